@@ -1,0 +1,3 @@
+"""Standing Dask clusters as code."""
+
+__version__ = "0.1.0"

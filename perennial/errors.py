@@ -1,0 +1,72 @@
+"""Errors that a person reads: one line each, what was found, what is allowed, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PerennialError(Exception):
+    """Something went wrong that the user can act on.
+
+    Parameters
+    ----------
+    message : str
+        One line: the object, what was found and what to do next.
+    """
+
+    #: Exit code of the command line.
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a cluster file.
+
+    Parameters
+    ----------
+    path : str
+        Key path, such as ``workers.cpu.memory``; ``(file)`` for the file as a whole.
+    found : str
+        What stands there.
+    allowed : str
+        What may stand there.
+    fix : str
+        What to do.
+    line : int or None
+        Line in the file, counted from 1.
+    """
+
+    path: str
+    found: str
+    allowed: str
+    fix: str
+    line: int | None = None
+
+    def render(self, source: str) -> str:
+        """One line that names file, line and key path."""
+        where = source if self.line is None else f"{source}:{self.line}"
+        return f"{where}: {self.path}: found {self.found}; allowed: {self.allowed}; {self.fix}"
+
+
+class SpecError(PerennialError):
+    """A cluster file that cannot be used, with all its faults.
+
+    Parameters
+    ----------
+    faults : sequence of Fault
+        Everything that is wrong, in the order of the file.
+    source : str
+        Name of the file.
+    """
+
+    exit_code = 2
+
+    def __init__(self, faults: Sequence[Fault], source: str = "<cluster>") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        super().__init__("\n".join(fault.render(source) for fault in self.faults))
+
+
+class FleetError(PerennialError):
+    """A platform could not do what was asked of a fleet."""
