@@ -1,0 +1,59 @@
+"""The command line: thin; what a command does stands in the modules it calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from perennial.cli import doctor, files, life, operate, render, use
+from perennial.errors import PerennialError
+
+app = typer.Typer(
+    name="perennial",
+    help="Standing Dask clusters as code.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,
+)
+for part in (files, render, life, operate, use, doctor):
+    part.register(app)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Standing Dask clusters as code."""
+    if debug:
+        os.environ["PERENNIAL_DEBUG"] = "1"
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    from perennial import __version__
+
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command line; an error is one line, and the exit code says of which kind."""
+    try:
+        app()
+    except PerennialError as error:
+        if os.environ.get("PERENNIAL_DEBUG"):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader, `head` say, has gone: nothing to report, and nothing more to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""This machine: services under a supervisord of the user's own."""
+"""The local machine: services under a supervisord of the user's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Options(BaseModel):
-    """This machine, under a supervisord of the user's own."""
+    """The local machine, under a supervisord of the user's own."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True

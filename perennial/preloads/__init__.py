@@ -1,0 +1,1 @@
+"""Modules that Dask's own processes load with ``--preload`` and ``--preload-nanny``."""

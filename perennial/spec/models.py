@@ -7,17 +7,58 @@ knows a platform: the platform's own options are looked up in the registry of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
 from perennial import fleets
-from perennial.spec.units import GIB, Duration, Name, Port, PortRange, Size, refuse
+from perennial.spec import dask_config
+from perennial.spec.units import (
+    GIB,
+    NAME_PATTERN,
+    AbsolutePath,
+    Amount,
+    Duration,
+    Folder,
+    Name,
+    Port,
+    PortRange,
+    Refusal,
+    ResourceName,
+    Size,
+    refuse,
+    refuse_all,
+)
 
 #: Names that a group may not have, because a service or a part of a name has them.
 RESERVED_NAMES = ("scheduler", "jupyter", "scaler", "supervisord", "health", "client", "worker")
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise refuse(f"group names other than {', '.join(RESERVED_NAMES)}", "rename the group")
+    return name
+
+
+GroupName = Annotated[
+    Name,
+    AfterValidator(_not_reserved),
+    WithJsonSchema(
+        {"type": "string", "pattern": NAME_PATTERN, "not": {"enum": list(RESERVED_NAMES)}}
+    ),
+]
+
+DaskConfig = Annotated[dict[str, Any], AfterValidator(dask_config.check)]
 
 
 class Model(BaseModel):
@@ -36,7 +77,7 @@ class Model(BaseModel):
 class Environment(Model):
     """What every service of the cluster runs in."""
 
-    python: str | None = Field(default=None, examples=["/opt/conda/envs/dask/bin/python"])
+    python: AbsolutePath | None = Field(default=None, examples=["/opt/conda/envs/dask/bin/python"])
     """Python interpreter that runs the services; it has dask-perennial installed. The
     interpreter that runs `perennial` when it is not given."""
 
@@ -63,7 +104,7 @@ class Scale(Model):
     min: int = Field(default=0, ge=0, le=100_000)
     """Smallest number of members."""
 
-    max: int = Field(ge=0, le=100_000)
+    max: int = Field(ge=0, le=100_000, examples=[4])
     """Largest number of members."""
 
     idle: Duration = 300.0
@@ -72,7 +113,7 @@ class Scale(Model):
     @model_validator(mode="after")
     def _min_not_above_max(self) -> Self:
         if self.min > self.max:
-            raise refuse(f"min up to max ({self.max})", "lower min or raise max")
+            raise refuse(f"0 to max, which is {self.max}", "lower min or raise max", "min")
         return self
 
 
@@ -91,7 +132,7 @@ class WorkerGroup(Model):
     memory: Size = 4 * GIB
     """Memory of one worker process; above it Dask spills, pauses and restarts the worker."""
 
-    resources: dict[str, float] = Field(default_factory=dict, examples=[{"GPU": 1}])
+    resources: dict[ResourceName, Amount] = Field(default_factory=dict, examples=[{"GPU": 1}])
     """Abstract resources of one worker process, for tasks that ask for them by name."""
 
     ports: PortRange | None = None
@@ -104,32 +145,28 @@ class WorkerGroup(Model):
     """How long a member that is told to stop may wait for its running tasks and move its
     data to other workers."""
 
-    dask: dict[str, Any] = Field(
+    dask: DaskConfig = Field(
         default_factory=dict, examples=[{"distributed.worker.memory.target": 0.5}]
     )
     """Dask's own configuration for the group, over that of the cluster."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
+        refusals = []
         if self.scale and not self.scale.min <= self.count <= self.scale.max:
-            raise refuse(
-                f"a count from scale.min ({self.scale.min}) to scale.max ({self.scale.max})",
-                f"change count ({self.count}) or the bounds",
+            allowed = f"{self.scale.min} to {self.scale.max}, the bounds in scale"
+            refusals.append(Refusal(allowed, "change count or the bounds", ("count",)))
+        needed = 2 * self.processes * self.most
+        if self.ports is not None and self.ports[1] - self.ports[0] + 1 < needed:
+            refusals.append(
+                Refusal(
+                    f"at least {needed} ports: a worker process and its nanny take one each",
+                    "widen the range",
+                    ("ports",),
+                )
             )
-        for name, amount in self.resources.items():
-            if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-                raise refuse(
-                    "resource names of ASCII letters, digits, - and _", f"rename {name!r}"
-                )
-            if not 0 < amount < 1e12:
-                raise refuse("amounts above zero", f"change the amount of {name}")
-        if self.ports is not None:
-            first, last = self.ports
-            if last - first + 1 < 2 * self.processes * self.most:
-                raise refuse(
-                    f"two ports for each worker process ({2 * self.processes * self.most})",
-                    "widen ports: a worker and its nanny take one each",
-                )
+        if refusals:
+            raise refuse_all(refusals)
         return self
 
     @property
@@ -144,7 +181,7 @@ class Jupyter(Model):
     port: Port = 8888
     """Port of JupyterLab, which asks for its token."""
 
-    directory: str = "~/notebooks"
+    directory: Folder = "~/notebooks"
     """Folder of the notebooks; `perennial down` leaves it as it is."""
 
     memory: Size = 4 * GIB
@@ -157,7 +194,7 @@ class Jupyter(Model):
 class Security(Model):
     """Who may speak to the cluster."""
 
-    tls: bool = True
+    tls: bool = Field(default=True, title="TLS")
     """Mutual TLS with the cluster's own certificate authority. Without it anybody who reaches
     the scheduler's port runs code on the cluster."""
 
@@ -178,7 +215,9 @@ class ClusterSpec(Model):
     scheduler: Scheduler = Field(default_factory=Scheduler)
     """The scheduler."""
 
-    workers: dict[Name, WorkerGroup] = Field(min_length=1, max_length=100)
+    workers: dict[GroupName, WorkerGroup] = Field(
+        min_length=1, max_length=100, examples=[{"cpu": {"count": 2, "memory": "4 GiB"}}]
+    )
     """Worker groups by name."""
 
     jupyter: Jupyter | None = Field(default_factory=Jupyter)
@@ -187,38 +226,57 @@ class ClusterSpec(Model):
     security: Security = Field(default_factory=Security)
     """Who may speak to the cluster."""
 
-    dask: dict[str, Any] = Field(
+    dask: DaskConfig = Field(
         default_factory=dict, examples=[{"distributed.scheduler.work-stealing": True}]
     )
     """Dask's own configuration for every service, by dotted key or nested."""
 
     @model_validator(mode="after")
     def _names_and_ports(self) -> Self:
-        for group in self.workers:
-            if group in RESERVED_NAMES:
-                raise refuse(
-                    f"group names other than {', '.join(RESERVED_NAMES)}",
-                    f"rename the group workers.{group}",
-                )
-        taken: dict[int, str] = {}
-        for path, port in self.ports().items():
-            if port in taken:
-                raise refuse(
-                    f"a port of its own for each service ({port} is {taken[port]} already)",
-                    f"change {path}",
-                )
-            taken[port] = path
-        for name, group_spec in self.workers.items():
-            first, last = group_spec.ports or (0, -1)
-            for port, path in taken.items():
-                if first <= port <= last:
-                    raise refuse(
-                        f"worker ports beside {path} ({port})", f"change workers.{name}.ports"
-                    )
+        refusals = [*self._names_taken(), *self._ports_taken()]
+        if refusals:
+            raise refuse_all(refusals)
         return self
 
+    def _names_taken(self) -> Iterator[Refusal]:
+        """Refuse a group that is named like another group's member, such as ``cpu-0``."""
+        for name in self.workers:
+            group, _, index = name.rpartition("-")
+            if index.isdigit() and group in self.workers:
+                yield Refusal(
+                    f"names that no member of the group {group} can have",
+                    "rename the group",
+                    ("workers", name),
+                    key=True,
+                )
+
+    def _ports_taken(self) -> Iterator[Refusal]:
+        taken = {
+            f"workers.{name}.ports": group.ports
+            for name, group in self.workers.items()
+            if group.ports is not None
+        }
+        taken |= {path: (port, port) for path, port in self.ports().items()}
+        seen: dict[str, tuple[int, int]] = {}
+        # Of two that meet, the one that the file does not leave to its default is refused.
+        for path, (first, last) in sorted(taken.items(), key=lambda item: self._wrote(item[0])):
+            for other, (low, high) in seen.items():
+                if first <= high and low <= last:
+                    ports = str(low) if low == high else f"{low}:{high}"
+                    yield Refusal(
+                        f"ports beside those of {other} ({ports})",
+                        "change one of the two",
+                        tuple(path.split(".")),
+                    )
+            seen[path] = (first, last)
+
+    def _wrote(self, path: str) -> bool:
+        """Whether a port of a service stands in the file, or is a group's."""
+        part, _, key = path.partition(".")
+        return part == "workers" or key in getattr(self, part).model_fields_set
+
     def ports(self) -> Mapping[str, int]:
-        """Fixed ports of the cluster, by key path."""
+        """List the fixed ports of the cluster, by key path."""
         ports = {
             "scheduler.port": self.scheduler.port,
             "scheduler.dashboard_port": self.scheduler.dashboard_port,

@@ -1,39 +1,99 @@
-"""Sizes, durations, ports and names, as people write them in a cluster file.
+"""Sizes, durations, ports, names and folders, as people write them in a cluster file.
 
 Sizes and durations are parsed by Dask's own parsers (``dask.utils.parse_bytes`` and
-``dask.utils.parse_timedelta``), so whatever Dask's configuration accepts is accepted here.
+``dask.utils.parse_timedelta``), so they mean here what they mean in Dask's configuration.
 Each type keeps its number for the program and writes itself back as a person would.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from perennial.spec.words import show
 
 GIB = 2**30
 
+#: Less is no memory for a Dask process, but a forgotten unit.
+LEAST_SIZE = 2**20
+LONGEST_DURATION = 10 * 365 * 86400
+
 _BINARY = (("PiB", 2**50), ("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_DECIMAL = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 _SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-_NUMBER_AND_UNIT = re.compile(r"^\s*\d[\d_.eE+]*\s*[A-Za-zµ]+\s*$")
-_MIN = re.compile(r"\bmins?\b|(?<=\d)mins?\b")
+
+_NUMBER = r"^\s*\d+(\.\d+)?\s*"
+#: A number and a unit; the same patterns stand in the JSON Schema.
+SIZE_PATTERN = _NUMBER + r"([kKmMgGtTpP][iI]?[bB]?|[bB])\s*$"
+DURATION_PATTERN = (
+    _NUMBER + r"(ns|us|ms|s|m|mins?|h|d|w|(nano|micro|milli)?seconds?|minutes?|hours?|days?|weeks?)"
+    r"\s*$"
+)
+PORTS_PATTERN = r"^\s*\d{1,5}\s*:\s*\d{1,5}\s*$"
 
 #: A DNS label (RFC 1123), shortened: the name stands before others in names that have 63 letters.
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+RESOURCE_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+#: Without control characters: paths become part of units and command lines.
+PATH_PATTERN = r"^/[^\u0000-\u001f\u007f]*$"
+FOLDER_PATTERN = r"^(/|~$|~/)[^\u0000-\u001f\u007f]*$"
+
+_SIZES = "a size such as 8 GiB or 500 MB"
+_DURATIONS = "a duration such as 5 min or 60 s"
+_RANGES = "a port or a range of ports such as 40000:40099"
+_NAMES = "a name of 1 to 40 letters a-z, digits and -, with a letter first and no - last"
+_RESOURCES = "a name of letters A-Z and a-z, digits, _ and -"
+_PATHS = "an absolute path"
+_FOLDERS = "a folder, absolute or under ~/"
 
 
-def refuse(allowed: str, fix: str) -> PydanticCustomError:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a validator refuses a value.
+
+    Parameters
+    ----------
+    allowed : str
+        What may stand there.
+    fix : str
+        What to do.
+    at : tuple of str or int
+        Keys from the validated value to the one that is wrong.
+    key : bool
+        Whether the key itself is refused, not what stands under it.
+    """
+
+    allowed: str
+    fix: str
+    at: tuple[str | int, ...] = ()
+    key: bool = False
+
+
+def refuse(allowed: str, fix: str, *at: str | int) -> PydanticCustomError:
     """Make a validation error that says what is allowed and what to do.
 
     Parameters
     ----------
     allowed, fix : str
         The two halves of the message; what was found is added by the reader of the file.
+    *at : str or int
+        Keys from the validated value to the one that is wrong.
     """
+    return refuse_all([Refusal(allowed, fix, at)])
+
+
+def refuse_all(refusals: Iterable[Refusal]) -> PydanticCustomError:
+    """Make one validation error of several refusals, at least one."""
+    every = tuple(refusals)
     return PydanticCustomError(
-        "refused", "allowed: {allowed}; {fix}", {"allowed": allowed, "fix": fix}
+        "refused",
+        "allowed: {allowed}; {fix}",
+        {"allowed": every[0].allowed, "fix": every[0].fix, "refusals": every},
     )
 
 
@@ -41,23 +101,25 @@ def parse_size(value: Any) -> int:
     """Bytes from ``8 GiB``, ``500 MB`` or a number of bytes."""
     from dask.utils import parse_bytes  # 0.2 s to import; only needed once a file is read
 
-    problem = refuse("a size such as 8 GiB or 500 MB", "write a number and a unit")
+    problem = refuse(_SIZES, "write a number and a unit")
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise problem
-    if isinstance(value, str) and not _NUMBER_AND_UNIT.match(value):
+    if isinstance(value, str) and not re.fullmatch(SIZE_PATTERN, value, re.ASCII):
         raise problem
     try:
         size: int = parse_bytes(value)
     except (ValueError, OverflowError):
         raise problem from None
-    if not 0 < size < 2**63:
-        raise refuse("a size above zero and below 8 EiB", "write a size such as 8 GiB")
+    if not LEAST_SIZE <= size < 2**63:
+        unit = f"is {show(value)} missing a unit?" if isinstance(value, int) else "change it"
+        raise refuse("a size from 1 MiB to 8 EiB", unit)
     return size
 
 
 def format_size(size: int) -> str | int:
-    """Write a size back: ``8 GiB`` where that is exact, else bytes."""
-    for unit, factor in _BINARY:
+    """Write a size back: ``8 GiB`` or ``500 MB`` where that is exact, else bytes."""
+    # Dask multiplies floats, which are exact for powers of two and below 2**53.
+    for unit, factor in _BINARY + (_DECIMAL if size < 2**53 else ()):
         if size % factor == 0:
             return f"{size // factor} {unit}"
     return size
@@ -67,17 +129,19 @@ def parse_duration(value: Any) -> float:
     """Seconds from ``5 min``, ``60 s``, ``1.5 h`` or a number of seconds."""
     from dask.utils import parse_timedelta
 
-    problem = refuse("a duration such as 5 min or 60 s", "write a number and a unit")
+    problem = refuse(_DURATIONS, "write a number and a unit")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise problem
-    if isinstance(value, str) and not _NUMBER_AND_UNIT.match(value):
-        raise problem
-    try:
+    if isinstance(value, str):
+        if not re.fullmatch(DURATION_PATTERN, value, re.ASCII):
+            raise problem
         # Dask knows "m" and "minutes" but not "min", which is what people (and SI) write.
-        seconds = float(parse_timedelta(_MIN.sub("minutes", str(value))))
-    except (ValueError, KeyError, OverflowError):
+        value = re.sub(r"mins?\s*$", "minutes", value)
+    try:
+        seconds = float(parse_timedelta(value) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
         raise problem from None
-    if not 0 <= seconds <= 10 * 365 * 86400:
+    if not 0 <= seconds <= LONGEST_DURATION:
         raise refuse("a duration from 0 s to 10 years", "write a duration such as 60 s")
     return seconds
 
@@ -92,20 +156,18 @@ def format_duration(seconds: float) -> str | float:
 
 def parse_ports(value: Any) -> tuple[int, int]:
     """First and last port from ``40000:40099`` (Dask's own way to write a range) or one port."""
-    problem = refuse(
-        "a port or a range of ports such as 40000:40099", "write the first and the last port"
-    )
-    if isinstance(value, bool):
+    problem = refuse(_RANGES, "write the first and the last port")
+    if isinstance(value, str) and re.fullmatch(PORTS_PATTERN, value, re.ASCII):
+        value = [int(port) for port in value.split(":")]
+    elif isinstance(value, int):
+        value = [value, value]
+    if not isinstance(value, list | tuple) or len(value) != 2:
         raise problem
-    if isinstance(value, list | tuple) and len(value) == 2:
-        value = f"{value[0]}:{value[1]}"
-    match = re.fullmatch(r"\s*(\d{1,5})\s*(?::\s*(\d{1,5})\s*)?", str(value))
-    if match is None:
+    first, last = value
+    if any(isinstance(port, bool) or not isinstance(port, int) for port in value):
         raise problem
-    first = int(match[1])
-    last = int(match[2] or first)
     if not 1 <= first <= last <= 65535:
-        raise problem
+        raise refuse("ports from 1 to 65535, the lower one first", "change the range")
     return first, last
 
 
@@ -114,37 +176,135 @@ def format_ports(ports: tuple[int, int]) -> str:
     return f"{ports[0]}:{ports[1]}"
 
 
-def _schema(description: str, *examples: Any, types: tuple[str, ...] = ("string",)) -> Any:
-    return WithJsonSchema(
-        {
-            "type": list(types) if len(types) > 1 else types[0],
-            "description": description,
-            "examples": list(examples),
-        }
-    )
+def _name(value: Any) -> str:
+    # Rust's and Python's `$` differ on a last line feed, so this does not go by Field(pattern).
+    if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
+        raise refuse(_NAMES, "write a name such as lab")
+    return value
+
+
+def _resource(value: str) -> str:
+    if not re.fullmatch(RESOURCE_PATTERN, value):
+        raise refuse(_RESOURCES, "write a name such as GPU")
+    return value
+
+
+def _path(value: str) -> str:
+    if not re.fullmatch(PATH_PATTERN, value):
+        raise refuse(_PATHS, "write a path that begins with /")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not re.fullmatch(FOLDER_PATTERN, value):
+        raise refuse(_FOLDERS, "write a path that begins with / or ~/")
+    return value
+
+
+def _number(value: float) -> float | int:
+    """Write a whole number without a point."""
+    return int(value) if value.is_integer() else value
+
+
+def _schema(description: str, *examples: Any, **keywords: Any) -> WithJsonSchema:
+    return WithJsonSchema({"description": description, "examples": list(examples), **keywords})
+
+
+def _pattern(pattern: str, message: str) -> dict[str, str]:
+    """Give a pattern with what editors say when it does not match (they know this keyword)."""
+    return {"pattern": pattern, "patternErrorMessage": f"Allowed: {message}."}
 
 
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
     PlainSerializer(format_size),
-    _schema("A size: a number and a unit.", "8 GiB", "500 MB", types=("string", "integer")),
+    _schema(
+        "A size: a number and a unit, or bytes.",
+        *("8 GiB", "500 MB"),
+        type=["string", "integer"],
+        **_pattern(SIZE_PATTERN, _SIZES),
+        minimum=LEAST_SIZE,
+    ),
 ]
 
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration),
-    _schema("A duration: a number and a unit.", "5 min", "60 s", types=("string", "number")),
+    _schema(
+        "A duration: a number and a unit, or seconds.",
+        *("5 min", "60 s"),
+        type=["string", "number"],
+        **_pattern(DURATION_PATTERN, _DURATIONS),
+        minimum=0,
+        maximum=LONGEST_DURATION,
+    ),
 ]
 
 PortRange = Annotated[
     tuple[int, int],
     BeforeValidator(parse_ports),
     PlainSerializer(format_ports),
-    _schema("A range of ports, first and last.", "40000:40099", types=("string", "integer")),
+    _schema(
+        "A range of ports, first and last, or one port.",
+        "40000:40099",
+        type=["string", "integer", "array"],
+        **_pattern(PORTS_PATTERN, _RANGES),
+        minimum=1,
+        maximum=65535,
+        items={"type": "integer", "minimum": 1, "maximum": 65535},
+        minItems=2,
+        maxItems=2,
+    ),
 ]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[
+    str,
+    BeforeValidator(_name),
+    _schema(
+        "A DNS label of at most 40 letters.", "lab", type="string", **_pattern(NAME_PATTERN, _NAMES)
+    ),
+]
+
+ResourceName = Annotated[
+    str,
+    AfterValidator(_resource),
+    _schema("Name of a resource.", "GPU", type="string", **_pattern(RESOURCE_PATTERN, _RESOURCES)),
+]
+
+Amount = Annotated[
+    float,
+    Field(gt=0, lt=10**12),
+    PlainSerializer(_number),
+    _schema("An amount.", 1, type="number", exclusiveMinimum=0, exclusiveMaximum=10**12),
+]
+
+#: An absolute path.
+AbsolutePath = Annotated[
+    str,
+    AfterValidator(_path),
+    _schema(
+        "An absolute path.", "/opt/dask/bin/python", type="string", **_pattern(PATH_PATTERN, _PATHS)
+    ),
+]
+
+#: A folder, absolute or under the home folder of the user that runs the services.
+Folder = Annotated[
+    str,
+    AfterValidator(_folder),
+    _schema(
+        "A folder, absolute or under ~/.",
+        "~/data",
+        type="string",
+        **_pattern(FOLDER_PATTERN, _FOLDERS),
+    ),
+]
+
+
+def about(size: float) -> str:
+    """Write a size for a message, rounded: ``23.4 GiB``, ``800 MiB``."""
+    unit, factor = ("GiB", 2**30) if size >= 2**30 else ("MiB", 2**20)
+    return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"

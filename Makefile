@@ -1,0 +1,58 @@
+# What CI runs is what you run. `make` alone lists the targets.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test labs soak bench docs lint lock format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement constraints.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: $(STAMP) ## start the cluster of examples/local.yaml and print where it is
+	@$(BIN)/perennial up --yes --file examples/local.yaml
+
+down: $(STAMP) ## stop it
+	@$(BIN)/perennial down --file examples/local.yaml
+
+test: $(STAMP) ## the tests that need no lab
+	$(PYTEST) -m "not lab and not soak" $(ARGS)
+
+labs: $(STAMP) ## the tests on real platforms
+	$(PYTEST) -m lab $(ARGS)
+
+soak: $(STAMP) ## the long runs
+	$(PYTEST) -m soak --timeout=7200 $(ARGS)
+
+bench: $(STAMP) ## the benchmark table
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(STAMP) ## the documentation, warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## resolve the dependencies anew into constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+		--python-version 3.11 --all-extras --custom-compile-command "make lock" \
+		--output-file constraints.txt pyproject.toml build-requirements.in
+
+clean: ## remove what was built
+	rm -rf $(VENV) docs/_build build dist *.egg-info

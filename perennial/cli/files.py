@@ -1,0 +1,172 @@
+"""`init`, `check`, `schema`: write, validate and describe cluster files; nothing is started."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perennial.errors import Fault, PerennialError, SpecError
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec, Document
+
+DEFAULT_FILE = Path("cluster.yaml")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(init)
+    app.command()(check)
+    app.command("schema")(print_schema)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = DEFAULT_FILE,
+    name: Annotated[str, typer.Option(help="Name of the cluster.")] = "lab",
+    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
+) -> None:
+    """Write a commented cluster file, fitted to this machine."""
+    from perennial.spec import parse
+
+    if not force and (file.exists() or file.is_symlink()):
+        raise PerennialError(f"{file}: exists already; add --force to write over it")
+    if not file.parent.is_dir():
+        raise PerennialError(f"{file.parent}: no such folder; make it first")
+    schema = _data_file()
+    text = _starter(name, schema)
+    try:
+        spec = parse(text, str(file)).spec
+    except SpecError as error:  # nothing but the name comes from outside
+        raise SpecError([replace(fault, line=None) for fault in error.faults], "--name") from None
+    _write(schema, _schema_text())
+    _write(file, text)
+    option = "" if file == DEFAULT_FILE else f" --file {shlex.quote(str(file))}"
+    print(f"{file}: {summary(spec)}; `perennial up{option}` starts it")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The cluster file.")] = DEFAULT_FILE,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+) -> None:
+    """Validate a cluster file; start and write nothing."""
+    from perennial.spec import read
+
+    document = read(file)
+    judge(document, strict)
+    print(f"{document.source}: ok: {summary(document.spec)}")
+
+
+def print_schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of the cluster file, for editors."""
+    if output is None:
+        print(_schema_text(), end="")
+    else:
+        _write(output, _schema_text())
+
+
+def judge(document: Document, strict: bool) -> None:
+    """Compare a cluster file with this machine: raise its errors, print its warnings.
+
+    Parameters
+    ----------
+    document : Document
+        The cluster file.
+    strict : bool
+        Whether warnings are errors.
+
+    Raises
+    ------
+    SpecError
+        With everything that cannot work here.
+    """
+    errors, warnings = _compare_with_machine(document)
+    errors = document.located(errors)
+    warnings = document.located([*document.warnings(), *warnings])
+    if errors or (strict and warnings):
+        raise SpecError([*errors, *(warnings if strict else ())], document.source)
+    for warning in warnings:
+        typer.echo(f"warning: {warning.render(document.source)}", err=True)
+
+
+def summary(spec: ClusterSpec) -> str:
+    """Say in one line what a cluster consists of.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    """
+    from perennial.spec.units import about
+    from perennial.spec.words import plural
+
+    groups = spec.workers.values()
+    workers = sum(group.count * group.processes for group in groups)
+    threads = sum(group.count * group.processes * group.threads for group in groups)
+    memory = sum(group.count * group.processes * group.memory for group in groups)
+    return (
+        f"1 scheduler, {plural(workers, 'worker')} in {plural(len(groups), 'group')}"
+        f" ({plural(threads, 'thread')}, {about(memory)})"
+        + (", Jupyter" if spec.jupyter is not None else "")
+    )
+
+
+def _starter(name: str, schema: Path) -> str:
+    from importlib.util import find_spec
+
+    from perennial.local.machine import this_machine
+    from perennial.local.ports import free_port
+    from perennial.local.starter import Ports, starter
+
+    scheduler = free_port(8786)
+    dashboard = free_port(scheduler + 1)
+    ports = Ports(scheduler, dashboard, free_port(max(8888, dashboard + 1)))
+    # A file URL, because editors end the path at the first space.
+    return starter(
+        name, this_machine(), ports, schema.as_uri(), find_spec("jupyterlab") is not None
+    )
+
+
+def _compare_with_machine(document: Document) -> tuple[list[Fault], list[Fault]]:
+    from perennial.local.checks import faults_of_machine
+    from perennial.local.hold import holder
+    from perennial.paths import cluster_state
+
+    if document.spec.platform != "local":
+        return [], []
+    locks = cluster_state(document.spec.name).run.glob("*.lock")
+    own = frozenset(holder(lock)[0] for lock in locks) - {0}
+    return faults_of_machine(document.spec, own)
+
+
+def _schema_text() -> str:
+    import json
+
+    from perennial.spec import schema
+
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def _data_file() -> Path:
+    """Where editors find the schema, offline and from any folder."""
+    xdg = os.environ.get("XDG_DATA_HOME", "")
+    base = Path(xdg) if os.path.isabs(xdg) else Path.home() / ".local" / "share"
+    return base / "perennial" / "cluster.schema.json"
+
+
+def _write(path: Path, text: str) -> None:
+    from perennial.files import write_atomic
+
+    try:
+        write_atomic(path, text, 0o644)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise PerennialError(f"{path}: cannot be written: {reason}; choose another file") from None

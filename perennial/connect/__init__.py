@@ -1,0 +1,33 @@
+"""What makes a plain ``Client()`` work: connections, Dask's configuration, bundles."""
+
+from perennial.connect.bundle import export_bundle, loopback_notice, read_bundle
+from perennial.connect.configuration import current, exports, remove, variables, write
+from perennial.connect.connection import (
+    Connection,
+    Tls,
+    choose,
+    expiry_notices,
+    find,
+    known,
+    load,
+    save,
+)
+
+__all__ = [
+    "Connection",
+    "Tls",
+    "choose",
+    "current",
+    "expiry_notices",
+    "export_bundle",
+    "exports",
+    "find",
+    "known",
+    "load",
+    "loopback_notice",
+    "read_bundle",
+    "remove",
+    "save",
+    "variables",
+    "write",
+]

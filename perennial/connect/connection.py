@@ -1,0 +1,251 @@
+"""How a client reaches a cluster, and where that is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from perennial import paths
+from perennial.authority import RENEW_WITHIN
+from perennial.errors import PerennialError
+from perennial.files import read_json, write_json
+
+_ADDRESS = re.compile(r"(tls|tcp)://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files with which a client proves who it is and knows the scheduler.
+
+    Parameters
+    ----------
+    ca : str
+        Certificate of the cluster's authority.
+    cert, key : str
+        The client's own certificate and private key.
+    """
+
+    ca: str
+    cert: str
+    key: str
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Tls:
+        """Name the client's files in a folder of certificates.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            A folder that `perennial.authority` fills, or one for which a bundle was read.
+        """
+        names = ("ca.pem", "client.pem", "client-key.pem")
+        return cls(*(str(folder.absolute() / name) for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a client reaches a cluster; holds no secret itself.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    scheduler_address : str
+        Such as ``tls://127.0.0.1:8786``.
+    dashboard_link : str or None
+        Where a browser finds Dask's dashboard.
+    tls : Tls or None
+        The client's certificate; None for a cluster without TLS.
+    jupyter_url : str or None
+        Where a browser finds JupyterLab, without its token.
+    """
+
+    cluster: str
+    scheduler_address: str
+    dashboard_link: str | None = None
+    tls: Tls | None = None
+    jupyter_url: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the connection as JSON can hold it; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Connection:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        value : object
+            Parsed JSON.
+
+        Raises
+        ------
+        ValueError
+            Says what is not as it should be.
+        """
+        fields = value if isinstance(value, dict) else {}
+        cluster, address = fields.get("cluster"), fields.get("scheduler_address")
+        dashboard, jupyter = fields.get("dashboard_link"), fields.get("jupyter_url")
+        tls = fields.get("tls")
+        if not isinstance(cluster, str):
+            raise ValueError("no name of a cluster")
+        if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+            raise ValueError("no scheduler address such as tls://127.0.0.1:8786")
+        if not isinstance(dashboard, str | None) or not isinstance(jupyter, str | None):
+            raise ValueError("a link that is no text")
+        if tls is None and address.startswith("tls:"):
+            raise ValueError("a tls:// address without a certificate")
+        return cls(cluster, address, dashboard, None if tls is None else _tls(tls), jupyter)
+
+
+def _tls(value: Any) -> Tls:
+    fields = value if isinstance(value, dict) else {}
+    ca, cert, key = fields.get("ca"), fields.get("cert"), fields.get("key")
+    if not (isinstance(ca, str) and isinstance(cert, str) and isinstance(key, str)):
+        raise ValueError("a certificate without its authority or key")
+    return Tls(ca, cert, key)
+
+
+def save(cluster: paths.ClusterPaths, connection: Connection) -> None:
+    """Keep a cluster's connection in its state folder, where `find` looks for it.
+
+    Parameters
+    ----------
+    cluster : ClusterPaths
+        The cluster's paths.
+    connection : Connection
+        How it is reached.
+    """
+    write_json(cluster.connection, connection.to_json())
+
+
+def load(cluster: paths.ClusterPaths) -> Connection:
+    """Read a cluster's connection from its state folder.
+
+    Parameters
+    ----------
+    cluster : ClusterPaths
+        The cluster's paths.
+
+    Raises
+    ------
+    PerennialError
+        When there is none, or the file is damaged.
+    """
+    return _read(cluster.connection, "`perennial up` writes it")
+
+
+def received(name: str) -> Connection:
+    """Read the connection to a cluster elsewhere, kept when its bundle was read.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's name.
+    """
+    file = received_file(name)
+    return _read(file, "read the bundle again with `perennial connect FILE`")
+
+
+def received_file(name: str) -> Path:
+    """Where the connection to a cluster elsewhere is kept.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's name.
+    """
+    return paths.received_connection(name) / "connection.json"
+
+
+def choose(name: str | None = None) -> str:
+    """Say which cluster of this machine is meant: the one named, or the only one.
+
+    Parameters
+    ----------
+    name : str or None
+        What the user wrote.
+
+    Raises
+    ------
+    PerennialError
+        When there is none, several, or none of this name.
+    """
+    return _only(name, paths.known_clusters())
+
+
+def find(name: str | None = None) -> Connection:
+    """Find how a cluster is reached: one of this machine, or one for which a bundle was read.
+
+    Parameters
+    ----------
+    name : str or None
+        What the user wrote; the only one when it is not given.
+
+    Raises
+    ------
+    PerennialError
+        When there is none, several, or none of this name.
+    """
+    chosen = _only(name, known())
+    here = chosen in paths.known_clusters()
+    return load(paths.cluster_state(chosen)) if here else received(chosen)
+
+
+def known() -> list[str]:
+    """Name the clusters that `find` finds, in order."""
+    return sorted({*paths.known_clusters(), *paths.received_connections()})
+
+
+def expiry_notices(connection: Connection) -> tuple[str, ...]:
+    """Say that the client's certificate has ended or ends within 30 days.
+
+    Parameters
+    ----------
+    connection : Connection
+        How the cluster is reached.
+    """
+    if connection.tls is None:
+        return ()
+    from perennial import certificates
+
+    end = certificates.ends(Path(connection.tls.cert).read_bytes())
+    now = datetime.now(UTC)
+    if end is None or end - now > RENEW_WITHIN:
+        return ()
+    verb = "expired" if end <= now else "expires"
+    return (
+        f"the client's certificate for {connection.cluster} {verb} on {end:%Y-%m-%d}; "
+        "`perennial rotate` on the cluster's machine renews it",
+    )
+
+
+def _read(file: Path, remedy: str) -> Connection:
+    value = read_json(file)
+    if value is None:
+        raise PerennialError(f"{file}: found no connection; {remedy}")
+    try:
+        return Connection.from_json(value)
+    except ValueError as error:
+        raise PerennialError(f"{file} is damaged: found {error}; {remedy}") from None
+
+
+def _only(name: str | None, known: Sequence[str]) -> str:
+    if name is not None and name in known:
+        return name
+    if not known:
+        raise PerennialError(
+            f"{name or 'no name given'}: found no cluster of this user; `perennial up -f FILE` "
+            "starts one, `perennial connect FILE` reads a colleague's bundle"
+        )
+    names = ", ".join(known)
+    if name is not None:
+        raise PerennialError(f"{name}: found no cluster of this name; there is {names}")
+    if len(known) > 1:
+        raise PerennialError(f"no name given: found several clusters ({names}); name one of them")
+    return known[0]

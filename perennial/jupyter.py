@@ -1,0 +1,209 @@
+"""JupyterLab as a service of a cluster: its command, environment and configuration.
+
+Pure, but for `open_url_file`, which the command line calls to open a browser. Three folders
+take part, all below those that a platform decides (`Place`):
+
+- ``<config>/jupyter``: the rendered configuration, without a secret;
+- ``<secrets>/jupyter-token``: the token, made by the platform; JupyterLab does not start
+  without it;
+- ``<secrets>/jupyter``: what Jupyter writes while it runs, some of it secret: the token for
+  its own command line tools, the keys of the kernels.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlencode
+
+from perennial.files import write_atomic
+
+if TYPE_CHECKING:
+    from perennial.spec.models import Jupyter
+
+#: Name below which Jupyter serves Dask's dashboard, and the path of its first page.
+DASHBOARD = "dashboard"
+DASHBOARD_LINK = f"/{DASHBOARD}/status"
+
+
+class Place(Protocol):
+    """Where things are on the machine that runs JupyterLab; `perennial.services.Site` is one."""
+
+    @property
+    def python(self) -> str:
+        """Interpreter that runs JupyterLab."""
+
+    @property
+    def config(self) -> str:
+        """Folder of rendered configuration files."""
+
+    @property
+    def secrets(self) -> str:
+        """Folder of secrets other than TLS keys."""
+
+    @property
+    def home(self) -> str:
+        """Home folder of the user that runs JupyterLab."""
+
+
+def token_file(place: Place) -> str:
+    """File that holds the token, of mode 0600; a platform makes it."""
+    return f"{place.secrets}/jupyter-token"
+
+
+def state_directory(place: Place) -> str:
+    """Folder that JupyterLab writes to while it runs, of mode 0700."""
+    return f"{place.secrets}/jupyter"
+
+
+def notebook_directory(jupyter: Jupyter, place: Place) -> str:
+    """Folder of the notebooks, with the home folder in the place of ``~``.
+
+    Parameters
+    ----------
+    jupyter : Jupyter
+        The service, from the cluster file.
+    place : Place
+        Where things are.
+    """
+    given = jupyter.directory
+    if given == "~" or given.startswith("~/"):
+        given = given[2:]
+    return str(Path(place.home, given))
+
+
+def jupyter_argv(place: Place) -> tuple[str, ...]:
+    """Command of JupyterLab.
+
+    Parameters
+    ----------
+    place : Place
+        Where things are.
+    """
+    # -P: a notebook folder that holds a json.py must not shadow the standard library's.
+    return (place.python, "-P", "-m", "jupyterlab", f"--config={_server_config(place)}")
+
+
+def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
+    """Variables of JupyterLab, beside those that make Dask's ``Client()`` work.
+
+    The user's own Jupyter settings for servers (``~/.jupyter/jupyter_*_config.*``) are not
+    read: a cluster behaves as its cluster file says, and a password, an address or a base URL
+    meant for another Jupyter would open this one or hide it. The settings of the interface
+    (themes, shortcuts) are the user's own, and shared with their other JupyterLabs. Open tabs
+    are not shared, since they are paths in one notebook folder.
+
+    Parameters
+    ----------
+    place : Place
+        Where things are.
+    """
+    state = state_directory(place)
+    return (
+        ("JUPYTER_CONFIG_DIR", f"{state}/config"),
+        ("JUPYTER_CONFIG_PATH", f"{place.config}/jupyter"),
+        ("JUPYTER_RUNTIME_DIR", f"{state}/runtime"),
+        ("JUPYTERLAB_SETTINGS_DIR", f"{place.home}/.jupyter/lab/user-settings"),
+    )
+
+
+def jupyter_files(
+    jupyter: Jupyter, place: Place, dashboard_port: int
+) -> tuple[tuple[str, str], ...]:
+    """Render the configuration files of JupyterLab, path and text; they hold no secret.
+
+    Parameters
+    ----------
+    jupyter : Jupyter
+        The service, from the cluster file.
+    place : Place
+        Where things are.
+    dashboard_port : int
+        Port of Dask's dashboard on loopback.
+    """
+    idle = math.ceil(jupyter.idle)
+    values = {
+        "token_file": token_file(place),
+        "port": jupyter.port,
+        "directory": notebook_directory(jupyter, place),
+        "cull_idle_timeout": idle,
+        # Often enough that a kernel outlives its time by a tenth, but at most once a second.
+        "cull_interval": min(max(idle // 10, 1), 300),
+        "dashboard": DASHBOARD,
+        "dashboard_port": dashboard_port,
+    }
+    settings = json.dumps(_interface_settings(), indent=2, sort_keys=True) + "\n"
+    return (
+        (_server_config(place), _render("jupyter_server_config.py.j2", values)),
+        (f"{place.config}/jupyter/labconfig/default_setting_overrides.json", settings),
+    )
+
+
+def open_url_file(url: str, token: str, directory: Path) -> Path:
+    """Write a page that leads a browser to JupyterLab and logs it in.
+
+    A browser is opened with a file's name, because what stands in an argument can be read by
+    every user of the machine.
+
+    Parameters
+    ----------
+    url : str
+        Address of JupyterLab, without a query.
+    token : str
+        Its token.
+    directory : pathlib.Path
+        Folder for the page, the cluster's own; the page of an earlier call is replaced.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, of mode 0600.
+    """
+    target = html.escape(f"{url}?{urlencode({'token': token})}")
+    page = directory / "open-jupyterlab.html"
+    write_atomic(
+        page,
+        "<!DOCTYPE html>\n"
+        '<html lang="en"><head><meta charset="utf-8"><title>JupyterLab</title>\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f'<meta http-equiv="refresh" content="0; url={target}"></head>\n'
+        f'<body><a href="{target}">JupyterLab</a></body></html>\n',
+        mode=0o600,
+    )
+    return page
+
+
+def _server_config(place: Place) -> str:
+    return f"{place.config}/jupyter/jupyter_server_config.py"
+
+
+def _interface_settings() -> dict[str, dict[str, Any]]:
+    """Defaults of the interface; a user's own settings stand above them."""
+    return {
+        "dask-labextension:plugin": {
+            # Relative to the address in the browser, so it holds through a tunnel as well.
+            "defaultURL": f"/{DASHBOARD}",
+            # The extension's own clusters live and die with Jupyter; this one stands.
+            "hideClusterManager": True,
+        },
+        "@jupyterlab/apputils-extension:notification": {
+            "checkForUpdates": False,
+            "fetchNews": "false",
+        },
+    }
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
+    import jinja2  # 0.1 s to import; only needed once something is rendered
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("perennial.templates", ""),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Python, not HTML; each value goes through `python`
+    )
+    environment.filters["python"] = repr
+    return environment.get_template(template).render(values)

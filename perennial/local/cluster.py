@@ -1,0 +1,299 @@
+"""A standing cluster on this machine: see what is there, and change it step by step.
+
+Every step can be cut off: the unit text on disk, supervisord's own view and the services'
+locks are the truth, and the next run makes its plan from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from perennial.errors import PerennialError
+from perennial.files import make_private, write_atomic
+from perennial.local import boot
+from perennial.local import plan as planning
+from perennial.local import supervisor as supervision
+from perennial.local.dashboard import Dashboard
+from perennial.local.hold import forget, holder
+from perennial.local.layout import HEALTH, Program
+from perennial.local.plan import Running, Step
+from perennial.local.supervisor import Supervisor, polls
+from perennial.paths import ClusterPaths
+
+#: Seconds in which new workers must have registered, or Jupyter must answer.
+START_TIMEOUT = 180.0
+
+#: Seconds in which a service that does not stay up is given another chance, before it is an error.
+UNSTEADY = 8.0
+
+
+class Cluster:
+    """The services of one cluster on this machine.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder.
+    dashboard : Dashboard
+        The scheduler's HTTP.
+    say : callable
+        Told in a few words what happens.
+    """
+
+    def __init__(
+        self, paths: ClusterPaths, dashboard: Dashboard, say: Callable[[str], None]
+    ) -> None:
+        self.paths = paths
+        self.dashboard = dashboard
+        self._say = say
+        self.supervisor = Supervisor(paths.socket)
+
+    # What is there
+
+    def units(self) -> dict[str, str]:
+        """Read the unit text on disk, by program."""
+        return {path.stem: path.read_text() for path in sorted(self.paths.units.glob("*.conf"))}
+
+    def running(self) -> dict[str, Running] | None:
+        """Ask what supervisord has, by program; None when it does not run."""
+        if not self.paths.socket.exists() or not self.supervisor.pid():
+            return None
+        _, changed, _ = self.supervisor.reload()
+        return {
+            process.name: Running(process.alive, process.name in changed, process.state)
+            for process in self.supervisor.processes().values()
+        }
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the services that run, by name, with or without supervisord."""
+        found = {path.stem: holder(path)[0] for path in sorted(self.paths.run.glob("*.lock"))}
+        return {name: pid for name, pid in found.items() if pid}
+
+    def plan(self, programs: Mapping[str, Program]) -> tuple[Step, ...]:
+        """Compare the programs that are asked for with what is there."""
+        desired = {name: program.text for name, program in programs.items()}
+        running = self.running()
+        orphans = self.pids() if running is None else ()
+        return planning.plan(desired, self.units(), running, orphans)
+
+    # Changes
+
+    def apply(
+        self,
+        programs: Mapping[str, Program],
+        steps: Sequence[Step],
+        supervisord_conf: str,
+        ready: Callable[[], None],
+    ) -> None:
+        """Carry a plan out; call ``ready`` once the workers have registered.
+
+        New members start before old ones leave, so that data has somewhere to go; changed
+        members are replaced one after another, each drained; when the scheduler itself is
+        replaced its work is lost anyway, and everything goes at once. Jupyter comes last, so
+        that it does not take the processor from the workers while they start.
+        """
+        for program in programs.values():
+            for path, text in program.files:
+                write_atomic(Path(path), text)
+        self._launch(programs, steps, supervisord_conf)
+        stopped = [step.name for step in steps if step.stops]
+        gone = [step.name for step in steps if step.action == "stop"]
+        if "scheduler" in stopped:
+            self._stop(["scheduler"], programs)
+            self._stop([name for name in stopped if name != "scheduler"], programs)
+            self._discard(gone)
+            stopped, gone = [], []
+        started = [
+            step.name for step in steps if step.action != "stop" and step.name not in stopped
+        ]
+        self._start([name for name in started if name != "jupyter"], programs)
+        # What is about to be replaced may be dying: nobody waits for that.
+        settled = [program for program in programs.values() if program.name not in stopped]
+        self._await_workers(settled)
+        ready()
+        for name in stopped:
+            if name not in gone:
+                self._say(f"replacing {name}")
+                self._stop([name], programs)
+                self._start([name], programs)
+                settled.append(programs[name])
+                self._await_workers(settled)
+        self._stop(gone, programs)
+        self._discard(gone)
+        self._start([name for name in started if name == "jupyter"], programs)
+        self._await_jupyter(programs)
+
+    def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
+        """Restart services one after another; workers are drained and waited for."""
+        for name in names:
+            self._say(f"restarting {name}")
+            self._stop([name], programs)
+            self._start([name], programs)
+            self._await_workers(programs.values())
+        if "jupyter" in names:
+            self._await_jupyter(programs)
+
+    def down(self, stop_timeout: float) -> None:
+        """Stop everything; afterwards no process of the cluster is left.
+
+        The scheduler goes first: with it the workers' data has no meaning, and they leave
+        without draining.
+        """
+        self._say("stopping the scheduler")
+        if self.supervisor.pid():
+            self.supervisor.signal_stop("scheduler")
+            self.supervisor.wait_stopped(["scheduler"], stop_timeout)
+        self._say("stopping the workers and Jupyter")
+        self.supervisor.shutdown(timeout=stop_timeout + 30.0)
+        self._sweep(stop_timeout)
+        for folder in (self.paths.units, self.paths.config, self.paths.run):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.paths.socket, self.paths.supervisord_conf):
+            path.unlink(missing_ok=True)
+
+    # Steps
+
+    def _launch(
+        self, programs: Mapping[str, Program], steps: Sequence[Step], supervisord_conf: str
+    ) -> None:
+        """Make sure that a supervisord runs; it adopts what an earlier one has left."""
+        for folder in (self.paths.units, self.paths.logs, self.paths.run, self.paths.scratch):
+            make_private(folder)
+        if self.supervisor.pid():
+            return
+        orphans = sorted(self.pids())
+        if orphans:
+            self._say(f"adopting {', '.join(orphans)}")
+        self.paths.socket.unlink(missing_ok=True)
+        write_atomic(self.paths.supervisord_conf, supervisord_conf)
+        # All that is new starts at once with supervisord; Jupyter has its turn later.
+        for step in steps:
+            if step.action in ("start", "adopt") and step.name != "jupyter":
+                self._write(programs[step.name])
+        self._say("starting supervisord")
+        if boot.enabled(self.paths.root.name):
+            boot.start(self.paths.root.name, self.supervisor)
+        else:
+            supervision.launch(self.paths.supervisord_conf, self.paths.logs / "supervisord.log")
+
+    def _write(self, program: Program) -> None:
+        write_atomic(self.paths.units / f"{program.name}.conf", program.text)
+
+    def _start(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
+        if not names:
+            return
+        for name in names:
+            self._write(programs[name])
+        self.supervisor.reload()
+        known = self.supervisor.processes()
+        for name in names:
+            if name not in known:
+                self.supervisor.add(name)
+            elif not known[name].alive:
+                self.supervisor.start(name)
+
+    def _stop(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
+        """Stop programs together, drained, and forget them."""
+        if not names:
+            return
+        for name in names:
+            self._say(f"stopping {name}")
+            self.supervisor.signal_stop(name)
+        known = [programs[name].stop_timeout for name in names if name in programs]
+        # What the file no longer names had a deadline that we cannot see: the longest there is.
+        longest = max([*known, *(program.stop_timeout for program in programs.values())])
+        self.supervisor.wait_stopped(names, longest + 30.0)
+        for name in names:
+            self.supervisor.remove(name)
+            forget(self.paths.run / f"{name}.lock")
+
+    def _discard(self, names: Collection[str]) -> None:
+        for name in names:
+            (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
+            (self.paths.run / f"{name}.lock").unlink(missing_ok=True)
+        if names:
+            self.supervisor.reload()
+
+    def _sweep(self, timeout: float) -> None:
+        """End services that outlived their supervisord, the scheduler first."""
+        left = self.pids()
+        for name in sorted(left, key=lambda name: name != "scheduler"):
+            self._say(f"stopping {name}, which had no supervisord")
+            process = left[name]
+            supervision.signal_process(process, signal.SIGTERM)
+            if name == "scheduler" and not supervision.wait_gone(process, timeout):
+                supervision.signal_process(process, signal.SIGKILL)
+        for process in left.values():
+            if not supervision.wait_gone(process, timeout):
+                supervision.signal_process(process, signal.SIGKILL)
+
+    # Waiting
+
+    def _await_workers(self, programs: Collection[Program]) -> None:
+        """Wait until the scheduler answers and the workers that supervisord runs have registered.
+
+        Parameters
+        ----------
+        programs : collection of Program
+            Whom to wait for.
+        """
+        ours = {p.name: p.registers for p in programs if p.registers}
+        running = {p.name for p in self.supervisor.processes().values() if p.alive}
+        expected = {name for member, names in ours.items() if member in running for name in names}
+        unsteady: dict[str, float] = {}
+        missing: frozenset[str] | set[str] = frozenset()
+        for passed in polls(START_TIMEOUT):
+            missing = expected - self.dashboard.worker_names()
+            if not missing and (expected or self.dashboard.healthy()):
+                return
+            self._say(f"{len(expected) - len(missing)} of {len(expected)} workers")
+            self._check_steady([program.name for program in programs], unsteady, passed)
+        who = ", ".join(sorted(missing)[:5]) or "the scheduler"
+        raise PerennialError(
+            f"{self.paths.root.name}: {who} not there after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {who.split(',')[0]}`"
+        )
+
+    def _check_steady(self, names: Collection[str], unsteady: dict[str, float], now: float) -> None:
+        """Raise when a service keeps dying, with its last words."""
+        for process in self.supervisor.processes().values():
+            if process.name not in names or process.name == HEALTH:
+                continue
+            if process.state not in ("BACKOFF", "FATAL", "EXITED"):
+                unsteady.pop(process.name, None) if process.state == "RUNNING" else None
+                continue
+            if now - unsteady.setdefault(process.name, now) > UNSTEADY:
+                last = last_line(self.paths.logs / f"{process.name}.log")
+                raise PerennialError(
+                    f"{process.name} does not stay up; its last line: {last};"
+                    f" see `perennial logs {process.name}`"
+                )
+
+    def _await_jupyter(self, programs: Mapping[str, Program]) -> None:
+        program = programs.get("jupyter")
+        if program is None or not program.ports:
+            return
+        unsteady: dict[str, float] = {}
+        for passed in polls(START_TIMEOUT):
+            if supervision.listens(program.ports[0]):
+                return
+            self._say("waiting for Jupyter")
+            self._check_steady(["jupyter"], unsteady, passed)
+        raise PerennialError(
+            f"Jupyter does not answer after {START_TIMEOUT:g} s; see `perennial logs jupyter`"
+        )
+
+
+def last_line(log: Path, limit: int = 300) -> str:
+    """Last line of a log that says something."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16384))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return "(no log)"
+    said = [line.strip() for line in lines if line.strip()]
+    return repr(said[-1][-limit:]) if said else "(empty log)"

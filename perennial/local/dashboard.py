@@ -1,0 +1,102 @@
+"""The scheduler's own HTTP pages on loopback: is it well, who is there, what runs.
+
+Read with the standard library, so that `perennial status` need not import distributed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The scheduler's own numbers.
+
+    Parameters
+    ----------
+    workers, threads, clients : int
+        Who is connected.
+    tasks : int
+        Tasks that the scheduler knows.
+    processing, waiting, memory, erred : int
+        Tasks by state.
+    unrunnable : int
+        Tasks that no worker can run now.
+    nbytes : int
+        Bytes of results that the workers hold.
+    """
+
+    workers: int
+    threads: int
+    clients: int
+    tasks: int
+    processing: int
+    waiting: int
+    memory: int
+    erred: int
+    unrunnable: int
+    nbytes: int
+
+
+class Dashboard:
+    """HTTP of a scheduler on this machine.
+
+    Parameters
+    ----------
+    port : int
+        Its dashboard's port.
+    timeout : float
+        Seconds for one answer.
+    """
+
+    def __init__(self, port: int, timeout: float = 5.0) -> None:
+        self.port = port
+        self._timeout = timeout
+
+    def _get(self, path: str) -> bytes | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self._timeout)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read() if answer.status == http.client.OK else None
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    def _json(self, path: str) -> dict[str, Any]:
+        body = self._get(path)
+        try:
+            return dict(json.loads(body)) if body else {}
+        except ValueError:
+            return {}
+
+    def healthy(self) -> bool:
+        """Whether the scheduler answers."""
+        return self._get("/health") is not None
+
+    def worker_names(self) -> frozenset[str]:
+        """Names of the workers that have registered; empty when there is no answer."""
+        workers = self._json("/json/identity.json").get("workers", {})
+        return frozenset(str(worker["name"]) for worker in workers.values())
+
+    def counts(self) -> Counts | None:
+        """Read the scheduler's numbers; None when there is no answer."""
+        found = self._json("/json/counts.json")
+        if not found:
+            return None
+        return Counts(
+            workers=int(found["workers"]),
+            threads=int(found["cores"]),
+            clients=int(found["clients"]) - 1,  # Dask counts "fire-and-forget" as a client
+            tasks=int(found["tasks"]),
+            processing=int(found["processing"]),
+            waiting=int(found["waiting"]),
+            memory=int(found["memory"]),
+            erred=int(found["erred"]),
+            unrunnable=int(found["unrunnable"]),
+            nbytes=int(found["bytes"]),
+        )

@@ -1,0 +1,200 @@
+"""Deploy a cluster file on this machine: what `perennial up` does."""
+
+from __future__ import annotations
+
+import resource
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perennial import authority, connect, jupyter, render
+from perennial.errors import PerennialError
+from perennial.files import make_private, write_atomic
+from perennial.local.cluster import Cluster
+from perennial.local.dashboard import Dashboard
+from perennial.local.layout import Program, programs, site
+from perennial.local.plan import Step, sizes
+from perennial.local.state import State
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.services import scheduler_address
+from perennial.spec import ClusterSpec, dump, load
+
+#: Open files that a scheduler of some thousand workers needs.
+OPEN_FILES = 65536
+
+#: Longest path of a unix socket, less the final zero (``sun_path`` in unix(7)).
+SOCKET_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A cluster file on this machine, and what it takes to get there.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    cluster : Cluster
+        The cluster's services.
+    state : State
+        What will be remembered once it is applied.
+    programs : mapping of str to Program
+        What shall run.
+    steps : tuple of Step
+        What is to be done.
+    """
+
+    spec: ClusterSpec
+    cluster: Cluster
+    state: State
+    programs: Mapping[str, Program]
+    steps: tuple[Step, ...]
+
+    @property
+    def paths(self) -> ClusterPaths:
+        """The cluster's state folder."""
+        return self.cluster.paths
+
+
+def find(name: str, say: Callable[[str], None]) -> Deployment:
+    """Look up a cluster of this user's that was deployed before.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    say : callable
+        Told in a few words what happens.
+
+    Raises
+    ------
+    PerennialError
+        When there is none of that name.
+    """
+    paths = cluster_state(name)
+    if not paths.spec.exists():
+        raise PerennialError(
+            f"no cluster {name!r} on this machine; `perennial list` shows the names,"
+            " `perennial up -f FILE` makes one"
+        )
+    return prepare(load(paths.spec), State.load(paths).file, say)
+
+
+def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> Deployment:
+    """Compare a cluster file with what is there. Changes nothing.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    file : str or None
+        Its path, to be remembered.
+    say : callable
+        Told in a few words what happens.
+    """
+    paths = cluster_state(spec.name)
+    if len(str(paths.socket).encode()) > SOCKET_PATH:
+        raise PerennialError(
+            f"{paths.socket}: longer than a unix socket's path may be ({SOCKET_PATH} bytes);"
+            " set XDG_STATE_HOME to a shorter folder"
+        )
+    before = State.load(paths)
+    counts = {name: group.count for name, group in spec.workers.items()}
+    now = sizes(counts, before.declared, before.sizes)
+    return resized(
+        Deployment(
+            spec,
+            Cluster(paths, Dashboard(spec.scheduler.dashboard_port), say),
+            State(file=file, declared=counts),
+            {},
+            (),
+        ),
+        now,
+    )
+
+
+def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
+    """Plan the same cluster file with other sizes of its groups."""
+    wanted = programs(deployment.spec, deployment.paths, now)
+    return replace(
+        deployment,
+        state=replace(deployment.state, sizes=dict(now)),
+        programs=wanted,
+        steps=deployment.cluster.plan(wanted),
+    )
+
+
+def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
+    """Carry the plan out. The caller holds the cluster's lock.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster and the plan.
+    ready : callable
+        Called once the workers have registered, when a client can work; Jupyter comes later.
+    """
+    spec, paths = deployment.spec, deployment.paths
+    make_private(paths.root)
+    # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
+    write_atomic(paths.spec, dump(spec))
+    deployment.state.save(paths)
+    make_secrets(spec, paths)
+    connect.save(paths, connection(spec, paths))
+    make_private(Path(site(spec, paths).scratch))
+    deployment.cluster.apply(
+        deployment.programs,
+        deployment.steps,
+        render.supervisord_conf(
+            paths.socket, paths.logs / "supervisord.log", paths.units, open_files()
+        ),
+        ready,
+    )
+
+
+def open_files() -> int:
+    """Limit of open files for the services: what they would like, or what the machine allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+
+
+def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
+    """Make the certificates and Jupyter's token, where they are missing."""
+    if spec.security.tls:
+        authority.ensure(paths.tls, spec.name, (*authority.local_names(), spec.options.address))
+    if spec.jupyter is not None:
+        place = site(spec, paths)
+        token = token_file(spec, paths)
+        if not token.exists():
+            write_atomic(token, secrets.token_hex(24))
+        make_private(Path(jupyter.state_directory(place)))
+        Path(jupyter.notebook_directory(spec.jupyter, place)).mkdir(parents=True, exist_ok=True)
+
+
+def token_file(spec: ClusterSpec, paths: ClusterPaths) -> Path:
+    """File of Jupyter's token."""
+    return Path(jupyter.token_file(site(spec, paths)))
+
+
+def jupyter_url(spec: ClusterSpec) -> str | None:
+    """Where JupyterLab is, without its token."""
+    return f"http://127.0.0.1:{spec.jupyter.port}/lab" if spec.jupyter else None
+
+
+def dashboard_url(spec: ClusterSpec) -> str:
+    """Where Dask's dashboard is reached: behind Jupyter's login, or bare on loopback."""
+    if spec.jupyter is None:
+        return f"http://127.0.0.1:{spec.scheduler.dashboard_port}/status"
+    return f"http://127.0.0.1:{spec.jupyter.port}{jupyter.DASHBOARD_LINK}"
+
+
+def connection(spec: ClusterSpec, paths: ClusterPaths) -> connect.Connection:
+    """Say how a client reaches the cluster."""
+    return connect.Connection(
+        cluster=spec.name,
+        scheduler_address=scheduler_address(spec, site(spec, paths)),
+        dashboard_link=dashboard_url(spec),
+        tls=connect.Tls.in_folder(paths.tls) if spec.security.tls else None,
+        jupyter_url=jupyter_url(spec),
+    )

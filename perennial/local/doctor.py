@@ -1,0 +1,259 @@
+"""Look for what will go wrong: each check says what it found and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from perennial import authority, connect
+from perennial.local import status
+from perennial.local.deploy import Deployment, connection
+from perennial.local.layout import site
+
+#: Certificates are mentioned when they expire within this time.
+NOTICE = timedelta(days=30)
+#: Open files below which a scheduler of some hundred workers stops to accept connections.
+OPEN_FILES = 8192
+#: Bytes of free disk below which a worker that spills is in danger.
+FREE = 2**30
+#: Seconds for a client to reach the scheduler and ask a worker.
+PATIENCE = 20.0
+
+GOOD = ("RUNNING", "STARTING")
+
+#: Prints name and version of every installed package; run in either environment.
+PACKAGES = (
+    "import importlib.metadata as m, json, platform;"
+    "print(json.dumps({'python': platform.python_version(),"
+    " **{d.metadata['Name']: d.version for d in m.distributions() if d.metadata['Name']}}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found.
+
+    Parameters
+    ----------
+    check : str
+        What was looked at.
+    level : str
+        ``ok``, ``warning`` or ``error``.
+    text : str
+        What was found and, unless all is well, what to do.
+    """
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    text: str
+
+
+def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
+    """Run every check.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster.
+    python : str or None
+        Interpreter of the client whose packages are compared with the workers'; the one that
+        runs this when None.
+    """
+    yield services(deployment)
+    yield plain_client(deployment)
+    yield limits()
+    yield from disk(deployment)
+    if deployment.spec.security.tls:
+        yield certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
+        yield secrets(deployment.paths.root)
+    yield from _guarded("client", lambda: packages(deployment, python))
+
+
+def services(deployment: Deployment) -> Finding:
+    """Check whether everything runs that should."""
+    rows = status.rows(deployment, interval=0.0)
+    bad = [f"{row.service} is {row.state}" for row in rows if row.state not in GOOD]
+    if bad:
+        text = f"{', '.join(bad)}; `perennial up` starts them, `perennial logs` says why"
+        return Finding("services", "error", text)
+    often = [f"{row.service} {row.restarts} times" for row in rows if row.restarts > 3]
+    if often:
+        return Finding("services", "warning", f"came back by themselves: {', '.join(often)}")
+    if not deployment.cluster.dashboard.healthy():
+        text = "the scheduler's /health does not answer; see `perennial logs scheduler`"
+        return Finding("services", "error", text)
+    return Finding("services", "ok", f"{len(rows)} run")
+
+
+def plain_client(deployment: Deployment) -> Finding:
+    """Check where a plain Client() of this user leads."""
+    name = deployment.spec.name
+    if "DASK_SCHEDULER_ADDRESS" in os.environ:
+        address = os.environ["DASK_SCHEDULER_ADDRESS"]
+        text = f"DASK_SCHEDULER_ADDRESS={address} in this shell wins over `perennial connect`"
+        return Finding("Client()", "warning", text)
+    current = connect.current()
+    if current is None or current.cluster != name:
+        where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
+        return Finding("Client()", "warning", f"{where}; `perennial connect {name}` changes that")
+    if current != connection(deployment.spec, deployment.paths):
+        text = f"has another address than the cluster; run `perennial connect {name}` again"
+        return Finding("Client()", "error", text)
+    return Finding("Client()", "ok", f"reaches {name}")
+
+
+def limits() -> Finding:
+    """Check the limit of open files, which the services inherit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        text = (
+            f"at most {hard}; raise `nofile` in /etc/security/limits.conf to {OPEN_FILES} or more"
+        )
+        return Finding("open files", "warning", text)
+    return Finding("open files", "ok", f"up to {hard if hard > 0 else 'any number'}")
+
+
+def disk(deployment: Deployment) -> Iterator[Finding]:
+    """Check free space where workers spill and where logs and state stand."""
+    folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
+    for folder in sorted(folders):
+        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        if free < FREE:
+            text = f"{free / 2**20:.0f} MiB free in {folder}; make room, or set temporary_directory"
+            yield Finding("disk", "warning", text)
+        else:
+            yield Finding("disk", "ok", f"{free / 2**30:.0f} GiB free in {folder}")
+
+
+def certificates(expiry: Mapping[str, datetime], now: datetime) -> Finding:
+    """Check how long the certificates are good, by this machine's clock.
+
+    Parameters
+    ----------
+    expiry : mapping of str to datetime
+        When each certificate expires.
+    now : datetime
+        Now.
+    """
+    if not expiry:
+        return Finding("certificates", "error", "there are none; run `perennial up`")
+    name, first = min(expiry.items(), key=lambda item: item[1])
+    if first <= now:
+        text = f"{name} expired on {first:%Y-%m-%d} by this clock ({now:%Y-%m-%d %H:%M} UTC)"
+        return Finding("certificates", "error", f"{text}; run `perennial rotate` or set the clock")
+    if first - now < NOTICE:
+        text = f"{name} expires on {first:%Y-%m-%d}; run `perennial rotate`"
+        return Finding("certificates", "warning", text)
+    return Finding("certificates", "ok", f"good until {first:%Y-%m-%d}")
+
+
+def secrets(root: Path) -> Finding:
+    """Check that nobody else can read keys and tokens."""
+    files = [path for part in ("tls", "secrets") for path in (root / part).rglob("*")]
+    wide = [str(path) for path in files if path.is_file() and path.stat().st_mode & 0o077]
+    if wide:
+        return Finding("secrets", "error", f"others can read {', '.join(wide)}; `chmod 600` them")
+    return Finding("secrets", "ok", f"{len(files)} files, yours alone")
+
+
+def packages(deployment: Deployment, python: str | None) -> Iterator[Finding]:
+    """Reach the cluster as a client does, and compare its packages with the workers'."""
+    theirs = _ask_workers(deployment)
+    yield Finding("client", "ok", f"reached the scheduler and {len(theirs)} workers")
+    mine = _packages_of(python)
+    different = differences(mine, theirs)
+    if different:
+        shown = "; ".join(different[:20]) + ("; …" if len(different) > 20 else "")
+        text = f"{shown}: install the same versions on both sides"
+        yield Finding("packages", "warning", text)
+    else:
+        yield Finding("packages", "ok", f"{len(mine)} are the same for client and workers")
+
+
+def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Name each package whose version differs between the client and a worker.
+
+    Parameters
+    ----------
+    mine : mapping of str to str
+        The client's packages and versions.
+    theirs : mapping of str to mapping
+        The same for each worker, by the worker's name.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for worker, versions in sorted(theirs.items()):
+        for name in sorted(set(mine) | set(versions), key=str.lower):
+            here, there = mine.get(name, "missing"), versions.get(name, "missing")
+            if here != there:
+                found.setdefault((name, here, there), []).append(worker)
+    return [
+        f"{name} is {here} here and {there} on "
+        + (workers[0] if len(workers) == 1 else f"{len(workers)} workers")
+        for (name, here, there), workers in found.items()
+    ]
+
+
+def _ask_workers(deployment: Deployment) -> dict[str, dict[str, str]]:
+    from distributed import Client
+    from distributed.security import Security
+
+    link = connection(deployment.spec, deployment.paths)
+    security = None
+    if link.tls is not None:
+        security = Security(
+            tls_ca_file=str(link.tls.ca),
+            tls_client_cert=str(link.tls.cert),
+            tls_client_key=str(link.tls.key),
+            require_encryption=True,
+        )
+    with Client(
+        link.scheduler_address, security=security, timeout=PATIENCE, set_as_default=False
+    ) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        # One worker of each group speaks for it: all members run in the same environment.
+        chosen = {str(info["name"]).rsplit("-", 1)[0]: address for address, info in workers.items()}
+        answers: dict[str, dict[str, str]] = client.run(installed, workers=list(chosen.values()))
+        return {str(workers[address]["name"]): found for address, found in answers.items()}
+
+
+def installed() -> dict[str, str]:
+    """Names and versions of the packages of this environment; runs on a worker."""
+    import platform
+
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return {"python": platform.python_version(), **found}
+
+
+def _packages_of(python: str | None) -> dict[str, str]:
+    if python is None or Path(python) == Path(sys.executable):
+        return installed()
+    done = subprocess.run(
+        [python, "-c", PACKAGES], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+def _guarded(check: str, run: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Run a check that talks to others: whatever it raises is a finding as well."""
+    try:
+        yield from run()
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        yield Finding(check, "error", f"{text}; see `perennial logs scheduler`")
+
+
+def level(findings: list[Finding]) -> Any:
+    """Worst level among findings."""
+    order = ("ok", "warning", "error")
+    return max((finding.level for finding in findings), key=order.index, default="ok")

@@ -1,0 +1,120 @@
+"""An event listener of supervisord's: restarts a scheduler that hangs, rotates the logs.
+
+supervisord sends it an event every five seconds. A scheduler that has been well and then has
+not answered its ``/health`` for as long as the watchdog allows is killed with SIGKILL (its
+event loop would not see anything milder); supervisord starts it again. The process is known
+by the lock file that `perennial.local.hold` keeps, so this also serves adopted processes.
+
+Runs as ``python -m perennial.local.health HOST PORT WATCHDOG LOCK LOGS MAXBYTES BACKUPS``; it
+imports little, because it stays in memory beside every cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+
+from perennial.local.hold import holder
+
+#: Seconds that a scheduler may take until it answers for the first time.
+START = 120.0
+TIMEOUT = 5.0
+
+
+class Watchdog:
+    """Decides when a process that does not answer has hung.
+
+    Parameters
+    ----------
+    limit : float
+        Seconds without an answer after which the process counts as hung; 0 for never.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._pid = 0
+        self._deadline = 0.0
+
+    def hung(self, pid: int, answered: bool, now: float) -> bool:
+        """Take in one look at the process and say whether it has hung.
+
+        Parameters
+        ----------
+        pid : int
+            Its process id, 0 when there is none.
+        answered : bool
+            Whether it answered this time.
+        now : float
+            Seconds on a clock that never jumps.
+        """
+        if pid != self._pid:
+            self._pid = pid
+            self._deadline = now + max(self.limit, START)
+        if answered:
+            self._deadline = now + self.limit
+        return bool(pid and self.limit and not answered and now >= self._deadline)
+
+
+def answers(host: str, port: int, timeout: float = TIMEOUT) -> bool:
+    """Whether ``GET /health`` is answered with 200."""
+    request = f"GET /health HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
+    try:
+        with socket.create_connection((host, port), timeout) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(request)
+            return b" 200 " in connection.recv(64)
+    except OSError:
+        return False
+
+
+def rotate(folder: str, maxbytes: int, backups: int) -> None:
+    """Copy logs that have grown aside and empty them.
+
+    Programs write with O_APPEND, so an emptied file stays right; lines written between copy
+    and emptying are lost, which a log may.
+    """
+    for entry in os.scandir(folder):
+        if not entry.name.endswith(".log") or entry.stat().st_size <= maxbytes:
+            continue
+        for number in range(backups - 1, 0, -1):
+            if os.path.exists(f"{entry.path}.{number}"):
+                os.replace(f"{entry.path}.{number}", f"{entry.path}.{number + 1}")
+        with open(entry.path, "rb") as source, open(f"{entry.path}.1", "wb") as target:
+            while chunk := source.read(1 << 20):
+                target.write(chunk)
+        os.truncate(entry.path, 0)
+
+
+def say(text: str) -> None:
+    """Write a line to the listener's log (standard output belongs to supervisord)."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"{stamp} perennial health: {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> None:
+    """Answer supervisord's events for ever."""
+    host, port, limit, lock, logs, maxbytes, backups = argv
+    watchdog = Watchdog(float(limit))
+    while True:
+        print("READY", flush=True)
+        header = sys.stdin.readline()
+        if not header:
+            return
+        fields = dict(field.split(":", 1) for field in header.split())
+        sys.stdin.read(int(fields["len"]))
+        try:
+            pid, _ = holder(lock)
+            if watchdog.hung(pid, answers(host, int(port)), time.monotonic()):
+                say(f"scheduler (pid {pid}) has not answered for {limit} s: killed, restarting")
+                os.kill(pid, signal.SIGKILL)
+            rotate(logs, int(maxbytes), int(backups))
+        except OSError as error:
+            say(f"{error}")
+        print("RESULT 2\nOK", end="", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

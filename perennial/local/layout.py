@@ -1,0 +1,129 @@
+"""From a cluster file to the programs of its supervisord. Pure but for `sys.executable`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perennial import render
+from perennial.local import hold
+from perennial.paths import ClusterPaths
+from perennial.services import Command, Service, Site, services, worker_names
+from perennial.spec import ClusterSpec
+
+#: Program that watches the scheduler and rotates the logs; no service of the cluster.
+HEALTH = "health"
+
+LOG_BYTES = 10 * 2**20
+LOG_BACKUPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program of supervisord's.
+
+    Parameters
+    ----------
+    name : str
+        ``scheduler``, ``cpu-0``, ``jupyter``, ``health``.
+    text : str
+        Its section of supervisord's configuration.
+    group : str or None
+        The worker group that it is a member of.
+    registers : tuple of str
+        Names under which its workers register with the scheduler.
+    ports : tuple of int
+        Fixed ports that it listens on.
+    stop_timeout : float
+        Seconds that it may take to stop.
+    files : tuple of (str, str)
+        Paths and texts of the configuration that it reads.
+    """
+
+    name: str
+    text: str
+    group: str | None = None
+    registers: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    stop_timeout: float = 10.0
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def site(spec: ClusterSpec, paths: ClusterPaths) -> Site:
+    """Say where things are on this machine."""
+    temporary = spec.options.temporary_directory
+    return Site(
+        python=spec.environment.python or sys.executable,
+        config=str(paths.config),
+        tls=str(paths.tls),
+        secrets=str(paths.secrets),
+        scratch=f"{temporary}/perennial-{spec.name}" if temporary else str(paths.scratch),
+        address=spec.options.address,
+        home=str(Path.home()),
+    )
+
+
+def programs(
+    spec: ClusterSpec, paths: ClusterPaths, sizes: Mapping[str, int]
+) -> dict[str, Program]:
+    """List the programs of a cluster, in the order in which they start.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    paths : ClusterPaths
+        The cluster's state folder.
+    sizes : mapping of str to int
+        Members of each group.
+    """
+    found = [_health(spec, paths)]
+    for service in services(spec, site(spec, paths)):
+        if service.group is None:
+            found.append(_program(service, paths))
+        else:
+            group = spec.workers[service.group]
+            for index in range(sizes[service.group]):
+                member = service.member(str(index))
+                found.append(
+                    replace(
+                        _program(member, paths),
+                        group=service.group,
+                        registers=worker_names(group, member.name),
+                    )
+                )
+    return {program.name: program for program in found}
+
+
+def _program(service: Service, paths: ClusterPaths) -> Program:
+    files = tuple((file.path, file.text) for file in service.files)
+    held = (
+        *(sys.executable, "-I", "-S", hold.__file__),
+        *(str(paths.run / f"{service.name}.lock"), str(paths.logs / f"{service.name}.log")),
+    )
+    # What a service reads at its start is part of its text: a changed file replaces it.
+    fingerprint = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    command = Command(
+        argv=(*held, *service.command.argv),
+        environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
+        directory=service.command.directory,
+    )
+    return Program(
+        name=service.name,
+        text=render.program(replace(service, command=command)),
+        ports=service.access.ports,
+        stop_timeout=service.lifecycle.stop_timeout,
+        files=files,
+    )
+
+
+def _health(spec: ClusterSpec, paths: ClusterPaths) -> Program:
+    argv = (
+        *(sys.executable, "-m", "perennial.local.health"),
+        *("127.0.0.1", str(spec.scheduler.dashboard_port), f"{spec.scheduler.watchdog:g}"),
+        *(str(paths.run / "scheduler.lock"), str(paths.logs), str(LOG_BYTES), str(LOG_BACKUPS)),
+    )
+    return Program(HEALTH, render.event_listener(HEALTH, argv, str(paths.logs / "health.log")))

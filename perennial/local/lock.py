@@ -1,0 +1,63 @@
+"""One writer at a time: the second `perennial up` waits for the first and says for whom."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perennial.errors import PerennialError
+
+#: Seconds to wait for another command before giving up.
+PATIENCE = 600.0
+
+
+@contextmanager
+def exclusive(path: Path, say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
+    """Hold a cluster's lock; the kernel lets go of it when this process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file.
+    say : callable
+        Told once whom we wait for.
+    patience : float
+        Seconds to wait.
+
+    Raises
+    ------
+    PerennialError
+        When somebody else still holds it after that time; names the process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + patience
+        told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(lock, 1000, 0).decode(errors="replace").strip()
+                if time.monotonic() > deadline:
+                    raise PerennialError(
+                        f"{path.parent.name}: {holder} still holds the lock after {patience:g} s;"
+                        " wait for it or end it, then run this again"
+                    ) from None
+                if not told and holder:
+                    say(f"waiting for {holder}")
+                    told = True
+                time.sleep(0.1)
+        command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]
+        since = time.strftime("%H:%M:%S")
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} (`{command}`, since {since})\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)

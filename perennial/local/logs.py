@@ -1,0 +1,68 @@
+"""Follow the logs of services, across their rotation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """Last lines of a log; empty when there is none."""
+    return _tail(path, lines)[0]
+
+
+def _tail(path: Path, lines: int) -> tuple[list[str], int]:
+    """Last lines of a log, and the size that it had then."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            # 400 bytes a line are plenty; a longer log is read from its end only.
+            start = file.seek(max(0, size - 400 * max(lines, 1)))
+            text = file.read(size - start).decode(errors="replace")
+    except FileNotFoundError:
+        return [], 0
+    return (text.splitlines()[-lines:] if lines else []), size
+
+
+def follow(paths: list[Path], lines: int, interval: float = 0.2) -> Iterator[tuple[Path, str]]:
+    """Yield the last lines of logs and then each new one, for ever.
+
+    Parameters
+    ----------
+    paths : list of Path
+        The logs; one that does not exist yet is waited for.
+    lines : int
+        How many old lines of each.
+    interval : float
+        Seconds between two looks.
+    """
+    offsets: dict[Path, int] = {}
+    rest: dict[Path, bytes] = {}
+    for path in paths:
+        old, offsets[path] = _tail(path, lines)
+        for line in old:
+            yield path, line
+    while True:
+        for path in paths:
+            for line in _new_lines(path, offsets, rest):
+                yield path, line
+        time.sleep(interval)
+
+
+def _new_lines(path: Path, offsets: dict[Path, int], rest: dict[Path, bytes]) -> Iterator[str]:
+    try:
+        size = path.stat().st_size
+        if size < offsets[path]:  # rotated: emptied in place
+            offsets[path] = 0
+        if size == offsets[path]:
+            return
+        with path.open("rb") as file:
+            file.seek(offsets[path])
+            data = rest.get(path, b"") + file.read()
+    except FileNotFoundError:
+        return
+    offsets[path] += len(data) - len(rest.get(path, b""))
+    *whole, rest[path] = data.split(b"\n")
+    for line in whole:
+        yield line.decode(errors="replace")

@@ -1,0 +1,119 @@
+"""Operate a cluster on this machine: restart, scale, rotate certificates, take down."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from perennial import authority, connect
+from perennial.errors import PerennialError
+from perennial.local import deploy
+from perennial.local.deploy import Deployment
+from perennial.local.layout import site
+
+
+def members(deployment: Deployment, name: str) -> list[str]:
+    """Programs that a word means: a service, a member, or all members of a group.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster.
+    name : str
+        ``scheduler``, ``jupyter``, ``cpu-0`` or ``cpu``.
+
+    Raises
+    ------
+    PerennialError
+        For a name that is none of these; lists them.
+    """
+    programs = deployment.programs
+    if name in programs:
+        return [name]
+    group = [program.name for program in programs.values() if program.group == name]
+    if group or name in deployment.spec.workers:
+        return group
+    known = ", ".join([*deployment.spec.workers, *programs])
+    raise PerennialError(f"{deployment.spec.name} has no service or group {name!r}; it has {known}")
+
+
+def restart(deployment: Deployment, name: str) -> int:
+    """Restart a service or the members of a group, one after another. Returns how many."""
+    names = members(deployment, name)
+    _must_run(deployment)
+    deployment.cluster.restart(names, deployment.programs)
+    return len(names)
+
+
+def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
+    """Give groups another size: new members start, the last ones leave, drained.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster.
+    wanted : mapping of str to int
+        Size by group.
+
+    Raises
+    ------
+    PerennialError
+        For an unknown group or a size outside the group's bounds.
+    """
+    for group, size in wanted.items():
+        if group not in deployment.spec.workers:
+            known = ", ".join(deployment.spec.workers)
+            raise PerennialError(f"no group {group!r} in {deployment.spec.name}; it has {known}")
+        bounds = deployment.spec.workers[group].scale
+        if bounds and not bounds.min <= size <= bounds.max:
+            raise PerennialError(
+                f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
+                f" change workers.{group}.scale in the cluster file"
+            )
+    _must_run(deployment)
+    changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})
+    groups = {name: program.group for name, program in changed.programs.items()}
+    foreign = [
+        step.name
+        for step in changed.steps
+        if step.action == "replace" or groups.get(step.name, "") is None
+    ]
+    if foreign:
+        raise PerennialError(
+            f"{', '.join(foreign)} is not as the cluster file says; run `perennial up` first"
+        )
+    deploy.apply(changed)
+    return changed
+
+
+def rotate(deployment: Deployment) -> None:
+    """Renew the certificates; what runs takes them up within seconds, nothing restarts."""
+    spec, paths = deployment.spec, deployment.paths
+    if not spec.security.tls:
+        raise PerennialError(f"{spec.name} has no certificates: security.tls is false")
+    names = (*authority.local_names(), spec.options.address)
+    authority.ensure(paths.tls, spec.name, names)
+    authority.renew(paths.tls, spec.name, names)
+
+
+def take_down(deployment: Deployment, purge: bool) -> None:
+    """Stop the cluster and forget it; with ``purge`` its certificates and logs as well."""
+    spec, paths = deployment.spec, deployment.paths
+    deployment.cluster.down(max(p.stop_timeout for p in deployment.programs.values()))
+    current = connect.current()
+    if current is not None and current.cluster == spec.name:
+        connect.remove(spec.name)
+    for folder in {paths.scratch, Path(site(spec, paths).scratch)}:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in (paths.spec, paths.state, paths.connection):
+        path.unlink(missing_ok=True)
+    if purge:
+        shutil.rmtree(paths.root)
+
+
+def _must_run(deployment: Deployment) -> None:
+    if not deployment.cluster.supervisor.pid():
+        raise PerennialError(
+            f"{deployment.spec.name}: supervisord does not run; `perennial up` starts it again"
+        )

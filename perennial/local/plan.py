@@ -1,0 +1,137 @@
+"""What a change would do, before it does it. Pure.
+
+Three things are compared: what the cluster file asks for, the unit text on disk, and what
+supervisord runs. Each step is idempotent, so a plan that was cut off is made anew and
+finished by running `perennial up` again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["start", "adopt", "replace", "restart", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A program as supervisord has it.
+
+    Parameters
+    ----------
+    alive : bool
+        Whether supervisord keeps it running.
+    stale : bool
+        Whether the text on disk is another than the one that it was started from.
+    state : str
+        supervisord's word for its state.
+    """
+
+    alive: bool
+    stale: bool = False
+    state: str = "RUNNING"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, with its reason.
+
+    Parameters
+    ----------
+    action : str
+        ``start`` something new, ``adopt`` what outlived its supervisord, ``replace`` what
+        changed, ``restart`` what does not run, ``stop`` what is no longer asked for.
+    name : str
+        The program.
+    reason : str
+        For the person who reads the plan.
+    """
+
+    action: Action
+    name: str
+    reason: str
+
+    @property
+    def stops(self) -> bool:
+        """Whether something that runs is stopped."""
+        return self.action in ("replace", "stop")
+
+
+def plan(
+    desired: Mapping[str, str],
+    disk: Mapping[str, str],
+    running: Mapping[str, Running] | None,
+    orphans: Collection[str] = (),
+) -> tuple[Step, ...]:
+    """Compare what is asked for with what is there.
+
+    Parameters
+    ----------
+    desired : mapping of str to str
+        Unit text by program, in the order in which they start.
+    disk : mapping of str to str
+        Unit text on disk by program.
+    running : mapping of str to Running, or None
+        What supervisord has; None when it does not run.
+    orphans : collection of str
+        What runs without a supervisord.
+
+    Returns
+    -------
+    tuple of Step
+        Empty when there is nothing to do.
+    """
+    have = running or {}
+    steps = [
+        Step("stop", name, "no longer in the cluster file")
+        for name in sorted((set(disk) | set(have)) - set(desired))
+    ]
+    for name, text in desired.items():
+        now = have.get(name)
+        if now is not None:
+            step = _of_running(name, text, disk.get(name), now)
+        else:
+            step = _of_missing(name, text, disk.get(name), name in orphans)
+        if step is not None:
+            steps.append(step)
+    return tuple(steps)
+
+
+def _of_missing(name: str, text: str, on_disk: str | None, orphan: bool) -> Step:
+    if orphan and on_disk == text:
+        return Step("adopt", name, "runs without supervisord")
+    if orphan:
+        return Step("replace", name, "changed")
+    return Step("start", name, "new" if on_disk is None else "does not run")
+
+
+def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Step | None:
+    if on_disk != text or now.stale:
+        return Step("replace", name, "changed")
+    if not now.alive:
+        return Step("restart", name, f"is {now.state}")
+    return None
+
+
+def sizes(
+    counts: Mapping[str, int], declared: Mapping[str, int], current: Mapping[str, int]
+) -> dict[str, int]:
+    """Choose how many members each group gets.
+
+    A count in the file is a group's first size. Afterwards the size belongs to
+    `perennial scale` and the scaler, until the count in the file itself is changed.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Counts in the cluster file, by group.
+    declared : mapping of str to int
+        Counts that the file had when it was last applied.
+    current : mapping of str to int
+        Sizes now.
+    """
+    return {
+        group: current[group] if declared.get(group) == count and group in current else count
+        for group, count in counts.items()
+    }

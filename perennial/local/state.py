@@ -1,0 +1,42 @@
+"""What a cluster on this machine remembers between two commands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from perennial.files import read_json, write_json
+from perennial.paths import ClusterPaths
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was applied last.
+
+    Parameters
+    ----------
+    file : str or None
+        The cluster file.
+    declared : dict of str to int
+        Count of each group in that file.
+    sizes : dict of str to int
+        Size of each group now.
+    """
+
+    file: str | None = None
+    declared: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, paths: ClusterPaths) -> State:
+        """Read it; empty when nothing was applied yet."""
+        found: dict[str, Any] = read_json(paths.state) if paths.state.exists() else {}
+        return cls(
+            file=found.get("file"),
+            declared=dict(found.get("declared", {})),
+            sizes=dict(found.get("sizes", {})),
+        )
+
+    def save(self, paths: ClusterPaths) -> None:
+        """Write it."""
+        write_json(paths.state, asdict(self))

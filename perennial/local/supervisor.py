@@ -1,0 +1,248 @@
+"""The cluster's own supervisord: start it, speak to it over its unix socket.
+
+XML-RPC with the standard library; supervisor's own client would import its whole server.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from perennial.errors import PerennialError
+
+#: States in which supervisord keeps a process or is about to.
+ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+
+#: Variables that the services get from the user's shell. Others, such as DASK_* or a cloud's
+#: keys, would make a cluster depend on the shell that happened to start it.
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+
+_ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _ALREADY_ADDED = 60, 70, 10, 90
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One program as supervisord knows it.
+
+    Parameters
+    ----------
+    name : str
+        Its name; each program is a group of its own.
+    state : str
+        One of supervisord's words: RUNNING, STARTING, BACKOFF, STOPPED, FATAL, …
+    pid : int
+        Process id, 0 when it does not run.
+    started : float
+        Seconds since the epoch.
+    note : str
+        What supervisord says of the last start.
+    """
+
+    name: str
+    state: str
+    pid: int
+    started: float
+    note: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether supervisord keeps it running or is about to."""
+        return self.state in ALIVE
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=30.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _UnixConnection(self._path)
+
+
+class Supervisor:
+    """A running supervisord.
+
+    Parameters
+    ----------
+    path : Path
+        Its unix socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._server = xmlrpc.client.ServerProxy(
+            "http://localhost", transport=_UnixTransport(str(path))
+        )
+
+    def _call(self, method: str, *arguments: Any, ignore: Collection[int] = ()) -> Any:
+        call: Callable[..., Any] = getattr(self._server.supervisor, method)
+        try:
+            return call(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode in ignore:
+                return None
+            said = f"{method}{arguments}: {fault.faultString}"
+            raise PerennialError(f"supervisord refused {said}; see `perennial logs`") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise PerennialError(
+                f"supervisord at {self._path} does not answer ({error}); run `perennial up` again"
+            ) from None
+
+    def pid(self) -> int:
+        """Process id of supervisord, 0 when it does not answer."""
+        try:
+            return cast(int, self._call("getPID"))
+        except PerennialError:
+            return 0
+
+    def processes(self) -> dict[str, Process]:
+        """Every program, by name."""
+        return {
+            info["name"]: Process(
+                name=info["name"],
+                state=info["statename"],
+                pid=info["pid"],
+                started=float(info["start"]),
+                note=info["spawnerr"] or info["description"],
+            )
+            for info in self._call("getAllProcessInfo")
+        }
+
+    def reload(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """Read the configuration; names that it adds, changes and removes. Touches nothing."""
+        [[added, changed, removed]] = self._call("reloadConfig")
+        return frozenset(added), frozenset(changed), frozenset(removed)
+
+    def add(self, name: str) -> None:
+        """Take a program of the configuration in and start it."""
+        self._call("addProcessGroup", name, ignore=(_ALREADY_ADDED,))
+
+    def start(self, name: str) -> None:
+        """Start a program that is not running; does not wait."""
+        self._call("startProcessGroup", name, False, ignore=(_ALREADY_STARTED,))
+
+    def signal_stop(self, name: str) -> None:
+        """Tell a program to stop; does not wait."""
+        self._call("stopProcessGroup", name, False, ignore=(_NOT_RUNNING, _BAD_NAME))
+
+    def remove(self, name: str) -> None:
+        """Forget a program that has stopped."""
+        self._call("removeProcessGroup", name, ignore=(_BAD_NAME,))
+
+    def wait_stopped(self, names: Collection[str], timeout: float) -> None:
+        """Wait until programs have stopped.
+
+        Raises
+        ------
+        PerennialError
+            When one has not stopped in ``timeout`` seconds.
+        """
+        for _ in polls(timeout):
+            alive = [p.name for p in self.processes().values() if p.name in names and p.alive]
+            if not alive:
+                return
+        raise PerennialError(f"{', '.join(alive)}: still stopping after {timeout:g} s; see the log")
+
+    def shutdown(self, timeout: float) -> None:
+        """Stop supervisord and wait until it has gone."""
+        pid = self.pid()
+        if not pid:
+            return
+        self._call("shutdown")
+        if not wait_gone(pid, timeout):
+            raise PerennialError(f"supervisord (pid {pid}) still runs after {timeout:g} s")
+
+
+def polls(timeout: float, interval: float = 0.05) -> Iterator[float]:
+    """Yield the seconds that have passed, now and then, until ``timeout`` seconds have."""
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < timeout:
+        yield passed
+        time.sleep(interval)
+
+
+def wait_gone(pid: int, timeout: float) -> bool:
+    """Wait until a process, ours or not, has ended; say whether it has."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], timeout)[0])
+    finally:
+        os.close(process)
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Signal a process that may be gone already."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on a port of loopback."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Pick what the services may know of the shell that starts them."""
+    return {
+        key: value
+        for key, value in environment.items()
+        if key in INHERITED or key.startswith(("LC_", "XDG_"))
+    }
+
+
+def command(configuration: Path, *flags: str) -> list[str]:
+    """Command line of the cluster's supervisord."""
+    return [sys.executable, "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
+
+
+def launch(configuration: Path, log: Path) -> None:
+    """Start supervisord as a daemon; returns when its socket answers.
+
+    Raises
+    ------
+    PerennialError
+        With supervisord's own words when it does not start.
+    """
+    done = subprocess.run(
+        command(configuration),
+        env=inherited(os.environ),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        umask=0o077,
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join(done.stdout.split()) or f"exit code {done.returncode}"
+        raise PerennialError(f"supervisord does not start: {said}; its log is {log}")

@@ -1,0 +1,189 @@
+"""Where things are in the user's home, after the XDG base directory specification.
+
+The environment is read when a function is called, so that a test or a service with another
+home sees its own folders.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from perennial.errors import PerennialError
+
+#: What a name must look like before it becomes part of a path. The cluster file is stricter;
+#: this holds for names from the command line and from bundles as well.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPaths:
+    """What a cluster keeps on this machine.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The cluster's state folder.
+    """
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        """The cluster file as it was deployed."""
+        return self.root / "cluster.yaml"
+
+    @property
+    def state(self) -> Path:
+        """What is deployed, for the next plan."""
+        return self.root / "state.json"
+
+    @property
+    def connection(self) -> Path:
+        """How a client reaches the cluster."""
+        return self.root / "connection.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that changes the cluster."""
+        return self.root / "lock"
+
+    @property
+    def socket(self) -> Path:
+        """Socket of supervisord."""
+        return self.root / "supervisor.sock"
+
+    @property
+    def supervisord_conf(self) -> Path:
+        """Configuration of supervisord itself."""
+        return self.root / "supervisord.conf"
+
+    @property
+    def units(self) -> Path:
+        """Folder of the supervisord programs, one file a service."""
+        return self.root / "conf.d"
+
+    @property
+    def config(self) -> Path:
+        """Folder of the configuration that services read."""
+        return self.root / "config"
+
+    @property
+    def tls(self) -> Path:
+        """Folder of the certificates and keys."""
+        return self.root / "tls"
+
+    @property
+    def secrets(self) -> Path:
+        """Folder of the other secrets."""
+        return self.root / "secrets"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the services' logs."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Folder of what holds only while the cluster runs."""
+        return self.root / "run"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what workers spill to disk."""
+        return self.root / "scratch"
+
+
+def state_home() -> Path:
+    """Folder of everything that perennial keeps for this user."""
+    xdg = os.environ.get("XDG_STATE_HOME", "")
+    # The specification says to ignore relative paths: they would depend on the working folder.
+    base = Path(xdg) if os.path.isabs(xdg) else _home() / ".local" / "state"
+    return base / "perennial"
+
+
+def cluster_state(name: str) -> ClusterPaths:
+    """Paths of one cluster.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's name.
+
+    Raises
+    ------
+    PerennialError
+        For a name that is no DNS label and could lead out of the state folder.
+    """
+    return ClusterPaths(state_home() / _checked(name))
+
+
+def known_clusters() -> list[str]:
+    """Names of the clusters that this user has on this machine, in order."""
+    return sorted(
+        folder.name
+        for folder in _folders(state_home())
+        if ClusterPaths(folder).spec.is_file() or ClusterPaths(folder).supervisord_conf.is_file()
+    )
+
+
+def received_connection(name: str) -> Path:
+    """Folder of a connection to a cluster elsewhere, installed from a bundle.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's name.
+    """
+    return _connections() / _checked(name)
+
+
+def received_connections() -> list[str]:
+    """Names of the clusters elsewhere whose bundles were installed, in order."""
+    return sorted(folder.name for folder in _folders(_connections()))
+
+
+def dask_config_homes() -> list[Path]:
+    """Folders of the user's own Dask configuration, the one that wins first.
+
+    Dask reads ``~/.config/dask`` whatever ``XDG_CONFIG_HOME`` says, and over it the folder or
+    file that ``DASK_CONFIG`` names.
+    """
+    home = _home() / ".config" / "dask"
+    named = os.environ.get("DASK_CONFIG", "")
+    if not named or os.path.isfile(named):
+        return [home]
+    # Not expanded: Dask takes `~` in DASK_CONFIG as it stands.
+    return list(dict.fromkeys([Path(named).absolute(), home]))
+
+
+def dask_config_home() -> Path:
+    """Folder where the user's own Dask configuration is written."""
+    return dask_config_homes()[0]
+
+
+def _connections() -> Path:
+    # No cluster can have this name, because a DNS label holds no dot.
+    return state_home() / "connections.d"
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PerennialError(
+            f"{name!r} is no cluster name: found something other than small letters, digits "
+            "and -; `perennial list` shows the names"
+        )
+    return name
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [entry for entry in parent.iterdir() if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,354 @@
+"""Drain a worker when its ``dask worker`` process is told to stop. Given with ``--preload-nanny``.
+
+On SIGTERM ``dask worker`` closes its nannies, and a nanny that closes calls `dask_teardown`
+before it stops its worker. The drain happens there: the worker is parked (it begins no more
+tasks, and those that it has not begun go back to the scheduler), its running tasks end, and
+what it holds moves to other workers. Then the nanny stops it as always.
+
+A nanny closes for other reasons too. None of them gets here with a worker that is alive and
+known to its scheduler: a worker that the scheduler retires or closes, or that loses its
+scheduler, ends first and its nanny after it.
+
+A worker that is told to stop together with all others has nobody to hand its data to, so it
+leaves at once; so does one whose scheduler is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import dask.config
+from dask.utils import parse_timedelta
+from distributed.comm.addressing import get_address_host_port
+from distributed.core import Status, clean_exception
+from distributed.protocol.pickle import dumps
+from distributed.worker_state_machine import CancelComputeEvent
+
+logger = logging.getLogger("distributed.perennial.drain")
+
+#: Seconds between two looks at whether there is still a reason to wait.
+TICK = 0.5
+#: Seconds that the scheduler may take to answer before its port is tried.
+ANSWER = 0.5
+#: Seconds that the scheduler's port may take to accept a connection.
+CONNECT = 1.0
+#: Seconds that one call to the worker waits for a running task to end.
+PATIENCE = 10.0
+#: Seconds before a step that could not be completed is tried again.
+RETRY = 0.2
+#: Steps without unique data after which copies that Dask keeps here are left behind.
+SETTLED = 10
+#: Seconds for finding out what has to be abandoned.
+REPORT = 2.0
+
+#: Addresses of the workers of this process that are draining now.
+_draining: set[str] = set()
+
+
+async def dask_teardown(nanny: Any) -> None:
+    """Drain the nanny's worker; return when the nanny may stop it.
+
+    Parameters
+    ----------
+    nanny : distributed.Nanny
+        A nanny that is closing.
+    """
+    seconds = parse_timedelta(dask.config.get("perennial.drain", 60), default="s")
+    address = nanny.worker_address
+    if seconds <= 0 or address is None or not nanny.is_alive():
+        return
+    with _announced(address):
+        try:
+            await Drain(nanny).run(seconds)
+        except asyncio.CancelledError:
+            # A second Ctrl-C: the nanny will not get to stop its worker any more.
+            os.kill(nanny.pid, signal.SIGKILL)
+            raise
+
+
+async def park(patience: float, dask_worker: Any) -> list[str]:
+    """In the worker: begin no more tasks, and wait until one of those that run has ended.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds to wait at most.
+    dask_worker : distributed.Worker
+        The worker that runs this; Dask fills it in.
+
+    Returns
+    -------
+    list of str
+        Keys of the tasks that still run, those that have seceded among them.
+    """
+    if dask_worker.status in (Status.running, Status.paused):
+        dask_worker.status = Status.closing_gracefully
+    for task in list(dask_worker.state.tasks.values()):
+        if task.state in ("ready", "constrained", "waiting"):
+            # A parked worker would keep it for ever, because it is not its turn to steal.
+            stimulus = f"perennial-park-{task.key}"
+            dask_worker.handle_stimulus(CancelComputeEvent(key=task.key, stimulus_id=stimulus))
+            dask_worker.batched_send({"op": "reschedule", "key": task.key, "stimulus_id": stimulus})
+    before = running = _running(dask_worker)
+    end = monotonic() + patience
+    while running and len(running) >= len(before) and monotonic() < end:
+        await asyncio.sleep(0.05)
+        running = _running(dask_worker)
+    return running
+
+
+def _running(worker: Any) -> list[str]:
+    """Keys of the tasks that run; not of those that were cancelled and only hold a thread."""
+    tasks = worker.state.all_running_tasks
+    return sorted(str(task.key) for task in tasks if task.state in ("executing", "long-running"))
+
+
+class Drain:
+    """One drain of one worker.
+
+    Parameters
+    ----------
+    nanny : distributed.Nanny
+        The worker's nanny.
+    """
+
+    def __init__(self, nanny: Any) -> None:
+        self.nanny = nanny
+        self.scheduler = nanny.scheduler
+        self.address: str = nanny.worker_address
+        self.title = f"{nanny.name or 'worker'} at {self.address}"
+        self.started = monotonic()
+        self.running: list[str] = []
+        self.waited: set[str] = set()
+        self.peers: list[str] = []
+        self.settled = 0
+
+    async def run(self, seconds: float) -> None:
+        """Drain until it is done, it has become pointless, or the deadline has passed.
+
+        Parameters
+        ----------
+        seconds : float
+            The deadline, from now.
+        """
+        work = asyncio.create_task(self._work(seconds))
+        watch = asyncio.create_task(self._watch())
+        try:
+            done, _ = await asyncio.wait(
+                {work, watch}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            work.cancel()
+            watch.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+        spent = monotonic() - self.started
+        if work in done and work.exception() is None:
+            logger.info(
+                "Drained %s in %.1f s: waited for %s; other workers have its data",
+                *(self.title, spent, listed("task", self.waited)),
+            )
+            return
+        if watch in done:
+            reason = watch.result() if watch.exception() is None else repr(watch.exception())
+        elif work in done:
+            reason = repr(work.exception())
+        else:
+            reason = f"the deadline (perennial.drain: {seconds:g} s) has passed"
+        lost = await self._abandoned()
+        logger.log(
+            logging.WARNING if lost else logging.INFO,
+            "%s leaves after %.1f s without a complete drain: %s; waited for %s; abandons %s",
+            *(self.title, spent, reason, listed("task", self.waited), lost or "nothing"),
+        )
+
+    async def _work(self, seconds: float) -> None:
+        """Take the steps of the drain until nothing is left on the worker."""
+        patience = 0.0  # data moves away at once, beside the running tasks
+        while True:
+            try:
+                self.running = await self._park(patience)
+                if set(self.running) - self.waited:
+                    self.waited.update(self.running)
+                    logger.info(
+                        "Draining %s: waits up to %g s for %s",
+                        *(self.title, seconds, listed("task", self.running)),
+                    )
+                if await self._move() and not self.running and await self._is_empty():
+                    return
+                patience = PATIENCE
+            except (OSError, KeyError) as error:
+                # The watch finds out what has become of the scheduler or the worker.
+                logger.debug("%s: %r", self.title, error)
+            await asyncio.sleep(RETRY)
+
+    async def _park(self, patience: float) -> list[str]:
+        """Tell the worker to begin no more tasks; get what it still runs."""
+        worker = self.nanny.rpc(self.address)
+        answer = await worker.run(function=dumps(park), kwargs=dumps({"patience": patience}))
+        if answer["status"] != "OK":
+            _, error, _ = clean_exception(**answer)
+            raise error or RuntimeError(answer)
+        running: list[str] = answer["result"]
+        return running
+
+    async def _move(self) -> bool:
+        """Have the scheduler move away what only this worker holds; say whether it could."""
+        retired = await self.scheduler.retire_workers(
+            workers=[self.address], close_workers=False, remove=False
+        )
+        return self.address in retired
+
+    async def _is_empty(self) -> bool:
+        """Whether the scheduler counts on the worker for nothing any more.
+
+        Holding no copy at all, not even one of what others hold too, is what makes two drains
+        at the same time safe: each might count on the other's copy.
+        """
+        if (await self.scheduler.processing(workers=[self.address]))[self.address]:
+            return False
+        held = (await self.scheduler.has_what(workers=[self.address]))[self.address]
+        self.settled = 0 if held and await self._unique(held) else self.settled + 1
+        return not held or self.settled >= SETTLED
+
+    async def _unique(self, keys: Collection[Any]) -> list[Any]:
+        """Those of the keys that no worker holds that is going to stay."""
+        holders = await self.scheduler.who_has(keys=keys)
+        return [key for key in keys if not set(holders[key]) - _draining]
+
+    async def _watch(self) -> str:
+        """Wait until there is no reason to go on with the drain; return why."""
+        while True:
+            if not self.nanny.is_alive():
+                return "its process has ended; does it have --preload perennial.preloads.keep?"
+            if self.nanny.status == Status.closing_gracefully:
+                # Its worker closes and has told it to close after it. It is closing already,
+                # and would close a second time beside the first.
+                self.nanny.status = Status.closing
+                return "it has begun to close: its scheduler is gone, or has told it to"
+            try:
+                if not await self._ask("ncores", workers=[self.address]):
+                    return "its scheduler does not know it any more"
+                if not await self._others_stay():
+                    return "no other worker is left to take over"
+            except OSError:
+                return f"its scheduler at {self.scheduler.address} is gone"
+            await asyncio.sleep(TICK)
+
+    async def _others_stay(self) -> bool:
+        """Whether any other worker is running, or may be again."""
+        if self.peers:  # asking about a few is enough, and cheap in a large cluster
+            self.peers = list(await self._ask("ncores_running", workers=self.peers))
+        self.peers = [peer for peer in self.peers if peer not in _draining]
+        if not self.peers:
+            running = await self._ask("ncores_running")
+            self.peers = [peer for peer in running if peer not in _draining][:5]
+        if self.peers:
+            return True
+        workers = (await self._ask("identity"))["workers"]
+        return any(
+            worker["status"] in ("running", "paused", "init")
+            for peer, worker in workers.items()
+            if peer not in _draining
+        )
+
+    async def _ask(self, operation: str, **arguments: Any) -> Any:
+        """Ask the scheduler; wait for a busy one, but not for one that is not there.
+
+        Raises
+        ------
+        OSError
+            The scheduler is not there.
+        """
+        for _ in range(3):  # a connection can have broken while nobody used it
+            call = asyncio.ensure_future(getattr(self.scheduler, operation)(**arguments))
+            try:
+                while not (await asyncio.wait({call}, timeout=ANSWER))[0]:
+                    await reach(self.scheduler.address)
+                return call.result()
+            except OSError:
+                await reach(self.scheduler.address)
+            finally:
+                call.cancel()
+        raise OSError(f"no answer from {self.scheduler.address}")
+
+    async def _abandoned(self) -> str:
+        """Name what is lost with the worker; the empty string when it is nothing."""
+        try:
+            async with asyncio.timeout(REPORT):
+                await reach(self.scheduler.address)
+                tasks = (await self.scheduler.processing(workers=[self.address]))[self.address]
+                held = (await self.scheduler.has_what(workers=[self.address]))[self.address]
+                unique = await self._unique(held) if held else []
+        except KeyError:  # the scheduler has given the worker up: nobody counts on it
+            return ""
+        except OSError:
+            return f"{listed('task', self.running)} and what only it holds"
+        lost = [("task", tasks)] * bool(tasks) + [("key", unique)] * bool(unique)
+        return " and ".join(listed(noun, keys) for noun, keys in lost)
+
+
+async def reach(address: str) -> None:
+    """Connect to an address and close the connection.
+
+    Parameters
+    ----------
+    address : str
+        A Dask address.
+
+    Raises
+    ------
+    OSError
+        Nothing accepts the connection in `CONNECT` seconds.
+    """
+    host, port = get_address_host_port(address)
+    async with asyncio.timeout(CONNECT):
+        _, writer = await asyncio.open_connection(host, port)
+    writer.close()
+
+
+def listed(noun: str, keys: Collection[Any]) -> str:
+    """Count and name keys: ``2 tasks (a, b)``; the first ten by name.
+
+    Parameters
+    ----------
+    noun : str
+        What they are, in the singular.
+    keys : collection
+        Keys of tasks or of data.
+    """
+    if not keys:
+        return f"no {noun}"
+    names = sorted(map(str, keys))
+    more = f", and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{len(names)} {noun}{'s' * (len(names) > 1)} ({', '.join(names[:10])}{more})"
+
+
+@contextmanager
+def _announced(address: str) -> Iterator[None]:
+    """Let the drains of this process know of each other, and end by no second SIGTERM.
+
+    Batch systems and people repeat SIGTERM, and ``dask worker`` would die of the second one.
+    SIGKILL always ends it, and so does a second Ctrl-C.
+    """
+    handles = not _draining and threading.current_thread() is threading.main_thread()
+    if handles:
+        _usual.append(signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    _draining.add(address)
+    try:
+        yield
+    finally:
+        _draining.discard(address)
+        if not _draining and _usual:
+            signal.signal(signal.SIGTERM, _usual.pop())
+
+
+#: What SIGTERM did before the first of this process's drains began.
+_usual: list[Any] = []

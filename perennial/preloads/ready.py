@@ -1,0 +1,122 @@
+"""Tell systemd when a Dask process is ready and that it is alive (``Type=notify``).
+
+Given with ``--preload`` to the scheduler and with ``--preload-nanny`` to workers. Does nothing
+where the service manager has set no ``NOTIFY_SOCKET``.
+
+- ``READY=1`` once the scheduler listens; for a worker once it has registered with its
+  scheduler; for several workers of one process once all of them have.
+- ``WATCHDOG=1`` from the event loop, at half of the watchdog's time or sooner, so that a
+  process whose event loop hangs is restarted.
+- ``STATUS=`` beside it, for ``systemctl status``.
+- ``STOPPING=1`` when the process begins to close. List this module after the one that drains:
+  Dask calls the last one first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Any
+
+from distributed import Scheduler
+from distributed.core import Status
+
+logger = logging.getLogger("distributed.perennial.ready")
+
+#: Seconds between two reports, where no watchdog asks for more.
+INTERVAL = 10.0
+
+#: Schedulers and nannies of this process that are open, and those of them not yet ready.
+_open: set[Any] = set()
+_starting: set[Any] = set()
+_reports: set[asyncio.Task[None]] = set()
+
+
+def dask_setup(server: Any) -> None:
+    """Begin to report, where anybody listens.
+
+    Parameters
+    ----------
+    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
+        What this process runs.
+    """
+    if "NOTIFY_SOCKET" not in os.environ:
+        return
+    _open.add(server)
+    _starting.add(server)
+    task = asyncio.get_running_loop().create_task(_report(server))
+    _reports.add(task)
+    task.add_done_callback(_reports.discard)
+
+
+def dask_teardown(server: Any) -> None:
+    """Say that the process stops, once all that it runs does.
+
+    Parameters
+    ----------
+    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
+        What closes.
+    """
+    if server in _open:
+        _open.discard(server)
+        if not _open:
+            notify("STOPPING=1")
+
+
+async def _report(server: Any) -> None:
+    """Say when the server is ready, then that it is alive, as long as there is an event loop.
+
+    Until the process ends and not only until it closes: a worker drains before it closes.
+    """
+    while server.status != Status.running:
+        if server.status in (Status.closing, Status.closed, Status.failed):
+            return
+        await asyncio.sleep(0.05)
+    _starting.discard(server)
+    if not _starting:
+        notify("READY=1", f"STATUS={_status()}")
+    while True:
+        await asyncio.sleep(_interval())
+        notify("WATCHDOG=1", f"STATUS={_status()}")
+
+
+def _interval() -> float:
+    """Seconds between two reports."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return min(INTERVAL, int(microseconds) / 2e6) if microseconds.isdigit() and ours else INTERVAL
+
+
+def _status() -> str:
+    """Describe what the process runs, in one line."""
+    return "; ".join(sorted(map(_describe, _open))) or "stopping"
+
+
+def _describe(server: Any) -> str:
+    """Describe a scheduler or a worker."""
+    if isinstance(server, Scheduler):
+        counts = ("worker", server.workers), ("task", server.tasks)
+        return ", ".join(f"{len(each)} {noun}{'s' * (len(each) != 1)}" for noun, each in counts)
+    return f"{server.name} at {server.worker_address}"
+
+
+def notify(*lines: str) -> None:
+    """Send lines to the service manager, where there is one.
+
+    Parameters
+    ----------
+    *lines : str
+        Assignments that ``sd_notify`` knows.
+    """
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = f"\0{path[1:]}" if path.startswith("@") else path  # @ is an abstract socket
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)  # a service manager that is slow must not hold Dask up
+            channel.sendto("\n".join(lines).encode(), address)
+    except OSError as error:
+        logger.warning("NOTIFY_SOCKET %s took no %s: %s", path, lines[0], error)

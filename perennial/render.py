@@ -1,0 +1,311 @@
+"""From services to the text of a service manager's files: systemd units, supervisord programs.
+
+Pure: the same services, the same bytes. The templates stand in `perennial.systemd` and
+`perennial.supervisord`; every value goes through the filter of its place (`perennial.quoting`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import PurePath
+from posixpath import basename
+from typing import TYPE_CHECKING, Any, Literal
+
+from perennial import quoting
+from perennial.services import INSTANCE, Command, File, Service
+
+if TYPE_CHECKING:
+    import jinja2
+
+#: The service managers whose files can be rendered.
+Format = Literal["systemd", "supervisord"]
+
+UNITS = "/etc/systemd/system"
+#: Below it systemd makes a service's folders itself.
+STATE = "/var/lib"
+_HOMES = ("/home/", "/root/", "/run/user/")
+#: The number of the program that supervisord stops first.
+_SCHEDULER_PRIORITY = 900
+_PRIORITY = 500
+
+_FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
+    "systemd": {
+        "command": quoting.systemd_command,
+        "assignment": quoting.systemd_assignment,
+        "value": quoting.systemd_value,
+        "paths": quoting.systemd_paths,
+        "basename": basename,
+        "seconds": math.ceil,
+    },
+    "supervisord": {
+        "command": quoting.supervisord_command,
+        "environment": quoting.supervisord_environment,
+        "value": quoting.supervisord_value,
+        "seconds": math.ceil,
+    },
+}
+
+
+def systemd(parts: Sequence[Service], cluster: str, counts: Mapping[str, int]) -> dict[str, str]:
+    """Render the files with which systemd keeps services running, path and text.
+
+    A slice and a target for the cluster, a unit for the scheduler and for Jupyter, a template
+    unit and a target for each worker group, the users that they run as, and the configuration
+    files of the services. The files are for the system's own systemd, at fixed paths.
+
+    Parameters
+    ----------
+    parts : sequence of Service
+        What runs on the machine; of a cluster on several machines only the machine's part.
+    cluster : str
+        The cluster's name.
+    counts : mapping of str to int
+        Members of each group; they stand in the groups' targets alone.
+
+    Raises
+    ------
+    PerennialError
+        For a value that systemd cannot carry.
+    """
+    files: dict[str, str] = {}
+    top = f"dask-{cluster}.target"
+    wanted = []
+    for service in parts:
+        group = service.group
+        if group is None:
+            unit = f"dask-{cluster}-{service.name}.service"
+            files |= _unit(service, cluster, unit, part_of=top)
+            wanted.append(unit)
+            continue
+        template, target = f"dask-{cluster}-{group}@.service", f"dask-{cluster}-{group}.target"
+        files |= _unit(service, cluster, template, part_of=target, wanted_by=target)
+        members = [template.replace("@", f"@{index}") for index in range(counts[group])]
+        files[f"{UNITS}/{target}"] = _systemd(
+            "group.target.j2", cluster=cluster, group=group, members=members
+        )
+        wanted.append(target)
+    files[f"{UNITS}/{top}"] = _systemd("cluster.target.j2", cluster=cluster, units=wanted)
+    files[f"{UNITS}/{slice_name(cluster)}"] = _systemd("cluster.slice.j2", cluster=cluster)
+    files[f"/etc/sysusers.d/dask-{cluster}.conf"] = _systemd(
+        "sysusers.conf.j2",
+        cluster=cluster,
+        users={user(cluster, part): home(part) for part in parts},
+    )
+    return files
+
+
+def program(service: Service, log: str | None = None) -> str:
+    """Render the supervisord program of one service, for a file of its own.
+
+    Parameters
+    ----------
+    service : Service
+        A service; of a worker group, one member.
+    log : str or None
+        File for its output; None when the service writes its log itself.
+
+    Raises
+    ------
+    PerennialError
+        For a value that supervisord cannot carry.
+    """
+    if service.group is not None:
+        raise ValueError(f"{service.group}: a group has no program, only its members have")
+    return _supervisord(
+        "program.conf.j2",
+        service=service,
+        log=log,
+        priority=_SCHEDULER_PRIORITY if service.role == "scheduler" else _PRIORITY,
+    )
+
+
+def event_listener(name: str, argv: Sequence[str], log: str) -> str:
+    """Render a supervisord program that is sent an event every five seconds.
+
+    Parameters
+    ----------
+    name : str
+        The program's name.
+    argv : sequence of str
+        The program and its arguments.
+    log : str
+        File for its standard error; its standard output belongs to supervisord.
+    """
+    return _supervisord("listener.conf.j2", name=name, argv=argv, log=log)
+
+
+def supervisord_conf(
+    socket: PurePath, log: PurePath, units: PurePath, open_files: int = 1024
+) -> str:
+    """Render the main file of a supervisord that runs as a daemon and opens no port.
+
+    Parameters
+    ----------
+    socket : pathlib.PurePath
+        Its socket; its pid file stands beside it.
+    log : pathlib.PurePath
+        Its log.
+    units : pathlib.PurePath
+        Folder of the programs, beside the main file.
+    open_files : int
+        Limit of open files for it and for every service. supervisord does not start where
+        this is above the machine's hard limit.
+    """
+    return _supervisord(
+        "supervisord.conf.j2",
+        socket=str(socket),
+        log=str(log),
+        pidfile=str(socket.parent / "supervisord.pid"),
+        # Relative to the main file: supervisord splits this setting at white space.
+        units=units.name,
+        open_files=open_files,
+    )
+
+
+def boot_unit(
+    *, cluster: str, configuration: str, argv: Sequence[str], system: bool, stop_timeout: float
+) -> str:
+    """Render the systemd unit that starts a cluster's supervisord at boot.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    configuration : str
+        Main file of its supervisord.
+    argv : sequence of str
+        Command of the supervisord, not as a daemon.
+    system : bool
+        For the system's own systemd, not for a user's.
+    stop_timeout : float
+        Seconds that all services together may take to stop.
+    """
+    return _systemd(
+        "boot.service.j2",
+        cluster=cluster,
+        configuration=configuration,
+        argv=argv,
+        system=system,
+        stop_timeout=stop_timeout,
+    )
+
+
+def slice_name(cluster: str) -> str:
+    """Name of a cluster's slice; a plain `-` in it would put it inside another slice."""
+    return "dask-" + cluster.replace("-", "\\x2d") + ".slice"
+
+
+def user(cluster: str, service: Service) -> str:
+    """Name of the system user that runs a service under systemd.
+
+    Jupyter has one of its own: who may run tasks cannot read notebooks and token.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    service : Service
+        The service.
+    """
+    name = f"dask-{cluster}-jupyter" if service.role == "jupyter" else f"dask-{cluster}"
+    if len(name) <= 31:
+        return name
+    # A user's name has at most 31 letters; the digest keeps two clusters apart.
+    return f"{name[:22]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def home(service: Service) -> str:
+    """Home folder of the user that runs a service under systemd: the first that it writes to."""
+    return service.access.writes[0]
+
+
+def make_environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
+    """Make what renders the templates of a package.
+
+    Parameters
+    ----------
+    package : str
+        ``perennial.systemd`` or ``perennial.supervisord``.
+    filters : mapping of str to callable
+        Filters by name.
+    """
+    import jinja2  # 0.1 s to import; only needed once something is rendered
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - not HTML; each value goes through the filter of its place
+    )
+    environment.filters.update(filters)
+    return environment
+
+
+def _unit(
+    service: Service, cluster: str, unit: str, part_of: str, wanted_by: str | None = None
+) -> dict[str, str]:
+    """Render one unit and the files that its service reads."""
+    service = _with_credentials(service, unit)
+    state = [path.removeprefix(f"{STATE}/") for path in service.access.writes if is_state(path)]
+    touched = (service.command.argv[0], service.command.directory, *service.access.writes)
+    text = _systemd(
+        "service.j2",
+        service=service,
+        unit=unit.replace(INSTANCE, "%i"),
+        part_of=part_of,
+        wanted_by=wanted_by,
+        slice=slice_name(cluster),
+        user=user(cluster, service),
+        state=state,
+        writes=[path for path in service.access.writes if not is_state(path)],
+        home=any(f"{path}/".startswith(_HOMES) for path in touched),
+        runs_code=service.role != "scheduler",
+    )
+    return {f"{UNITS}/{unit}": text} | {file.path: file.text for file in service.files}
+
+
+def _with_credentials(service: Service, unit: str) -> Service:
+    """Let a service read its secrets where systemd puts the copies that it may read."""
+
+    def fill(text: str, folder: str) -> str:
+        for path in service.access.secrets:
+            text = text.replace(path, f"{folder}/{basename(path)}")
+        return text
+
+    command, mark = service.command, quoting.CREDENTIALS
+    return replace(
+        service,
+        command=Command(
+            tuple(fill(word, mark) for word in command.argv),
+            tuple((name, fill(value, mark)) for name, value in command.environment),
+            command.directory,
+        ),
+        # In a file nobody expands %d; this is what it stands for.
+        files=tuple(
+            File(file.path, fill(file.text, f"/run/credentials/{unit}")) for file in service.files
+        ),
+    )
+
+
+def is_state(path: str) -> bool:
+    """Whether systemd itself makes a folder and gives it to the service's user."""
+    return path.startswith(f"{STATE}/")
+
+
+@cache
+def _environment(form: Format) -> jinja2.Environment:
+    return make_environment(f"perennial.{form}", _FILTERS[form])
+
+
+def _systemd(template: str, **values: Any) -> str:
+    return _environment("systemd").get_template(template).render(values)
+
+
+def _supervisord(template: str, **values: Any) -> str:
+    return _environment("supervisord").get_template(template).render(values)

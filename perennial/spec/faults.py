@@ -1,0 +1,144 @@
+"""What pydantic refuses, said in the words of the cluster file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from perennial import fleets
+from perennial.errors import Fault
+from perennial.spec import json_schema as schemas
+from perennial.spec.tree import Tree
+from perennial.spec.units import Refusal
+from perennial.spec.words import WHOLE, key_path, nearest, plural, show, show_key
+
+#: More faults than these help nobody.
+MOST = 50
+
+Location = tuple[str | int, ...]
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Turns pydantic's errors into faults.
+
+    Parameters
+    ----------
+    tree : Tree
+        The file, for lines and for what stands there.
+    platform : str or None
+        The platform that the file names, if there is such a platform.
+    """
+
+    tree: Tree
+    platform: str | None
+    data: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def _schema(self) -> schemas.JsonSchema:
+        return schemas.schema()
+
+    def explain(self, error: ValidationError) -> list[Fault]:
+        """List the faults behind an error of pydantic's.
+
+        Parameters
+        ----------
+        error : pydantic.ValidationError
+            What it raised for the file.
+        """
+        faults = []
+        for one in error.errors(include_url=False, include_input=False):
+            location: Location = one["loc"]
+            if self.platform is None and location[0] in fleets.PLATFORMS:
+                continue  # whose options they are is not known yet
+            if one["type"] == "refused":
+                refusals: tuple[Refusal, ...] = one["ctx"]["refusals"]
+                faults += [self._refused(location, refusal) for refusal in refusals]
+            elif one["type"] == "missing":
+                faults.append(self._missing(location))
+            elif one["type"] == "extra_forbidden":
+                faults.append(self._unknown(location))
+            else:
+                faults.append(self._other(location))
+        return faults
+
+    def _refused(self, location: Location, refusal: Refusal) -> Fault:
+        is_key = refusal.key or location[-1:] == ("[key]",)
+        location = (location[:-1] if location[-1:] == ("[key]",) else location) + refusal.at
+        found = f"the name {show(location[-1])}" if is_key else None
+        return self._fault(location, found, refusal.allowed, refusal.fix)
+
+    def _missing(self, location: Location) -> Fault:
+        node = schemas.plain(self._schema, schemas.find(self._schema, location))
+        fix = f"add {_example(location, node)}"
+        return self._fault(location, "nothing", schemas.describe(node), fix)
+
+    def _unknown(self, location: Location) -> Fault:
+        key = str(location[-1])
+        parent = schemas.plain(self._schema, schemas.find(self._schema, location[:-1]))
+        known = [name for name in parent.get("properties", {}) if self._fits(name)]
+        if len(location) == 1 and key in fleets.PLATFORMS:
+            return self._fault(
+                location,
+                f"options of the platform {key}",
+                f"those of the platform {self.platform}",
+                "remove them or change platform",
+            )
+        near = nearest(key, known)
+        fix = f"did you mean {near}?" if near else "remove it or correct its indentation"
+        return self._fault(location, f"the unknown key {show_key(key)}", ", ".join(known), fix)
+
+    def _other(self, location: Location) -> Fault:
+        key = location[-1:] == ("[key]",)
+        location = location[:-1] if key else location
+        node = schemas.plain(self._schema, schemas.find(self._schema, location))
+        null = " or null" if schemas.nullable(schemas.find(self._schema, location)) else ""
+        fix = f"write {_example(location, node)}"
+        return self._fault(location, None, schemas.describe(node) + null, fix)
+
+    def _fits(self, key: str) -> bool:
+        return key not in fleets.PLATFORMS or key == self.platform
+
+    def _fault(self, location: Location, found: str | None, allowed: str, fix: str) -> Fault:
+        found = found or self._found(location)
+        return Fault(key_path(location), found, allowed, fix, self.tree.line(location))
+
+    def _found(self, location: Location) -> str:
+        value: Any = self.data
+        for step in location:
+            try:
+                value = value[step]
+            except (LookupError, TypeError):
+                default = schemas.find(self._schema, location).get("default", _MISSING)
+                return "nothing" if default is _MISSING else f"nothing, which means {show(default)}"
+        return show(value)
+
+
+def limited(faults: list[Fault]) -> list[Fault]:
+    """Put faults in the order of the file, each once, and leave out what is too much."""
+    ordered = sorted(dict.fromkeys(faults), key=lambda fault: fault.line or 0)
+    if len(ordered) <= MOST:
+        return ordered
+    more = plural(len(ordered) - MOST, "more fault")
+    return [*ordered[:MOST], Fault(WHOLE, more, "none", "correct those above first")]
+
+
+def _example(location: Location, node: schemas.JsonSchema) -> str:
+    """Write an example of the last key, such as ``threads: 1``."""
+    examples = node.get("examples") or [node.get("default")]
+    key = next((step for step in reversed(location) if isinstance(step, str)), "")
+    if examples[0] is None:  # a mapping without an example of its own: what it must have
+        properties = node.get("properties", {})
+        examples = [{name: properties[name]["examples"][0] for name in node.get("required", [])}]
+    return f"`{show_key(key)}: {_flow(examples[0])}`"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return value if isinstance(value, str) else show(value)

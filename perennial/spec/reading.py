@@ -1,0 +1,272 @@
+"""From a cluster file to its model and back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from perennial import fleets
+from perennial.errors import Fault, SpecError
+from perennial.spec import dask_config
+from perennial.spec.faults import Explainer, limited
+from perennial.spec.models import ClusterSpec, cluster_model
+from perennial.spec.scalars import is_plain
+from perennial.spec.tree import MAX_BYTES, BrokenError, Tree, read_tree, too_long
+from perennial.spec.words import WHOLE, key_path, nearest, shorten, show
+
+_FILE = "a cluster file"
+_INIT = "write one with `perennial init`"
+
+#: What the system says of a file that does not open → what was found, what to do.
+_UNREADABLE: dict[type[Exception], tuple[str, str]] = {
+    FileNotFoundError: ("no such file", f"correct the path, or {_INIT}"),
+    NotADirectoryError: ("no such file", f"correct the path, or {_INIT}"),
+    PermissionError: ("a file that this user may not read", "give yourself the right to read it"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A cluster file that is valid.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        What it says.
+    source : str
+        Name of the file, for messages.
+    tree : Tree
+        Where it says it.
+    """
+
+    spec: ClusterSpec
+    source: str
+    tree: Tree
+
+    def located(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Add lines to faults that were found behind the file, in the order of the file.
+
+        Parameters
+        ----------
+        faults : iterable of Fault
+            Faults with key paths.
+        """
+        return limited(
+            [
+                fault
+                if fault.path == WHOLE
+                else replace(fault, line=self.tree.line_of_path(fault.path))
+                for fault in faults
+            ]
+        )
+
+    def warnings(self) -> list[Fault]:
+        """List what is valid but was probably not meant: keys nearly like one of Dask's."""
+        return self.located(_mistyped(self.spec))
+
+
+def load(path: Path) -> ClusterSpec:
+    """Read a cluster file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    SpecError
+        With every fault that was found, each on one line.
+    """
+    return read(path).spec
+
+
+def loads(text: str, source: str = "<cluster>") -> ClusterSpec:
+    """Read a cluster file from a text.
+
+    Parameters
+    ----------
+    text : str
+        The YAML document.
+    source : str
+        Name for it in messages.
+
+    Raises
+    ------
+    SpecError
+        With every fault that was found, each on one line.
+    """
+    return parse(text, source).spec
+
+
+def read(path: Path) -> Document:
+    """Read a cluster file and keep its lines.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    SpecError
+        With every fault that was found, each on one line.
+    """
+    source = printable(path)
+    data = _bytes(path, source)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        fault = Fault(
+            WHOLE, f"the byte 0x{data[error.start]:02x}", "UTF-8", "save the file as UTF-8", line
+        )
+        raise SpecError([fault], source) from None
+    return parse(text, source)
+
+
+def parse(text: str, source: str = "<cluster>") -> Document:
+    """Read a cluster file from a text and keep its lines.
+
+    Parameters
+    ----------
+    text : str
+        The YAML document.
+    source : str
+        Name for it in messages.
+
+    Raises
+    ------
+    SpecError
+        With every fault that was found, each on one line.
+    """
+    try:
+        tree = read_tree(text)
+    except BrokenError as error:
+        raise SpecError(limited(error.faults), source) from None
+    data = tree.data()
+    platform, faults = _platform(data, tree)
+    model = cluster_model(platform) if platform else ClusterSpec
+    spec = None
+    try:
+        spec = model.model_validate(data)
+    except ValidationError as error:
+        faults += Explainer(tree, platform, data).explain(error)
+    faults = _beside([*tree.faults], faults)
+    if faults or spec is None:
+        raise SpecError(limited(faults), source)
+    return Document(spec, source, tree)
+
+
+def dump(spec: ClusterSpec) -> str:
+    """Write a spec as the shortest YAML that loads to the same spec.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The spec.
+    """
+    data = spec.model_dump(mode="json", exclude_defaults=True)
+    return yaml.dump(
+        data,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=2**20,
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts in quotes where a reader of YAML could take them for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if is_plain(text) else '"'
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _platform(data: dict[str, Any], tree: Tree) -> tuple[str | None, list[Fault]]:
+    """Find the platform; without one the rest of the file is checked all the same."""
+    platform = data.get("platform")
+    if isinstance(platform, str) and platform in fleets.PLATFORMS:
+        return platform, []
+    known = sorted(fleets.PLATFORMS)
+    near = nearest(platform, known) if isinstance(platform, str) else None
+    fix = f"did you mean {near}?" if near else f"write `platform: {known[0]}`"
+    found = show(platform) if "platform" in data else "nothing"
+    return None, [Fault("platform", found, ", ".join(known), fix, tree.line(("platform",)))]
+
+
+def _beside(first: list[Fault], then: list[Fault]) -> list[Fault]:
+    """Leave out what only follows from a fault at the same place or above it."""
+    paths = {fault.path for fault in first}
+
+    def follows(path: str) -> bool:
+        return any(path == above or path.startswith((f"{above}.", f"{above}[")) for above in paths)
+
+    return first + [fault for fault in then if not follows(fault.path)]
+
+
+def _mistyped(spec: ClusterSpec) -> Iterator[Fault]:
+    places: list[tuple[tuple[str, ...], dict[str, Any]]] = [(("dask",), spec.dask)]
+    places += [(("workers", name, "dask"), group.dask) for name, group in spec.workers.items()]
+    for place, config in places:
+        for location, meant in dask_config.mistyped(config):
+            yield Fault(
+                key_path((*place, *location)),
+                "a key that Dask does not know",
+                "Dask's configuration, and that of other libraries",
+                f"did you mean {meant}?",
+            )
+
+
+def printable(path: Path) -> str:
+    """Name of a file for messages: on one line, whatever letters it has."""
+    return "".join(letter if letter.isprintable() else shorten(letter) for letter in str(path))
+
+
+def _bytes(path: Path, source: str) -> bytes:
+    """Read a file that must be a regular one: a pipe or a device could block for ever."""
+    try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):
+            raise SpecError([Fault(WHOLE, _kind(kind), _FILE, "name the file itself")], source)
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, ValueError) as error:
+        found, fix = _UNREADABLE.get(type(error), (_reason(error), "correct the path or the file"))
+        raise SpecError([Fault(WHOLE, found, _FILE, fix)], source) from None
+    if len(data) > MAX_BYTES:
+        raise SpecError([too_long(f"{size:,} bytes")], source)
+    return data
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return shorten(str(getattr(error, "strerror", None) or error).lower())
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "no regular file")

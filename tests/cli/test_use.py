@@ -1,0 +1,137 @@
+"""`connect`, `disconnect` and `env` as a user types them, against a real TLS cluster."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perennial import authority, connect, paths
+from perennial.connect import Connection, Tls
+from tests import dask_processes
+from tests.dask_processes import python
+
+ASK = (
+    "from distributed import Client\n"
+    "with Client() as client:\n"
+    "    print(client.scheduler.address, client.submit(sum, [1, 2]).result(30))\n"
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home of the user whose machine the cluster runs on."""
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.fixture(scope="module")
+def address(machine: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(machine))
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        cluster = paths.cluster_state("lab")
+        authority.ensure(cluster.tls, "lab", ())
+        cluster.spec.write_text("name: lab\n")
+    with dask_processes.cluster(machine, cluster.tls) as address:
+        connect.save(cluster, Connection("lab", address, tls=Tls.in_folder(cluster.tls)))
+        yield address
+
+
+def perennial(home: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
+    """Exit code, what it prints and what it warns of."""
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("perennial"), *arguments],
+        env=dask_processes.environment(home, more),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=dask_processes.PATIENCE,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_connect_and_disconnect(machine: Path, address: str) -> None:
+    says = f"Client() in a new Python process reaches lab at {address}\n"
+    assert perennial(machine, "connect") == (0, says, "")
+    assert perennial(machine, "connect", "lab") == (0, says, "")
+    assert python(ASK, machine) == f"{address} 3"
+    code, out, err = perennial(machine, "disconnect", DASK_SCHEDULER_ADDRESS="tcp://x:1")
+    assert (code, out) == (0, "Client() in a new Python process no longer reaches lab\n")
+    assert err.startswith("warning: this shell still reaches tcp://x:1; `unset DASK_SCHED")
+    assert python(ASK, machine).startswith("tcp://127.0.0.1:")
+    says = "not connected: Client() starts a LocalCluster\n"
+    assert perennial(machine, "disconnect") == (0, says, "")
+
+
+def test_env_in_a_real_shell(machine: Path, address: str) -> None:
+    folder = Path(sys.executable).parent
+    script = f'eval "$({folder}/perennial env lab)"; exec {sys.executable} -c "$ASK"'
+    ended = subprocess.run(
+        ["/bin/sh", "-eu", "-c", script],
+        env=dask_processes.environment(machine, {"ASK": ASK}),
+        cwd=machine,
+        capture_output=True,
+        text=True,
+        timeout=dask_processes.PATIENCE,
+        check=True,
+    )
+    assert ended.stdout == f"{address} 3\n"
+
+
+def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path: Path) -> None:
+    # A name without a dot, and no slash: only its being a file tells it from a cluster.
+    bundle = tmp_path / "bundle"
+    code, out, err = perennial(machine, "connect", "--export", str(bundle))
+    assert (code, out) == (
+        0,
+        f"{bundle}: whoever has this file can use lab; hand it over safely\n",
+    )
+    assert "warning: the scheduler of lab listens on 127.0.0.1: this works on" in err
+    code, _, err = perennial(machine, "connect", "lab", "--export", str(bundle))
+    assert (code, err) == (
+        1,
+        f"{bundle} exists already; choose another name or add --replace\n",
+    )
+    assert perennial(machine, "connect", "--export", str(bundle), "--replace")[0] == 0
+
+    code, out, err = perennial(tmp_path, "connect", "bundle")
+    assert (code, out) == (0, f"Client() in a new Python process reaches lab at {address}\n")
+    assert "127.0.0.1: this works on the cluster's own machine alone" in err
+    bundle.unlink()
+    assert python(ASK, tmp_path) == f"{address} 3"
+    perennial(tmp_path, "disconnect", "lab")
+    assert perennial(tmp_path, "connect")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["connect"], "no name given: found no cluster of this user; `perennial up -f FILE` st"),
+        (["env", "lab"], "lab: found no cluster of this user; `perennial up -f FILE` starts one"),
+        (["connect", "lab.bundle"], "lab.bundle: No such file or directory; name a cluster or"),
+        (["connect", "./lab"], "lab: No such file or directory; name a cluster or a bundle"),
+        (["connect", "--export", "x"], "no name given: found no cluster of this user"),
+    ],
+)
+def test_errors_are_one_line(tmp_path: Path, arguments: list[str], error: str) -> None:
+    code, out, err = perennial(tmp_path, *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(error)
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_stays_light(machine: Path, address: str) -> None:
+    """Connecting needs YAML and the certificate's dates, not Dask."""
+    code = (
+        "import sys\n"
+        "from perennial import connect\n"
+        "connect.write(connect.find())\n"
+        "connect.remove()\n"
+        "print({'dask', 'distributed', 'pydantic', 'psutil'} & set(sys.modules))\n"
+    )
+    assert python(code, machine) == "set()"

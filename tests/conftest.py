@@ -1,0 +1,31 @@
+"""Fixtures for tests that start real clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.homes import Home, make_home
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    """A home whose cluster has no Jupyter, which takes some seconds to start."""
+    yield from make_home()
+
+
+@pytest.fixture
+def jupyter_home() -> Iterator[Home]:
+    """A home whose cluster has everything."""
+    yield from make_home(jupyter=True)
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Home]:
+    """A cluster that stands for all tests of a module; each leaves it as it was."""
+    for home in make_home():
+        home.up()
+        yield home
+        home.run("down", "--force")
+        assert home.processes() == []
