@@ -165,8 +165,11 @@ def by_hand_to_first_result() -> float:
         seconds = time.perf_counter() - start
         client.wait()
     finally:
-        for process in reversed(processes):
-            process.terminate()
+        # SIGKILL: a `dask worker` that is told to stop while it starts may never leave.
+        for process in processes:
+            tree = psutil.Process(process.pid)
+            for each in [*tree.children(recursive=True), tree]:
+                each.kill()
         for process in processes:
             process.wait()
         home.close()

@@ -139,7 +139,7 @@ def _eject_supervisord(spec: ClusterSpec, site: Site, parts: Sequence[Service]) 
         for member in _members(part, spec):
             log = logs / f"{member.name}.log"
             files[units / f"{member.name}.conf"] = render.program(member, str(log))
-    written = [path for part in parts for path in part.access.writes]
+    written = [path for part in parts for path in part.access.writes if path != site.home]
     folders = list(dict.fromkeys([str(logs), site.secrets, *written]))
     readme = _readme("supervisord", spec, site, root=str(root), main=str(main), folders=folders)
     return {str(path.relative_to(root)): text for path, text in files.items()} | {

@@ -6,8 +6,10 @@ Pure: the same services, the same bytes. The templates stand in `perennial.syste
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,6 +18,7 @@ from posixpath import basename
 from typing import TYPE_CHECKING, Any, Literal
 
 from perennial import quoting
+from perennial.errors import PerennialError
 from perennial.services import INSTANCE, Command, File, Service
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 Format = Literal["systemd", "supervisord"]
 
 UNITS = "/etc/systemd/system"
+#: Longest path of supervisord's socket: 107 bytes (unix(7)), and supervisord makes it under a
+#: name with its process id at the end first.
+SOCKET_PATH = 107 - len(".4194304")
 #: Below it systemd makes a service's folders itself.
 STATE = "/var/lib"
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -154,7 +160,22 @@ def supervisord_conf(
     open_files : int
         Limit of open files for it and for every service. supervisord does not start where
         this is above the machine's hard limit.
+
+    Raises
+    ------
+    PerennialError
+        For a folder in which supervisord finds no programs, or cannot make its socket.
     """
+    if glob.escape(str(units)) != str(units):
+        raise PerennialError(
+            f"{units}: found *, ? or [ in the path, where supervisord finds no programs; choose"
+            " another folder"
+        )
+    if len(os.fsencode(socket)) > SOCKET_PATH:
+        raise PerennialError(
+            f"{socket}: found {len(os.fsencode(socket))} bytes; the path of supervisord's socket"
+            f" may have {SOCKET_PATH}; choose a folder nearer to the root"
+        )
     return _supervisord(
         "supervisord.conf.j2",
         socket=str(socket),

@@ -310,6 +310,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         access=Access(
             secrets=(*_tls_files(spec, site, "client"), notebooks.token_file(site)),
             writes=(
+                site.home,
                 notebooks.notebook_directory(spec.jupyter, site),
                 notebooks.state_directory(site),
             ),

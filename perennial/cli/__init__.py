@@ -43,16 +43,27 @@ def version() -> None:
 def main() -> None:
     """Run the command line; an error is one line, and the exit code says of which kind."""
     try:
-        app()
-    except PerennialError as error:
-        if os.environ.get("PERENNIAL_DEBUG"):
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader, `head` say, has gone: nothing to report, and nothing more to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (PerennialError, OSError) as error:
+        if os.environ.get("PERENNIAL_DEBUG"):
+            raise
+        print(said(error), file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, PerennialError) else 1)
+
+
+def said(error: Exception) -> str:
+    """One line for an error; the system's own (a full disk, say) with the file that it names."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror.lower()}; mend that and run the same command again"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,13 @@ def up(
     from perennial.local.lock import exclusive
     from perennial.paths import cluster_state
 
-    with Progress(spec.name) as say, exclusive(cluster_state(spec.name).lock, say):
+    paths = cluster_state(spec.name)
+    judged = not paths.root.exists()
+    if judged:
+        judge(document, strict)  # refused, it leaves no trace at all
+    with Progress(spec.name) as say, exclusive(paths.lock, say):
         deployment = deploy.prepare(spec, str(file.resolve()), say)
-        if deployment.steps:
+        if deployment.steps and not judged:
             judge(document, strict)
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not yes:
@@ -70,7 +74,7 @@ def up(
                 confirm("Do this?", "--yes")
         link = deploy.connection(spec, deployment.paths)
         outcome = [] if connect else ["not connected"]
-        if deployment.steps:
+        if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment, ready=lambda: outcome.append(_connect(link)))
     _summarise(deployment, new_token, (outcome or [_connect(link)])[0])
 

@@ -108,7 +108,7 @@ def _table(report: dict[str, Any]) -> RenderableType:
         right = column not in ("service", "state")
         table.add_column(column, justify="right" if right else "left")
     for row in report["services"]:
-        good = row["state"] == "RUNNING"
+        good = row["state"] in ("RUNNING", "STARTING")
         table.add_row(
             row["service"],
             row["state"] if good else f"[red]{row['state']}[/red]",
@@ -274,6 +274,7 @@ def disable(name: Name = None) -> None:
     """Undo `enable`; the cluster runs on."""
     from perennial.local import boot
 
-    deployment = _find(name)
-    unit = boot.disable(deployment)
-    print(f"{deployment.spec.name}: {unit} is gone; the cluster will not come back after a reboot")
+    # By its name alone: a cluster that is down may still be enabled.
+    label = name or choose(name)
+    unit = boot.disable(label)
+    print(f"{label}: {unit} is gone; the cluster will not come back after a reboot")

@@ -114,9 +114,19 @@ def start(cluster: str, supervisor: supervision.Supervisor) -> None:
     )
 
 
-def disable(deployment: Deployment) -> str:
-    """Remove the unit; what runs goes on running under supervisord."""
-    name = deployment.spec.name
+def disable(name: str) -> str:
+    """Remove a cluster's unit; what runs goes on running under supervisord.
+
+    Parameters
+    ----------
+    name : str
+        The cluster, which may be down.
+
+    Returns
+    -------
+    str
+        The unit's name.
+    """
     if not unit_path(name).exists():
         raise PerennialError(f"{name} is not enabled: there is no {unit_path(name)}")
     if has_systemd():

@@ -88,7 +88,7 @@ class Cluster:
         supervisord_conf: str,
         ready: Callable[[], None],
     ) -> None:
-        """Carry a plan out; call ``ready`` once the workers have registered.
+        """Carry a plan out; call ``ready`` once the scheduler answers.
 
         New members start before old ones leave, so that data has somewhere to go; changed
         members are replaced one after another, each drained; when the scheduler itself is
@@ -112,8 +112,9 @@ class Cluster:
         self._start([name for name in started if name != "jupyter"], programs)
         # What is about to be replaced may be dying: nobody waits for that.
         settled = [program for program in programs.values() if program.name not in stopped]
-        self._await_workers(settled)
+        self._await_workers([program for program in settled if program.name == "scheduler"])
         ready()
+        self._await_workers(settled)
         for name in stopped:
             if name not in gone:
                 self._say(f"replacing {name}")
@@ -169,10 +170,13 @@ class Cluster:
             self._say(f"adopting {', '.join(orphans)}")
         self.paths.socket.unlink(missing_ok=True)
         write_atomic(self.paths.supervisord_conf, supervisord_conf)
-        # All that is new starts at once with supervisord; Jupyter has its turn later.
         for step in steps:
+            # All that is new starts at once with supervisord; Jupyter has its turn later.
             if step.action in ("start", "adopt") and step.name != "jupyter":
                 self._write(programs[step.name])
+            # What nobody asks for any more is not started, only to be stopped.
+            if step.action == "stop" and step.name not in orphans:
+                (self.paths.units / f"{step.name}.conf").unlink(missing_ok=True)
         self._say("starting supervisord")
         if boot.enabled(self.paths.root.name):
             boot.start(self.paths.root.name, self.supervisor)
@@ -278,7 +282,7 @@ class Cluster:
             return
         unsteady: dict[str, float] = {}
         for passed in polls(START_TIMEOUT):
-            if supervision.listens(program.ports[0]):
+            if supervision.speaks_http(program.ports[0]):
                 return
             self._say("waiting for Jupyter")
             self._check_steady(["jupyter"], unsteady, passed)

@@ -23,8 +23,9 @@ from perennial.spec import ClusterSpec, dump, load
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536
 
-#: Longest path of a unix socket, less the final zero (``sun_path`` in unix(7)).
-SOCKET_PATH = 107
+#: Longest path of supervisord's socket: that of any unix socket, less the final zero
+#: (``sun_path`` in unix(7)) and less the ``.<pid>`` under which supervisord makes it first.
+SOCKET_PATH = 107 - len(".4194304")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     deployment : Deployment
         The cluster and the plan.
     ready : callable
-        Called once the workers have registered, when a client can work; Jupyter comes later.
+        Called once the scheduler answers; workers and Jupyter come later.
     """
     spec, paths = deployment.spec, deployment.paths
     make_private(paths.root)
@@ -166,10 +167,24 @@ def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
     if spec.jupyter is not None:
         place = site(spec, paths)
         token = token_file(spec, paths)
-        if not token.exists():
+        if not _says_something(token):
             write_atomic(token, secrets.token_hex(24))
         make_private(Path(jupyter.state_directory(place)))
         Path(jupyter.notebook_directory(spec.jupyter, place)).mkdir(parents=True, exist_ok=True)
+
+
+def secrets_missing(spec: ClusterSpec, paths: ClusterPaths) -> bool:
+    """Whether somebody has removed certificates or the token of a cluster."""
+    needed = [token_file(spec, paths)] if spec.jupyter is not None else []
+    if spec.security.tls:
+        roles = ("scheduler", "worker", "client")
+        names = ["ca", *roles, *(f"{role}-key" for role in roles)]
+        needed += [paths.tls / f"{name}.pem" for name in names]
+    return not all(map(_says_something, needed))
+
+
+def _says_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def token_file(spec: ClusterSpec, paths: ClusterPaths) -> Path:

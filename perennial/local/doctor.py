@@ -34,8 +34,9 @@ GOOD = ("RUNNING", "STARTING")
 #: Prints name and version of every installed package; run in either environment.
 PACKAGES = (
     "import importlib.metadata as m, json, platform;"
-    "print(json.dumps({'python': platform.python_version(),"
-    " **{d.metadata['Name']: d.version for d in m.distributions() if d.metadata['Name']}}))"
+    "found = {'python': platform.python_version()};"
+    "[found.setdefault(d.metadata['Name'] or '?', d.version) for d in m.distributions()];"
+    "print(json.dumps(found))"
 )
 
 
@@ -169,7 +170,7 @@ def secrets(root: Path) -> Finding:
 def packages(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     """Reach the cluster as a client does, and compare its packages with the workers'."""
     theirs = _ask_workers(deployment)
-    yield Finding("client", "ok", f"reached the scheduler and {len(theirs)} workers")
+    yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
     mine = _packages_of(python)
     different = differences(mine, theirs)
     if different:
@@ -230,8 +231,11 @@ def installed() -> dict[str, str]:
     """Names and versions of the packages of this environment; runs on a worker."""
     import platform
 
-    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return {"python": platform.python_version(), **found}
+    found = {"python": platform.python_version()}
+    for distribution in metadata.distributions():
+        # Python imports the first one that it finds of a name.
+        found.setdefault(distribution.metadata["Name"] or "?", distribution.version)
+    return found
 
 
 def _packages_of(python: str | None) -> dict[str, str]:

@@ -55,7 +55,10 @@ class Watchdog:
             self._deadline = now + max(self.limit, START)
         if answered:
             self._deadline = now + self.limit
-        return bool(pid and self.limit and not answered and now >= self._deadline)
+        hung = bool(pid and self.limit and not answered and now >= self._deadline)
+        if hung:  # said once: it takes a moment until another process is in its place
+            self._deadline = now + max(self.limit, START)
+        return hung
 
 
 def answers(host: str, port: int, timeout: float = TIMEOUT) -> bool:

@@ -201,13 +201,21 @@ def signal_process(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts connections on a port of loopback."""
+def speaks_http(port: int) -> bool:
+    """Whether a web server answers on a port of loopback, whatever it says.
+
+    That something accepts is not enough: a connection to a port of the ephemeral range, where
+    nobody listens, can end up connected to itself.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return True
-    except OSError:
+        connection.request("GET", "/api")
+        connection.getresponse()
+        return True
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
@@ -234,7 +242,8 @@ def launch(configuration: Path, log: Path) -> None:
     """
     done = subprocess.run(
         command(configuration),
-        env=inherited(os.environ),
+        # supervisord reads its files in the locale's encoding; ours are UTF-8.
+        env={**inherited(os.environ), "PYTHONUTF8": "1"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -34,6 +34,8 @@ from distributed.worker_state_machine import CancelComputeEvent
 
 logger = logging.getLogger("distributed.perennial.drain")
 
+#: Seconds that a worker which is just starting may take to say its address.
+STARTUP = 2.0
 #: Seconds between two looks at whether there is still a reason to wait.
 TICK = 0.5
 #: Seconds that the scheduler may take to answer before its port is tried.
@@ -51,6 +53,8 @@ REPORT = 2.0
 
 #: Addresses of the workers of this process that are draining now.
 _draining: set[str] = set()
+#: What SIGTERM did before the first of them began.
+_usual: list[Any] = []
 
 
 async def dask_teardown(nanny: Any) -> None:
@@ -62,10 +66,12 @@ async def dask_teardown(nanny: Any) -> None:
         A nanny that is closing.
     """
     seconds = parse_timedelta(dask.config.get("perennial.drain", 60), default="s")
-    address = nanny.worker_address
-    if seconds <= 0 or address is None or not nanny.is_alive():
+    begun = monotonic()
+    while nanny.is_alive() and nanny.worker_address is None and monotonic() < begun + STARTUP:
+        await asyncio.sleep(0.05)  # a worker can have registered, and its nanny not heard of it
+    if seconds <= 0 or nanny.worker_address is None or not nanny.is_alive():
         return
-    with _announced(address):
+    with _announced(nanny.worker_address):
         try:
             await Drain(nanny).run(seconds)
         except asyncio.CancelledError:
@@ -92,8 +98,8 @@ async def park(patience: float, dask_worker: Any) -> list[str]:
     if dask_worker.status in (Status.running, Status.paused):
         dask_worker.status = Status.closing_gracefully
     for task in list(dask_worker.state.tasks.values()):
-        if task.state in ("ready", "constrained", "waiting"):
-            # A parked worker would keep it for ever, because it is not its turn to steal.
+        if task.state in ("ready", "constrained", "waiting") and not task.dependents:
+            # A parked worker does not begin it, and Dask would leave it here until the end.
             stimulus = f"perennial-park-{task.key}"
             dask_worker.handle_stimulus(CancelComputeEvent(key=task.key, stimulus_id=stimulus))
             dask_worker.batched_send({"op": "reschedule", "key": task.key, "stimulus_id": stimulus})
@@ -130,6 +136,7 @@ class Drain:
         self.waited: set[str] = set()
         self.peers: list[str] = []
         self.settled = 0
+        self.alone = False  # without a scheduler
 
     async def run(self, seconds: float) -> None:
         """Drain until it is done, it has become pointless, or the deadline has passed.
@@ -226,21 +233,29 @@ class Drain:
     async def _watch(self) -> str:
         """Wait until there is no reason to go on with the drain; return why."""
         while True:
+            reason = await self._pointless()
             if not self.nanny.is_alive():
                 return "its process has ended; does it have --preload perennial.preloads.keep?"
-            if self.nanny.status == Status.closing_gracefully:
-                # Its worker closes and has told it to close after it. It is closing already,
-                # and would close a second time beside the first.
-                self.nanny.status = Status.closing
-                return "it has begun to close: its scheduler is gone, or has told it to"
-            try:
-                if not await self._ask("ncores", workers=[self.address]):
-                    return "its scheduler does not know it any more"
-                if not await self._others_stay():
-                    return "no other worker is left to take over"
-            except OSError:
-                return f"its scheduler at {self.scheduler.address} is gone"
+            if reason:
+                return reason
             await asyncio.sleep(TICK)
+
+    async def _pointless(self) -> str:
+        """Say why the drain cannot succeed any more; the empty string when it still can."""
+        if self.nanny.status == Status.closing_gracefully:
+            # Its worker closes and has told it to close after it. It is closing already, and
+            # would close a second time beside the first.
+            self.nanny.status = Status.closing
+            return "it has begun to close: its scheduler is gone, or has told it to"
+        try:
+            if not await self._ask("ncores", workers=[self.address]):
+                return "its scheduler does not know it any more"
+            if not await self._others_stay():
+                return "no other worker is left to take over"
+        except OSError:
+            self.alone = True
+            return f"its scheduler at {self.scheduler.address} is gone"
+        return ""
 
     async def _others_stay(self) -> bool:
         """Whether any other worker is running, or may be again."""
@@ -281,6 +296,11 @@ class Drain:
 
     async def _abandoned(self) -> str:
         """Name what is lost with the worker; the empty string when it is nothing."""
+        if not self.nanny.is_alive():
+            return "what it ran and held"
+        unknown = f"{listed('task', self.running)} and what only it holds"
+        if self.alone:
+            return unknown
         try:
             async with asyncio.timeout(REPORT):
                 await reach(self.scheduler.address)
@@ -290,7 +310,7 @@ class Drain:
         except KeyError:  # the scheduler has given the worker up: nobody counts on it
             return ""
         except OSError:
-            return f"{listed('task', self.running)} and what only it holds"
+            return unknown
         lost = [("task", tasks)] * bool(tasks) + [("key", unique)] * bool(unique)
         return " and ".join(listed(noun, keys) for noun, keys in lost)
 
@@ -348,7 +368,3 @@ def _announced(address: str) -> Iterator[None]:
         _draining.discard(address)
         if not _draining and _usual:
             signal.signal(signal.SIGTERM, _usual.pop())
-
-
-#: What SIGTERM did before the first of this process's drains began.
-_usual: list[Any] = []

@@ -11,6 +11,7 @@ import time
 
 import psutil
 
+from perennial.local.supervisor import speaks_http
 from tests.homes import PERENNIAL, Home, free_ports, wait_until
 
 #: Seconds in which all workers are registered again after the scheduler was killed.
@@ -224,6 +225,9 @@ def test_jupyter_killed(jupyter_home: Home) -> None:
     before = jupyter_home.pid("jupyter")
     kill(before)
     wait_until(lambda: jupyter_home.pid("jupyter") not in (0, before))
-    from perennial.local.supervisor import listens
-
-    wait_until(lambda: listens(jupyter_home.spec["jupyter"]["port"]))
+    wait_until(lambda: speaks_http(jupyter_home.spec["jupyter"]["port"]))
+    # Without its token it refuses to start; the next `up` makes a new one, and it comes.
+    (jupyter_home.state / "secrets" / "jupyter-token").unlink()
+    kill(jupyter_home.pid("jupyter"))
+    assert "token" in jupyter_home.up()
+    wait_until(lambda: speaks_http(jupyter_home.spec["jupyter"]["port"]))

@@ -19,6 +19,8 @@ def test_hung_after_the_limit_and_not_before() -> None:
     watchdog.hung(7, True, 100.0)
     assert not watchdog.hung(7, False, 159.0)
     assert watchdog.hung(7, False, 160.0)
+    # Events that had queued up meanwhile do not have it killed again.
+    assert not watchdog.hung(7, False, 160.0)
 
 
 def test_a_new_process_has_time_to_start() -> None:

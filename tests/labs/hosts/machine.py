@@ -1,0 +1,309 @@
+"""Debian machines with systemd as their first process, in containers on this machine.
+
+A machine is a layer over one tree of packages, which is made once and kept in the cache folder.
+It has a network of its own with nothing but loopback in it, sees the checkout and the Python
+environment of the tests read-only, and keeps its own files until it is closed: a machine that
+was stopped, or whose power was cut, boots again with what it had on its disk.
+
+Needs root, and installs Debian's ``mmdebstrap`` and ``systemd-container`` where they are missing.
+Mounts live in a namespace of their own and vanish with the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import psutil
+
+CHECKOUT = Path(__file__).parents[3]
+SUITE = "bookworm"
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,procps,python3,openssh-server,sudo,ca-certificates"
+
+#: Where a machine has the environment of the tests: services see neither /home nor /root.
+ENVIRONMENT = "/opt/dask"
+PYTHON = f"{ENVIRONMENT}/bin/python"
+_BASE_PYTHON = "/opt/python"
+
+
+class UnavailableError(Exception):
+    """The lab cannot run here; says why in one line."""
+
+
+class Machine:
+    """A machine; `boot` it before anything is run on it.
+
+    Parameters
+    ----------
+    base : pathlib.Path
+        Its packages, see `make_base`.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._folder = Path(tempfile.mkdtemp(prefix="perennial-host-"))
+        for part in ("upper", "work", "root"):
+            (self._folder / part).mkdir()
+        self._container: subprocess.Popen[bytes] | None = None
+        self._init = 0
+        self._furnish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def console(self) -> str:
+        """What it printed while it booted."""
+        return (self._folder / "console").read_text(errors="replace")
+
+    def boot(self, timeout: float = 120.0) -> None:
+        """Switch it on and wait until all of its own services have started."""
+        layers = f"lowerdir={self._base},upperdir={self._folder}/upper,workdir={self._folder}/work"
+        root = str(self._folder / "root")
+        with (self._folder / "console").open("ab") as console:
+            self._container = subprocess.Popen(
+                [
+                    *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
+                    'mount -t overlay overlay -o "$1" "$2"; shift 2; exec "$@"',
+                    *("sh", layers, root),
+                    # Whoever started it is gone: so is the machine.
+                    *("setpriv", "--pdeathsig", "TERM"),
+                    *("systemd-nspawn", "--quiet", "--directory", root, "--boot"),
+                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                    *("--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+                    *(f"--bind-ro={place}" for place in self._binds()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait(self._find_init, timeout)
+        self._wait(self._is_up, timeout)
+        self.run("ldconfig")
+
+    def stop(self, timeout: float = 120.0) -> None:
+        """Shut it down as a person would."""
+        self.run("systemctl", "poweroff", check=False)
+        self._gone(timeout)
+
+    def cut_power(self) -> None:
+        """Switch it off between two instructions; its disk keeps what was written."""
+        os.kill(self._init, signal.SIGKILL)
+        self._gone(60.0)
+
+    def reboot(self) -> None:
+        """Shut it down and boot it again."""
+        self.stop()
+        self.boot()
+
+    def close(self) -> None:
+        """Switch it off and remove its disk."""
+        if self._container is not None:
+            self.cut_power()
+        shutil.rmtree(self._folder)
+
+    def run(
+        self, *argv: str, user: str = "root", check: bool = True, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program on it.
+
+        Parameters
+        ----------
+        *argv : str
+            The program and its arguments.
+        user : str
+            Whose program it is.
+        check : bool
+            Whether an exit code other than 0 is an error.
+        timeout : float
+            Seconds that it may take.
+        """
+        become = () if user == "root" else ("runuser", "-u", user, "--")
+        done = subprocess.run(
+            [
+                *("nsenter", "--target", str(self._init), "--all", "--wd=/"),
+                *("env", "-i", "HOME=/root", "LANG=C.UTF-8", "SHELL=/bin/sh"),
+                f"PATH={ENVIRONMENT}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                # Ends what runs inside as well, which the end of nsenter does not.
+                *("timeout", "--kill-after=5", str(timeout), *become, *argv),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout + 30,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"{argv} exited with {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+            )
+        return done
+
+    def python(self, code: str, *arguments: str, user: str = "root", timeout: float = 60.0) -> str:
+        """Run Python code on it in the environment of the tests; returns what it printed."""
+        return self.run(PYTHON, "-c", code, *arguments, user=user, timeout=timeout).stdout
+
+    def copy(self, source: Path, target: str) -> None:
+        """Copy a file, or what is in a folder, to it; owner and mode as a copy by root has them."""
+        folder, name = (source, ".") if source.is_dir() else (source.parent, source.name)
+        archive = subprocess.run(
+            ["tar", "-C", str(folder), "-c", "--owner=root", "--group=root", name],
+            check=True,
+            stdout=subprocess.PIPE,
+        ).stdout
+        self.run("mkdir", "-p", target)
+        subprocess.run(
+            ["nsenter", "--target", str(self._init), "--all", "tar", "-C", target, "-x"],
+            check=True,
+            input=archive,
+        )
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file on it."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / Path(path).name
+            local.write_text(text, encoding="utf-8")
+            self.copy(local, str(Path(path).parent))
+
+    def _furnish(self) -> None:
+        """Put together the environment of the tests from folders that are mounted at boot."""
+        environment = self._folder / "upper" / ENVIRONMENT[1:]
+        packages = environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        for folder in (environment / "bin", packages / "site-packages"):
+            folder.mkdir(parents=True)
+        interpreter = f"{_BASE_PYTHON}/bin/{packages.name}"
+        (environment / "bin" / "python").symlink_to(interpreter)
+        (environment / "pyvenv.cfg").write_text(f"home = {_BASE_PYTHON}/bin\n")
+        command = environment / "bin" / "perennial"
+        command.write_text(f"#!{PYTHON}\nfrom perennial.cli import main\nmain()\n")
+        command.chmod(0o755)
+        # An interpreter that was built with a shared library looks for it where it was built.
+        libraries = self._folder / "upper" / "etc" / "ld.so.conf.d"
+        libraries.mkdir(parents=True)
+        (libraries / "lab.conf").write_text(f"{_BASE_PYTHON}/lib\n")
+        (self._folder / "upper" / "etc" / "hostname").write_text("lab\n")
+        names = "127.0.0.1 localhost lab\n::1 localhost lab\n"
+        (self._folder / "upper" / "etc" / "hosts").write_text(names)
+
+    def _binds(self) -> tuple[str, ...]:
+        packages = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+        # Jupyter's extensions are switched on by files in etc and share.
+        parts = (part for part in (packages, "etc", "share") if Path(sys.prefix, part).is_dir())
+        return (
+            f"{CHECKOUT}:{CHECKOUT}",
+            f"{sys.base_prefix}:{_BASE_PYTHON}",
+            *(f"{Path(sys.prefix, part)}:{ENVIRONMENT}/{part}" for part in parts),
+        )
+
+    def _find_init(self) -> bool:
+        """Find the machine's first process, whose number is 1 to itself."""
+        assert self._container is not None
+        for process in psutil.Process(self._container.pid).children(recursive=True):
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                continue
+            numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+            if numbers.split()[2:] == ["1"]:
+                self._init = process.pid
+                return True
+        return False
+
+    def _is_up(self) -> bool:
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
+
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self._container is not None
+            if self._container.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the machine does not boot:\n{self.console[-4000:]}")
+            time.sleep(0.1)
+
+    def _gone(self, timeout: float) -> None:
+        assert self._container is not None
+        try:
+            self._container.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.kill(self._init, signal.SIGKILL)
+            self._container.wait(60)
+            raise
+        finally:
+            self._container = None
+
+
+def make_base(say: IO[str] = sys.stderr) -> Path:
+    """Give the packages of a machine; makes them the first time, which takes some minutes.
+
+    Raises
+    ------
+    UnavailableError
+        Where the lab cannot run.
+    """
+    if os.geteuid() != 0:
+        raise UnavailableError("the hosts lab needs root, for mounts and namespaces")
+    if CHECKOUT.is_relative_to("/root") or CHECKOUT.is_relative_to("/home"):
+        raise UnavailableError(f"{CHECKOUT} is in a home, which hardened services cannot see")
+    _install("mmdebstrap", "systemd-nspawn")
+    default = Path.home() / ".cache" / "perennial-labs"
+    cache = Path(os.environ.get("PERENNIAL_LAB_CACHE") or default) / "hosts"
+    base = cache / f"{SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
+    if base.is_dir():
+        return base
+    cache.mkdir(parents=True, exist_ok=True)
+    print(f"making {base}", file=say)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        made = Path(folder) / "base"
+        done = subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, made],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            reason = " ".join(done.stderr.split())[-200:]
+            raise UnavailableError(f"mmdebstrap cannot make a Debian tree: {reason}")
+        made.rename(base)
+    return base
+
+
+def _install(*programs: str) -> None:
+    """Install the programs of this lab that are missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise UnavailableError(f"{missing[0]} is missing and there is no apt-get to install it")
+    packages = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends")):
+        wanted = [packages[program] for program in missing] if arguments[0] == "install" else []
+        done = subprocess.run(
+            ["apt-get", "--quiet", *arguments, *wanted],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        )
+        if done.returncode:
+            reason = " ".join(done.stderr.split())[-200:]
+            raise UnavailableError(f"apt-get {arguments[0]} failed: {reason}")

@@ -1,0 +1,204 @@
+"""Generated cluster files: valid ones with every key, and broken ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from perennial.spec.models import RESERVED_NAMES
+from perennial.spec.reading import _Dumper
+
+#: Any letter that may stand in a YAML file, and words that YAML readers take for something else.
+letters = st.characters(codec="utf-8", exclude_characters="._")
+surprises = st.sampled_from(
+    [
+        *("no", "Yes", "on", "12:30", "007", "08", "1e3", "1_000", "0o17", "0x1F", "2030-01-31"),
+        *("~", "null", "<<", "=", "*a", "&a", "!t", "%x", "@x", "`x`", "#c", "{", "[", ".inf"),
+        *("true", "-", "?", "|", ">", "'", '"', "\\", "---", "...", ":", "", " ", "- a", "a: b"),
+        *(" a ", "a\nb", "\t", "\ufeff", "\x7f", "\x85", "\u2028"),
+    ]
+)
+SYNTAX = [*"\t\n\r :-#,[]{}&*!|>'\"%@`?~\x00\ufeff", "<<: ", "---\n"]
+words = st.one_of(st.text(letters, max_size=8), surprises)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+    words,
+)
+json_values = st.one_of(
+    scalars, st.lists(scalars, max_size=3), st.dictionaries(words, scalars, max_size=3)
+)
+
+names = st.from_regex(r"\A[a-z]([a-z0-9-]{0,8}[a-z])?\Z").filter(
+    lambda name: name not in RESERVED_NAMES
+)
+sizes = st.one_of(
+    st.integers(2**20, 2**62),
+    st.builds("{}{}{}".format, st.integers(2, 999), st.sampled_from(["", " "]), st.sampled_from(
+        ["MiB", "GiB", "TiB", "PiB", "MB", "GB", "gb", "G", "Mi"])),
+    st.builds("{:.2f} {}".format, st.floats(1.01, 900), st.sampled_from(["MiB", "GB"])),
+)  # fmt: skip
+durations = st.one_of(
+    st.integers(0, 10**6),
+    st.floats(0, 10**6),
+    st.builds("{} {}".format, st.integers(0, 500), st.sampled_from(
+        ["s", "min", "mins", "m", "h", "d", "ms", "us", "seconds", "hour", "week"])),
+    st.builds("{:.3f}s".format, st.floats(0, 1e4)),
+)  # fmt: skip
+folders = st.builds("{}{}".format, st.sampled_from(["/", "~/"]), st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10))  # fmt: skip
+dask_keys = st.one_of(
+    st.sampled_from(["distributed.worker.memory.target", "array.chunk-size", "x.y"]),
+    st.text(letters, min_size=1, max_size=6).map("x".__add__),
+)
+nested = st.dictionaries(st.text(letters, min_size=1, max_size=4), scalars, max_size=2)
+dask_configs = st.dictionaries(
+    dask_keys, st.one_of(scalars, st.lists(scalars, max_size=2)), max_size=3
+)
+
+
+@st.composite
+def dask_sections(draw: st.DrawFn) -> dict[str, Any]:
+    """Configuration for Dask, dotted and nested."""
+    config = draw(dask_configs)
+    if draw(st.booleans()):
+        config["other"] = draw(nested)
+    return config
+
+
+@st.composite
+def optional(draw: st.DrawFn, keys: dict[str, st.SearchStrategy[Any]]) -> dict[str, Any]:
+    """Some of the keys."""
+    chosen = draw(st.lists(st.sampled_from(sorted(keys)), unique=True, max_size=len(keys)))
+    return {key: draw(keys[key]) for key in chosen}
+
+
+@st.composite
+def groups(draw: st.DrawFn, first_port: int) -> dict[str, Any]:
+    """One worker group."""
+    group = draw(
+        optional(
+            {
+                "threads": st.integers(1, 1024),
+                "memory": sizes,
+                "drain": durations,
+                "resources": st.dictionaries(
+                    st.from_regex(r"\A[A-Za-z0-9_-]{1,6}\Z"),
+                    st.one_of(st.integers(1, 10**9), st.floats(1e-9, 1e9)),
+                    max_size=2,
+                ),
+                "dask": dask_sections(),
+            }
+        )
+    )
+    most = 1
+    if draw(st.booleans()):
+        least, group["count"], most = sorted(draw(st.tuples(*[st.integers(0, 50)] * 3)))
+        group["scale"] = {"min": least, "max": most, **draw(optional({"idle": durations}))}
+    if draw(st.booleans()):
+        group["processes"] = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        ports = [first_port, first_port + max(2 * most * group.get("processes", 1), 1) - 1]
+        group["ports"] = draw(st.sampled_from([ports, f"{ports[0]}:{ports[1]}"]))
+    return group
+
+
+@st.composite
+def valid_data(draw: st.DrawFn) -> dict[str, Any]:
+    """A valid cluster file, as values."""
+    ports = draw(st.lists(st.integers(1, 9999), min_size=3, max_size=3, unique=True))
+    group_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    data = {
+        "name": draw(names),
+        "platform": "local",
+        "workers": {
+            name: draw(groups(10_000 + 1000 * index)) for index, name in enumerate(group_names)
+        },
+        "scheduler": {
+            "port": ports[0],
+            "dashboard_port": ports[1],
+            **draw(optional({"memory": sizes, "watchdog": durations})),
+        },
+        "jupyter": draw(
+            st.one_of(
+                st.none(),
+                optional({"directory": folders, "memory": sizes, "idle": durations}).map(
+                    lambda keys: {"port": ports[2], **keys}
+                ),
+            )
+        ),
+    }
+    return data | draw(
+        optional(
+            {
+                "environment": optional({"python": folders.map(lambda path: path.lstrip("~"))}),
+                "security": optional({"tls": st.booleans()}),
+                "local": optional(
+                    {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}
+                ),
+                "dask": dask_sections(),
+            }
+        )
+    )
+
+
+@st.composite
+def written(draw: st.DrawFn, data: Any) -> str:
+    """Write values as a cluster file: as JSON, which is YAML but for some letters, or in blocks."""
+    if draw(st.booleans()):
+        text = json.dumps(data, ensure_ascii=False, indent=draw(st.sampled_from([None, 1])))
+        if not re.search(r"\de[-+]?\d", text):  # a number for JSON, a word for YAML 1.1
+            return re.sub("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]", _escape, text)
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+@st.composite
+def broken_data(draw: st.DrawFn) -> Any:
+    """A valid cluster file in which some keys and values were exchanged for anything."""
+    data = draw(valid_data())
+    for _ in range(draw(st.integers(1, 3))):
+        place = data
+        while (inner := [v for v in place.values() if isinstance(v, dict) and v]) and draw(
+            st.booleans()
+        ):
+            place = draw(st.sampled_from(inner))
+        if not place:
+            continue
+        key = draw(st.sampled_from(list(place)))
+        change = draw(st.sampled_from(["delete", "rename", "replace", "add"]))
+        value = place.pop(key) if change in ("delete", "rename") else None
+        if change == "rename":
+            place[draw(st.one_of(words, st.just(key + "s"), st.just(key[1:])))] = value
+        elif change == "replace":
+            place[key] = draw(json_values)
+        elif change == "add":
+            place[draw(words)] = draw(json_values)
+    return data
+
+
+@st.composite
+def broken_text(draw: st.DrawFn) -> str:
+    """A valid cluster file in which some letters or lines were exchanged for anything."""
+    text = draw(written(draw(valid_data())))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(text)))
+        until = draw(st.integers(at, min(len(text), at + 5)))
+        if draw(st.booleans()):
+            lines = text.split("\n")
+            line = draw(st.sampled_from(lines))
+            lines.insert(draw(st.integers(0, len(lines))), line)
+            text = "\n".join(lines)
+        else:
+            syntax = st.sampled_from(SYNTAX)
+            text = text[:at] + draw(st.one_of(syntax, words)) + text[until:]
+    return text
