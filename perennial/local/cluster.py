@@ -17,7 +17,7 @@ from perennial.local import boot
 from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
-from perennial.local.hold import forget, holder
+from perennial.local.hold import forget, holder, standing_in
 from perennial.local.layout import HEALTH, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
@@ -25,6 +25,9 @@ from perennial.paths import ClusterPaths
 
 #: Seconds in which new workers must have registered, or Jupyter must answer.
 START_TIMEOUT = 180.0
+
+#: Seconds in which a new supervisord stands in for the services of one that was killed.
+ADOPTION_TIMEOUT = 30.0
 
 #: Seconds in which a service that does not stay up is given another chance, before it is an error.
 UNSTEADY = 8.0
@@ -149,7 +152,7 @@ class Cluster:
             self.supervisor.wait_stopped(["scheduler"], stop_timeout)
         self._say("stopping the workers and Jupyter")
         self.supervisor.shutdown(timeout=stop_timeout + 30.0)
-        self._sweep(stop_timeout)
+        self._sweep(self.pids(), stop_timeout)
         for folder in (self.paths.units, self.paths.config, self.paths.run):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.paths.socket, self.paths.supervisord_conf):
@@ -182,6 +185,27 @@ class Cluster:
             boot.start(self.paths.root.name, self.supervisor)
         else:
             supervision.launch(self.paths.supervisord_conf, self.paths.logs / "supervisord.log")
+        self._await_adoption(orphans)
+
+    def _await_adoption(self, names: Collection[str]) -> None:
+        """Wait until each orphan has a process of supervisord's that passes signals on to it.
+
+        A signal that comes before is lost: between ``fork`` and ``exec`` supervisord's own
+        handler takes it, and after that Python has not set the new one up.
+        """
+        marks = {name: Path(standing_in(self.paths.run / f"{name}.lock")) for name in names}
+        for _ in polls(ADOPTION_TIMEOUT):
+            processes = self.supervisor.processes()
+            if all(
+                mark.exists() and mark.read_text() == str(processes[name].pid)
+                for name, mark in marks.items()
+                if name in processes and holder(self.paths.run / f"{name}.lock")[0]
+            ):
+                return
+        raise PerennialError(
+            f"{self.paths.root.name}: supervisord has not adopted {', '.join(names)} in"
+            f" {ADOPTION_TIMEOUT:g} s; see `perennial logs supervisord`"
+        )
 
     def _write(self, program: Program) -> None:
         write_atomic(self.paths.units / f"{program.name}.conf", program.text)
@@ -210,6 +234,8 @@ class Cluster:
         # What the file no longer names had a deadline that we cannot see: the longest there is.
         longest = max([*known, *(program.stop_timeout for program in programs.values())])
         self.supervisor.wait_stopped(names, longest + 30.0)
+        # What was adopted can have lost the signal with the process that stood in for it.
+        self._sweep({n: pid for n, pid in self.pids().items() if n in names}, longest)
         for name in names:
             self.supervisor.remove(name)
             forget(self.paths.run / f"{name}.lock")
@@ -217,13 +243,22 @@ class Cluster:
     def _discard(self, names: Collection[str]) -> None:
         for name in names:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
-            (self.paths.run / f"{name}.lock").unlink(missing_ok=True)
+            lock = self.paths.run / f"{name}.lock"
+            lock.unlink(missing_ok=True)
+            Path(standing_in(lock)).unlink(missing_ok=True)
         if names:
             self.supervisor.reload()
 
-    def _sweep(self, timeout: float) -> None:
-        """End services that outlived their supervisord, the scheduler first."""
-        left = self.pids()
+    def _sweep(self, left: Mapping[str, int], timeout: float) -> None:
+        """End services that no supervisord stops, the scheduler first.
+
+        Parameters
+        ----------
+        left : mapping of str to int
+            Their process ids, by name.
+        timeout : float
+            Seconds from SIGTERM to SIGKILL.
+        """
         for name in sorted(left, key=lambda name: name != "scheduler"):
             self._say(f"stopping {name}, which had no supervisord")
             process = left[name]

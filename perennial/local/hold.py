@@ -46,7 +46,7 @@ def main(lock_path: str, log_path: str, *argv: str) -> int:
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     while not _locked(lock):
         pid, _ = _read(lock)
-        if pid and _stand_in(pid):
+        if pid and _stand_in(pid, standing_in(lock_path)):
             # Left while adopted: supervisord starts the service anew, as after any exit.
             return 1
         # The holder has not written its id yet, or is about to be gone.
@@ -112,7 +112,12 @@ def forget(lock_path: str | os.PathLike[str]) -> None:
         os.close(lock)
 
 
-def _stand_in(pid: int) -> bool:
+def standing_in(lock_path: str | os.PathLike[str]) -> str:
+    """File that holds the process id of who stands in for a service, once it does."""
+    return f"{os.fspath(lock_path)}.adopted"
+
+
+def _stand_in(pid: int, mark: str) -> bool:
     """Wait for a process that is not our child; pass on the signals that we get."""
     try:
         process = os.pidfd_open(pid)
@@ -125,6 +130,9 @@ def _stand_in(pid: int) -> bool:
 
     for number in FORWARDED:
         signal.signal(number, forward)
+    # Only now may a signal come: see `perennial.local.cluster.Cluster`.
+    with open(mark, "w") as file:
+        file.write(str(os.getpid()))
     print(f"perennial: adopted process {pid}, which outlived its supervisord", flush=True)
     while not select.select([process], [], [], 60.0)[0]:
         pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,9 +38,9 @@ class Explainer:
     platform: str | None
     data: Mapping[str, Any] = field(repr=False)
 
-    @cached_property
+    @property
     def _schema(self) -> schemas.JsonSchema:
-        return schemas.schema()
+        return schemas.shared(tuple(sorted(fleets.PLATFORMS)))
 
     def explain(self, error: ValidationError) -> list[Fault]:
         """List the faults behind an error of pydantic's.
@@ -52,7 +51,10 @@ class Explainer:
             What it raised for the file.
         """
         faults = []
-        for one in error.errors(include_url=False, include_input=False):
+        errors = error.errors(include_url=False, include_input=False)
+        # A required key that was mistyped is one fault, not two.
+        mistyped = {self._meant(one["loc"]) for one in errors if one["type"] == "extra_forbidden"}
+        for one in errors:
             location: Location = one["loc"]
             if self.platform is None and location[0] in fleets.PLATFORMS:
                 continue  # whose options they are is not known yet
@@ -60,7 +62,7 @@ class Explainer:
                 refusals: tuple[Refusal, ...] = one["ctx"]["refusals"]
                 faults += [self._refused(location, refusal) for refusal in refusals]
             elif one["type"] == "missing":
-                faults.append(self._missing(location))
+                faults += [self._missing(location)] if location not in mistyped else []
             elif one["type"] == "extra_forbidden":
                 faults.append(self._unknown(location))
             else:
@@ -78,10 +80,19 @@ class Explainer:
         fix = f"add {_example(location, node)}"
         return self._fault(location, "nothing", schemas.describe(node), fix)
 
+    def _known(self, location: Location) -> list[str]:
+        parent = schemas.plain(self._schema, schemas.find(self._schema, location[:-1]))
+        return [
+            name
+            for name in parent.get("properties", {})
+            if name not in fleets.PLATFORMS or name == self.platform
+        ]
+
+    def _meant(self, location: Location) -> Location:
+        return (*location[:-1], nearest(str(location[-1]), self._known(location)) or "")
+
     def _unknown(self, location: Location) -> Fault:
         key = str(location[-1])
-        parent = schemas.plain(self._schema, schemas.find(self._schema, location[:-1]))
-        known = [name for name in parent.get("properties", {}) if self._fits(name)]
         if len(location) == 1 and key in fleets.PLATFORMS:
             return self._fault(
                 location,
@@ -89,9 +100,10 @@ class Explainer:
                 f"those of the platform {self.platform}",
                 "remove them or change platform",
             )
-        near = nearest(key, known)
+        near = self._meant(location)[-1]
         fix = f"did you mean {near}?" if near else "remove it or correct its indentation"
-        return self._fault(location, f"the unknown key {show_key(key)}", ", ".join(known), fix)
+        known = ", ".join(self._known(location))
+        return self._fault(location, f"the unknown key {show_key(key)}", known, fix)
 
     def _other(self, location: Location) -> Fault:
         key = location[-1:] == ("[key]",)
@@ -100,9 +112,6 @@ class Explainer:
         null = " or null" if schemas.nullable(schemas.find(self._schema, location)) else ""
         fix = f"write {_example(location, node)}"
         return self._fault(location, None, schemas.describe(node) + null, fix)
-
-    def _fits(self, key: str) -> bool:
-        return key not in fleets.PLATFORMS or key == self.platform
 
     def _fault(self, location: Location, found: str | None, allowed: str, fix: str) -> Fault:
         found = found or self._found(location)

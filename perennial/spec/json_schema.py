@@ -7,6 +7,8 @@ platform goes with which options, and that a mapping of names takes no other nam
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from perennial import fleets
@@ -20,7 +22,18 @@ JsonSchema = dict[str, Any]
 
 def schema() -> JsonSchema:
     """Make the JSON Schema (draft 2020-12) of a cluster file on any platform."""
-    platforms = sorted(fleets.PLATFORMS)
+    return deepcopy(shared(tuple(sorted(fleets.PLATFORMS))))
+
+
+@cache
+def shared(platforms: tuple[str, ...]) -> JsonSchema:
+    """Make the schema once for some platforms; nobody may change it.
+
+    Parameters
+    ----------
+    platforms : tuple of str
+        Platforms of the registry.
+    """
     merged: JsonSchema = {
         "$schema": DIALECT,
         "$id": IDENTIFIER,
@@ -39,8 +52,8 @@ def schema() -> JsonSchema:
         merged["required"] = one["required"]
     merged["properties"]["platform"] = {
         **merged["properties"]["platform"],
-        "enum": platforms,
-        "examples": platforms,
+        "enum": list(platforms),
+        "examples": list(platforms),
     }
     if len(platforms) > 1:
         merged["allOf"] = [_only_options_of(platform, platforms) for platform in platforms]
@@ -133,7 +146,7 @@ def _of_platform(platform: str) -> JsonSchema:
     return one
 
 
-def _only_options_of(platform: str, platforms: list[str]) -> JsonSchema:
+def _only_options_of(platform: str, platforms: tuple[str, ...]) -> JsonSchema:
     return {
         "if": {"properties": {"platform": {"const": platform}}, "required": ["platform"]},
         "then": {"properties": {other: False for other in platforms if other != platform}},

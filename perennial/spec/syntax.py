@@ -50,9 +50,8 @@ def syntax_fault(error: yaml.YAMLError, text: str, path: str) -> Fault:
     if letter == "\t" or "tab character" in problem:
         return Fault(path, "a tab", "spaces", "indent with spaces", line + 1)
     if "cannot start any token" in problem:
-        return Fault(
-            path, f"{found} with {letter}", "text in quotes", "put the value in quotes", line + 1
-        )
+        found = f"{letter} in {found}"
+        return Fault(path, found, "text in quotes", "put the value in quotes", line + 1)
     complaint = f"{context} {problem}"
     for part, allowed, fix in _COMPLAINTS:
         if part in complaint:

@@ -225,9 +225,8 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._complain(
-                f"the tag {shorten(event.tag)}", "plain values without tags", "remove it", event
-            )
+            tag = shorten(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            self._complain(f"the tag {tag}", "plain values without tags", "remove it", event)
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         self._count(1, len(self._path) + 1, event)
@@ -339,7 +338,8 @@ class _Composer:
                 # The first mapping that has a key wins, as YAML says of merges.
                 merged.update({k: v for k, v in source.value.items() if k not in merged})
             else:
-                self._complain("no mapping", "<<: *ANCHOR of a mapping", "correct it", event)
+                found = show(_plain(source))
+                self._complain(found, "<<: *ANCHOR of a mapping", "correct the anchor", event)
 
 
 def _grow(node: Node, child: Node) -> None:

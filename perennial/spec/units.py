@@ -119,10 +119,12 @@ def parse_size(value: Any) -> int:
 def format_size(size: int) -> str | int:
     """Write a size back: ``8 GiB`` or ``500 MB`` where that is exact, else bytes."""
     # Dask multiplies floats, which are exact for powers of two and below 2**53.
-    for unit, factor in _BINARY + (_DECIMAL if size < 2**53 else ()):
-        if size % factor == 0:
-            return f"{size // factor} {unit}"
-    return size
+    units = _BINARY + (_DECIMAL if size < 2**53 else ())
+    exact = [(factor, unit) for unit, factor in units if size % factor == 0]
+    if not exact:
+        return size
+    factor, unit = max(exact)
+    return f"{size // factor} {unit}"
 
 
 def parse_duration(value: Any) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import psutil
+import pytest
 
 from perennial.local.supervisor import speaks_http
 from tests.homes import PERENNIAL, Home, free_ports, wait_until
@@ -26,6 +27,7 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+@pytest.mark.quiet
 def test_scheduler_killed(standing: Home) -> None:
     with standing.client() as client:
         future = client.submit(sum, [1, 2])
@@ -114,6 +116,9 @@ def test_supervisord_killed_and_the_file_changed(standing: Home) -> None:
     standing.up()
     assert standing.pid("scheduler") == before
     assert standing.workers() == {"cpu-0", "cpu-1"}
+    with standing.client() as client:
+        limits = {w["memory_limit"] for w in client.scheduler_info()["workers"].values()}
+    assert limits == {900 * 2**20}
     standing.spec["workers"]["cpu"]["memory"] = "1 GiB"
     standing.write()
     standing.up()

@@ -30,7 +30,11 @@ def listeners(home: Home) -> dict[tuple[str, int], psutil.Process]:
     """Every TCP address on which a process of the cluster listens."""
     found = {}
     for process in home.processes():
-        for connection in process.net_connections(kind="tcp"):
+        try:
+            connections = process.net_connections(kind="tcp")
+        except psutil.NoSuchProcess:  # Jupyter starts some that end at once
+            continue
+        for connection in connections:
             if connection.status == psutil.CONN_LISTEN:
                 found[connection.laddr.ip, connection.laddr.port] = process
     return found

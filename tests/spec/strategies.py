@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from perennial.spec.models import RESERVED_NAMES
 from perennial.spec.reading import _Dumper
+from perennial.spec.tree import read_tree
 
 #: Any letter that may stand in a YAML file, and words that YAML readers take for something else.
 letters = st.characters(codec="utf-8", exclude_characters="._")
@@ -162,10 +164,22 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
+#: A file with every key, and the example.
+TEXTS = [
+    (Path(__file__).parent / "cases" / "everything.yaml").read_text(),
+    (Path(__file__).parents[2] / "examples" / "local.yaml").read_text(),
+]
+
+
+def everything() -> dict[str, Any]:
+    """Values of the file with every key."""
+    return read_tree(TEXTS[0]).data()
+
+
 @st.composite
 def broken_data(draw: st.DrawFn) -> Any:
     """A valid cluster file in which some keys and values were exchanged for anything."""
-    data = draw(valid_data())
+    data = draw(st.one_of(st.builds(everything), valid_data()))
     for _ in range(draw(st.integers(1, 3))):
         place = data
         while (inner := [v for v in place.values() if isinstance(v, dict) and v]) and draw(
@@ -189,7 +203,7 @@ def broken_data(draw: st.DrawFn) -> Any:
 @st.composite
 def broken_text(draw: st.DrawFn) -> str:
     """A valid cluster file in which some letters or lines were exchanged for anything."""
-    text = draw(written(draw(valid_data())))
+    text = draw(st.sampled_from(TEXTS))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(text)))
         until = draw(st.integers(at, min(len(text), at + 5)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import SpecError
@@ -24,6 +24,7 @@ normal = settings(
     max_examples=1000,
     deadline=None,
     print_blob=True,
+    phases=[Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 soak = settings(normal, max_examples=10_000)

@@ -1,0 +1,109 @@
+"""The JSON Schema: a second implementation agrees with it, and so do the models."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from perennial import fleets
+from perennial.errors import SpecError
+from perennial.spec import loads, schema
+from perennial.spec.json_schema import plain
+from perennial.spec.models import RESERVED_NAMES
+from perennial.spec.tree import read_tree
+
+ROOT = Path(__file__).parents[2]
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+GOOD = "name: lab\nplatform: local\nworkers: {cpu: {}}\n"
+FILES = [*(ROOT / "examples").glob("*.yaml"), Path(__file__).parent / "cases" / "everything.yaml"]
+
+
+def test_it_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert json.loads(json.dumps(schema())) == schema()
+
+
+def objects(node: Any) -> list[dict[str, Any]]:
+    if isinstance(node, dict):
+        return [node, *(found for value in node.values() for found in objects(value))]
+    return [found for value in node for found in objects(value)] if isinstance(node, list) else []
+
+
+def test_every_mapping_is_closed_and_every_key_described() -> None:
+    mappings = [node for node in objects(schema()) if isinstance(node.get("properties"), dict)]
+    assert len(mappings) == 8
+    for node in mappings:
+        assert node["additionalProperties"] is False
+        for key, value in node["properties"].items():
+            assert plain(schema(), value).get("description"), key
+            assert key in node.get("required", ()) or "default" in value, key
+
+
+def test_defaults_are_as_people_write_them() -> None:
+    group = schema()["$defs"]["WorkerGroup"]["properties"]
+    assert group["memory"]["default"] == "4 GiB"
+    assert group["drain"]["default"] == "1 min"
+    assert schema()["properties"]["local"]["default"] == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_files(file: Path) -> None:
+    VALIDATOR.validate(read_tree(file.read_text()).data())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("name: Lab", "name: 3", "name: ''", "name: a-", f"name: {'a' * 41}"),
+        *("platform: lokal", "platform: null", "nam: lab", "workers: {}", "workers: []"),
+        *(f"workers: {{{name}: {{}}}}" for name in RESERVED_NAMES),
+        *("workers: {Cpu: {}}", "workers: {cpu: null}", "workers: {cpu: {thread: 1}}"),
+        *("workers: {cpu: {threads: 0}}", "workers: {cpu: {threads: '1'}}"),
+        *("workers: {cpu: {memory: 8}}", "workers: {cpu: {memory: 8 parsecs}}"),
+        *("workers: {cpu: {drain: -1 s}}", "workers: {cpu: {drain: 5 miles}}"),
+        *("workers: {cpu: {ports: 1-2}}", "workers: {cpu: {ports: [1]}}"),
+        *("workers: {cpu: {scale: {}}}", "workers: {cpu: {resources: {GPU: 0}}}"),
+        *("workers: {cpu: {resources: {a b: 1}}}", "workers: {cpu: {dask: []}}"),
+        *("scheduler: {port: 0}", "scheduler: {port: 65536}", "scheduler: null"),
+        *("jupyter: {directory: notebooks}", "jupyter: 3", "jupyter: {idle: soon}"),
+        *("security: {tls: 'yes'}", "environment: {python: python}", "local: {adress: x}"),
+    ],
+)
+def test_both_refuse(change: str) -> None:
+    data = read_tree(GOOD).data() | read_tree(change).data()
+    assert not VALIDATOR.is_valid(data)
+    with pytest.raises(SpecError):
+        loads(json.dumps(data))
+
+
+def test_options_of_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fleets.PLATFORMS, "other", "perennial.fleets.local")
+    validator = jsonschema.Draft202012Validator(schema())
+    data = read_tree(GOOD).data()
+    validator.validate({**data, "local": {}})
+    validator.validate({**data, "platform": "other", "other": {}})
+    assert not validator.is_valid({**data, "other": {}})
+    assert not validator.is_valid({**data, "platform": "other", "local": {}})
+
+
+def test_reference_page(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "generate_reference", ROOT / "docs" / "generate_reference.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(tmp_path)
+    text = (tmp_path / "cluster-file.md").read_text()
+    for key in ("name", "workers.NAME.scale.max", "jupyter.directory", "local.address"):
+        assert f"| `{key}` |" in text
+    assert "| `workers.NAME.memory` | a size such as 8 GiB or 500 MB | `4 GiB` | " in text
+    keys = sum(len(node["properties"]) for node in objects(schema()) if "properties" in node)
+    assert text.count("\n| `") == keys
