@@ -248,7 +248,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     directory = f"{site.scratch}/{instance}"
     tls = _tls_preloads(spec)
     ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
-    resources = " ".join(f"{key}={amount:g}" for key, amount in sorted(group.resources.items()))
+    resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
     argv = (
         *(site.python, "-m", "dask", "worker", scheduler_address(spec, site)),
         *("--name", instance, "--host", site.address),

@@ -128,10 +128,12 @@ class Home:
         return holder(self.state / "run" / f"{service}.lock")[0]
 
     def workers(self) -> set[str]:
-        """Names of the workers that have registered."""
+        """Names of the workers that have registered, once the scheduler answers."""
         from perennial.local.dashboard import Dashboard
 
-        return set(Dashboard(self.spec["scheduler"]["dashboard_port"]).worker_names())
+        dashboard = Dashboard(self.spec["scheduler"]["dashboard_port"], timeout=30.0)
+        wait_until(dashboard.healthy)
+        return set(dashboard.worker_names())
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to this home."""

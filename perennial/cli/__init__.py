@@ -64,7 +64,3 @@ def said(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}; mend that and run the same command again"
     return str(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -163,4 +163,4 @@ def _systemctl(*words: str, check: bool = True) -> str:
 
 def _perennial() -> str:
     beside = Path(sys.executable).parent / "perennial"
-    return str(beside) if beside.exists() else f"{sys.executable} -m perennial.cli"
+    return str(beside) if beside.exists() else f"{sys.executable} -m perennial"

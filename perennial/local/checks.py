@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,13 @@ from perennial.local.supervisor import inherited
 from perennial.paths import state_home
 from perennial.spec import ClusterSpec
 from perennial.spec.units import about
-from perennial.spec.words import plural, shorten
+from perennial.spec.words import one_line, plural, show
 
 #: Seconds in which an interpreter must say what it has.
 PROBE_TIMEOUT = 20.0
 LEAST_DISK = 2**30
 
 _SERVICES = ("perennial", "dask", "distributed")
-#: Module → package, of the extra ``jupyter``.
 _JUPYTER = ("jupyterlab", "dask_labextension", "jupyter_server_proxy", "bokeh")
 _PROBE = (
     "import importlib.util, json, sys\n"
@@ -120,13 +120,13 @@ def _folders(spec: ClusterSpec) -> Iterator[Fault]:
 def _writable(key: str, folder: str) -> Iterator[Fault]:
     path = Path(os.path.expanduser(folder))
     if not path.is_absolute():
-        yield Fault(key, repr(shorten(folder)), "an absolute path", "begin it with /")
+        yield Fault(key, show(folder), "an absolute path", "begin it with /")
         return
     place = _existing(path)
     if not place.is_dir():
-        yield Fault(key, f"{shorten(str(place))}, which is a file", "a folder", f"change {key}")
+        yield Fault(key, f"{one_line(str(place))}, which is a file", "a folder", f"change {key}")
     elif not os.access(place, os.W_OK | os.X_OK):
-        found = f"{shorten(str(place))}, where this user may not write"
+        found = f"{one_line(str(place))}, where this user may not write"
         yield Fault(key, found, "a folder that this user may write to", f"change {key}")
 
 
@@ -142,7 +142,7 @@ def _disk(spec: ClusterSpec) -> Iterator[Fault]:
     if free < LEAST_DISK:
         yield Fault(
             "local.temporary_directory",
-            f"{about(free)} of free disk for {shorten(str(folder))}",
+            f"{about(free)} of free disk for {one_line(str(folder))}",
             f"at least {about(LEAST_DISK)}, for what workers spill",
             "free some or name a folder on another disk",
         )
@@ -159,18 +159,18 @@ def _interpreter(spec: ClusterSpec) -> Iterator[Fault]:
     if isinstance(missing, Fault):
         yield missing
         return
-    install = f"`{shorten(python)} -m pip install"
+    install = f"`{shlex.quote(one_line(python))} -m pip install"
     if lacking := [name for name in missing if name in _SERVICES]:
         yield Fault(
             "environment.python",
-            f"{shorten(python)} without {_packages(lacking)}",
+            f"{one_line(python)} without {_packages(lacking)}",
             "an interpreter with dask-perennial installed",
             f"run {install} dask-perennial`",
         )
     if lacking := [name for name in missing if name in _JUPYTER]:
         yield Fault(
             "jupyter",
-            f"{shorten(python)} without {_packages(lacking)}",
+            f"{one_line(python)} without {_packages(lacking)}",
             "an interpreter with JupyterLab installed, or `jupyter: null`",
             f"run {install} 'dask-perennial[jupyter]'`",
         )
@@ -206,7 +206,7 @@ def _probe(python: str, names: tuple[str, ...]) -> list[str] | Fault:
         problem = "no Python interpreter"
     return Fault(
         "environment.python",
-        f"{shorten(python)}: {problem}",
+        f"{one_line(python)}: {problem}",
         "a Python interpreter, 3.11 or later, with dask-perennial installed",
         "correct the path",
     )

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from perennial import authority, connect
 from perennial.local import status
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
+from perennial.local.ports import faults_of_ports
 
 #: Certificates are mentioned when they expire within this time.
 NOTICE = timedelta(days=30)
@@ -26,6 +28,8 @@ NOTICE = timedelta(days=30)
 OPEN_FILES = 8192
 #: Bytes of free disk below which a worker that spills is in danger.
 FREE = 2**30
+#: Seconds that the clock may stand before a file's time.
+LEEWAY = 60.0
 #: Seconds for a client to reach the scheduler and ask a worker.
 PATIENCE = 20.0
 
@@ -71,7 +75,9 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
         runs this when None.
     """
     yield services(deployment)
+    yield ports(deployment)
     yield plain_client(deployment)
+    yield clock(deployment.paths.root, time.time())
     yield limits()
     yield from disk(deployment)
     if deployment.spec.security.tls:
@@ -94,6 +100,33 @@ def services(deployment: Deployment) -> Finding:
         text = "the scheduler's /health does not answer; see `perennial logs scheduler`"
         return Finding("services", "error", text)
     return Finding("services", "ok", f"{len(rows)} run")
+
+
+def ports(deployment: Deployment) -> Finding:
+    """Check whether another process has taken a port of the cluster."""
+    mine = frozenset(deployment.cluster.pids().values())
+    taken = [f"{fault.path}: {fault.found}" for fault in faults_of_ports(deployment.spec, mine)]
+    if taken:
+        return Finding("ports", "error", f"{'; '.join(taken)}; end it or change the cluster file")
+    listed = ", ".join(str(port) for port in deployment.spec.ports().values())
+    return Finding("ports", "ok", f"{listed} are the cluster's")
+
+
+def clock(root: Path, now: float) -> Finding:
+    """Check that the clock does not stand before what it has seen already.
+
+    Parameters
+    ----------
+    root : Path
+        The cluster's state folder.
+    now : float
+        Seconds since the epoch.
+    """
+    newest = max((path.stat().st_mtime for path in root.rglob("*.pem")), default=now)
+    if newest > now + LEEWAY:
+        text = f"{newest - now:.0f} s behind the cluster's own certificates; set the clock"
+        return Finding("clock", "error", text)
+    return Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def plain_client(deployment: Deployment) -> Finding:

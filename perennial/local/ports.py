@@ -13,7 +13,7 @@ import psutil
 
 from perennial.errors import Fault
 from perennial.spec import ClusterSpec
-from perennial.spec.words import shorten
+from perennial.spec.words import shorten, show
 
 LOOPBACK = "127.0.0.1"
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -32,7 +32,7 @@ def faults_of_address(spec: ClusterSpec) -> Iterator[Fault]:
         here = ", ".join(addresses()[:6])
         yield Fault(
             "local.address",
-            repr(shorten(address)),
+            show(address),
             f"an IP address of this machine, such as {here}",
             "write one of these",
         )

@@ -19,7 +19,7 @@ from perennial.spec.faults import Explainer, limited
 from perennial.spec.models import ClusterSpec, cluster_model
 from perennial.spec.scalars import is_plain
 from perennial.spec.tree import MAX_BYTES, BrokenError, Tree, read_tree, too_long
-from perennial.spec.words import WHOLE, key_path, nearest, shorten, show
+from perennial.spec.words import WHOLE, key_path, nearest, one_line, shorten, show
 
 _FILE = "a cluster file"
 _INIT = "write one with `perennial init`"
@@ -119,7 +119,7 @@ def read(path: Path) -> Document:
     SpecError
         With every fault that was found, each on one line.
     """
-    source = printable(path)
+    source = one_line(str(path))
     data = _bytes(path, source)
     try:
         text = data.decode("utf-8")
@@ -233,11 +233,6 @@ def _mistyped(spec: ClusterSpec) -> Iterator[Fault]:
                 "Dask's configuration, and that of other libraries",
                 f"did you mean {meant}?",
             )
-
-
-def printable(path: Path) -> str:
-    """Name of a file for messages: on one line, whatever letters it has."""
-    return "".join(letter if letter.isprintable() else shorten(letter) for letter in str(path))
 
 
 def _bytes(path: Path, source: str) -> bytes:

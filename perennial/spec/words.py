@@ -15,8 +15,12 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
 def shorten(text: str) -> str:
     """Cut a text off at about 60 letters and escape what does not print."""
-    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-    return "".join(letter if letter.isprintable() else _escape(letter) for letter in cut)
+    return one_line(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")
+
+
+def one_line(text: str) -> str:
+    """Escape what does not print, such as line feeds."""
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
 
 
 def show(value: object) -> str:

@@ -167,7 +167,7 @@ def test_logs(standing: Home) -> None:
 def test_doctor(standing: Home) -> None:
     findings = json.loads(standing.run("doctor", "--json"))
     assert {f["check"] for f in findings} == {
-        *("services", "Client()", "open files", "disk"),
+        *("services", "ports", "clock", "Client()", "open files", "disk"),
         *("certificates", "secrets", "client", "packages"),
     }
     assert [f for f in findings if f["level"] == "error"] == []

@@ -37,9 +37,12 @@ json_values = st.one_of(
     scalars, st.lists(scalars, max_size=3), st.dictionaries(words, scalars, max_size=3)
 )
 
-names = st.from_regex(r"\A[a-z]([a-z0-9-]{0,8}[a-z])?\Z").filter(
-    lambda name: name not in RESERVED_NAMES
-)
+names = st.builds(
+    "{}{}{}".format,
+    st.sampled_from("aknoy"),
+    st.text("ab09-", max_size=6),
+    st.sampled_from("aefosz"),
+).filter(lambda name: name not in RESERVED_NAMES)
 sizes = st.one_of(
     st.integers(2**20, 2**62),
     st.builds("{}{}{}".format, st.integers(2, 999), st.sampled_from(["", " "]), st.sampled_from(
@@ -65,43 +68,39 @@ dask_configs = st.dictionaries(
 )
 
 
-@st.composite
-def dask_sections(draw: st.DrawFn) -> dict[str, Any]:
-    """Configuration for Dask, dotted and nested."""
-    config = draw(dask_configs)
-    if draw(st.booleans()):
-        config["other"] = draw(nested)
-    return config
+dask_sections = st.builds(
+    lambda dotted, other: {**dotted, **({"other": other} if other else {})}, dask_configs, nested
+)
 
 
-@st.composite
-def optional(draw: st.DrawFn, keys: dict[str, st.SearchStrategy[Any]]) -> dict[str, Any]:
+def optional(keys: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
     """Some of the keys."""
-    chosen = draw(st.lists(st.sampled_from(sorted(keys)), unique=True, max_size=len(keys)))
-    return {key: draw(keys[key]) for key in chosen}
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+group_keys = optional(
+    {
+        "threads": st.integers(1, 1024),
+        "memory": sizes,
+        "drain": durations,
+        "resources": st.dictionaries(
+            st.text("AaZz09_-", min_size=1, max_size=6),
+            st.one_of(st.integers(1, 10**9), st.floats(1e-9, 1e9)),
+            max_size=2,
+        ),
+        "dask": dask_sections,
+    }
+)
+bounds = st.tuples(*[st.integers(0, 50)] * 3).map(sorted)
 
 
 @st.composite
 def groups(draw: st.DrawFn, first_port: int) -> dict[str, Any]:
     """One worker group."""
-    group = draw(
-        optional(
-            {
-                "threads": st.integers(1, 1024),
-                "memory": sizes,
-                "drain": durations,
-                "resources": st.dictionaries(
-                    st.from_regex(r"\A[A-Za-z0-9_-]{1,6}\Z"),
-                    st.one_of(st.integers(1, 10**9), st.floats(1e-9, 1e9)),
-                    max_size=2,
-                ),
-                "dask": dask_sections(),
-            }
-        )
-    )
+    group = draw(group_keys)
     most = 1
     if draw(st.booleans()):
-        least, group["count"], most = sorted(draw(st.tuples(*[st.integers(0, 50)] * 3)))
+        least, group["count"], most = draw(bounds)
         group["scale"] = {"min": least, "max": most, **draw(optional({"idle": durations}))}
     if draw(st.booleans()):
         group["processes"] = draw(st.integers(1, 3))
@@ -144,7 +143,7 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
                 "local": optional(
                     {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}
                 ),
-                "dask": dask_sections(),
+                "dask": dask_sections,
             }
         )
     )

@@ -25,7 +25,8 @@ def laughs(levels: int, pattern: str = "[{}]", first: str = "[ha]") -> str:
 HOSTILE = {
     "laughs": laughs(100),
     "laughing merges": laughs(100, "{{<<: [{}]}}", "{x: 1}"),
-    "chain of anchors": "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 99)),
+    "chain of anchors": "a0: &a0 1\n"
+    + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 99)),
     "brackets": "[" * MEBI,
     "braces": "{" * MEBI,
     "nested keys": "{a: " * (MEBI // 4),

@@ -44,6 +44,7 @@ def test_refused(word: str) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.one_of(NUMERIC, st.text(max_size=8)))
+@example("<<")
 @example("0_")
 @example("-0x1")
 @example("1:")
@@ -55,8 +56,7 @@ def test_python_reads_the_same(word: str) -> None:
         value = resolve(word)
     except AmbiguousError:
         return
-    expected = loader.construct_object(yaml.ScalarNode(tag, word)) if tag else word
-    if tag in ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"):
-        expected = word
+    is_key = tag in ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # << and =
+    expected = word if is_key else loader.construct_object(yaml.ScalarNode(tag, word))
     assert type(value) is type(expected)
     assert value == expected or str(value) == str(expected) == "nan"

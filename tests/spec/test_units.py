@@ -98,7 +98,7 @@ def test_ports(value: object, ports: tuple[int, int]) -> None:
     ],
 )
 def test_no_ports(value: object) -> None:
-    with pytest.raises(PydanticCustomError, match="allowed: (a port|ports) "):
+    with pytest.raises(PydanticCustomError, match=r"allowed: (a port|ports) "):
         units.parse_ports(value)
 
 
