@@ -24,7 +24,7 @@ down: $(STAMP) ## stop it
 	@$(BIN)/perennial down --file examples/local.yaml
 
 test: $(STAMP) ## the tests that need no lab
-	$(PYTEST) -m "not lab and not soak and not quiet" -n 3 --dist loadfile $(ARGS)
+	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
 
 labs: $(STAMP) ## the tests on real platforms

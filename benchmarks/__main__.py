@@ -88,8 +88,8 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
                 "c",
                 lambda what=what, label=label: ratio(  # type: ignore[misc]
                     f"(c) speed of {label}, standing with TLS ÷ LocalCluster",
-                    lambda: 1 / work(home, "standing", what),
-                    lambda: 1 / work(home, "local", what),
+                    lambda: work(home, "standing", what),
+                    lambda: work(home, "local", what),
                     0.95,
                     repeats,
                     at_most=False,

@@ -60,20 +60,21 @@ def ratio(
     repeats: int,
     at_most: bool = True,
 ) -> Figure:
-    """Measure two things in turn and divide, turn by turn.
+    """Measure two things in turn and divide, turn by turn: times, or their speeds.
 
     Parameters
     ----------
     name : str
         What is measured.
     ours, theirs : callable
-        Each returns seconds (or a speed) of one run.
+        Each returns the seconds of one run.
     bound : float
         What was asked of the ratio.
     repeats : int
         Number of turns; who goes first changes with each.
     at_most : bool
-        Whether the ratio may not exceed the bound.
+        Whether the ratio is that of the times and may not exceed the bound; else it is that of
+        the speeds and must reach it.
     """
     pairs = []
     for turn in range(repeats):
@@ -82,7 +83,7 @@ def ratio(
             pairs.append((ours(), second))
         else:
             pairs.append((ours(), theirs()))
-    ratios = [mine / other for mine, other in pairs]
+    ratios = [mine / other if at_most else other / mine for mine, other in pairs]
     mine, other = median(m for m, _ in pairs), median(o for _, o in pairs)
     return Figure(
         name,
@@ -91,7 +92,7 @@ def ratio(
         max(ratios),
         bound,
         at_most,
-        detail=f"{mine:.2f} ÷ {other:.2f}",
+        detail=f"{mine:.2f} s and {other:.2f} s",
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import stat
-import time
 from pathlib import Path
 
 import psutil
@@ -155,10 +155,15 @@ def test_logs(standing: Home) -> None:
     assert {line.split(":")[0] for line in every.splitlines()} >= {"scheduler", "cpu-0", "cpu-1"}
     assert "spawned" in standing.run("logs", "supervisord")
     follower = standing.start("logs", "scheduler", "--follow", "-n", "0")
-    time.sleep(1.0)
-    with standing.client() as client:
-        client.submit(sum, [1]).result()
     assert follower.stdout is not None
+
+    def says_something() -> bool:
+        # Again and again: the follower may not be there yet when the first client comes.
+        with standing.client() as client:
+            client.submit(sum, [1]).result()
+        return bool(select.select([follower.stdout], [], [], 0.5)[0])
+
+    wait_until(says_something)
     assert "client" in follower.stdout.readline().lower()
     follower.kill()
     follower.communicate()

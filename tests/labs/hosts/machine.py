@@ -262,8 +262,8 @@ def make_base(say: IO[str] = sys.stderr) -> Path:
     """
     if os.geteuid() != 0:
         raise UnavailableError("the hosts lab needs root, for mounts and namespaces")
-    if CHECKOUT.is_relative_to("/root") or CHECKOUT.is_relative_to("/home"):
-        raise UnavailableError(f"{CHECKOUT} is in a home, which hardened services cannot see")
+    if any(CHECKOUT.is_relative_to(hidden) for hidden in ("/root", "/home", "/tmp", "/var/tmp")):
+        raise UnavailableError(f"{CHECKOUT} is where hardened services cannot see it")
     _install("mmdebstrap", "systemd-nspawn")
     default = Path.home() / ".cache" / "perennial-labs"
     cache = Path(os.environ.get("PERENNIAL_LAB_CACHE") or default) / "hosts"
