@@ -91,7 +91,7 @@ def test_the_cluster_comes_back_after_the_power_was_cut(machine: Machine) -> Non
 def test_down_ends_it_and_up_uses_the_unit_again(machine: Machine) -> None:
     machine.run("perennial", "down", "--force", timeout=120)
     assert main_pid(machine) == 0
-    assert machine.run("pgrep", "-f", "dask", check=False).stdout == ""
+    assert machine.run("pgrep", "-f", "[d]ask (scheduler|worker)", check=False).stdout == ""
     # Nothing to bring back: systemd does not even try at a boot.
     machine.run("systemctl", "start", UNIT)
     assert main_pid(machine) == 0
