@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from perennial.errors import Fault
 from perennial.spec.words import shorten
+
+#: Where a line ends for YAML 1.1; the parser counts lines so.
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 #: Part of the parser's complaint → what is allowed, what to do.
 _COMPLAINTS = (
@@ -43,14 +48,14 @@ def syntax_fault(error: yaml.YAMLError, text: str, path: str) -> Fault:
     context = str(getattr(error, "context", None) or "")
     problem = str(getattr(error, "problem", None) or error)
     mark = getattr(error, "problem_mark", None)
-    lines = text.split("\n")
+    lines = _BREAK.split(text)
     line = _line(error, f"{context} {problem}", len(lines))
     found = f"`{shorten(lines[line].strip())}`" if lines[line].strip() else "the end of the file"
     letter = _letter(lines, mark)
     if letter == "\t" or "tab character" in problem:
         return Fault(path, "a tab", "spaces", "indent with spaces", line + 1)
     if "cannot start any token" in problem:
-        found = f"{letter} in {found}"
+        found = f"{letter.strip() or 'a character'} in {found}"
         return Fault(path, found, "text in quotes", "put the value in quotes", line + 1)
     complaint = f"{context} {problem}"
     for part, allowed, fix in _COMPLAINTS:

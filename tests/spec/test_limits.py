@@ -84,3 +84,11 @@ def test_the_bounds_leave_room() -> None:
     deep = "{a: " * 40 + "1" + "}" * 40
     spec = loads(f"name: lab\nplatform: local\ndask: {deep}\nworkers:\n{groups}")
     assert len(spec.workers) == 100
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x85", "\u2028"])
+def test_a_line_ends_where_it_ends_for_the_parser(end: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        loads(f"name: lab{end}platform: @local\nworkers: {{cpu: {{}}}}\n", "lab.yaml")
+    assert str(caught.value).startswith("lab.yaml:2: ")
+    assert "found @ in `platform: @local`" in str(caught.value)
