@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perennial.local.deploy import Deployment
 
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
+Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
 Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
 
 
@@ -143,7 +144,7 @@ def logs(
     service: Annotated[str | None, typer.Argument(help="A service or group; all.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many old lines.", min=0)] = 50,
-    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    name: Cluster = None,
 ) -> None:
     """Print the log of a service, or of all."""
     from perennial.local import logs as reading
@@ -171,7 +172,7 @@ def logs(
 
 def restart(
     service: Annotated[str, typer.Argument(help="A service, a member or a group.")],
-    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    name: Cluster = None,
     force: Force = False,
 ) -> None:
     """Restart a service, or a group's members one after another, each drained."""
@@ -195,7 +196,7 @@ def restart(
 
 def scale(
     sizes: Annotated[list[str], typer.Argument(metavar="GROUP=N...", help="New sizes.")],
-    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    name: Cluster = None,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
     from perennial.local import deploy, operate

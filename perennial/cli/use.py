@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perennial.cli.life import Name
+
 if TYPE_CHECKING:
     from perennial.connect import Connection
-
-Name = Annotated[str | None, typer.Argument(help="The cluster; the only one needs no name.")]
 
 
 def register(app: typer.Typer) -> None:
