@@ -11,7 +11,7 @@ Mounts live in a namespace of their own and vanish with the machine.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import shutil
 import signal
@@ -22,22 +22,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import psutil
 
-CHECKOUT = Path(__file__).parents[3]
-SUITE = "bookworm"
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,procps,python3,openssh-server,sudo,ca-certificates"
+from tests.labs.hosts.base import CHECKOUT, UnavailableError, make_base
+from tests.labs.hosts.reaper import folder_of, make_cgroups, new_lab, remove_cgroups
+
+__all__ = ["ENVIRONMENT", "PYTHON", "Machine", "UnavailableError", "make_base"]
 
 #: Where a machine has the environment of the tests: services see neither /home nor /root.
 ENVIRONMENT = "/opt/dask"
 PYTHON = f"{ENVIRONMENT}/bin/python"
 _BASE_PYTHON = "/opt/python"
-
-
-class UnavailableError(Exception):
-    """The lab cannot run here; says why in one line."""
 
 
 class Machine:
@@ -47,13 +44,20 @@ class Machine:
     ----------
     base : pathlib.Path
         Its packages, see `make_base`.
+    name : str
+        Its host name.
+    lab : str, optional
+        Whose machine it is. Default: it stands alone.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, name: str = "lab", lab: str | None = None) -> None:
+        self.name = name
         self._base = base
-        self._folder = Path(tempfile.mkdtemp(prefix="perennial-host-"))
+        self._lab = lab or new_lab()
+        self._group = f"{self._lab}-{name}"
+        self._folder = folder_of(self._lab) / name
         for part in ("upper", "work", "root"):
-            (self._folder / part).mkdir()
+            (self._folder / part).mkdir(parents=True)
         self._container: subprocess.Popen[bytes] | None = None
         self._init = 0
         self._furnish()
@@ -76,26 +80,37 @@ class Machine:
 
     def boot(self, timeout: float = 120.0) -> None:
         """Switch it on and wait until all of its own services have started."""
+        self.switch_on()
+        self.wait_until_up(timeout)
+
+    def switch_on(self) -> None:
+        """Switch it on; it does not answer yet."""
         layers = f"lowerdir={self._base},upperdir={self._folder}/upper,workdir={self._folder}/work"
         root = str(self._folder / "root")
+        groups = " ".join(f"{group}/cgroup.procs" for group in make_cgroups(self._group))
         with (self._folder / "console").open("ab") as console:
             self._container = subprocess.Popen(
                 [
+                    *self._outside(),
                     *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
-                    'mount -t overlay overlay -o "$1" "$2"; shift 2; exec "$@"',
-                    *("sh", layers, root),
-                    # Whoever started it is gone: so is the machine.
-                    *("setpriv", "--pdeathsig", "TERM"),
-                    *("systemd-nspawn", "--quiet", "--directory", root, "--boot"),
-                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                    'for group in $3; do echo $$ > "$group"; done\n'
+                    'mount -t overlay overlay -o "$1" "$2"; shift 3; exec "$@"',
+                    *("sh", layers, root, groups),
+                    *self._leash(),
+                    *("systemd-nspawn", "--quiet", "--directory", root),
+                    *("--register=no", "--keep-unit", "--console=pipe", *self._wires()),
                     *("--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
                     *(f"--bind-ro={place}" for place in self._binds()),
+                    *self._first(),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def wait_until_up(self, timeout: float = 120.0) -> None:
+        """Wait until all of its own services have started."""
         self._wait(self._find_init, timeout)
         self._wait(self._is_up, timeout)
         self.run("ldconfig")
@@ -118,8 +133,11 @@ class Machine:
     def close(self) -> None:
         """Switch it off and remove its disk."""
         if self._container is not None:
-            self.cut_power()
+            os.kill(self._init or self._container.pid, signal.SIGKILL)
+            self._gone(60.0)
         shutil.rmtree(self._folder)
+        with contextlib.suppress(OSError):  # other machines of the lab are there
+            self._folder.parent.rmdir()
 
     def run(
         self, *argv: str, user: str = "root", check: bool = True, timeout: float = 60.0
@@ -140,8 +158,8 @@ class Machine:
         become = () if user == "root" else ("runuser", "-u", user, "--")
         done = subprocess.run(
             [
-                *("nsenter", "--target", str(self._init), "--all", "--wd=/"),
-                *("env", "-i", "HOME=/root", "LANG=C.UTF-8", "SHELL=/bin/sh"),
+                *("nsenter", "--target", str(self._init), "--all"),
+                *("env", "-i", "--chdir=/", "HOME=/root", "LANG=C.UTF-8", "SHELL=/bin/sh"),
                 f"PATH={ENVIRONMENT}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 # Ends what runs inside as well, which the end of nsenter does not.
                 *("timeout", "--kill-after=5", str(timeout), *become, *argv),
@@ -184,6 +202,22 @@ class Machine:
             local.write_text(text, encoding="utf-8")
             self.copy(local, str(Path(path).parent))
 
+    def _outside(self) -> tuple[str, ...]:
+        """Give what brings its container into the right place."""
+        return ()
+
+    def _leash(self) -> tuple[str, ...]:
+        """Give what ends it when whoever started it is gone."""
+        return ("setpriv", "--pdeathsig", "TERM")
+
+    def _first(self) -> tuple[str, ...]:
+        """Give what its first process is, as the last options of its container."""
+        return ("--boot",)
+
+    def _wires(self) -> tuple[str, ...]:
+        """Give its networks, as options of its container."""
+        return ("--private-network",)
+
     def _furnish(self) -> None:
         """Put together the environment of the tests from folders that are mounted at boot."""
         environment = self._folder / "upper" / ENVIRONMENT[1:]
@@ -200,8 +234,8 @@ class Machine:
         libraries = self._folder / "upper" / "etc" / "ld.so.conf.d"
         libraries.mkdir(parents=True)
         (libraries / "lab.conf").write_text(f"{_BASE_PYTHON}/lib\n")
-        (self._folder / "upper" / "etc" / "hostname").write_text("lab\n")
-        names = "127.0.0.1 localhost lab\n::1 localhost lab\n"
+        (self._folder / "upper" / "etc" / "hostname").write_text(f"{self.name}\n")
+        names = f"127.0.0.1 localhost {self.name}\n::1 localhost {self.name}\n"
         (self._folder / "upper" / "etc" / "hosts").write_text(names)
 
     def _binds(self) -> tuple[str, ...]:
@@ -238,7 +272,7 @@ class Machine:
             assert self._container is not None
             if self._container.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the machine does not boot:\n{self.console[-4000:]}")
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _gone(self, timeout: float) -> None:
         assert self._container is not None
@@ -250,60 +284,5 @@ class Machine:
             raise
         finally:
             self._container = None
-
-
-def make_base(say: IO[str] = sys.stderr) -> Path:
-    """Give the packages of a machine; makes them the first time, which takes some minutes.
-
-    Raises
-    ------
-    UnavailableError
-        Where the lab cannot run.
-    """
-    if os.geteuid() != 0:
-        raise UnavailableError("the hosts lab needs root, for mounts and namespaces")
-    if any(CHECKOUT.is_relative_to(hidden) for hidden in ("/root", "/home", "/tmp", "/var/tmp")):
-        raise UnavailableError(f"{CHECKOUT} is where hardened services cannot see it")
-    _install("mmdebstrap", "systemd-nspawn")
-    default = Path.home() / ".cache" / "perennial-labs"
-    cache = Path(os.environ.get("PERENNIAL_LAB_CACHE") or default) / "hosts"
-    base = cache / f"{SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
-    if base.is_dir():
-        return base
-    cache.mkdir(parents=True, exist_ok=True)
-    print(f"making {base}", file=say)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        made = Path(folder) / "base"
-        done = subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, made],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            reason = " ".join(done.stderr.split())[-200:]
-            raise UnavailableError(f"mmdebstrap cannot make a Debian tree: {reason}")
-        made.rename(base)
-    return base
-
-
-def _install(*programs: str) -> None:
-    """Install the programs of this lab that are missing."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise UnavailableError(f"{missing[0]} is missing and there is no apt-get to install it")
-    packages = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
-    for arguments in (("update",), ("install", "--yes", "--no-install-recommends")):
-        wanted = [packages[program] for program in missing] if arguments[0] == "install" else []
-        done = subprocess.run(
-            ["apt-get", "--quiet", *arguments, *wanted],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-        )
-        if done.returncode:
-            reason = " ".join(done.stderr.split())[-200:]
-            raise UnavailableError(f"apt-get {arguments[0]} failed: {reason}")
+            self._init = 0
+            remove_cgroups(self._group)

@@ -1,0 +1,82 @@
+"""The Pulumi engine, built from its Go module: the ordinary command line, made here.
+
+It is made once and kept in the cache folder, 4 minutes the first time. Beside ``pulumi`` stands
+``pulumi-resource-pulumi-python`` from the same module, as in the ordinary installation: it starts
+the server of dynamic providers in the Python of the caller. There is no language host, so no
+``pulumi up`` of a folder: a program is run inline, through the Automation API.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from tests.labs.hosts.base import UnavailableError, cache
+
+VERSION = "v3.246.0"
+
+#: Its own replacement, which the ones who require its module have to repeat.
+_CLIPBOARD = (
+    "github.com/atotto/clipboard=github.com/tgummerer/clipboard@v0.0.0-20241001131231-d02d263e614e"
+)
+_COMMAND = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
+_STAMP = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={VERSION}"
+
+
+def engine(say: IO[str] = sys.stderr) -> Path:
+    """Give the folder of ``pulumi``; makes it the first time.
+
+    Raises
+    ------
+    UnavailableError
+        Where it cannot be made.
+    """
+    recipe = hashlib.sha256(f"{_CLIPBOARD}{_STAMP}".encode()).hexdigest()[:8]
+    kept = cache("pulumi")
+    made = kept / f"{VERSION}-{recipe}"
+    with (kept / "lock").open("w") as lock:
+        # Two runs of the tests do not both build it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_dir():
+            if shutil.which("go") is None:
+                raise UnavailableError("the Pulumi engine needs go, to be built")
+            print(f"making {made}", file=say)
+            with tempfile.TemporaryDirectory(dir=kept) as folder:
+                _build(Path(folder))
+                (Path(folder) / "bin").rename(made)
+    return made
+
+
+def _build(folder: Path) -> None:
+    (folder / "tools.go").write_text(f'package lab\n\nimport _ "{_COMMAND}"\n')
+    _go(folder, "mod", "init", "lab")
+    module = _COMMAND.removesuffix("/cmd/pulumi")
+    _go(folder, "mod", "edit", f"-replace={_CLIPBOARD}", f"-require={module}@{VERSION}")
+    _go(folder, "mod", "tidy")
+    _go(folder, "build", "-o", "bin/pulumi", "-ldflags", f"-s -w {_STAMP}", _COMMAND)
+    sdk = _go(folder, "list", "-m", "-f", "{{.Dir}}", "github.com/pulumi/pulumi/sdk/v3").strip()
+    server = folder / "bin" / "pulumi-resource-pulumi-python"
+    server.write_bytes((Path(sdk) / "python/dist" / server.name).read_bytes())
+    server.chmod(0o755)
+
+
+def _go(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["go", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"GOFLAGS": "-buildvcs=false"},
+    )
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[-300:]
+        raise UnavailableError(f"go {arguments[0]} cannot make the Pulumi engine: {reason}")
+    return done.stdout
