@@ -55,6 +55,8 @@ def mappings(root: Node, path: str = "", node: Node | None = None) -> Iterator[t
             yield from mappings(root, f"{path}.{key}".lstrip("."), value)
     elif isinstance(node.get("additionalProperties"), dict):
         yield from mappings(root, f"{path}.NAME", node["additionalProperties"])
+    elif isinstance(node.get("items"), dict):
+        yield from mappings(root, f"{path}[]", node["items"])
 
 
 def row(root: Node, path: str, value: Node, required: bool) -> str:
@@ -64,7 +66,9 @@ def row(root: Node, path: str, value: Node, required: bool) -> str:
     meaning = cell(str(value.get("description") or node.get("description", "")))
     if examples := node.get("examples"):
         meaning += f" Example: `{flow(examples[0])}`."
-    default = "required" if required else f"`{flow(node['default'])}`"
+    # A platform's own options are required on that platform alone.
+    needed = required or "default" not in node
+    default = "required" if needed else f"`{flow(node['default'])}`"
     return f"| `{path}` | {allowed} | {default} | {meaning} |"
 
 
@@ -81,6 +85,8 @@ def flow(value: Any) -> str:
     """Write a value as it stands in a cluster file."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)

@@ -8,6 +8,9 @@ take part, all below those that a platform decides (`Place`):
   without it;
 - ``<secrets>/jupyter``: what Jupyter writes while it runs, some of it secret: the token for
   its own command line tools, the keys of the kernels.
+
+On loopback it speaks HTTP. Anywhere else it speaks HTTPS, with the certificate
+``<tls>/jupyter.pem``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 DASHBOARD = "dashboard"
 DASHBOARD_LINK = f"/{DASHBOARD}/status"
 
+_LOOPBACK = "127.0.0.1"
+
 
 class Place(Protocol):
     """Where things are on the machine that runs JupyterLab; `perennial.services.Site` is one."""
@@ -41,12 +46,24 @@ class Place(Protocol):
         """Folder of rendered configuration files."""
 
     @property
+    def tls(self) -> str:
+        """Folder of certificates and keys."""
+
+    @property
     def secrets(self) -> str:
         """Folder of secrets other than TLS keys."""
 
     @property
     def home(self) -> str:
         """Home folder of the user that runs JupyterLab."""
+
+    @property
+    def jupyter_address(self) -> str:
+        """Address on which JupyterLab listens."""
+
+    @property
+    def dashboard(self) -> bool:
+        """Whether Dask's dashboard is on the same machine."""
 
 
 def token_file(place: Place) -> str:
@@ -57,6 +74,13 @@ def token_file(place: Place) -> str:
 def state_directory(place: Place) -> str:
     """Folder that JupyterLab writes to while it runs, of mode 0700."""
     return f"{place.secrets}/jupyter"
+
+
+def certificate_files(place: Place) -> tuple[str, ...]:
+    """Certificate and key with which JupyterLab speaks HTTPS; none on loopback."""
+    if place.jupyter_address == _LOOPBACK:
+        return ()
+    return (f"{place.tls}/jupyter.pem", f"{place.tls}/jupyter-key.pem")
 
 
 def notebook_directory(jupyter: Jupyter, place: Place) -> str:
@@ -127,15 +151,17 @@ def jupyter_files(
     idle = math.ceil(jupyter.idle)
     values = {
         "token_file": token_file(place),
+        "address": place.jupyter_address,
+        "certificate": certificate_files(place),
         "port": jupyter.port,
         "directory": notebook_directory(jupyter, place),
         "cull_idle_timeout": idle,
         # Often enough that a kernel outlives its time by a tenth, but at most once a second.
         "cull_interval": min(max(idle // 10, 1), 300),
-        "dashboard": DASHBOARD,
+        "dashboard": DASHBOARD if place.dashboard else None,
         "dashboard_port": dashboard_port,
     }
-    settings = json.dumps(_interface_settings(), indent=2, sort_keys=True) + "\n"
+    settings = json.dumps(_interface_settings(place.dashboard), indent=2, sort_keys=True) + "\n"
     return (
         (_server_config(place), _render("jupyter_server_config.py.j2", values)),
         (f"{place.config}/jupyter/labconfig/default_setting_overrides.json", settings),
@@ -180,12 +206,12 @@ def _server_config(place: Place) -> str:
     return f"{place.config}/jupyter/jupyter_server_config.py"
 
 
-def _interface_settings() -> dict[str, dict[str, Any]]:
+def _interface_settings(dashboard: bool) -> dict[str, dict[str, Any]]:
     """Defaults of the interface; a user's own settings stand above them."""
     return {
         "dask-labextension:plugin": {
             # Relative to the address in the browser, so it holds through a tunnel as well.
-            "defaultURL": f"/{DASHBOARD}",
+            "defaultURL": f"/{DASHBOARD}" if dashboard else "",
             # The extension's own clusters live and die with Jupyter; this one stands.
             "hideClusterManager": True,
         },
@@ -202,6 +228,7 @@ def _render(template: str, values: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("perennial.templates", ""),
         undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Python, not HTML; each value goes through `python`
     )

@@ -119,7 +119,7 @@ def program(service: Service, log: str | None = None) -> str:
     PerennialError
         For a value that supervisord cannot carry.
     """
-    if service.group is not None:
+    if service.whole:
         raise ValueError(f"{service.group}: a group has no program, only its members have")
     return _supervisord(
         "program.conf.j2",
@@ -188,7 +188,13 @@ def supervisord_conf(
 
 
 def boot_unit(
-    *, cluster: str, configuration: str, argv: Sequence[str], system: bool, stop_timeout: float
+    *,
+    cluster: str,
+    configuration: str,
+    argv: Sequence[str],
+    system: bool,
+    stop_timeout: float,
+    user: str | None = None,
 ) -> str:
     """Render the systemd unit that starts a cluster's supervisord at boot.
 
@@ -204,6 +210,8 @@ def boot_unit(
         For the system's own systemd, not for a user's.
     stop_timeout : float
         Seconds that all services together may take to stop.
+    user : str or None
+        System user that runs it; who owns the systemd when None.
     """
     return _systemd(
         "boot.service.j2",
@@ -212,6 +220,7 @@ def boot_unit(
         argv=argv,
         system=system,
         stop_timeout=stop_timeout,
+        user=user,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
+import ssl
 import stat
 import sys
 import tempfile
@@ -13,6 +15,8 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -20,6 +24,7 @@ import psutil
 import pytest
 
 from perennial import jupyter
+from perennial.certificates import make_authority, make_certificate
 from perennial.services import Site
 from perennial.spec.models import Jupyter
 from tests import browser
@@ -275,6 +280,47 @@ def test_rendering_is_exact_and_repeatable() -> None:
     assert "cull_interval = 9\n" in text
     assert overrides == "/c/jupyter/labconfig/default_setting_overrides.json"
     assert json.loads(settings)["dask-labextension:plugin"]["defaultURL"] == "/dashboard"
+
+
+def test_off_the_machine_it_speaks_https(root: Path) -> None:
+    site = replace(make_site(root / "https"), jupyter_address="127.0.0.2", dashboard=False)
+    Path(site.tls).mkdir()
+    now = datetime.now(UTC)
+    ca = make_authority("lab", now)
+    made = make_certificate(ca, "jupyter", ("127.0.0.2", "machine-a"), now)
+    for path, pem in zip(jupyter.certificate_files(site), (made.cert, made.key), strict=True):
+        Path(path).write_bytes(pem)
+    trust = ssl.create_default_context(cadata=ca.cert.decode())
+
+    def ask(scheme: str, host: str, path: str, **headers: str) -> int:
+        request = urllib.request.Request(f"{scheme}://{host}:{port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def answers() -> bool:
+        assert running.process.poll() is None, running.log.read_text()
+        try:
+            return ask("https", "127.0.0.2", "/api") == 200
+        except OSError:
+            return False
+
+    with start(site, spec()) as running:
+        port = running.port
+        wait_until(answers, 120, "JupyterLab answers")
+        known = {"Authorization": f"token {TOKEN}"}
+        assert ask("https", "127.0.0.2", "/api/contents") == 403
+        assert ask("https", "127.0.0.2", "/api/contents", **known) == 200
+        # By whatever name it is called.
+        assert ask("https", "127.0.0.2", "/api/contents", Host="machine-a", **known) == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask("http", "127.0.0.2", "/api")
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask("https", "127.0.0.1", "/api")
+        # There is no dashboard on this machine, and nothing promises one.
+        assert ask("https", "127.0.0.2", "/dashboard/status", **known) == 404
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_systemd_gives_back_folders_secrets_and_limits() -> None:
 @needs_systemd
 def test_a_group_is_a_template_whose_target_draws_in_its_size() -> None:
     command = Command(("/bin/true", "--name", f"cpu-{INSTANCE}", "%i"), (), "/tmp")
-    member = replace(service(command), name=f"cpu-{INSTANCE}", role="worker")
+    member = replace(service(command), name=f"cpu-{INSTANCE}", role="worker", group="cpu")
     manager = load("lab", member, counts={"cpu": 2})
     for number in "01":
         unit = f"dask-lab-cpu@{number}.service"

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
 
 
 class Format(StrEnum):
@@ -35,24 +38,35 @@ def render(
     ] = False,
 ) -> None:
     """Write the systemd units or supervisord programs of a cluster; start nothing."""
-    from perennial import eject
     from perennial.spec import load
 
     spec = load(file)
-    python = spec.environment.python or sys.executable
-    address, temporary = spec.options.address, spec.options.temporary_directory
     root = output.absolute()
-    if form is Format.systemd:
-        site = eject.systemd_site(spec, python, address, temporary)
+    if spec.platform == "hosts":
+        from perennial.hosts.files import files as files_of_machines
+
+        files, note = files_of_machines(spec, form.value), "a folder for each machine"
     else:
-        site = eject.folder_site(spec, str(root), str(Path.home()), python, address, temporary)
-    files = eject.eject(spec, form.value, site)
+        files, note = _here(spec, form, root), f"{root / 'README.txt'} says what to do with them"
     if not force:
         _refuse_others(root, files)
     for name, text in files.items():
         _write(root, name, text)
         print(root / name)
-    print(f"{spec.name}: {len(files)} files; {root / 'README.txt'} says what to do with them")
+    print(f"{spec.name}: {len(files)} files; {note}")
+
+
+def _here(spec: ClusterSpec, form: Format, root: Path) -> dict[str, str]:
+    """Render a cluster that has one machine, with what a person needs to know."""
+    from perennial import eject
+
+    python = spec.environment.python or sys.executable
+    address, temporary = spec.options.address, spec.options.temporary_directory
+    if form is Format.systemd:
+        site = eject.systemd_site(spec, python, address, temporary)
+    else:
+        site = eject.folder_site(spec, str(root), str(Path.home()), python, address, temporary)
+    return eject.eject(spec, form.value, site)
 
 
 def _refuse_others(root: Path, files: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 
-_ADDRESS = re.compile(r"(tls|tcp)://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+_ADDRESS = re.compile(r"(tls|tcp|ucx)://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)

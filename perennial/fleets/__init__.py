@@ -13,6 +13,7 @@ from perennial.errors import Fault, SpecError
 
 #: Platform → module that holds its ``Options``.
 PLATFORMS = {
+    "hosts": "perennial.fleets.hosts",
     "local": "perennial.fleets.local",
 }
 

@@ -123,8 +123,11 @@ class Explainer:
             try:
                 value = value[step]
             except (LookupError, TypeError):
+                if isinstance(value, str):
+                    return show(value)  # the short form of a mapping
                 default = schemas.find(self._schema, location).get("default", _MISSING)
-                return "nothing" if default is _MISSING else f"nothing, which means {show(default)}"
+                meant = default not in (_MISSING, {}, None)
+                return f"nothing, which means {show(default)}" if meant else "nothing"
         return show(value)
 
 
@@ -140,14 +143,16 @@ def limited(faults: list[Fault]) -> list[Fault]:
 def _example(location: Location, node: schemas.JsonSchema) -> str:
     """Write an example of the last key, such as ``threads: 1``."""
     examples = node.get("examples") or [node.get("default")]
-    key = next((step for step in reversed(location) if isinstance(step, str)), "")
     if examples[0] is None:  # a mapping without an example of its own: what it must have
         properties = node.get("properties", {})
         examples = [{name: properties[name]["examples"][0] for name in node.get("required", [])}]
-    return f"`{show_key(key)}: {_flow(examples[0])}`"
+    key = location[-1] if location else ""
+    return f"`{show_key(key)}: {_flow(examples[0])}`" if isinstance(key, str) else "one of these"
 
 
 def _flow(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
     return value if isinstance(value, str) else show(value)

@@ -6,7 +6,7 @@ platform goes with which options, and that a mapping of names takes no other nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -45,18 +45,20 @@ def shared(platforms: tuple[str, ...]) -> JsonSchema:
         "additionalProperties": False,
         "$defs": {},
     }
+    needed = {}
     for platform in platforms:
         one = _of_platform(platform)
+        needed[platform] = platform in one["required"]
         merged["$defs"] |= one["$defs"]
         merged["properties"] |= one["properties"]
-        merged["required"] = one["required"]
+        merged["required"] = [key for key in one["required"] if key != platform]
     merged["properties"]["platform"] = {
         **merged["properties"]["platform"],
         "enum": list(platforms),
         "examples": list(platforms),
     }
     if len(platforms) > 1:
-        merged["allOf"] = [_only_options_of(platform, platforms) for platform in platforms]
+        merged["allOf"] = [_only_options_of(platform, needed) for platform in platforms]
     return merged
 
 
@@ -73,7 +75,8 @@ def find(root: JsonSchema, location: Iterable[str | int]) -> JsonSchema:
     node = root
     for step in location:
         node = plain(root, node)
-        inner = node.get("properties", {}).get(step)
+        inner = node.get("items") if isinstance(step, int) else None
+        inner = inner or node.get("properties", {}).get(step)
         if inner is None and isinstance(node.get("additionalProperties"), dict):
             inner = node["additionalProperties"]
         if inner is None:
@@ -83,10 +86,9 @@ def find(root: JsonSchema, location: Iterable[str | int]) -> JsonSchema:
 
 
 def plain(root: JsonSchema, node: JsonSchema) -> JsonSchema:
-    """Follow a reference, and leave out the alternative ``null``."""
-    for choice in node.get("anyOf", []):
-        if choice.get("type") != "null":
-            node = {**choice, **{key: node[key] for key in node if key != "anyOf"}}
+    """Follow a reference, and leave out ``null`` and the short forms of a mapping."""
+    if choices := [choice for choice in node.get("anyOf", []) if choice.get("type") != "null"]:
+        node = {**choices[-1], **{key: node[key] for key in node if key != "anyOf"}}
     if "$ref" in node:
         target = root["$defs"][node["$ref"].rpartition("/")[2]]
         node = {**target, **{key: node[key] for key in node if key != "$ref"}}
@@ -115,6 +117,12 @@ def describe(node: JsonSchema) -> str:
         return _number(node)
     if kind == "boolean":
         return "true or false"
+    return _list_or_text(node)
+
+
+def _list_or_text(node: JsonSchema) -> str:
+    if node.get("type") == "array":
+        return f"a list of {node['title']}"
     if "patternErrorMessage" in node:
         return str(node["patternErrorMessage"]).removeprefix("Allowed: ").removesuffix(".")
     longest = node.get("maxLength")
@@ -146,10 +154,11 @@ def _of_platform(platform: str) -> JsonSchema:
     return one
 
 
-def _only_options_of(platform: str, platforms: tuple[str, ...]) -> JsonSchema:
+def _only_options_of(platform: str, needed: Mapping[str, bool]) -> JsonSchema:
+    others = {"properties": {other: False for other in needed if other != platform}}
     return {
         "if": {"properties": {"platform": {"const": platform}}, "required": ["platform"]},
-        "then": {"properties": {other: False for other in platforms if other != platform}},
+        "then": {**others, "required": [platform]} if needed[platform] else others,
     }
 
 

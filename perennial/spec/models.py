@@ -7,7 +7,7 @@ knows a platform: the platform's own options are looked up in the registry of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
@@ -22,12 +22,14 @@ from pydantic import (
 )
 
 from perennial import fleets
-from perennial.spec import dask_config
+from perennial.spec import dask_config, ports
+from perennial.spec.environment import Requirements
 from perennial.spec.units import (
     GIB,
     NAME_PATTERN,
     AbsolutePath,
     Amount,
+    BesidePath,
     Duration,
     Folder,
     Name,
@@ -78,8 +80,29 @@ class Environment(Model):
     """What every service of the cluster runs in."""
 
     python: AbsolutePath | None = Field(default=None, examples=["/opt/conda/envs/dask/bin/python"])
-    """Python interpreter that runs the services; it has dask-perennial installed. The
-    interpreter that runs `perennial` when it is not given."""
+    """Python interpreter that runs the services; it has dask-perennial installed. On the platform
+    local the interpreter that runs `perennial` when it is not given."""
+
+    requirements: Requirements | None = None
+    """File of requirements, from the folder of the cluster file, or the requirements themselves.
+    Each machine makes its environment from them. dask-perennial is added where they do not name
+    it."""
+
+    wheelhouse: BesidePath | None = None
+    """Folder of wheels, from the folder of the cluster file. Packages come from it alone, for
+    machines without internet."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        refusals = []
+        if self.python is not None and self.requirements is not None:
+            refusals.append(Refusal("python or requirements", "remove one", ("requirements",)))
+        if self.wheelhouse is not None and self.requirements is None:
+            fix = "add `requirements: requirements.txt`"
+            refusals.append(Refusal("a wheelhouse for requirements", fix, ("wheelhouse",)))
+        if refusals:
+            raise refuse_all(refusals)
+        return self
 
 
 class Scheduler(Model):
@@ -152,21 +175,9 @@ class WorkerGroup(Model):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        refusals = []
         if self.scale and not self.scale.min <= self.count <= self.scale.max:
             allowed = f"{self.scale.min} to {self.scale.max}, the bounds in scale"
-            refusals.append(Refusal(allowed, "change count or the bounds", ("count",)))
-        needed = 2 * self.processes * self.most
-        if self.ports is not None and self.ports[1] - self.ports[0] + 1 < needed:
-            refusals.append(
-                Refusal(
-                    f"at least {needed} ports: a worker process and its nanny take one each",
-                    "widen the range",
-                    ("ports",),
-                )
-            )
-        if refusals:
-            raise refuse_all(refusals)
+            raise refuse(allowed, "change count or the bounds", "count")
         return self
 
     @property
@@ -189,6 +200,21 @@ class Jupyter(Model):
 
     idle: Duration = 0.0
     """A kernel that has done nothing for so long is shut down; `0 s` never."""
+
+    certificate: BesidePath | None = Field(default=None, examples=["jupyter.pem"])
+    """File of the certificate with which JupyterLab speaks HTTPS, from the folder of the cluster
+    file; one of the cluster's own authority when it is not given. Not on the platform local,
+    where JupyterLab is on loopback."""
+
+    key: BesidePath | None = Field(default=None, examples=["jupyter-key.pem"])
+    """File of the certificate's private key."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        for one, other in (("certificate", "key"), ("key", "certificate")):
+            if getattr(self, one) is not None and getattr(self, other) is None:
+                raise refuse("certificate and key, or neither", f"add {other} or remove it", one)
+        return self
 
 
 class Security(Model):
@@ -223,6 +249,11 @@ class ClusterSpec(Model):
     jupyter: Jupyter | None = Field(default_factory=Jupyter)
     """JupyterLab; `null` for none."""
 
+    protocol: Literal["tcp", "ucx"] = "tcp"
+    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs
+    the package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
+    context, unless `dask` says otherwise."""
+
     security: Security = Field(default_factory=Security)
     """Who may speak to the cluster."""
 
@@ -232,11 +263,18 @@ class ClusterSpec(Model):
     """Dask's own configuration for every service, by dotted key or nested."""
 
     @model_validator(mode="after")
-    def _names_and_ports(self) -> Self:
-        refusals = [*self._names_taken(), *self._ports_taken()]
+    def _whole(self) -> Self:
+        """Look at what no key can say alone, and let the platform look as well."""
+        options = getattr(self, getattr(self, "platform", ""), None)
+        refusals = [*self._names_taken(), *self._ucx_in_the_clear()]
+        places: Iterable[ports.Place] = ()
+        if options is not None:
+            refusals += options.refusals(self)
+            places = options.places(self)
+        refusals += ports.refusals(self, places)
         if refusals:
-            raise refuse_all(refusals)
-        return self
+            raise refuse_all(dict.fromkeys(refusals))
+        return self if options is None else self._sized(options.counts(self))
 
     def _names_taken(self) -> Iterator[Refusal]:
         """Refuse a group that is named like another group's member, such as ``cpu-0``."""
@@ -250,30 +288,22 @@ class ClusterSpec(Model):
                     key=True,
                 )
 
-    def _ports_taken(self) -> Iterator[Refusal]:
-        taken = {
-            f"workers.{name}.ports": group.ports
-            for name, group in self.workers.items()
-            if group.ports is not None
-        }
-        taken |= {path: (port, port) for path, port in self.ports().items()}
-        seen: dict[str, tuple[int, int]] = {}
-        # Of two that meet, the one that the file does not leave to its default is refused.
-        for path, (first, last) in sorted(taken.items(), key=lambda item: self._wrote(item[0])):
-            for other, (low, high) in seen.items():
-                if first <= high and low <= last:
-                    ports = str(low) if low == high else f"{low}:{high}"
-                    yield Refusal(
-                        f"ports beside those of {other} ({ports})",
-                        "change one of the two",
-                        tuple(path.split(".")),
-                    )
-            seen[path] = (first, last)
+    def _ucx_in_the_clear(self) -> Iterator[Refusal]:
+        if self.protocol == "ucx" and self.security.tls:
+            yield Refusal(
+                "tcp, since Dask has no TLS over ucx",
+                "or write `security: {tls: false}`: then whoever reaches the scheduler's port"
+                " runs code on the cluster, so keep its network to yourself",
+                ("protocol",),
+            )
 
-    def _wrote(self, path: str) -> bool:
-        """Whether a port of a service stands in the file, or is a group's."""
-        part, _, key = path.partition(".")
-        return part == "workers" or key in getattr(self, part).model_fields_set
+    def _sized(self, counts: Mapping[str, int]) -> Self:
+        """Set the sizes of groups that the platform's options say."""
+        workers = {
+            name: group.model_copy(update={"count": counts[name]}) if name in counts else group
+            for name, group in self.workers.items()
+        }
+        return self.model_copy(update={"workers": workers}) if counts else self
 
     def ports(self) -> Mapping[str, int]:
         """List the fixed ports of the cluster, by key path."""
@@ -301,11 +331,11 @@ def cluster_model(platform: str) -> type[ClusterSpec]:
         A platform of the registry in `perennial.fleets`.
     """
     options = fleets.options(platform)
+    description = (options.__doc__ or "").partition("\n")[0]
+    required = any(field.is_required() for field in options.model_fields.values())
+    default: dict[str, Any] = {} if required else {"default_factory": options}
     fields: dict[str, Any] = {
         "platform": (Literal[platform], Field(description="Where the cluster stands.")),
-        platform: (
-            options,
-            Field(default_factory=options, description=(options.__doc__ or "").partition("\n")[0]),
-        ),
+        platform: (options, Field(description=description, **default)),
     }
     return create_model("ClusterSpec", __base__=ClusterSpec, __doc__=ClusterSpec.__doc__, **fields)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from perennial import fleets
 from perennial.errors import Fault, SpecError
 from perennial.spec import dask_config
+from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited
 from perennial.spec.models import ClusterSpec, cluster_model
 from perennial.spec.scalars import is_plain
@@ -68,24 +69,26 @@ class Document:
         )
 
     def warnings(self) -> list[Fault]:
-        """List what is valid but was probably not meant: keys nearly like one of Dask's."""
-        return self.located(_mistyped(self.spec))
+        """List what is valid but was probably not meant, such as a key nearly like Dask's."""
+        return self.located([*_mistyped(self.spec), *self.spec.options.warnings(self.spec)])
 
 
-def load(path: Path) -> ClusterSpec:
+def load(path: Path, remembered: bool = False) -> ClusterSpec:
     """Read a cluster file.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
+    remembered : bool
+        Whether `dump` wrote it: the files that it names need not be there any more.
 
     Raises
     ------
     SpecError
         With every fault that was found, each on one line.
     """
-    return read(path).spec
+    return read(path, remembered).spec
 
 
 def loads(text: str, source: str = "<cluster>") -> ClusterSpec:
@@ -106,13 +109,15 @@ def loads(text: str, source: str = "<cluster>") -> ClusterSpec:
     return parse(text, source).spec
 
 
-def read(path: Path) -> Document:
+def read(path: Path, remembered: bool = False) -> Document:
     """Read a cluster file and keep its lines.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
+    remembered : bool
+        Whether `dump` wrote it: the files that it names need not be there any more.
 
     Raises
     ------
@@ -129,10 +134,12 @@ def read(path: Path) -> Document:
             WHOLE, f"the byte 0x{data[error.start]:02x}", "UTF-8", "save the file as UTF-8", line
         )
         raise SpecError([fault], source) from None
-    return parse(text, source)
+    return parse(text, source, path.parent, remembered)
 
 
-def parse(text: str, source: str = "<cluster>") -> Document:
+def parse(
+    text: str, source: str = "<cluster>", base: Path | None = None, remembered: bool = False
+) -> Document:
     """Read a cluster file from a text and keep its lines.
 
     Parameters
@@ -141,6 +148,10 @@ def parse(text: str, source: str = "<cluster>") -> Document:
         The YAML document.
     source : str
         Name for it in messages.
+    base : pathlib.Path or None
+        Folder from which the files go that it names; None for the working folder.
+    remembered : bool
+        Whether `dump` wrote it: the files that it names need not be there any more.
 
     Raises
     ------
@@ -153,13 +164,14 @@ def parse(text: str, source: str = "<cluster>") -> Document:
         raise SpecError(limited(error.faults), source) from None
     data = tree.data()
     platform, faults = _platform(data, tree)
+    missing = settle(data, tree, base or Path(), look=not remembered)
     model = cluster_model(platform) if platform else ClusterSpec
     spec = None
     try:
         spec = model.model_validate(data)
     except ValidationError as error:
         faults += Explainer(tree, platform, data).explain(error)
-    faults = _beside([*tree.faults], faults)
+    faults = _unfollowed([*tree.faults, *missing], faults)
     if faults or spec is None:
         raise SpecError(limited(faults), source)
     return Document(spec, source, tree)
@@ -212,7 +224,7 @@ def _platform(data: dict[str, Any], tree: Tree) -> tuple[str | None, list[Fault]
     return None, [Fault("platform", found, ", ".join(known), fix, tree.line(("platform",)))]
 
 
-def _beside(first: list[Fault], then: list[Fault]) -> list[Fault]:
+def _unfollowed(first: list[Fault], then: list[Fault]) -> list[Fault]:
     """Leave out what only follows from a fault at the same place or above it."""
     paths = {fault.path for fault in first}
 

@@ -12,8 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from perennial.spec.words import show
 
@@ -95,6 +103,51 @@ def refuse_all(refusals: Iterable[Refusal]) -> PydanticCustomError:
         "allowed: {allowed}; {fix}",
         {"allowed": every[0].allowed, "fix": every[0].fix, "refusals": every},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A text of a certain form, for `Annotated`.
+
+    Parameters
+    ----------
+    description : str
+        What it is.
+    example : str
+        One that may stand there.
+    pattern : str
+        What it matches, from its first letter to its last.
+    allowed, fix : str
+        The two halves of the message for one that does not.
+    """
+
+    description: str
+    example: str
+    pattern: str
+    allowed: str
+    fix: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Validate by the pattern."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say the same in the JSON Schema."""
+        return {
+            "type": "string",
+            "description": self.description,
+            "examples": [self.example],
+            **_pattern(f"^({self.pattern})$", self.allowed),
+        }
+
+    def _check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value, re.ASCII):
+            raise refuse(self.allowed, self.fix)
+        return value
 
 
 def parse_size(value: Any) -> int:
@@ -302,6 +355,19 @@ Folder = Annotated[
         "~/data",
         type="string",
         **_pattern(FOLDER_PATTERN, _FOLDERS),
+    ),
+]
+
+
+#: A file or a folder beside the cluster file.
+BesidePath = Annotated[
+    str,
+    Worded(
+        "A path, absolute, under ~/ or from the folder of the cluster file.",
+        "wheels",
+        r"[^\u0000-\u001f\u007f]+",
+        "a path, absolute, under ~/ or from the folder of the cluster file",
+        "write a path",
     ),
 ]
 

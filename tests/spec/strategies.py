@@ -25,7 +25,8 @@ surprises = st.sampled_from(
     ]
 )
 SYNTAX = [*"\t\n\r :-#,[]{}&*!|>'\"%@`?~\x00\ufeff", "<<: ", "---\n"]
-words = st.one_of(st.text(letters, max_size=8), surprises)
+#: "None" as a word of a person's own would look like Python's in a message.
+words = st.one_of(st.text(letters, max_size=8), surprises).filter(lambda word: word != "None")
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -115,9 +116,10 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
     """A valid cluster file, as values."""
     ports = draw(st.lists(st.integers(1, 9999), min_size=3, max_size=3, unique=True))
     group_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    platform = draw(st.sampled_from(["local", "hosts"]))
     data = {
         "name": draw(names),
-        "platform": "local",
+        "platform": platform,
         "workers": {
             name: draw(groups(10_000 + 1000 * index)) for index, name in enumerate(group_names)
         },
@@ -135,18 +137,52 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
             )
         ),
     }
-    return data | draw(
+    python = folders.map(lambda path: path.lstrip("~"))
+    data |= draw(
         optional(
             {
-                "environment": optional({"python": folders.map(lambda path: path.lstrip("~"))}),
+                "environment": optional({"python": python}),
                 "security": optional({"tls": st.booleans()}),
-                "local": optional(
-                    {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}
-                ),
                 "dask": dask_sections,
             }
         )
     )
+    if platform == "hosts":
+        environments = st.fixed_dictionaries({"python": python}) | st.fixed_dictionaries(
+            {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)}
+        )
+        return data | {"environment": draw(environments), "hosts": draw(hosts(data))}
+    keys = {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}
+    return data | draw(optional({"local": optional(keys)}))
+
+
+@st.composite
+def hosts(draw: st.DrawFn, data: dict[str, Any]) -> dict[str, Any]:
+    """Machines that have a place for everything, as addresses or with roles."""
+    reach = {
+        "user": st.sampled_from(["ops", "root"]),
+        "port": st.integers(1, 65535),
+        "identity": st.just("~/.ssh/id_ed25519"),
+        "jump": st.sampled_from(["bastion", "ops@bastion:22,other"]),
+        "init": st.sampled_from(["systemd", "supervisord"]),
+    }
+    count = draw(st.integers(1, 4))
+    addresses = [draw(st.sampled_from([f"m{n}.example.org", f"10.0.0.{n}"])) for n in range(count)]
+    options = {**reach, "known_hosts": st.just("~/known"), "max_unavailable": st.integers(1, 9)}
+    shared = draw(optional(options))
+    if draw(st.booleans()):
+        return {**shared, "machines": addresses}
+    groups = list(data["workers"])
+    roles: list[list[Any]] = [["scheduler", *groups], *[groups] * (count - 1)]
+    if data["jupyter"] is not None and draw(st.booleans()):
+        roles[-1] = ["jupyter", *roles[-1]]
+    return {
+        **shared,
+        "machines": [
+            {"address": address, "roles": role, **draw(optional(reach))}
+            for address, role in zip(addresses, roles, strict=True)
+        ],
+    }
 
 
 @st.composite
@@ -163,8 +199,9 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-#: A file with every key, and the example.
+#: The examples, and a file with every key.
 TEXTS = [
+    (Path(__file__).parents[2] / "examples" / "hosts.yaml").read_text(),
     (Path(__file__).parent / "cases" / "everything.yaml").read_text(),
     (Path(__file__).parents[2] / "examples" / "local.yaml").read_text(),
 ]
@@ -172,7 +209,7 @@ TEXTS = [
 
 def everything() -> dict[str, Any]:
     """Values of the file with every key."""
-    return read_tree(TEXTS[0]).data()
+    return read_tree(TEXTS[1]).data()
 
 
 @st.composite

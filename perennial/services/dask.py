@@ -1,198 +1,26 @@
-"""From a cluster file to services: the one place that knows Dask's command line. Pure.
-
-A `Service` is a platform-neutral value: one process that must be kept running. A worker
-group is one service with `INSTANCE` in the place of the member's number, so that a group's
-text does not change with its size; `Service.member` fills the number in.
-"""
+"""From a cluster file to services: the one place that knows Dask's command line. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from perennial import jupyter as notebooks
+from perennial.services.configuration import merge, nested
+from perennial.services.values import (
+    INSTANCE,
+    Access,
+    Command,
+    File,
+    Lifecycle,
+    Limits,
+    Service,
+    Site,
+)
 from perennial.spec import ClusterSpec, WorkerGroup
-
-#: Stands for a member's number, until a platform or a unit format puts its own in place. A
-#: letter of Unicode's private use area: nothing that a person writes contains it.
-INSTANCE = "\ue000"
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where things are on the machine that runs the services. A platform decides them.
-
-    Parameters
-    ----------
-    python : str
-        Interpreter that runs the services.
-    config : str
-        Folder of rendered configuration files.
-    tls : str
-        Folder of the certificates and keys.
-    secrets : str
-        Folder of other secrets (Jupyter's token).
-    scratch : str
-        Folder for what workers spill to disk.
-    address : str
-        IP address or host name on which the scheduler is reached and workers listen.
-    home : str
-        Home folder of the user that runs the services.
-    """
-
-    python: str
-    config: str
-    tls: str
-    secrets: str
-    scratch: str
-    address: str
-    home: str
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A configuration file that a service reads; holds no secret."""
-
-    path: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What is run.
-
-    Parameters
-    ----------
-    argv : tuple of str
-        Program and arguments; never a secret.
-    environment : tuple of (str, str)
-        Variables beside those of the service manager; never a secret.
-    directory : str
-        Working folder.
-    """
-
-    argv: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...] = ()
-    directory: str = "/"
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What a service touches outside its process.
-
-    Parameters
-    ----------
-    secrets : tuple of str
-        Secret files that it reads.
-    writes : tuple of str
-        Folders that it writes to.
-    ports : tuple of int
-        Fixed TCP ports that it listens on.
-    """
-
-    secrets: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a service may use.
-
-    Parameters
-    ----------
-    memory : int
-        Bytes, where the service manager can limit memory. For a worker above the sum of its
-        processes' ``--memory-limit``: Dask cannot see this limit.
-    open_files : int
-        Open files.
-    """
-
-    memory: int
-    open_files: int = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
-    """How a service starts, lives and stops.
-
-    Parameters
-    ----------
-    stop_timeout : float
-        Seconds from SIGTERM to SIGKILL; above the drain deadline.
-    notifies : bool
-        The process tells systemd when it is ready and that it is alive (``sd_notify``).
-    watchdog : float
-        Seconds without a sign of life after which it is restarted; 0 for never.
-    health : str or None
-        URL on loopback that answers 200 while the process is well.
-    """
-
-    stop_timeout: float
-    notifies: bool = False
-    watchdog: float = 0.0
-    health: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One process that must be kept running; for a worker group, one of its members.
-
-    Parameters
-    ----------
-    name : str
-        ``scheduler``, ``jupyter`` or ``<group>-<INSTANCE>``.
-    role : str
-        What it is.
-    description : str
-        One line for a person.
-    command, access, limits, lifecycle
-        See their classes.
-    files : tuple of File
-        Configuration that it reads.
-    """
-
-    name: str
-    role: Literal["scheduler", "worker", "jupyter"]
-    description: str
-    command: Command
-    access: Access
-    limits: Limits
-    lifecycle: Lifecycle
-    files: tuple[File, ...] = field(default=())
-
-    @property
-    def group(self) -> str | None:
-        """Name of the worker group, or None."""
-        return self.name.removesuffix(f"-{INSTANCE}") if INSTANCE in self.name else None
-
-    def member(self, instance: str) -> Service:
-        """Put a member's number (or a unit format's word for it) in the place of `INSTANCE`.
-
-        Parameters
-        ----------
-        instance : str
-            ``0``, ``1``, …; or ``%i`` in a systemd template unit.
-        """
-
-        def fill(text: str) -> str:
-            return text.replace(INSTANCE, instance)
-
-        return replace(
-            self,
-            name=fill(self.name),
-            description=fill(self.description),
-            command=Command(
-                tuple(map(fill, self.command.argv)),
-                tuple((key, fill(value)) for key, value in self.command.environment),
-                fill(self.command.directory),
-            ),
-            access=replace(self.access, writes=tuple(map(fill, self.access.writes))),
-        )
 
 
 def services(spec: ClusterSpec, site: Site) -> tuple[Service, ...]:
@@ -236,7 +64,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         lifecycle=Lifecycle(
             stop_timeout=20.0, notifies=True, watchdog=spec.scheduler.watchdog, health=health
         ),
-        files=(File(config, _config(spec, site, spec.dask)),),
+        files=(File(config, _config(spec, site, merge(_ucx(spec), nested(spec.dask)))),),
     )
 
 
@@ -244,7 +72,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     """Describe a member of a worker group."""
     config = f"{site.config}/{name}.yaml"
     dask = merge(nested(spec.dask), nested(group.dask))
-    instance = f"{name}-{INSTANCE}"
+    instance = "-".join(filter(None, (name, site.machine, INSTANCE)))
     directory = f"{site.scratch}/{instance}"
     tls = _tls_preloads(spec)
     ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
@@ -281,6 +109,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         # The drain ends by itself at its deadline; the rest is for the process to leave.
         lifecycle=Lifecycle(stop_timeout=group.drain + 30.0, notifies=True),
         files=(File(config, _config(spec, site, dask, drain=group.drain)),),
+        group=name,
     )
 
 
@@ -289,10 +118,9 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
     if spec.jupyter is None:
         raise ValueError("the cluster has no Jupyter")
     config = f"{site.config}/jupyter.yaml"
-    dask = merge(
-        nested(spec.dask),
-        {"distributed": {"dashboard": {"link": notebooks.DASHBOARD_LINK}}},
-    )
+    dask = merge(_ucx(spec), nested(spec.dask))
+    if site.dashboard:
+        dask = merge(dask, {"distributed": {"dashboard": {"link": notebooks.DASHBOARD_LINK}}})
     rendered = notebooks.jupyter_files(spec.jupyter, site, spec.scheduler.dashboard_port)
     return Service(
         name="jupyter",
@@ -308,7 +136,11 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
             directory=notebooks.notebook_directory(spec.jupyter, site),
         ),
         access=Access(
-            secrets=(*_tls_files(spec, site, "client"), notebooks.token_file(site)),
+            secrets=(
+                *_tls_files(spec, site, "client"),
+                notebooks.token_file(site),
+                *notebooks.certificate_files(site),
+            ),
             writes=(
                 site.home,
                 notebooks.notebook_directory(spec.jupyter, site),
@@ -324,8 +156,22 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
 
 def scheduler_address(spec: ClusterSpec, site: Site) -> str:
     """Address that clients and workers use: ``tls://127.0.0.1:8786``."""
-    scheme = "tls" if spec.security.tls else "tcp"
-    return f"{scheme}://{_host(site.address)}:{spec.scheduler.port}"
+    scheme = "tls" if spec.security.tls else spec.protocol
+    return f"{scheme}://{host(site.scheduler or site.address)}:{spec.scheduler.port}"
+
+
+def host(address: str) -> str:
+    """Write an IP address or a host name as it stands in a URL: IPv6 in brackets.
+
+    Parameters
+    ----------
+    address : str
+        The address.
+    """
+    try:
+        return f"[{address}]" if isinstance(ip_address(address), IPv6Address) else address
+    except ValueError:
+        return address
 
 
 def worker_names(group: WorkerGroup, member: str) -> tuple[str, ...]:
@@ -333,28 +179,6 @@ def worker_names(group: WorkerGroup, member: str) -> tuple[str, ...]:
     if group.processes == 1:
         return (member,)
     return tuple(f"{member}-{process}" for process in range(group.processes))
-
-
-def nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Expand dotted keys, as people write them, into Dask's nested form."""
-    result: dict[str, Any] = {}
-    for key, value in config.items():
-        inner: Any = nested(value) if isinstance(value, Mapping) else value
-        for part in reversed(str(key).split(".")):
-            inner = {part: inner}
-        result = merge(result, inner)
-    return result
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one nested configuration over another."""
-    result = dict(below)
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            result[key] = merge(result[key], value)
-        else:
-            result[key] = value
-    return result
 
 
 def _config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: Any) -> str:
@@ -398,7 +222,7 @@ def _tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
 
 def _tls_flags(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
     if not spec.security.tls:
-        return ("--protocol", "tcp")
+        return ("--protocol", spec.protocol)
     ca, cert, key = _tls_files(spec, site, role)
     return ("--protocol", "tls", "--tls-ca-file", ca, "--tls-cert", cert, "--tls-key", key)
 
@@ -413,8 +237,9 @@ def _client_tls(spec: ClusterSpec, site: Site) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _host(address: str) -> str:
-    try:
-        return f"[{address}]" if isinstance(ip_address(address), IPv6Address) else address
-    except ValueError:
-        return address
+def _ucx(spec: ClusterSpec) -> dict[str, Any]:
+    """Let a process that is given no task make a CUDA context: UCX needs one before it starts.
+
+    A worker group has what its own machines have; its `dask` says so.
+    """
+    return {"distributed-ucxx": {"create-cuda-context": True}} if spec.protocol == "ucx" else {}

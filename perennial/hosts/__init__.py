@@ -1,0 +1,1 @@
+"""A standing cluster on machines that are reached over SSH."""

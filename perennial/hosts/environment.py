@@ -1,0 +1,88 @@
+"""The Python environment of a cluster's machines: what each one needs to make it.
+
+Pure, but for the names and sizes of a wheelhouse.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from perennial import __version__
+from perennial.errors import Fault, SpecError
+from perennial.render import STATE
+from perennial.spec import ClusterSpec
+from perennial.spec.beside import wheels
+from perennial.spec.environment import names
+
+_OWN = "dask-perennial"
+_JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
+
+
+def environment(spec: ClusterSpec, machine: str | None = None) -> dict[str, Any]:
+    """Say what Python environment the machines need.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        A cluster file of the platform hosts.
+    machine : str or None
+        Name of a machine, for what only its services need.
+
+    Returns
+    -------
+    dict
+        Values for JSON. ``kind`` is ``python`` (with ``python``, the interpreter) or
+        ``requirements`` (with ``text``, ``hash``, ``wheelhouse`` and ``python``, the
+        interpreter that will be there). ``needs`` lists modules without which services do not
+        start.
+
+    Raises
+    ------
+    SpecError
+        For a wheelhouse that cannot be read.
+    """
+    needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
+    if machine is not None and spec.options.duties(spec)[machine].jupyter:
+        needs += _JUPYTER
+    if spec.environment.python is not None:
+        return {"kind": "python", "python": spec.environment.python, "needs": needs}
+    text = _text(spec)
+    key = _hash(text, spec.environment.wheelhouse)
+    return {
+        "kind": "requirements",
+        "text": text,
+        "hash": key,
+        "wheelhouse": spec.environment.wheelhouse,
+        "python": f"{STATE}/dask-perennial/{spec.name}/env-{key}/bin/python",
+        "needs": needs,
+    }
+
+
+def python(spec: ClusterSpec) -> str:
+    """Interpreter of the services on every machine."""
+    return str(environment(spec)["python"])
+
+
+def _text(spec: ClusterSpec) -> str:
+    """Write the requirements, with dask-perennial among them."""
+    lines = list(spec.environment.requirements or ())
+    if not names(lines, _OWN):
+        extra = "[jupyter]" if spec.jupyter is not None else ""
+        lines.append(f"{_OWN}{extra}=={__version__}")
+    return "\n".join(lines) + "\n"
+
+
+def _hash(text: str, wheelhouse: str | None) -> str:
+    """Say in 16 letters what an environment is made from; names of wheels carry their versions."""
+    digest = hashlib.sha256(text.encode())
+    if wheelhouse is not None:
+        try:
+            for name, size in wheels(Path(wheelhouse)):
+                digest.update(f"{name} {size}\n".encode())
+        except OSError as error:
+            found = f"{wheelhouse!r}: {(error.strerror or str(error)).lower()}"
+            fault = Fault("environment.wheelhouse", found, "a folder of wheels", "correct the path")
+            raise SpecError([fault]) from None
+    return digest.hexdigest()[:16]

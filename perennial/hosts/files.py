@@ -1,0 +1,42 @@
+"""The files of a service manager for every machine of a cluster, to read or to install by hand.
+
+Pure. What `perennial up` puts on a machine differs in one thing: there a service listens on the
+address that the machine was found to have, here on the one that the cluster file names.
+"""
+
+from __future__ import annotations
+
+from perennial import render
+from perennial.hosts.share import Share, members, shares
+from perennial.spec import ClusterSpec
+
+
+def files(spec: ClusterSpec, form: render.Format) -> dict[str, str]:
+    """Render the files of every machine, path and text; the machine's name stands first.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        A cluster file of the platform hosts.
+    form : {"systemd", "supervisord"}
+        The service manager.
+    """
+    return {
+        f"{name}/{path.lstrip('/')}": text
+        for name, share in shares(spec).items()
+        for path, text in _of_machine(share, form).items()
+    }
+
+
+def _of_machine(share: Share, form: render.Format) -> dict[str, str]:
+    address = share.target.internal or share.target.address
+    if form == "systemd":
+        parts = [part.at(address) for part in share.services]
+        return render.systemd(parts, share.cluster, share.counts)
+    found: dict[str, str] = {}
+    for name, anywhere in members(share).items():
+        member = anywhere.at(address)
+        found |= {file.path: file.text for file in member.files}
+        log = f"/var/log/dask-perennial/{share.cluster}/{name}.log"
+        found[f"conf.d/{name}.conf"] = render.program(member, log)
+    return found

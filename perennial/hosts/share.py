@@ -1,0 +1,290 @@
+"""From a cluster file to what each machine has to do: its share. Pure, but for a wheelhouse.
+
+A share holds nothing of other machines but the scheduler's address, so that a change elsewhere
+leaves it equal. It is JSON-able: the input of what is deployed and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from perennial import services as values
+from perennial.eject import systemd_site
+from perennial.hosts.environment import environment, python
+from perennial.jupyter import DASHBOARD_LINK
+from perennial.services import ADDRESS, Service, Site
+from perennial.spec import ClusterSpec
+
+if TYPE_CHECKING:
+    from perennial.fleets.duties import Duty
+    from perennial.fleets.hosts import Machine
+
+__all__ = [
+    "Addresses",
+    "Share",
+    "Target",
+    "connection_parts",
+    "environment",
+    "from_json",
+    "members",
+    "shares",
+    "to_json",
+]
+
+#: Stands for a machine's name while a group is rendered once for all of them.
+_MACHINE = "\ue002"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How a machine is reached, and where its services listen.
+
+    Parameters
+    ----------
+    name : str
+        The machine's name in the cluster.
+    address : str
+        IP address or host name of its SSH.
+    user, port, identity, jump : str or int or None
+        As in ssh_config; None where ``~/.ssh/config`` decides.
+    known_hosts : str or None
+        File of host keys; None for the user's own.
+    interface : str or None
+        Network interface on whose address its services listen.
+    internal : str or None
+        IP address or name by which other machines reach its services.
+    init : {"systemd", "supervisord"} or None
+        Its service manager; None where the machine is asked.
+    """
+
+    name: str
+    address: str
+    user: str | None = None
+    port: int | None = None
+    identity: str | None = None
+    jump: str | None = None
+    known_hosts: str | None = None
+    interface: str | None = None
+    internal: str | None = None
+    init: Literal["systemd", "supervisord"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """All that one machine has to do with.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    target : Target
+        How the machine is reached.
+    services : tuple of Service
+        What runs there; a worker group with `INSTANCE`, addresses with `ADDRESS` in them.
+    counts : dict of str to int
+        First number of members of each group that has a place there.
+    roles : tuple of str
+        Certificates that its services need: ``scheduler``, ``worker``, ``client``, ``jupyter``.
+    names : tuple of str
+        Names and addresses for its certificates, beside those that the machine itself knows.
+    scheduler : str
+        The scheduler's address, such as ``tls://machine-a:8786``.
+    tls : bool
+        Whether Dask speaks TLS.
+    max_unavailable : int
+        Members of a group that may be stopped at the same time.
+    dashboard_port : int
+        Port of the scheduler's dashboard on loopback; 0 where the scheduler is elsewhere.
+    watchdog : float
+        Seconds after which a scheduler that does not answer is restarted; 0 for never.
+    """
+
+    cluster: str
+    target: Target
+    services: tuple[Service, ...]
+    counts: dict[str, int]
+    roles: tuple[str, ...]
+    names: tuple[str, ...]
+    scheduler: str
+    tls: bool = True
+    max_unavailable: int = 1
+    dashboard_port: int = 0
+    watchdog: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """What clients outside the machines connect to.
+
+    Parameters
+    ----------
+    scheduler : str
+        Such as ``tls://machine-a.example.org:8786``.
+    dashboard : str
+        Dask's dashboard: behind JupyterLab's login, or on the scheduler's loopback.
+    jupyter : str or None
+        JupyterLab, without its token.
+    """
+
+    scheduler: str
+    dashboard: str
+    jupyter: str | None
+
+
+def shares(spec: ClusterSpec) -> dict[str, Share]:
+    """Divide a cluster among its machines, in the order of the file.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        A cluster file of the platform hosts.
+    """
+    duties = spec.options.duties(spec)
+    site = _site(spec, duties)
+    groups = {name: values.worker(spec, site, name, group) for name, group in spec.workers.items()}
+    return {
+        machine.called: _share(spec, machine, duties[machine.called], site, groups)
+        for machine in spec.options.machines
+    }
+
+
+def connection_parts(spec: ClusterSpec) -> Addresses:
+    """Say where a cluster's scheduler, dashboard and JupyterLab are, seen from outside."""
+    duties = spec.options.duties(spec)
+    dashboard = f"http://127.0.0.1:{spec.scheduler.dashboard_port}/status"
+    url = None
+    for machine in spec.options.machines:
+        duty = duties[machine.called]
+        if duty.jupyter and spec.jupyter is not None:
+            base = f"https://{values.host(machine.service_host)}:{spec.jupyter.port}"
+            url = f"{base}/lab"
+            dashboard = f"{base}{DASHBOARD_LINK}" if duty.scheduler else dashboard
+    return Addresses(values.scheduler_address(spec, _site(spec, duties)), dashboard, url)
+
+
+def _site(spec: ClusterSpec, duties: Mapping[str, Duty]) -> Site:
+    """Say where things are on every machine alike, with the machine's name still to come."""
+    [first] = [one for one in spec.options.machines if duties[one.called].scheduler]
+    return replace(
+        systemd_site(spec, python(spec), ADDRESS),
+        machine=_MACHINE,
+        scheduler=first.service_host,
+        jupyter_address=ADDRESS,
+        dashboard=duties[first.called].jupyter,
+    )
+
+
+def _share(
+    spec: ClusterSpec, machine: Machine, duty: Duty, site: Site, groups: Mapping[str, Service]
+) -> Share:
+    found = [values.scheduler(spec, site)] if duty.scheduler else []
+    found += [values.filled(groups[name], _MACHINE, machine.called) for name in duty.counts]
+    found += [values.jupyter(spec, site)] if duty.jupyter else []
+    return Share(
+        cluster=spec.name,
+        target=_target(spec, machine),
+        services=tuple(found),
+        counts=dict(duty.counts),
+        roles=_certificates(spec, duty),
+        names=tuple(dict.fromkeys((machine.called, machine.address, machine.service_host))),
+        scheduler=values.scheduler_address(spec, site),
+        tls=spec.security.tls,
+        max_unavailable=spec.options.max_unavailable,
+        dashboard_port=spec.scheduler.dashboard_port if duty.scheduler else 0,
+        watchdog=spec.scheduler.watchdog if duty.scheduler else 0.0,
+    )
+
+
+def _target(spec: ClusterSpec, machine: Machine) -> Target:
+    options = spec.options
+    return Target(
+        name=machine.called,
+        address=machine.address,
+        user=options.of(machine, "user"),
+        port=options.of(machine, "port"),
+        identity=options.of(machine, "identity"),
+        jump=options.of(machine, "jump"),
+        known_hosts=options.known_hosts,
+        interface=machine.interface,
+        internal=machine.internal,
+        init=options.of(machine, "init"),
+    )
+
+
+def _certificates(spec: ClusterSpec, duty: Duty) -> tuple[str, ...]:
+    """List the certificates that the cluster's authority signs for a machine."""
+    own = spec.jupyter is not None and spec.jupyter.certificate is not None
+    wanted = {
+        "scheduler": duty.scheduler and spec.security.tls,
+        "worker": bool(duty.counts) and spec.security.tls,
+        "client": duty.jupyter and spec.security.tls,
+        "jupyter": duty.jupyter and not own,
+    }
+    return tuple(role for role, is_wanted in wanted.items() if is_wanted)
+
+
+def members(share: Share, sizes: Mapping[str, int] | None = None) -> dict[str, Service]:
+    """List what runs on a machine, member by member: ``scheduler``, ``cpu-machine-b-0``.
+
+    Parameters
+    ----------
+    share : Share
+        The machine's share.
+    sizes : mapping of str to int, optional
+        Members of each group, where they are not the first sizes.
+    """
+    sizes = {**share.counts, **(sizes or {})}
+    found: dict[str, Service] = {}
+    for service in share.services:
+        if service.group is None:
+            found[service.name] = service
+            continue
+        for index in range(sizes[service.group]):
+            member = service.member(str(index))
+            found[member.name] = member
+    return found
+
+
+def to_json(share: Share) -> dict[str, Any]:
+    """Write a share as values that JSON can hold."""
+    return {
+        "cluster": share.cluster,
+        "target": asdict(share.target),
+        "services": [values.to_json(service) for service in share.services],
+        "counts": dict(share.counts),
+        "roles": list(share.roles),
+        "names": list(share.names),
+        "scheduler": share.scheduler,
+        "tls": share.tls,
+        "max_unavailable": share.max_unavailable,
+        "dashboard_port": share.dashboard_port,
+        "watchdog": share.watchdog,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Share:
+    """Read what `to_json` wrote.
+
+    Parameters
+    ----------
+    data : mapping
+        The share's values. Numbers may have become floats on their way.
+    """
+    target = dict(data["target"])
+    if target["port"] is not None:
+        target["port"] = int(target["port"])
+    return Share(
+        cluster=data["cluster"],
+        target=Target(**target),
+        services=tuple(values.from_json(service) for service in data["services"]),
+        counts={group: int(count) for group, count in data["counts"].items()},
+        roles=tuple(data["roles"]),
+        names=tuple(data["names"]),
+        scheduler=data["scheduler"],
+        tls=data["tls"],
+        max_unavailable=int(data["max_unavailable"]),
+        dashboard_port=int(data["dashboard_port"]),
+        watchdog=float(data["watchdog"]),
+    )

@@ -1,0 +1,300 @@
+"""The platform-neutral values: what a process that must be kept running consists of. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+#: Stands for a member's number, until a platform or a unit format puts its own in place. A
+#: letter of Unicode's private use area: nothing that a person writes contains it.
+INSTANCE = "\ue000"
+
+#: Stands for the address on which a machine's services listen, until it is known there.
+ADDRESS = "\ue001"
+
+#: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
+LOOPBACK = "127.0.0.1"
+
+Role = Literal["scheduler", "worker", "jupyter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where things are on the machine that runs the services. A platform decides them.
+
+    Parameters
+    ----------
+    python : str
+        Interpreter that runs the services.
+    config : str
+        Folder of rendered configuration files.
+    tls : str
+        Folder of the certificates and keys.
+    secrets : str
+        Folder of other secrets (Jupyter's token).
+    scratch : str
+        Folder for what workers spill to disk.
+    address : str
+        IP address or host name on which the scheduler and the workers listen; `ADDRESS` where
+        only the machine itself knows it.
+    home : str
+        Home folder of the user that runs the services.
+    machine : str
+        What stands between a group's name and a member's number; empty where there is one
+        machine.
+    scheduler : str
+        IP address or host name by which others reach the scheduler; `address` when empty.
+    jupyter_address : str
+        Where JupyterLab listens; with TLS anywhere but on loopback.
+    dashboard : bool
+        Whether the scheduler's dashboard is on JupyterLab's machine.
+    """
+
+    python: str
+    config: str
+    tls: str
+    secrets: str
+    scratch: str
+    address: str
+    home: str
+    machine: str = ""
+    scheduler: str = ""
+    jupyter_address: str = LOOPBACK
+    dashboard: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A configuration file that a service reads; holds no secret."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is run.
+
+    Parameters
+    ----------
+    argv : tuple of str
+        Program and arguments; never a secret.
+    environment : tuple of (str, str)
+        Variables beside those of the service manager; never a secret.
+    directory : str
+        Working folder.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a service touches outside its process.
+
+    Parameters
+    ----------
+    secrets : tuple of str
+        Secret files that it reads.
+    writes : tuple of str
+        Folders that it writes to.
+    ports : tuple of int
+        Fixed TCP ports that it listens on.
+    """
+
+    secrets: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a service may use.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes, where the service manager can limit memory. For a worker above the sum of its
+        processes' ``--memory-limit``: Dask cannot see this limit.
+    open_files : int
+        Open files.
+    """
+
+    memory: int
+    open_files: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """How a service starts, lives and stops.
+
+    Parameters
+    ----------
+    stop_timeout : float
+        Seconds from SIGTERM to SIGKILL; above the drain deadline.
+    notifies : bool
+        The process tells systemd when it is ready and that it is alive (``sd_notify``).
+    watchdog : float
+        Seconds without a sign of life after which it is restarted; 0 for never.
+    health : str or None
+        URL on loopback that answers 200 while the process is well.
+    """
+
+    stop_timeout: float
+    notifies: bool = False
+    watchdog: float = 0.0
+    health: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process that must be kept running; for a worker group, one of its members.
+
+    Parameters
+    ----------
+    name : str
+        ``scheduler``, ``jupyter``, ``<group>-<INSTANCE>`` or ``<group>-<machine>-<INSTANCE>``.
+    role : str
+        What it is.
+    description : str
+        One line for a person.
+    command, access, limits, lifecycle
+        See their classes.
+    files : tuple of File
+        Configuration that it reads.
+    group : str or None
+        Name of the worker group.
+    """
+
+    name: str
+    role: Role
+    description: str
+    command: Command
+    access: Access
+    limits: Limits
+    lifecycle: Lifecycle
+    files: tuple[File, ...] = field(default=())
+    group: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is all members of a group at once: `INSTANCE` has no number yet."""
+        return INSTANCE in self.name
+
+    def member(self, instance: str) -> Service:
+        """Put a member's number (or a unit format's word for it) in the place of `INSTANCE`.
+
+        Parameters
+        ----------
+        instance : str
+            ``0``, ``1``, …; or ``%i`` in a systemd template unit.
+        """
+        return filled(self, INSTANCE, instance)
+
+    def at(self, address: str) -> Service:
+        """Put the address of a machine in the place of `ADDRESS`, in its files as well.
+
+        Parameters
+        ----------
+        address : str
+            An IP address.
+        """
+        moved = filled(self, ADDRESS, address)
+        files = (File(file.path, file.text.replace(ADDRESS, address)) for file in self.files)
+        return replace(moved, files=tuple(files))
+
+
+def fingerprint(service: Service) -> str:
+    """Say in 16 letters what a service is: what is different when it is another.
+
+    A change of the fingerprint is what restarts a process. The description is for people, and
+    how many members a group has is no part of a service.
+
+    Parameters
+    ----------
+    service : Service
+        A service; of a worker group, one member.
+    """
+    data = to_json(service)
+    del data["description"]
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_json(service: Service) -> dict[str, Any]:
+    """Write a service as values that JSON can hold."""
+    data: dict[str, Any] = _plain(asdict(service))
+    return data
+
+
+def from_json(data: Mapping[str, Any]) -> Service:
+    """Read what `to_json` wrote.
+
+    Parameters
+    ----------
+    data : mapping
+        The service's values. Numbers may have become floats on their way.
+    """
+    command, access, limits = data["command"], data["access"], data["limits"]
+    lifecycle = data["lifecycle"]
+    return Service(
+        name=data["name"],
+        role=data["role"],
+        description=data["description"],
+        command=Command(
+            tuple(command["argv"]),
+            tuple((name, value) for name, value in command["environment"]),
+            command["directory"],
+        ),
+        access=Access(
+            tuple(access["secrets"]), tuple(access["writes"]), tuple(map(int, access["ports"]))
+        ),
+        limits=Limits(int(limits["memory"]), int(limits["open_files"])),
+        lifecycle=Lifecycle(
+            float(lifecycle["stop_timeout"]),
+            lifecycle["notifies"],
+            float(lifecycle["watchdog"]),
+            lifecycle["health"],
+        ),
+        files=tuple(File(file["path"], file["text"]) for file in data["files"]),
+        group=data["group"],
+    )
+
+
+def filled(service: Service, mark: str, text: str) -> Service:
+    """Put a text in the place of a mark, everywhere but in the files that a service reads.
+
+    Parameters
+    ----------
+    service : Service
+        A service.
+    mark, text : str
+        A letter, and what it stands for.
+    """
+
+    def fill(value: str) -> str:
+        return value.replace(mark, text)
+
+    command, access = service.command, service.access
+    return replace(
+        service,
+        name=fill(service.name),
+        description=fill(service.description),
+        command=Command(
+            tuple(map(fill, command.argv)),
+            tuple((key, fill(value)) for key, value in command.environment),
+            fill(command.directory),
+        ),
+        access=replace(access, writes=tuple(map(fill, access.writes))),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,135 @@
+"""What the machines of a cluster run in, and the operator's own certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from perennial.errors import SpecError
+from perennial.hosts import share as sharing
+from perennial.hosts.secrets import own_certificate
+from perennial.spec import dump, load, read
+from tests.hosts.clusters import PLAIN, spec_of
+
+
+def test_an_interpreter_that_is_there() -> None:
+    wish = sharing.environment(spec_of())
+
+    assert wish == {"kind": "python", "python": "/opt/dask/bin/python", "needs": ["distributed"]}
+    assert "jupyterlab" in sharing.environment(spec_of(), "machine-a")["needs"]
+    assert "jupyterlab" not in sharing.environment(spec_of(), "machine-b")["needs"]
+
+
+def with_requirements(folder: Path, text: str, **environment: Any) -> Path:
+    (folder / "requirements.txt").write_text(text)
+    file = folder / "cluster.yaml"
+    environment = {"requirements": "requirements.txt", **environment}
+    file.write_text(yaml.safe_dump({**PLAIN, "environment": environment}))
+    return file
+
+
+def test_requirements_are_completed(tmp_path: Path) -> None:
+    spec = load(with_requirements(tmp_path, "dask==2026.8.0\n\n# ours\nnumpy\n"))
+    wish = sharing.environment(spec)
+
+    assert wish["text"].startswith("dask==2026.8.0\n# ours\nnumpy\ndask-perennial[jupyter]==")
+    assert wish["python"] == f"/var/lib/dask-perennial/lab/env-{wish['hash']}/bin/python"
+    for share in sharing.shares(spec).values():
+        for service in share.services:
+            assert service.command.argv[0] == wish["python"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dask-perennial==0.1.0",
+        "Dask_Perennial [jupyter] >= 0.1",
+        "dask.perennial",
+        "dask-perennial @ https://example.org/dask_perennial-0.1.0-py3-none-any.whl",
+    ],
+)
+def test_requirements_that_name_us_stay_as_they_are(line: str) -> None:
+    spec = spec_of(environment={"requirements": [line]})
+    assert sharing.environment(spec)["text"] == f"{line}\n"
+
+
+@pytest.mark.parametrize("line", ["dask-perennial-extras", "dask", "perennial"])
+def test_other_packages_are_not_us(line: str) -> None:
+    text = sharing.environment(spec_of(environment={"requirements": [line]}, jupyter=None))["text"]
+    assert text.startswith(f"{line}\ndask-perennial==")
+
+
+def test_requirements_with_hashes_have_to_name_us() -> None:
+    with pytest.raises(SpecError, match=r"environment\.requirements: found a list of 1 value; all"):
+        spec_of(environment={"requirements": ["dask==1 --hash=sha256:00"]})
+
+
+def test_a_wheelhouse_is_part_of_the_environment(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "dask-2026.8.0-py3-none-any.whl").write_bytes(b"1")
+    file = with_requirements(tmp_path, "dask\n", wheelhouse="wheels")
+    first = sharing.environment(load(file))
+    (wheels / "notes.txt").write_text("not a wheel")
+
+    assert first["wheelhouse"] == str(wheels)
+    assert sharing.environment(load(file)) == first
+    (wheels / "dask-2026.8.1-py3-none-any.whl").write_bytes(b"1")
+    assert sharing.environment(load(file))["hash"] != first["hash"]
+
+
+def test_what_is_remembered_needs_no_files(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "dask-2026.8.0-py3-none-any.whl").write_bytes(b"1")
+    spec = load(with_requirements(tmp_path, "dask\n", wheelhouse="wheels"))
+    kept = tmp_path / "state" / "spec.yaml"
+    kept.parent.mkdir()
+    kept.write_text(dump(spec))
+    for file in (*wheels.iterdir(), tmp_path / "requirements.txt"):
+        file.unlink()
+
+    assert load(kept, remembered=True) == spec
+    with pytest.raises(SpecError, match="no wheels in it"):
+        read(kept)
+
+
+# The operator's own certificate for JupyterLab
+
+
+def pair(folder: Path, name: str = "own") -> tuple[Path, Path]:
+    from datetime import UTC, datetime
+
+    from perennial.certificates import make_authority, make_certificate
+
+    now = datetime.now(UTC)
+    made = make_certificate(make_authority("lab", now), "jupyter", ("machine-a",), now)
+    cert, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    cert.write_bytes(made.cert)
+    key.write_bytes(made.key)
+    return cert, key
+
+
+def test_the_operators_certificate(tmp_path: Path) -> None:
+    cert, key = pair(tmp_path)
+    spec = spec_of(jupyter={"certificate": str(cert), "key": str(key)})
+
+    assert own_certificate(spec) == (cert.read_text(), key.read_text())
+    assert sharing.shares(spec)["machine-a"].roles == ("scheduler", "client")
+    assert own_certificate(spec_of()) is None
+
+
+def test_certificates_that_are_none(tmp_path: Path) -> None:
+    cert, key = pair(tmp_path)
+    _, other = pair(tmp_path, "other")
+    for wrong, words in [
+        ((key, key), "jupyter.certificate: found no certificate"),
+        ((cert, cert), "jupyter.key: found no private key"),
+        ((cert, other), "jupyter.key: found the key of another certificate"),
+    ]:
+        spec = spec_of(jupyter={"certificate": str(wrong[0]), "key": str(wrong[1])})
+        with pytest.raises(SpecError, match=words):
+            own_certificate(spec)
