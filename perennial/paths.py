@@ -145,6 +145,22 @@ def received_connections() -> list[str]:
     return sorted(folder.name for folder in _folders(_connections()))
 
 
+def tunnel(name: str) -> Path:
+    """File that says how a cluster is reached through a bastion; it stands while there is one.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's name.
+    """
+    return state_home() / "tunnels.d" / _checked(name) / "tunnel.json"
+
+
+def tunnels() -> list[str]:
+    """Names of the clusters that are reached through a bastion, in order."""
+    return sorted(file.parent.name for file in (state_home() / "tunnels.d").glob("*/tunnel.json"))
+
+
 def dask_config_homes() -> list[Path]:
     """Folders of the user's own Dask configuration, the one that wins first.
 

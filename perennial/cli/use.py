@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perennial import paths
 from perennial.cli.life import Name
+from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
@@ -42,11 +44,22 @@ def connect_command(
             "write over FILE.",
         ),
     ] = False,
+    ssh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER@BASTION",
+            help="Go through this machine, by a tunnel that is kept in the background.",
+        ),
+    ] = None,
 ) -> None:
     """Make a plain Client() in every new Python process reach a cluster."""
     from perennial import connect
 
     if export is not None:
+        if ssh is not None:
+            raise PerennialError(
+                "--export and --ssh: a bundle holds no tunnel; whoever reads it adds --ssh"
+            )
         connection = connect.find(target)
         connect.export_bundle(connection, export, replace)
         print(f"{export}: whoever has this file can use {connection.cluster}; hand it over safely")
@@ -55,13 +68,19 @@ def connect_command(
         return
     if target is not None and _is_file(target):
         connection = connect.read_bundle(Path(target), replace)
-        _warn(_loopback(connection))
+        bundle = True
     else:
         connection = connect.find(target)
+        bundle = False
+    way = ""
+    if ssh is not None or _tunnelled(connection.cluster):
+        connection, way = _tunnel(connection, ssh)
+    elif bundle:
+        _warn(_loopback(connection))
     notices = connect.write(connection)
     print(
         f"Client() in a new Python process reaches {connection.cluster} at "
-        f"{connection.scheduler_address}"
+        f"{connection.scheduler_address}{way}"
     )
     _warn(notices)
 
@@ -70,7 +89,13 @@ def disconnect_command(name: Name = None) -> None:
     """Give a plain Client() back to Dask's own LocalCluster."""
     from perennial import connect
 
+    if name is not None and _end_tunnels(name):
+        current = connect.current()
+        if current is None or current.cluster != name:
+            return
     cluster = connect.remove(name)
+    if name is None:
+        _end_tunnels(None)
     if cluster is None:
         print("not connected: Client() starts a LocalCluster")
     else:
@@ -85,8 +110,44 @@ def env_command(name: Name = None) -> None:
     from perennial import connect
 
     connection = connect.find(name)
+    if _tunnelled(connection.cluster):
+        from perennial.hosts import tunnel
+
+        connection = tunnel.through(connection)
+        if not tunnel.is_connected(connection.cluster):
+            _warn([tunnel.describe(connection.cluster) or ""])
     print(connect.exports(connection), end="")
     _warn(connect.expiry_notices(connection))
+
+
+def _tunnelled(cluster: str) -> bool:
+    """Tell whether a cluster is reached through a tunnel; loads nothing of SSH."""
+    return paths.tunnel(cluster).is_file()
+
+
+def _tunnel(connection: Connection, ssh: str | None) -> tuple[Connection, str]:
+    """Keep the tunnel; how the cluster is reached through it, and words that say so."""
+    from perennial.cli.output import Progress
+    from perennial.hosts import tunnel
+
+    notices: list[str] = []
+    with Progress(connection.cluster) as progress:
+        progress(f"connecting through {ssh}" if ssh else "connecting through the tunnel")
+        connection = tunnel.open_tunnel(connection, ssh, notices.append)
+    _warn(notices)
+    return connection, f", {tunnel.describe(connection.cluster)}"
+
+
+def _end_tunnels(name: str | None) -> bool:
+    """End the tunnel to a cluster, or all; whether there was one."""
+    if not (clusters := [each for each in paths.tunnels() if name in (None, each)]):
+        return False
+    from perennial.hosts import tunnel
+
+    for cluster in clusters:
+        tunnel.close_tunnel(cluster)
+        print(f"the tunnel to {cluster} is closed")
+    return True
 
 
 def _is_file(target: str) -> bool:
