@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from perennial.errors import PerennialError
 
 #: The roles that accept connections. A client's certificate cannot stand for one of them.
-SERVERS = ("scheduler", "worker")
+SERVERS = ("scheduler", "worker", "jupyter")
 
 CA_LIFE = timedelta(days=3650)
 LIFE = timedelta(days=365)

@@ -25,7 +25,9 @@ def make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_atomic(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+def write_atomic(
+    path: Path, content: str | bytes, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """Write a file so that nobody ever reads half of it.
 
     Parameters
@@ -36,6 +38,8 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o600) -> None:
         What it shall hold; text is written as UTF-8.
     mode : int
         Its permissions, set before the content is written.
+    owner : (int, int) or None
+        Numbers of the user and the group that it shall belong to; who writes it when None.
     """
     data = content.encode() if isinstance(content, str) else content
     make_private(path.parent)
@@ -43,6 +47,8 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()

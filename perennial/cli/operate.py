@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.life import Name, choose
-from perennial.cli.output import Progress, confirm
+from perennial.cli.life import Name, choose, platform_of
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from perennial.local.deploy import Deployment
 
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
@@ -37,39 +33,28 @@ def register(app: typer.Typer) -> None:
     app.command()(disable)
 
 
-def _find(name: str | None) -> Deployment:
-    from perennial.local.deploy import find
+def _part(name: str) -> Any:
+    """Load the commands for the platform that a cluster stands on."""
+    from importlib import import_module
 
-    return find(choose(name), lambda _text: None)
+    part = "operate_local" if platform_of(name) == "local" else "operate_stack"
+    return import_module(f"perennial.cli.{part}")
 
 
 def list_clusters(as_json: Json = False) -> None:
-    """List this user's clusters on this machine."""
-    from perennial.local import deploy
+    """List this user's clusters."""
     from perennial.paths import known_clusters
 
-    found = []
-    for name in known_clusters():
-        deployment = deploy.find(name, lambda _text: None)
-        counts = deployment.cluster.dashboard.counts()
-        found.append(
-            {
-                "name": name,
-                "platform": deployment.spec.platform,
-                "state": "up" if counts else "down",
-                "workers": counts.workers if counts else 0,
-                "scheduler": deploy.connection(deployment.spec, deployment.paths).scheduler_address,
-                "file": deployment.state.file,
-            }
-        )
+    found = [_part(name).row(name) for name in known_clusters()]
     if as_json:
         print(json.dumps(found, indent=2))
         return
     if not found:
         print("no clusters; `perennial init` writes a cluster file, `perennial up` starts it")
     for row in found:
+        workers = "" if row["workers"] is None else f"{row['workers']} workers"
         print(
-            f"{row['name']:20} {row['platform']:8} {row['state']:6} {row['workers']:>5} workers  "
+            f"{row['name']:20} {row['platform']:8} {row['state']:6} {workers:>13}  "
             f"{row['scheduler']}  {row['file'] or ''}"
         )
 
@@ -80,23 +65,22 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
 ) -> None:
     """Show the services of a cluster and the scheduler's own numbers."""
-    from perennial.local.status import report
-
-    deployment = _find(name)
+    chosen = choose(name)
+    look = _part(chosen).report
     if as_json:
-        print(json.dumps(report(deployment), indent=2))
+        print(json.dumps(look(chosen), indent=2))
         return
     from rich.console import Console
 
     console = Console(soft_wrap=True)
     if not watch:
-        console.print(_table(report(deployment)))
+        console.print(_table(look(chosen)))
         return
     from rich.live import Live
 
-    with Live(_table(report(deployment)), console=console, auto_refresh=False) as live:
+    with Live(_table(look(chosen)), console=console, auto_refresh=False) as live:
         while True:
-            live.update(_table(report(_find(deployment.spec.name))), refresh=True)
+            live.update(_table(look(chosen)), refresh=True)
             time.sleep(1.0)
 
 
@@ -105,13 +89,16 @@ def _table(report: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("service", "state", "pid", "uptime", "restarts", "memory", "cpu"):
-        right = column not in ("service", "state")
+    machines = any("machine" in row for row in report["services"])
+    words = ("service", *(["machine"] if machines else []), "state")
+    for column in (*words, "pid", "uptime", "restarts", "memory", "cpu"):
+        right = column not in words
         table.add_column(column, justify="right" if right else "left")
     for row in report["services"]:
         good = row["state"] in ("RUNNING", "STARTING")
         table.add_row(
             row["service"],
+            *([row["machine"]] if machines else []),
             row["state"] if good else f"[red]{row['state']}[/red]",
             str(row["pid"] or "-"),
             _uptime(row["uptime"]),
@@ -128,7 +115,9 @@ def _table(report: dict[str, Any]) -> RenderableType:
         if numbers
         else "the scheduler does not answer"
     )
-    if not report["supervisord"]:
+    for row in report["services"]:
+        last += f"\n{row['note']}" if row.get("note") else ""
+    if not report.get("supervisord", True):
         last += "\nsupervisord does not run; `perennial up` starts it and adopts what still runs"
     return Group(table, f"{report['name']}: {last}")
 
@@ -147,27 +136,9 @@ def logs(
     name: Cluster = None,
 ) -> None:
     """Print the log of a service, or of all."""
-    from perennial.local import logs as reading
-    from perennial.local.operate import members
-
-    deployment = _find(name)
-    folder = deployment.paths.logs
-    if service is None:
-        paths = sorted(folder.glob("*.log"))
-    elif (folder / f"{service}.log").is_file():  # also supervisord, and who has left
-        paths = [folder / f"{service}.log"]
-    else:
-        paths = [folder / f"{member}.log" for member in members(deployment, service)]
-
-    def show(path: Path, line: str) -> None:
-        print(f"{path.stem}: {line}" if len(paths) > 1 else line, flush=follow)
-
-    if follow:
-        for path, line in reading.follow(paths, lines):
-            show(path, line)
-    for path in paths:
-        for line in reading.tail(path, lines):
-            show(path, line)
+    chosen = choose(name)
+    for title, line in _part(chosen).logs(chosen, service, lines, follow):
+        print(line if title == service else f"{title}: {line}", flush=follow)
 
 
 def restart(
@@ -176,22 +147,9 @@ def restart(
     force: Force = False,
 ) -> None:
     """Restart a service, or a group's members one after another, each drained."""
-    from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
-
-    deployment = _find(name)
-    if service == "scheduler" and not force:
-        counts = deployment.cluster.dashboard.counts()
-        if counts and (counts.processing or counts.memory):
-            confirm(
-                f"{counts.processing} running tasks and {counts.memory} results are lost with the"
-                " scheduler. Restart it?",
-                "--force",
-            )
-    label = deployment.spec.name
-    with Progress(label) as say, exclusive(deployment.paths.lock, say):
-        number = operate.restart(deploy.find(label, say), service)
-    print(f"{label}: {service} restarted" + (f", {number} members" if number != 1 else ""))
+    chosen = choose(name)
+    number = _part(chosen).restart(chosen, service, force)
+    print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
 
 
 def scale(
@@ -199,17 +157,10 @@ def scale(
     name: Cluster = None,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
-    from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
-
     wanted = dict(_size(text) for text in sizes)
-    deployment = _find(name)
-    label = deployment.spec.name
-    with Progress(label) as say, exclusive(deployment.paths.lock, say):
-        changed = operate.scale(deploy.find(label, say), wanted)
-    for group in wanted:
-        before, now = deployment.state.sizes[group], changed.state.sizes[group]
-        print(f"{label}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
+    chosen = choose(name)
+    for group, (before, now) in _part(chosen).scale(chosen, wanted).items():
+        print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 
 
 def _size(text: str) -> tuple[str, int]:
@@ -221,17 +172,8 @@ def _size(text: str) -> tuple[str, int]:
 
 def rotate(name: Name = None) -> None:
     """Renew the cluster's certificates; nothing restarts, no work is lost."""
-    from perennial import authority
-    from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
-
-    deployment = _find(name)
-    label = deployment.spec.name
-    with Progress(label) as say, exclusive(deployment.paths.lock, say):
-        operate.rotate(deploy.find(label, say))
-    first = min(authority.expiry(deployment.paths.tls).values())
-    print(f"{label}: certificates renewed, the first expires on {first:%Y-%m-%d}")
-    print("  bundles that were handed out stay valid until their own date")
+    chosen = choose(name)
+    print(f"{chosen}: {_part(chosen).rotate(chosen)}")
 
 
 def open_jupyter(
@@ -241,41 +183,31 @@ def open_jupyter(
     """Open JupyterLab in a browser, logged in."""
     import webbrowser
 
-    from perennial.jupyter import open_url_file, state_directory
-    from perennial.local import deploy
-    from perennial.local.layout import site
+    from perennial.jupyter import open_url_file
 
-    deployment = _find(name)
-    spec, paths = deployment.spec, deployment.paths
-    url = deploy.jupyter_url(spec)
-    if url is None:
-        raise PerennialError(f"{spec.name} has no Jupyter; add `jupyter: {{}}` to its cluster file")
-    token = deploy.token_file(spec, paths).read_text().strip()
+    chosen = choose(name)
+    found = _part(chosen).jupyter(chosen)
+    if found is None:
+        raise PerennialError(f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file")
+    url, token, folder = found
     if show or not sys.stdout.isatty():
         print(f"{url}?token={token}")
         return
-    page = open_url_file(url, token, Path(state_directory(site(spec, paths))))
+    page = open_url_file(url, token, folder)
     if not webbrowser.open(page.as_uri()):
         print(f"no browser here; open {url}?token={token}")
 
 
 def enable(name: Name = None) -> None:
     """Bring the cluster back after a reboot, by one systemd unit."""
-    from perennial.local import boot
-    from perennial.local.lock import exclusive
-
-    deployment = _find(name)
-    label = deployment.spec.name
-    with Progress(label) as say, exclusive(deployment.paths.lock, say):
-        unit = boot.enable(deployment, say)
-    print(f"{label}: {unit} starts it at boot and keeps its supervisord running")
+    chosen = choose(name)
+    unit = _part(chosen).enable(chosen)
+    print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
 def disable(name: Name = None) -> None:
     """Undo `enable`; the cluster runs on."""
-    from perennial.local import boot
-
     # By its name alone: a cluster that is down may still be enabled.
-    label = name or choose(name)
-    unit = boot.disable(label)
-    print(f"{label}: {unit} is gone; the cluster will not come back after a reboot")
+    chosen = name or choose(name)
+    unit = _part(chosen).disable(chosen)
+    print(f"{chosen}: {unit} is gone; the cluster will not come back after a reboot")

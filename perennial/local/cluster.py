@@ -40,21 +40,28 @@ class Cluster:
     ----------
     paths : ClusterPaths
         The cluster's state folder.
-    dashboard : Dashboard
-        The scheduler's HTTP.
+    dashboard : Dashboard or None
+        The scheduler's HTTP; None where the scheduler is on another machine.
     say : callable
         Told in a few words what happens.
     """
 
     def __init__(
-        self, paths: ClusterPaths, dashboard: Dashboard, say: Callable[[str], None]
+        self, paths: ClusterPaths, dashboard: Dashboard | None, say: Callable[[str], None]
     ) -> None:
         self.paths = paths
-        self.dashboard = dashboard
+        self._dashboard = dashboard
         self._say = say
         self.supervisor = Supervisor(paths.socket)
 
     # What is there
+
+    @property
+    def dashboard(self) -> Dashboard:
+        """The scheduler's HTTP; only where the scheduler is on this machine."""
+        if self._dashboard is None:
+            raise ValueError("the scheduler is on another machine")
+        return self._dashboard
 
     def units(self) -> dict[str, str]:
         """Read the unit text on disk, by program."""
@@ -279,14 +286,17 @@ class Cluster:
         programs : collection of Program
             Whom to wait for.
         """
+        if self._dashboard is None:
+            self._await_running(programs)
+            return
         ours = {p.name: p.registers for p in programs if p.registers}
         running = {p.name for p in self.supervisor.processes().values() if p.alive}
         expected = {name for member, names in ours.items() if member in running for name in names}
         unsteady: dict[str, float] = {}
         missing: frozenset[str] | set[str] = frozenset()
         for passed in polls(START_TIMEOUT):
-            missing = expected - self.dashboard.worker_names()
-            if not missing and (expected or self.dashboard.healthy()):
+            missing = expected - self._dashboard.worker_names()
+            if not missing and (expected or self._dashboard.healthy()):
                 return
             self._say(f"{len(expected) - len(missing)} of {len(expected)} workers")
             self._check_steady([program.name for program in programs], unsteady, passed)
@@ -295,6 +305,20 @@ class Cluster:
             f"{self.paths.root.name}: {who} not there after {START_TIMEOUT:g} s;"
             f" see `perennial logs {who.split(',')[0]}`"
         )
+
+    def _await_running(self, programs: Collection[Program]) -> None:
+        """Wait until supervisord counts the workers as running; their scheduler is elsewhere."""
+        names = {program.name for program in programs if program.registers}
+        unsteady: dict[str, float] = {}
+        late: list[str] = []
+        for passed in polls(START_TIMEOUT):
+            processes = [p for p in self.supervisor.processes().values() if p.name in names]
+            late = [process.name for process in processes if process.state != "RUNNING"]
+            if not late:
+                return
+            self._say(f"waiting for {', '.join(late)}")
+            self._check_steady(late, unsteady, passed)
+        raise PerennialError(f"{', '.join(late)}: not running after {START_TIMEOUT:g} s")
 
     def _check_steady(self, names: Collection[str], unsteady: dict[str, float], now: float) -> None:
         """Raise when a service keeps dying, with its last words."""

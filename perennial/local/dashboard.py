@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,17 +87,26 @@ class Dashboard:
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""
         found = self._json("/json/counts.json")
-        if not found:
-            return None
-        return Counts(
-            workers=int(found["workers"]),
-            threads=int(found["cores"]),
-            clients=int(found["clients"]) - 1,  # Dask counts "fire-and-forget" as a client
-            tasks=int(found["tasks"]),
-            processing=int(found["processing"]),
-            waiting=int(found["waiting"]),
-            memory=int(found["memory"]),
-            erred=int(found["erred"]),
-            unrunnable=int(found["unrunnable"]),
-            nbytes=int(found["bytes"]),
-        )
+        return counts_of(found) if found else None
+
+
+def counts_of(page: Mapping[str, Any]) -> Counts:
+    """Read a scheduler's numbers.
+
+    Parameters
+    ----------
+    page : mapping
+        What its ``/json/counts.json`` says.
+    """
+    return Counts(
+        workers=int(page["workers"]),
+        threads=int(page["cores"]),
+        clients=int(page["clients"]) - 1,  # Dask counts "fire-and-forget" as a client
+        tasks=int(page["tasks"]),
+        processing=int(page["processing"]),
+        waiting=int(page["waiting"]),
+        memory=int(page["memory"]),
+        erred=int(page["erred"]),
+        unrunnable=int(page["unrunnable"]),
+        nbytes=int(page["bytes"]),
+    )

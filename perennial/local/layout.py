@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +80,8 @@ def programs(
     sizes : mapping of str to int
         Members of each group.
     """
-    found = [_health(spec, paths)]
+    scheduler = spec.scheduler
+    found = [health(paths, sys.executable, scheduler.dashboard_port, scheduler.watchdog)]
     for service in services(spec, site(spec, paths)):
         if service.group is None:
             found.append(_program(service, paths))
@@ -100,14 +101,29 @@ def programs(
 
 def _program(service: Service, paths: ClusterPaths) -> Program:
     files = tuple((file.path, file.text) for file in service.files)
-    held = (
-        *(sys.executable, "-I", "-S", hold.__file__),
-        *(str(paths.run / f"{service.name}.lock"), str(paths.logs / f"{service.name}.log")),
-    )
     # What a service reads at its start is part of its text: a changed file replaces it.
     fingerprint = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    program = held(service, paths, (sys.executable, "-I", "-S", hold.__file__), fingerprint)
+    return replace(program, files=files)
+
+
+def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerprint: str) -> Program:
+    """Describe the program of a service that is run at most once, see `perennial.local.hold`.
+
+    Parameters
+    ----------
+    service : Service
+        The service; of a worker group, one member.
+    paths : ClusterPaths
+        The cluster's state folder on the machine.
+    holder : sequence of str
+        Command that runs `perennial.local.hold` there.
+    fingerprint : str
+        Changes with everything for which the service must be replaced.
+    """
+    lock, log = paths.run / f"{service.name}.lock", paths.logs / f"{service.name}.log"
     command = Command(
-        argv=(*held, *service.command.argv),
+        argv=(*holder, str(lock), str(log), *service.command.argv),
         environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
         directory=service.command.directory,
     )
@@ -116,14 +132,26 @@ def _program(service: Service, paths: ClusterPaths) -> Program:
         text=render.program(replace(service, command=command)),
         ports=service.access.ports,
         stop_timeout=service.lifecycle.stop_timeout,
-        files=files,
     )
 
 
-def _health(spec: ClusterSpec, paths: ClusterPaths) -> Program:
+def health(paths: ClusterPaths, python: str, port: int, watchdog: float) -> Program:
+    """Describe the program that watches the scheduler and rotates the logs.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder on the machine.
+    python : str
+        Interpreter that runs it.
+    port : int
+        The dashboard's port.
+    watchdog : float
+        Seconds after which a scheduler that does not answer is restarted; 0 for never.
+    """
     argv = (
-        *(sys.executable, "-m", "perennial.local.health"),
-        *("127.0.0.1", str(spec.scheduler.dashboard_port), f"{spec.scheduler.watchdog:g}"),
+        *(python, "-m", "perennial.local.health"),
+        *("127.0.0.1", str(port), f"{watchdog:g}"),
         *(str(paths.run / "scheduler.lock"), str(paths.logs), str(LOG_BYTES), str(LOG_BACKUPS)),
     )
     return Program(HEALTH, render.event_listener(HEALTH, argv, str(paths.logs / "health.log")))

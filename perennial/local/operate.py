@@ -11,6 +11,7 @@ from perennial.errors import PerennialError
 from perennial.local import deploy
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
+from perennial.local.plan import check_sizes
 
 
 def members(deployment: Deployment, name: str) -> list[str]:
@@ -61,16 +62,7 @@ def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
     PerennialError
         For an unknown group or a size outside the group's bounds.
     """
-    for group, size in wanted.items():
-        if group not in deployment.spec.workers:
-            known = ", ".join(deployment.spec.workers)
-            raise PerennialError(f"no group {group!r} in {deployment.spec.name}; it has {known}")
-        bounds = deployment.spec.workers[group].scale
-        if bounds and not bounds.min <= size <= bounds.max:
-            raise PerennialError(
-                f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
-                f" change workers.{group}.scale in the cluster file"
-            )
+    check_sizes(deployment.spec, wanted)
     _must_run(deployment)
     changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})
     groups = {name: program.group for name, program in changed.programs.items()}

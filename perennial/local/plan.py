@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
 
 Action = Literal["start", "adopt", "replace", "restart", "stop"]
 
@@ -135,3 +140,30 @@ def sizes(
         group: current[group] if declared.get(group) == count and group in current else count
         for group, count in counts.items()
     }
+
+
+def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
+    """Refuse sizes that a cluster file does not allow.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    wanted : mapping of str to int
+        Size by group.
+
+    Raises
+    ------
+    PerennialError
+        For an unknown group or a size outside the group's bounds.
+    """
+    for group, size in wanted.items():
+        if group not in spec.workers:
+            known = ", ".join(spec.workers)
+            raise PerennialError(f"no group {group!r} in {spec.name}; it has {known}")
+        bounds = spec.workers[group].scale
+        if bounds and not bounds.min <= size <= bounds.max:
+            raise PerennialError(
+                f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
+                f" change workers.{group}.scale in the cluster file"
+            )

@@ -227,9 +227,9 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def command(configuration: Path, *flags: str) -> list[str]:
+def command(configuration: Path, *flags: str, python: str = sys.executable) -> list[str]:
     """Command line of the cluster's supervisord."""
-    return [sys.executable, "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
+    return [python, "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
 
 
 def launch(configuration: Path, log: Path) -> None:

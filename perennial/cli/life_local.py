@@ -1,0 +1,168 @@
+"""`plan`, `refresh`, `up`, `down` on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from perennial.cli.files import judge
+from perennial.cli.output import Progress, confirm
+from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.cli.life import Wishes
+    from perennial.connect import Connection
+    from perennial.local.deploy import Deployment
+    from perennial.local.plan import Step
+    from perennial.spec import Document
+
+
+def plan(document: Document, file: Path, strict: bool) -> None:
+    """Show what `up` would do; change nothing."""
+    spec = document.spec
+    with Progress(spec.name) as say:
+        from perennial.local.deploy import prepare
+
+        deployment = prepare(spec, str(file.resolve()), say)
+        if deployment.steps:
+            judge(document, strict)
+    _show(deployment)
+
+
+def refresh(name: str) -> None:
+    """Show what is not as it was deployed."""
+    from perennial.local import deploy
+
+    _show(deploy.find(name, lambda _text: None))
+
+
+def up(document: Document, file: Path, wishes: Wishes) -> None:
+    """Start a cluster, or change what runs into what the file says."""
+    spec = document.spec
+    from perennial.local import deploy
+    from perennial.local.lock import exclusive
+    from perennial.paths import cluster_state
+
+    paths = cluster_state(spec.name)
+    judged = not paths.root.exists()
+    if judged:
+        judge(document, wishes.strict)  # refused, it leaves no trace at all
+    with Progress(spec.name) as say, exclusive(paths.lock, say):
+        deployment = deploy.prepare(spec, str(file.resolve()), say)
+        if deployment.steps and not judged:
+            judge(document, wishes.strict)
+        new_token = not deploy.token_file(spec, deployment.paths).exists()
+        if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
+            with say.paused():
+                _show(deployment)
+                confirm("Do this?", "--yes")
+        link = deploy.connection(spec, deployment.paths)
+        outcome = [] if wishes.connect else ["not connected"]
+        if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
+            deploy.apply(deployment, ready=lambda: outcome.append(connected(link)))
+    _summarise(deployment, new_token, (outcome or [connected(link)])[0])
+
+
+def down(name: str, force: bool, purge: bool) -> None:
+    """Stop a cluster. Notebooks stay; certificates, token and logs stay unless ``purge``."""
+    from perennial.local import deploy
+    from perennial.local.lock import exclusive
+    from perennial.local.operate import take_down
+
+    deployment = deploy.find(name, lambda _text: None)
+    if not force:
+        _ask_before_loss(deployment)
+    label = deployment.spec.name
+    with Progress(label) as say, exclusive(deployment.paths.lock, say):
+        take_down(deploy.find(label, say), purge)
+    print(f"{label} is down")
+    if deployment.spec.jupyter is not None:
+        print(f"  notebooks stay in {deployment.spec.jupyter.directory}")
+    if not purge:
+        print(
+            f"  certificates, token and logs stay in {deployment.paths.root}; --purge removes them"
+        )
+
+
+SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-"}
+
+
+def _show(deployment: Deployment) -> None:
+    """Print a plan."""
+    name = deployment.spec.name
+    if not deployment.steps:
+        print(f"{name}: nothing to change")
+        return
+    drained = not any(step.stops and step.name == "scheduler" for step in deployment.steps)
+    for step in deployment.steps:
+        cost = _cost(step, drained)
+        print(f"  {SIGNS[step.action]} {step.action:8} {step.name:20} {step.reason}{cost}")
+    print(f"{name}: {len(deployment.steps)} to change, {_kept(deployment)} unchanged")
+
+
+def _cost(step: Step, drained: bool) -> str:
+    """Say what a step costs the users; ``drained`` unless the scheduler goes as well."""
+    if not step.stops or step.name == "health":
+        return ""
+    if step.name == "scheduler":
+        return "; ALL RUNNING WORK AND RESULTS ARE LOST"
+    if step.name == "jupyter":
+        return "; its kernels end"
+    return "; drained first, nothing is lost" if drained else ""
+
+
+def _kept(deployment: Deployment) -> int:
+    return len(deployment.programs) - sum(step.action != "stop" for step in deployment.steps)
+
+
+def _ask_before_loss(deployment: Deployment) -> None:
+    counts = deployment.cluster.dashboard.counts()
+    if counts is None or not (counts.clients or counts.processing or counts.memory):
+        return
+    confirm(
+        f"{deployment.spec.name} has {counts.clients} clients, {counts.processing} tasks running"
+        f" and {counts.memory} results in memory, which are lost. Stop it?",
+        "--force",
+    )
+
+
+def connected(connection: Connection) -> str:
+    """Make a plain Client() reach the cluster, unless it reaches another; say what it does."""
+    from perennial import connect
+
+    other = connect.current()
+    if other is not None and other.cluster != connection.cluster:
+        change = f"`perennial connect {connection.cluster}` changes that"
+        return f"reaches {other.cluster}; {change}"
+    try:
+        if other != connection:
+            for notice in connect.write(connection):
+                typer.echo(f"warning: {notice}", err=True)
+    except PerennialError as error:
+        return f"does not reach it: {error}"
+    return "in a new Python process reaches it, no argument needed"
+
+
+def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
+    """Print where everything is."""
+    from perennial.local import deploy
+
+    spec, paths = deployment.spec, deployment.paths
+    connection = deploy.connection(spec, paths)
+    members = sum(deployment.state.sizes.values())
+    changed = len(deployment.steps)
+    print(
+        f"{spec.name} is up with {members} worker{'s' if members != 1 else ''}: "
+        + (f"{changed} changed" if changed else "nothing to change")
+    )
+    print(f"  scheduler  {connection.scheduler_address}")
+    print(f"  dashboard  {connection.dashboard_link}")
+    if spec.jupyter is not None:
+        print(f"  Jupyter    {connection.jupyter_url}   (`perennial open` logs you in)")
+    if show_token and spec.jupyter is not None:
+        print(
+            f"  token      {deploy.token_file(spec, paths).read_text().strip()}   (shown this once)"
+        )
+    print(f"  Client()   {client}")

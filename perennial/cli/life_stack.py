@@ -1,0 +1,267 @@
+"""`plan`, `up`, `refresh`, `down` on a platform that Pulumi deploys."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from perennial.cli.files import judge
+from perennial.cli.life_local import connected
+from perennial.cli.output import Progress, confirm
+from perennial.errors import PerennialError
+from perennial.paths import ClusterPaths, cluster_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perennial.cli.life import Wishes
+    from perennial.connect import Connection
+    from perennial.hosts.plan import Step
+    from perennial.spec import ClusterSpec, Document
+
+SIGNS = {
+    "make": "+",
+    "start": "+",
+    "restart": "!",
+    "stop": "-",
+    "renew": "~",
+    "repair": "~",
+    "change": "~",
+    "remove": "-",
+}
+
+
+def plan(document: Document, _file: Path, strict: bool) -> None:
+    """Show what `up` would do, to the machines as they are now; change nothing."""
+    spec = document.spec
+    judge(document, strict)
+    driver = _driver(install=False)
+    with Progress(spec.name) as say:
+        steps = _steps(driver.plan(spec, say), spec)
+    _show(spec.name, steps)
+
+
+def up(document: Document, file: Path, wishes: Wishes) -> None:
+    """Deploy a cluster, or change what runs into what the file says."""
+    from perennial.local.lock import exclusive
+
+    spec, paths = document.spec, cluster_state(document.spec.name)
+    judge(document, wishes.strict)
+    driver = _driver(wishes.install)
+    with Progress(spec.name) as say, exclusive(paths.lock, say):
+        if paths.spec.exists() and not wishes.yes:
+            steps = _steps(driver.plan(spec, say), spec)
+            with say.paused():
+                _show(spec.name, steps)
+                if steps:
+                    confirm("Do this?", "--yes")
+        _remember(spec, str(file.resolve()), paths)
+        known = token_file(paths).exists()
+        try:
+            done = driver.up(spec, say, fresh=not paths.connection.exists())
+        except driver.PartlyError as error:
+            # Those machines that are as they should be can be used all the same.
+            keep(spec, paths, error.outputs)
+            raise
+        keep(spec, paths, done.outputs)
+    _warn(done.warnings)
+    _summarise(spec, paths, done, None if known else token_file(paths), wishes.connect)
+
+
+def refresh(name: str) -> None:
+    """Look what became of the machines, and remember it."""
+    from perennial.local.lock import exclusive
+
+    paths, driver = cluster_state(name), _driver(install=False)
+    spec = _deployed(paths)
+    with Progress(name) as say, exclusive(paths.lock, say):
+        driver.refresh(spec, say)
+        steps = _steps(driver.plan(spec, say), spec)
+    _show(name, steps)
+
+
+def down(name: str, force: bool, purge: bool) -> None:
+    """Take a cluster down: nothing of it stays on its machines but notebooks."""
+    from perennial.local.lock import exclusive
+
+    paths, driver = cluster_state(name), _driver(install=False)
+    spec = _deployed(paths)
+    if not force:
+        confirm(f"{name}: running work and results are lost. Take it down?", "--force")
+    with Progress(name) as say, exclusive(paths.lock, say):
+        done = driver.down(spec, say)
+        forget(paths, purge)
+    _warn(done.warnings)
+    print(f"{name} is down")
+    for note in done.tale.notes:
+        print(f"  {note}")
+    if not purge:
+        print(
+            f"  the client's certificate and the token stay in {paths.root}; --purge removes them"
+        )
+
+
+def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> None:
+    """Keep what a client needs: its certificate, Jupyter's token, and where everything is.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    paths : ClusterPaths
+        The cluster's state folder.
+    outputs : dict
+        The stack's outputs; where they are empty nothing has changed.
+    """
+    from perennial import connect
+
+    parts = outputs.get("connection")
+    if not parts:
+        return
+    if parts.get("tls"):
+        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client-key.pem"}
+        for part, name in files.items():
+            _write(paths.tls / name, parts["tls"][part])
+    if parts.get("token"):
+        _write(token_file(paths), parts["token"])
+    connection = connect.Connection(
+        cluster=spec.name,
+        scheduler_address=parts["scheduler_address"],
+        dashboard_link=parts.get("dashboard_link"),
+        tls=connect.Tls.in_folder(paths.tls) if parts.get("tls") else None,
+        jupyter_url=parts.get("jupyter_url"),
+    )
+    if not paths.connection.exists() or connect.load(paths) != connection:
+        connect.save(paths, connection)
+
+
+def forget(paths: ClusterPaths, purge: bool) -> None:
+    """Forget a cluster that is down.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder.
+    purge : bool
+        Its certificates and token as well.
+    """
+    import shutil
+
+    from perennial import connect
+
+    current = connect.current()
+    if current is not None and current.cluster == paths.root.name:
+        connect.remove(paths.root.name)
+    for path in (paths.spec, paths.state, paths.connection):
+        path.unlink(missing_ok=True)
+    if purge:
+        shutil.rmtree(paths.root)
+
+
+def token_file(paths: ClusterPaths) -> Path:
+    """File of Jupyter's token on this machine."""
+    return paths.secrets / "jupyter-token"
+
+
+def _driver(install: bool) -> Any:
+    """Load the driver of Pulumi's engine by name: nothing else here knows Pulumi."""
+    try:
+        driver = import_module("perennial.stacks.driver")
+    except ModuleNotFoundError as error:
+        raise PerennialError(
+            f"{error.name} is not installed here; `pip install 'dask-perennial[hosts]'` brings it"
+        ) from None
+    try:
+        driver.find_command()
+    except driver.MissingEngineError as error:
+        if not install and not _may_install(str(error)):
+            raise
+        with Progress("pulumi") as say:
+            say("downloading Pulumi's command line")
+            driver.install()
+        driver.find_command()
+    return driver
+
+
+def _may_install(problem: str) -> bool:
+    """Ask whether to download Pulumi's command line, where somebody can answer."""
+    import sys
+
+    if not sys.stdin.isatty():
+        return False
+    typer.echo(problem, err=True)
+    return typer.confirm("Download it now?", default=False)
+
+
+def _steps(outcome: Any, spec: ClusterSpec) -> Sequence[Step]:
+    order = [machine.called for machine in spec.options.machines]
+    planning = import_module("perennial.stacks.planning")
+    steps: Sequence[Step] = planning.planned(outcome.tale, order)
+    return steps
+
+
+def _deployed(paths: ClusterPaths) -> ClusterSpec:
+    """Read the cluster as it was deployed."""
+    from perennial.spec import load
+
+    return load(paths.spec, remembered=True)
+
+
+def _remember(spec: ClusterSpec, file: str, paths: ClusterPaths) -> None:
+    """Remember a cluster before anything is done to it: cut off, `down` knows it."""
+    from perennial.files import make_private
+    from perennial.local.state import State
+    from perennial.spec import dump
+
+    make_private(paths.root)
+    _write(paths.spec, dump(spec))
+    State(file, {name: group.count for name, group in spec.workers.items()}).save(paths)
+
+
+def _write(path: Path, text: str) -> None:
+    from perennial.files import write_atomic
+
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def _show(name: str, steps: Sequence[Step]) -> None:
+    """Print a plan: machine, what is done to what, why."""
+    if not steps:
+        print(f"{name}: nothing to change")
+        return
+    wide = max(len(step.machine) for step in steps)
+    longest = max(len(step.name) for step in steps)
+    for step in steps:
+        reason = step.reason
+        if step.loses:
+            reason = reason.replace("running work and results", "RUNNING WORK AND RESULTS")
+        what = f"{SIGNS[step.action]} {step.machine:{wide}} {step.action:8} {step.name:{longest}}"
+        print(f"  {what} {reason}".rstrip())
+    print(f"{name}: {len(steps)} to change")
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: could not be cleaned: {warning}", err=True)
+
+
+def _summarise(
+    spec: ClusterSpec, paths: ClusterPaths, done: Any, token: Path | None, connect: bool
+) -> None:
+    """Print what was done and where everything is."""
+    from perennial.connect import load
+
+    connection: Connection = load(paths)
+    summary = import_module("perennial.stacks.events").summary(done.tale, done.seconds)
+    print(f"{spec.name} is up: {summary}")
+    print(f"  scheduler  {connection.scheduler_address}")
+    print(f"  dashboard  {connection.dashboard_link}")
+    if connection.jupyter_url is not None:
+        print(f"  Jupyter    {connection.jupyter_url}")
+        if token is not None and token.exists():
+            print(f"  token      {token.read_text(encoding='utf-8').strip()}   (shown this once)")
+    print(f"  Client()   {connected(connection) if connect else 'not connected'}")

@@ -1,0 +1,137 @@
+"""`status`, `logs`, `restart`, `scale`, `rotate`, `open` for a cluster on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perennial.cli.output import Progress, confirm
+
+if TYPE_CHECKING:
+    from perennial.local.deploy import Deployment
+
+
+def _find(name: str) -> Deployment:
+    from perennial.local.deploy import find
+
+    return find(name, lambda _text: None)
+
+
+def row(name: str) -> dict[str, Any]:
+    """Describe a cluster for `list`."""
+    from perennial.local import deploy
+
+    deployment = _find(name)
+    counts = deployment.cluster.dashboard.counts()
+    return {
+        "name": name,
+        "platform": deployment.spec.platform,
+        "state": "up" if counts else "down",
+        "workers": counts.workers if counts else 0,
+        "scheduler": deploy.connection(deployment.spec, deployment.paths).scheduler_address,
+        "file": deployment.state.file,
+    }
+
+
+def report(name: str) -> dict[str, Any]:
+    """Look at every service and ask the scheduler for its numbers."""
+    from perennial.local.status import report as look
+
+    return look(_find(name))
+
+
+def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[tuple[str, str]]:
+    """Yield the lines of logs, each with the service's name; with ``follow`` for ever."""
+    from perennial.local import logs as reading
+    from perennial.local.operate import members
+
+    deployment = _find(name)
+    folder = deployment.paths.logs
+    if service is None:
+        paths = sorted(folder.glob("*.log"))
+    elif (folder / f"{service}.log").is_file():  # also supervisord, and who has left
+        paths = [folder / f"{service}.log"]
+    else:
+        paths = [folder / f"{member}.log" for member in members(deployment, service)]
+    if follow:
+        yield from ((path.stem, line) for path, line in reading.follow(paths, lines))
+    for path in paths:
+        yield from ((path.stem, line) for line in reading.tail(path, lines))
+
+
+def restart(name: str, service: str, force: bool) -> int:
+    """Restart a service, or a group's members one after another; returns how many."""
+    from perennial.local import deploy, operate
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    if service == "scheduler" and not force:
+        counts = deployment.cluster.dashboard.counts()
+        if counts and (counts.processing or counts.memory):
+            confirm(
+                f"{counts.processing} running tasks and {counts.memory} results are lost with the"
+                " scheduler. Restart it?",
+                "--force",
+            )
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        return operate.restart(deploy.find(name, say), service)
+
+
+def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Give groups another size; returns the sizes before and now."""
+    from perennial.local import deploy, operate
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        changed = operate.scale(deploy.find(name, say), wanted)
+    return {group: (deployment.state.sizes[group], changed.state.sizes[group]) for group in wanted}
+
+
+def rotate(name: str) -> str:
+    """Renew the cluster's certificates; returns what to say."""
+    from perennial import authority
+    from perennial.local import deploy, operate
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        operate.rotate(deploy.find(name, say))
+    first = min(authority.expiry(deployment.paths.tls).values())
+    return (
+        f"certificates renewed, the first expires on {first:%Y-%m-%d}\n"
+        "  bundles that were handed out stay valid until their own date"
+    )
+
+
+def jupyter(name: str) -> tuple[str, str, Path] | None:
+    """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
+    from perennial.jupyter import state_directory
+    from perennial.local import deploy
+    from perennial.local.layout import site
+
+    deployment = _find(name)
+    spec, paths = deployment.spec, deployment.paths
+    url = deploy.jupyter_url(spec)
+    if url is None:
+        return None
+    token = deploy.token_file(spec, paths).read_text().strip()
+    return url, token, Path(state_directory(site(spec, paths)))
+
+
+def enable(name: str) -> str:
+    """Bring the cluster back after a reboot; returns the unit's name."""
+    from perennial.local import boot
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        return boot.enable(deployment, say)
+
+
+def disable(name: str) -> str:
+    """Undo `enable`; returns the unit's name."""
+    from perennial.local import boot
+
+    return boot.disable(name)

@@ -1,0 +1,107 @@
+"""`status`, `logs`, `restart`, `scale`, `open` for a cluster on machines over SSH."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from perennial.cli.output import Progress, confirm
+from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.hosts.operator import Operator
+
+#: Seconds in which a scheduler must accept a connection to count as up in `list`.
+PATIENCE = 1.0
+
+
+def _find(name: str) -> Operator:
+    from perennial.hosts.operator import find
+
+    return find(name)
+
+
+def row(name: str) -> dict[str, Any]:
+    """Describe a cluster for `list`; asks the scheduler's port alone, not the machines."""
+    from perennial.hosts.share import connection_parts
+
+    operator = _find(name)
+    address = connection_parts(operator.spec).scheduler
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    state = "down"
+    with suppress(OSError):
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        state = "up"
+    return {
+        "name": name,
+        "platform": operator.spec.platform,
+        "state": state,
+        "workers": None,
+        "scheduler": address,
+        "file": operator.file,
+    }
+
+
+def report(name: str) -> dict[str, Any]:
+    """Look at every service on every machine, and ask the scheduler for its numbers."""
+    return _find(name).report()
+
+
+def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[tuple[str, str]]:
+    """Yield the lines of logs, each with the service's name; with ``follow`` for ever."""
+    operator = _find(name)
+    return operator.follow(service, lines) if follow else operator.logs(service, lines)
+
+
+def restart(name: str, service: str, force: bool) -> int:
+    """Restart a service, or a group's members one after another; returns how many."""
+    from perennial.local.lock import exclusive
+
+    operator = _find(name)
+    if service == "scheduler" and not force:
+        counts = operator.report()["scheduler"]
+        if counts and (counts["processing"] or counts["memory"]):
+            confirm(
+                f"{counts['processing']} running tasks and {counts['memory']} results are lost"
+                " with the scheduler. Restart it?",
+                "--force",
+            )
+    with Progress(name) as say, exclusive(operator.paths.lock, say):
+        return operator.restart(service, say)
+
+
+def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Give groups another size; returns the sizes before and now."""
+    from perennial.local.lock import exclusive
+
+    operator = _find(name)
+    with Progress(name) as say, exclusive(operator.paths.lock, say):
+        return operator.scale(wanted, say)
+
+
+def rotate(name: str) -> NoReturn:
+    """Say how certificates are renewed here."""
+    raise PerennialError(
+        f"{name}: certificates of machines are renewed by `perennial up` in the last 30 days of"
+        " their year, services drained one after another; there is nothing to rotate by hand"
+    )
+
+
+def jupyter(name: str) -> tuple[str, str, Path] | None:
+    """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
+    operator = _find(name)
+    url = operator.jupyter_url()
+    return None if url is None else (url, operator.token(), operator.paths.secrets)
+
+
+def enable(name: str) -> NoReturn:
+    """Say that there is nothing to enable."""
+    raise PerennialError(f"{name}: services on hosts come back at boot by themselves")
+
+
+def disable(name: str) -> NoReturn:
+    """Say how to take a cluster away."""
+    raise PerennialError(f"{name}: services on hosts come back at boot until `perennial down`")

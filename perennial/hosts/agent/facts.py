@@ -1,0 +1,212 @@
+"""What is there: the machine's own facts, and what a cluster has on it. Changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import socket
+import struct
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import PerennialError
+from perennial.hosts.agent import manifest, store, supervisord, systemd
+from perennial.hosts.probing import listening
+
+_SIOCGIFADDR = 0x8915  # netdevice(7): the IPv4 address of an interface
+
+
+def look(
+    cluster: str, names: Sequence[str], interface: str | None, server: str, ports: Sequence[int]
+) -> dict[str, Any]:
+    """See in one go what a deploy must know of this machine.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    names : sequence of str
+        Addresses and names of this machine, the one that services should listen on first.
+    interface : str or None
+        Network interface whose address the services listen on.
+    server : str
+        Address of this machine at the end of the SSH connection.
+    ports : sequence of int
+        Ports that the services want for themselves.
+
+    Returns
+    -------
+    dict
+        ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
+        version, 0 where it does not run the machine), ``address``, ``manifest``, ``files``
+        (digest, mode and owner by path),
+        ``members`` (see `members`), ``enabled``, ``taken`` (who listens, by port).
+    """
+    known = manifest.read(cluster)
+    found = members(cluster, known)
+    own = {member["pid"] for member in found.values()}
+    return {
+        "time": time.time(),
+        "machine": _machine_id(),
+        "systemd": systemd.version() if systemd.booted() else 0,
+        "address": service_address(interface, names, server, addresses()),
+        "manifest": known,
+        "files": store.states(known.get("files", ())),
+        "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
+        "members": found,
+        "enabled": _enabled(cluster, known),
+        "taken": {str(port): who for port, who in _listeners(ports, own)},
+    }
+
+
+def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """State, pid, restarts and fingerprint of each service, by unit or program."""
+    now = manifest.read(cluster) if known is None else known
+    if now.get("init") == "supervisord":
+        return supervisord.members(cluster)
+    return systemd.members(now.get("units", ())) if now else {}
+
+
+def listening_ports(cluster: str) -> dict[str, list[int]]:
+    """Ports on which each service listens, by unit or program; its children's are its own."""
+    found = {}
+    for name, member in members(cluster).items():
+        if member["pid"]:
+            ports = listening(list(family(member["pid"])))
+            found[name] = sorted({port for some in ports.values() for port in some})
+    return found
+
+
+def addresses() -> dict[str, list[str]]:
+    """IP addresses of this machine by interface."""
+    found: dict[str, list[str]] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
+                found.setdefault(name, []).append(socket.inet_ntoa(answer[20:24]))
+    with suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            digits, _, _, scope, _, name = line.split()
+            if scope != "20":  # link-local addresses need the interface's name with them
+                found.setdefault(name, []).append(str(ip_address(bytes.fromhex(digits))))
+    return found
+
+
+def service_address(
+    interface: str | None, names: Sequence[str], server: str, own: dict[str, list[str]]
+) -> str:
+    """Choose the address of this machine that its services listen on.
+
+    Parameters
+    ----------
+    interface : str or None
+        An interface, whose first address it is.
+    names : sequence of str
+        Else the first of these that is, or resolves to, an address of this machine.
+    server : str
+        Else the address to which the operator's connection came.
+    own : dict of str to list of str
+        This machine's addresses by interface.
+
+    Raises
+    ------
+    PerennialError
+        When there is none.
+    """
+    if interface is not None:
+        if not own.get(interface):
+            known = ", ".join(f"{name} ({', '.join(some)})" for name, some in own.items())
+            state = "has no address" if interface in own else "is not there"
+            raise PerennialError(f"interface {interface} {state}; there are {known}")
+        return own[interface][0]
+    mine = {address for some in own.values() for address in some}
+    for name in names:
+        for address in _resolved(name):
+            literal = name in (address, "localhost")
+            # A machine's own name often stands for a loopback address in its /etc/hosts.
+            if address in mine and (literal or not ip_address(address).is_loopback):
+                return address
+    if server in mine:
+        return server
+    raise PerennialError(
+        f"none of {', '.join(names)} is an address of this machine ({', '.join(sorted(mine))});"
+        " write the right one as `internal` of the machine"
+    )
+
+
+def page(port: int, path: str) -> str | None:
+    """Ask a web server on loopback for a page; None when it does not answer 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+        return body if answer.status == http.client.OK else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def listens(port: int) -> bool:
+    """Whether anything listens on a port, at any address."""
+    return any(True for _ in _sockets([port]))
+
+
+def _enabled(cluster: str, known: dict[str, Any]) -> bool:
+    if known.get("init") == "supervisord":
+        return supervisord.enabled(cluster)
+    return not known.get("targets") or systemd.enabled(known["targets"])
+
+
+def _machine_id() -> str:
+    with suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()
+    return socket.gethostname()
+
+
+def _resolved(name: str) -> Iterator[str]:
+    with suppress(OSError, UnicodeError):
+        for *_, place in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM):
+            yield str(place[0])
+
+
+def _listeners(ports: Sequence[int], own: Collection[int]) -> Iterator[tuple[int, str]]:
+    """Who listens on some ports, but for our own services and their children."""
+    inodes = dict(_sockets(ports))
+    if not inodes:
+        return
+    ours = {pid for main in own if main for pid in family(main)}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for handle in (process / "fd").iterdir():
+                port = inodes.get(os.readlink(handle), 0)
+                if port and int(process.name) not in ours:
+                    yield port, f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+
+
+def _sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:
+    """Sockets that listen on some ports, as /proc/PID/fd names them."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                port = int(words[1].rpartition(":")[2], 16)
+                if words[3] == "0A" and port in ports:
+                    yield f"socket:[{words[9]}]", port
+
+
+def family(pid: int) -> Iterator[int]:
+    """List a process and all that descend from it."""
+    yield pid
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))

@@ -1,0 +1,78 @@
+"""What services wrote: systemd's journal, or the log files beside supervisord."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from perennial.hosts.agent import manifest, supervisord
+
+
+def log(cluster: str, unit: str, lines: int) -> list[str]:
+    """Read the last lines that a service wrote.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    unit : str
+        Unit or program.
+    lines : int
+        How many.
+    """
+    return log_since(cluster, unit, lines, None)[0]
+
+
+def log_since(
+    cluster: str, unit: str, lines: int, cursor: str | None
+) -> tuple[list[str], str | None]:
+    """Read what a service wrote since the last look.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    unit : str
+        Unit or program.
+    lines : int
+        How many at the first look.
+    cursor : str or None
+        What the last look returned; None for the first.
+
+    Returns
+    -------
+    list of str, str or None
+        The lines, and where to go on.
+    """
+    known = manifest.read(cluster)
+    if known.get("init") == "supervisord":
+        return _of_file(cluster, unit, lines, cursor, known["users"][0])
+    where = ["--after-cursor", cursor] if cursor else ["-n", str(lines)]
+    text = _run(
+        *("journalctl", "--no-pager", "-o", "short-iso", "--show-cursor", "--unit", unit, *where)
+    )
+    found = [line for line in text.splitlines() if not line.startswith("-- ")]
+    marks = [line for line in text.splitlines() if line.startswith("-- cursor: ")]
+    return found, marks[-1].removeprefix("-- cursor: ") if marks else cursor
+
+
+def _of_file(
+    cluster: str, unit: str, lines: int, cursor: str | None, user: str
+) -> tuple[list[str], str]:
+    """Read a log file with its owner's rights: root must not follow where its folder leads."""
+    path = str(supervisord.root(cluster) / "logs" / f"{unit}.log")
+    size = _run("stat", "-c", "%s", path, user=user).strip() or "0"
+    if cursor is None:
+        return _run("tail", "-n", str(lines), path, user=user).splitlines(), size
+    # A log that became shorter was begun anew.
+    start = int(cursor) if int(cursor) <= int(size) else 0
+    text = _run("tail", "-c", f"+{start + 1}", path, user=user)
+    whole = text[: text.rfind("\n") + 1]
+    return whole.splitlines(), str(start + len(whole.encode()))
+
+
+def _run(*argv: str, user: str | None = None) -> str:
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
+        argv, capture_output=True, check=False, timeout=60, user=user
+    )
+    return str(done.stdout.decode(errors="replace"))

@@ -1,0 +1,335 @@
+"""The files of a cluster on a machine, and the manifest that remembers them.
+
+The manifest names a file before it is written: whatever was cut off, `remove` finds all.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from perennial.errors import PerennialError
+from perennial.files import write_atomic, write_json
+from perennial.hosts.agent import manifest, supervisord, systemd
+
+
+def begin(
+    cluster: str,
+    files: Sequence[str],
+    folders: Sequence[dict[str, Any]],
+    users: Sequence[dict[str, str]],
+    remember: dict[str, Any],
+) -> None:
+    """Remember what is about to be there, then make the users and the folders.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    files : sequence of str
+        Paths that will be written.
+    folders : sequence of dict
+        ``path``, ``mode`` and ``owner`` (a user, or None for root) of each.
+    users : sequence of dict
+        ``name`` and ``home`` of each system user.
+    remember : dict
+        Further entries of the manifest.
+    """
+    make_root(cluster)
+    now = manifest.read(cluster)
+    now |= remember
+    now["files"] = sorted({*now.get("files", ()), *files})
+    now["users"] = sorted({*now.get("users", ()), *(user["name"] for user in users)})
+    now["whole"] = False
+    write_json(manifest.path(cluster), now)
+    for user in users:
+        _make_user(**user)
+    for entry in folders:
+        _make_folder(Path(entry["path"]), entry["mode"], entry["owner"])
+
+
+def make_root(cluster: str) -> None:
+    """Make the folder of a cluster's state; services with users of their own pass through it."""
+    for folder in (manifest.STATE, manifest.STATE / cluster):
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
+
+
+def write(files: Sequence[dict[str, Any]]) -> list[str]:
+    """Write files, each whole or not at all; returns the paths that changed.
+
+    Parameters
+    ----------
+    files : sequence of dict
+        ``path``, ``text``, ``mode`` and ``owner`` of each.
+    """
+    for file in files:
+        path = Path(str(file["path"]))
+        _make_folder(path.parent, 0o755, None)
+        write_atomic(path, file["text"], file["mode"], _ids(file["owner"]))
+    return [file["path"] for file in files]
+
+
+def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
+    """Take a file's bytes from the connection, under a temporary name until they are whole.
+
+    Parameters
+    ----------
+    stream : binary file
+        The connection.
+    path : str
+        Where the file belongs.
+    size : int
+        Bytes that follow.
+    mode : int
+        Its permissions.
+    """
+    target = Path(path)
+    _make_folder(target.parent, 0o755, None)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    left = size
+    try:
+        with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), mode)
+            while left:
+                part = stream.read(min(left, 1 << 16))
+                if not part:
+                    raise PerennialError(f"{path}: the connection ended in the middle of the file")
+                left -= len(part)
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        while left and (part := stream.read(min(left, 1 << 16))):
+            left -= len(part)  # the next request stands behind them
+        raise
+    return size
+
+
+def sizes(paths: Sequence[str]) -> dict[str, int]:
+    """Bytes of each file that is there."""
+    return {path: Path(path).stat().st_size for path in paths if Path(path).is_file()}
+
+
+def states(paths: Iterable[str]) -> dict[str, list[Any]]:
+    """Digest, mode and owner of each file that is there."""
+    return {path: found for path in paths if (found := _state(path)) is not None}
+
+
+def finish(
+    cluster: str,
+    files: Sequence[str],
+    users: Sequence[str],
+    remember: dict[str, Any],
+    environment: str | None,
+) -> list[str]:
+    """Remove what is no longer wanted and remember that all is whole; returns what went.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    files : sequence of str
+        Paths that stay.
+    users : sequence of str
+        System users that stay.
+    remember : dict
+        Further entries of the manifest.
+    environment : str or None
+        Folder of the environment in use; others of this cluster's own are removed.
+    """
+    now = manifest.read(cluster)
+    gone = sorted(set(now.get("files", ())) - set(files))
+    for path in gone:
+        Path(path).unlink(missing_ok=True)
+        _prune(Path(path).parent)
+    for user in sorted(set(now.get("users", ())) - set(users)):
+        _remove_user(user)
+    for folder in (manifest.STATE / cluster).glob("env-*"):
+        if str(folder) != environment and not _used(folder):
+            shutil.rmtree(folder)
+            gone.append(str(folder))
+    now |= remember
+    write_json(
+        manifest.path(cluster),
+        {**now, "files": sorted(files), "users": sorted(users), "whole": True},
+    )
+    return gone
+
+
+def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
+    """Stop a cluster's services, each drained, and remove all that is ours.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    list of str
+        Folders of notebooks, which stay.
+    """
+    now = manifest.read(cluster)
+    if not now:
+        return []
+    if now.get("init") == "supervisord":
+        supervisord.take_down(cluster, now, say)
+    else:
+        systemd.take_down(now.get("units", ()), now.get("targets", ()), say)
+    root = manifest.STATE / cluster
+    for path in now.get("files", ()):
+        Path(path).unlink(missing_ok=True)
+        _prune(Path(path).parent)
+    systemd.reload()
+    kept = [folder for folder in now.get("notebooks", ()) if _holds_something(Path(folder))]
+    for user in now.get("users", ()):
+        _remove_user(user)
+    for folder in now.get("folders", ()):
+        if folder not in kept and not str(folder).startswith(f"{root}/"):
+            _prune(Path(folder))
+    for path in kept:
+        _give_to_root(Path(path))
+    _remove_but(root, [Path(path) for path in kept], last=manifest.path(cluster))
+    with suppress(OSError):
+        manifest.STATE.rmdir()
+    Path(f"/run/lock/dask-perennial-{cluster}.lock").unlink(missing_ok=True)
+    return kept
+
+
+def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
+    """Remove a folder but for what is kept; the manifest goes last, with all else gone."""
+    if not folder.is_dir() or folder in kept:
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry == last:
+            continue
+        if any(path == entry or entry in path.parents for path in kept):
+            _remove_but(entry, kept, last)
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    if last.parent == folder:
+        last.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _give_to_root(folder: Path) -> None:
+    # The user that owned the notebooks is gone; another one must not inherit its number.
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 0, 0, follow_symlinks=False)
+    for parent in folder.parents:
+        if manifest.STATE in parent.parents:
+            os.chown(parent, 0, 0)
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(
+        path.is_file() and ".ipynb_checkpoints" not in path.parts for path in folder.rglob("*")
+    )
+
+
+def _state(path: str) -> list[Any] | None:
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+            status = os.fstat(file.fileno())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    return [digest, status.st_mode & 0o7777, _user_name(status.st_uid)]
+
+
+def _user_name(uid: int) -> str | None:
+    if uid == 0:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"number {uid}"
+
+
+def _ids(user: str | None) -> tuple[int, int]:
+    if user is None:
+        return 0, 0
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _make_folder(path: Path, mode: int, owner: str | None) -> None:
+    """Make a folder as it shall be; its missing parents are everybody's to pass through."""
+    if not path.is_dir():
+        if not path.parent.is_dir():
+            _make_folder(path.parent, 0o755, None)
+        path.mkdir(mode=0o700)
+    elif owner is None:
+        return  # somebody else's, such as /etc
+    elif manifest.STATE not in path.parents and path.stat().st_uid not in (0, _ids(owner)[0]):
+        raise PerennialError(
+            f"{path} belongs to {path.owner()}; give it to {owner} (`chown`) or name another folder"
+        )
+    os.chown(path, *_ids(owner))
+    path.chmod(mode)
+
+
+def _prune(folder: Path) -> None:
+    """Remove a folder of ours that has become empty, and so its parents."""
+    while "dask-perennial" in str(folder) or folder.suffix == ".d":
+        if folder in (Path("/etc/sysusers.d"), Path("/etc/cron.d")):
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def _make_user(name: str, home: str) -> None:
+    with suppress(KeyError):
+        pwd.getpwnam(name)
+        return
+    with suppress(KeyError):
+        grp.getgrnam(name)
+        _run("groupdel", name)  # left over where the user was removed by hand
+    _run(
+        *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", home),
+        *("--shell", "/usr/sbin/nologin", "--comment", "Dask cluster (dask-perennial)", name),
+    )
+
+
+def _remove_user(name: str) -> None:
+    with suppress(KeyError):
+        pwd.getpwnam(name)
+        _run("userdel", name)
+    with suppress(KeyError):
+        grp.getgrnam(name)
+        _run("groupdel", name)
+
+
+def _used(folder: Path) -> bool:
+    """Whether a process runs from an environment: its first argument is in the folder."""
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if process.read_bytes().split(b"\0")[0].startswith(os.fsencode(f"{folder}/")):
+                return True
+    return False
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise PerennialError(f"{' '.join(argv[:1])}: {said}")

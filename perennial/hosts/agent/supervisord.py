@@ -1,0 +1,200 @@
+"""Services of a cluster under a supervisord of its own, run by the cluster's system user.
+
+supervisord is driven by the same code as on a local cluster (`perennial.local.part`), in the
+cluster's own environment and with the rights of its user.
+"""
+
+from __future__ import annotations
+
+import json
+import pwd
+import signal
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+from perennial.errors import PerennialError
+from perennial.hosts.agent import manifest, systemd
+from perennial.local.hold import holder
+from perennial.local.supervisor import Supervisor, polls, signal_process, wait_gone
+
+#: Seconds in which a supervisord that was started must answer.
+ANSWER = 60.0
+#: Longest time that a program may take to stop; its own stop timeout is shorter.
+LONGEST = 7200.0
+
+
+def root(cluster: str) -> Path:
+    """Folder of the cluster's supervisord, its programs, logs and locks.
+
+    It belongs to the cluster's user, so nothing in it is believed by root.
+    """
+    return manifest.STATE / cluster / "supervisord"
+
+
+def unit(cluster: str) -> str:
+    """Name of the systemd unit that starts supervisord at boot, where systemd is."""
+    return f"dask-{cluster}-supervisord.service"
+
+
+def cron(cluster: str) -> Path:
+    """File that starts it at boot elsewhere."""
+    return Path(f"/etc/cron.d/dask-{cluster}")
+
+
+def members(cluster: str) -> dict[str, dict[str, Any]]:
+    """State, pid, restarts and fingerprint of each program."""
+    folder = root(cluster)
+    known: dict[str, str] = {}
+    supervisor = Supervisor(folder / "supervisor.sock")
+    if (folder / "supervisor.sock").exists() and supervisor.pid():
+        known = {process.name: process.state for process in supervisor.processes().values()}
+    found = {}
+    for name in sorted({*known, *(path.stem for path in (folder / "run").glob("*.lock"))}):
+        pid, starts = holder(folder / "run" / f"{name}.lock")
+        state = known.get(name, "without supervisord" if pid else "STOPPED")
+        found[name] = {
+            "state": "active" if state == "RUNNING" else state,
+            "pid": pid,
+            "restarts": max(starts - 1, 0),
+            "fingerprint": systemd.fingerprint(pid) if pid else None,
+        }
+    found.pop("health", None)
+    return found
+
+
+def enabled(cluster: str) -> bool:
+    """Whether the machine brings it back at boot."""
+    if systemd.booted():
+        return systemd.enabled([unit(cluster)])
+    return cron(cluster).exists()
+
+
+def apply(
+    cluster: str, python: str, user: str, request: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Change what runs into what is asked for, see `perennial.local.part`."""
+    _part(python, user, {"do": "prepare", "root": str(root(cluster)), **request}, say)
+    if systemd.booted():
+        systemd.reload()
+        systemd.start((), [unit(cluster)], wait=False, say=say)
+        _await_answer(cluster)
+    _part(python, user, {"do": "apply", "root": str(root(cluster)), **request}, say)
+
+
+def bounce(cluster: str, name: str, say: Callable[[str], None]) -> None:
+    """Restart one program, drained."""
+    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    say(f"restarting {name}")
+    supervisor.signal_stop(name)
+    supervisor.wait_stopped([name], LONGEST)
+    supervisor.start(name)
+    for _ in polls(ANSWER):
+        if supervisor.processes()[name].state == "RUNNING":
+            return
+    raise PerennialError(f"{name} is not running after {ANSWER:g} s; see `perennial logs {name}`")
+
+
+def end(cluster: str, name: str) -> None:
+    """Stop one program; supervisord runs on."""
+    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    supervisor.signal_stop(name)
+    supervisor.wait_stopped([name], ANSWER)
+
+
+def take_down(cluster: str, known: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Stop everything, workers drained, and let it not come back at boot."""
+    folder, supervisor = root(cluster), Supervisor(root(cluster) / "supervisor.sock")
+    if systemd.booted():
+        systemd.disable([unit(cluster)])
+    timeout = float(known.get("stop_timeout", 90.0)) + 30.0
+    if (folder / "supervisor.sock").exists() and supervisor.pid():
+        say("stopping supervisord and what it runs")
+        names = [name for name in supervisor.processes() if name != "scheduler"]
+        for name in names:
+            supervisor.signal_stop(name)
+        supervisor.wait_stopped(names, timeout)
+        if systemd.booted():
+            systemd.stop([unit(cluster)], say)
+        supervisor.shutdown(timeout)
+    left = _processes(known.get("users", ()))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            signal_process(pid, number)
+        left = [pid for pid in left if not wait_gone(pid, timeout)]
+
+
+def _processes(users: Iterable[str]) -> list[int]:
+    """All processes of some system users, which are the cluster's own."""
+    owners = set()
+    for user in users:
+        with suppress(KeyError):
+            owners.add(pwd.getpwnam(user).pw_uid)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if process.stat().st_uid in owners:
+                found.append(int(process.name))
+    return found
+
+
+def _part(
+    python: str, user: str, request: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any]:
+    entry = pwd.getpwnam(user)
+    process = subprocess.Popen(
+        [python, "-I", "-m", "perennial.local.part"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        user=entry.pw_uid,
+        group=entry.pw_gid,
+        extra_groups=[],
+        cwd="/",
+        umask=0o077,
+        env={
+            "PATH": f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": entry.pw_dir,
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+        },
+    )
+    stdin, stdout, stderr = cast(
+        tuple[IO[str], IO[str], IO[str]], (process.stdin, process.stdout, process.stderr)
+    )
+    with suppress(BrokenPipeError):
+        stdin.write(json.dumps(request) + "\n")
+        stdin.close()
+    result: dict[str, Any] = {}
+    for line in stdout:
+        said = json.loads(line)
+        if "say" in said:
+            say(said["say"])
+        elif "error" in said:
+            result = said
+        else:
+            result = {"ok": said["ok"]}
+    trouble = " ".join(stderr.read().split())[-300:]
+    process.wait()
+    if "error" in result:
+        raise PerennialError(result["error"])
+    if "ok" not in result:
+        raise PerennialError(f"{python} -m perennial.local.part: {trouble or 'ended early'}")
+    return result
+
+
+def _await_answer(cluster: str) -> None:
+    """Wait for the supervisord that systemd has started."""
+    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    for _ in polls(ANSWER):
+        if supervisor.pid():
+            return
+    raise PerennialError(
+        f"{unit(cluster)}: supervisord does not answer after {ANSWER:g} s; its last line:"
+        f" {systemd.last_words(unit(cluster))}"
+    )

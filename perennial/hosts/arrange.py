@@ -1,0 +1,324 @@
+"""What shall stand on a machine: files, folders, users and members. Pure.
+
+A share says what a machine has to do; here it becomes the text of its service manager, once the
+machine's own facts are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from perennial import render
+from perennial.local.layout import Program, health, held
+from perennial.local.supervisor import command
+from perennial.paths import ClusterPaths
+from perennial.services import Service, fingerprint
+
+Init = Literal["systemd", "supervisord"]
+
+#: Where `perennial.hosts.agent.store` keeps what is no unit and no configuration.
+STATE = "/var/lib/dask-perennial"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file as it shall be.
+
+    Parameters
+    ----------
+    path, text : str
+        Where, and what is in it.
+    mode : int
+        Its permissions.
+    owner : str or None
+        The system user that it belongs to; None for root.
+    """
+
+    path: str
+    text: str
+    mode: int = 0o644
+    owner: str | None = None
+
+    @property
+    def state(self) -> list[Any]:
+        """Digest, mode and owner, as the machine reports them."""
+        return [hashlib.sha256(self.text.encode()).hexdigest(), self.mode, self.owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as a machine knows it.
+
+    Parameters
+    ----------
+    name : str
+        Dask's name of it, or ``scheduler`` or ``jupyter``.
+    fingerprint : str
+        Changes with everything for which its process must be replaced.
+    group : str or None
+        The worker group.
+    """
+
+    name: str
+    fingerprint: str
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What shall stand on a machine.
+
+    Parameters
+    ----------
+    init : str
+        Its service manager.
+    files : tuple of Placed
+        All files of ours.
+    folders : tuple of dict
+        ``path``, ``mode`` and ``owner`` of the folders to be made.
+    users : dict of str to str
+        System users and their home folders.
+    members : dict of str to Member
+        What shall run, by unit or program, in the order of starting.
+    units, targets : tuple of str
+        systemd's names of what is installed.
+    programs : tuple of Program
+        supervisord's programs.
+    """
+
+    init: Init
+    files: tuple[Placed, ...]
+    folders: tuple[dict[str, Any], ...]
+    users: Mapping[str, str]
+    members: Mapping[str, Member]
+    units: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    programs: tuple[Program, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is to be done to the members on a machine.
+
+    Parameters
+    ----------
+    start, restart, stop : tuple of str
+        Units or programs.
+    """
+
+    start: tuple[str, ...]
+    restart: tuple[str, ...]
+    stop: tuple[str, ...]
+
+
+def arrange(
+    cluster: str,
+    init: Init,
+    parts: Sequence[Service],
+    sizes: Mapping[str, int],
+    secrets: Mapping[str, str],
+    watch: tuple[int, float] = (0, 0.0),
+) -> Arrangement:
+    """Say what shall stand on a machine.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    init : {"systemd", "supervisord"}
+        The machine's service manager.
+    parts : sequence of Service
+        What runs there, with the machine's address in it.
+    sizes : mapping of str to int
+        Members of each group there.
+    secrets : mapping of str to str
+        Paths and texts of secret files.
+    watch : (int, float)
+        For supervisord: port of the dashboard (0 where the scheduler is elsewhere), and
+        seconds after which a scheduler that does not answer is restarted.
+    """
+    marked = {part.name: fingerprint(part) for part in parts}
+    parts = [_marked(part, marked[part.name]) for part in parts]
+    if init == "systemd":
+        return _systemd(cluster, parts, marked, sizes, secrets)
+    return _supervisord(cluster, parts, marked, sizes, secrets, watch)
+
+
+def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
+    """Compare the members that shall run with those that do.
+
+    Parameters
+    ----------
+    wanted : Arrangement
+        What shall be.
+    found : mapping
+        ``state`` and ``fingerprint`` of each unit or program.
+    """
+    alive = {name for name, now in found.items() if now["pid"]}
+    running = {name for name in alive if found[name]["fingerprint"]}
+    changed = tuple(
+        name
+        for name, member in wanted.members.items()
+        if name in running and found[name]["fingerprint"] != member.fingerprint
+    )
+    return Steps(
+        start=tuple(
+            name
+            for name in wanted.members
+            if name not in changed
+            and (name not in alive or found[name]["state"] not in ("active", "reloading"))
+        ),
+        restart=changed,
+        stop=tuple(sorted(alive - set(wanted.members) - set(wanted.targets))),
+    )
+
+
+def users(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, str]:
+    """System users that services run as, and their home folders.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    init : {"systemd", "supervisord"}
+        The machine's service manager. One supervisord runs all with one user's rights.
+    parts : sequence of Service
+        What runs there.
+    """
+    if init == "supervisord":
+        first = min(parts, key=lambda part: part.role == "jupyter")
+        home = next((render.home(part) for part in parts if part.role == "jupyter"), None)
+        return {render.user(cluster, first): home or f"{STATE}/{cluster}/supervisord"}
+    return {render.user(cluster, part): render.home(part) for part in parts}
+
+
+def _marked(part: Service, mark: str) -> Service:
+    environment = (*part.command.environment, ("PERENNIAL_FINGERPRINT", mark))
+    return replace(part, command=replace(part.command, environment=environment))
+
+
+def _systemd(
+    cluster: str,
+    parts: Sequence[Service],
+    marked: Mapping[str, str],
+    sizes: Mapping[str, int],
+    secrets: Mapping[str, str],
+) -> Arrangement:
+    texts = render.systemd(parts, cluster, sizes)
+    folders = []
+    for part in parts:
+        for path in part.access.writes:
+            if not render.is_state(path):
+                user = render.user(cluster, part)
+                folders.append({"path": path, "mode": 0o700, "owner": user})
+    members: dict[str, Member] = {}
+    for part in parts:
+        for unit, name in _instances(cluster, part, sizes):
+            members[unit] = Member(name, marked[part.name], part.group)
+    own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
+    top = f"dask-{cluster}.target"
+    targets = [name for name in own if name.endswith(".target") and name != top]
+    return Arrangement(
+        init="systemd",
+        files=(
+            *(Placed(path, text) for path, text in texts.items()),
+            *(Placed(path, text, 0o600) for path, text in secrets.items()),
+        ),
+        folders=tuple(folders),
+        users=users(cluster, "systemd", parts),
+        members=members,
+        units=tuple(name for name in own if name.endswith((".service", ".slice"))),
+        targets=(top, *targets),
+    )
+
+
+def _instances(cluster: str, part: Service, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Names of the units of a service, and of its members."""
+    if part.group is None:
+        return [(f"dask-{cluster}-{part.name}.service", part.name)]
+    return [
+        (f"dask-{cluster}-{part.group}@{index}.service", part.member(str(index)).name)
+        for index in range(sizes[part.group])
+    ]
+
+
+def _supervisord(
+    cluster: str,
+    parts: Sequence[Service],
+    marked: Mapping[str, str],
+    sizes: Mapping[str, int],
+    secrets: Mapping[str, str],
+    watch: tuple[int, float],
+) -> Arrangement:
+    paths = ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
+    (user, home), *_ = users(cluster, "supervisord", parts).items()
+    python = parts[0].command.argv[0]
+    holder = (python, "-I", "-m", "perennial.local.hold")
+    members: dict[str, Member] = {}
+    programs = [health(paths, python, *watch)]
+    for part in parts:
+        count = 1 if part.group is None else sizes[part.group]
+        for index in range(count):
+            member = part if part.group is None else part.member(str(index))
+            members[member.name] = Member(member.name, marked[part.name], part.group)
+            program = held(member, paths, holder, marked[part.name])
+            programs.append(replace(program, group=part.group, registers=_registers(member)))
+    written = {path for part in parts for path in part.access.writes}
+    longest = max((program.stop_timeout for program in programs), default=0.0)
+    unit = render.boot_unit(
+        cluster=cluster,
+        configuration=str(paths.supervisord_conf),
+        argv=command(paths.supervisord_conf, "--nodaemon", python=python),
+        system=True,
+        stop_timeout=longest + 30.0,
+        user=user,
+    )
+    name = f"dask-{cluster}-supervisord.service"
+    folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
+    return Arrangement(
+        init="supervisord",
+        files=(
+            *(Placed(file.path, file.text) for part in parts for file in part.files),
+            Placed(f"{render.UNITS}/{name}", unit),
+            *(Placed(path, text, 0o600, user) for path, text in secrets.items()),
+        ),
+        folders=tuple({"path": path, "mode": 0o700, "owner": user} for path in folders),
+        users={user: home},
+        members=members,
+        units=(name,),
+        targets=(),
+        programs=tuple(programs),
+    )
+
+
+def _registers(member: Service) -> tuple[str, ...]:
+    """Names under which a member's processes register with the scheduler."""
+    if member.role != "worker":
+        return ()
+    processes = int(member.command.argv[member.command.argv.index("--nworkers") + 1])
+    if processes == 1:
+        return (member.name,)
+    return tuple(f"{member.name}-{process}" for process in range(processes))
+
+
+def request(arrangement: Arrangement, conf: str, port: int) -> dict[str, Any]:
+    """Say to `perennial.local.part` what it needs to know.
+
+    Parameters
+    ----------
+    arrangement : Arrangement
+        What shall stand on the machine.
+    conf : str
+        supervisord's main file.
+    port : int
+        Port of the dashboard, 0 where the scheduler is elsewhere.
+    """
+    programs = [asdict(program) for program in arrangement.programs]
+    for program in programs:
+        del program["files"]
+        program["ports"] = ()  # JupyterLab is waited for at the machine's own address
+    return {"programs": programs, "conf": conf, "dashboard": port or None}

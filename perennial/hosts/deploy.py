@@ -1,0 +1,401 @@
+"""Change a machine into what its share of the cluster says, and look what became of it.
+
+Every function opens one SSH connection and is whole again when it is run again after it was
+cut off anywhere. What shall be is decided here; what is done there stands in
+`perennial.hosts.agent`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path, PurePath
+from typing import Any
+
+from perennial import render
+from perennial.errors import FleetError
+from perennial.hosts import issuing
+from perennial.hosts.arrange import (
+    STATE,
+    Arrangement,
+    Init,
+    Placed,
+    Steps,
+    arrange,
+    request,
+    steps,
+)
+from perennial.hosts.provision import look_environment, make_environment, remove_environment
+from perennial.hosts.remote import Agent
+from perennial.hosts.secrets import Secrets
+from perennial.hosts.share import Share
+from perennial.local.plan import sizes
+from perennial.paths import ClusterPaths
+from perennial.services import Service
+
+__all__ = [
+    "apply_services",
+    "look_environment",
+    "look_services",
+    "make_environment",
+    "remove_environment",
+    "remove_services",
+    "stop_scheduler",
+]
+
+Say = Callable[[str], None]
+#: Gives the context in which one member of a group may be away.
+Turn = Callable[[str], AbstractContextManager[object]]
+
+#: Seconds by which two clocks may differ; certificates are valid from five minutes before.
+SKEW = 240.0
+#: Seconds in which Jupyter must listen.
+JUPYTER = 90.0
+#: systemd that knows LoadCredential and all that the units say.
+OLDEST_SYSTEMD = 247
+
+
+def apply_services(
+    share: Share,
+    secrets: Secrets,
+    say: Say,
+    turn: Turn = lambda _group: nullcontext(),
+    scaled: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Change what runs on a machine into its share.
+
+    Only members whose fingerprint changed restart, one after another, each drained. New
+    members start before old ones leave, so that data has somewhere to go.
+
+    Parameters
+    ----------
+    share : Share
+        The machine's share.
+    secrets : Secrets
+        The cluster's secrets.
+    say : callable
+        Told what happens.
+    turn : callable
+        From a group's name to a context in which one of its members may be away.
+    scaled : mapping of str to int, optional
+        Sizes that groups shall have from now on, whatever their counts say.
+
+    Returns
+    -------
+    dict
+        ``init``, ``address``, ``machine`` (its id), ``members`` (fingerprint by name) and
+        ``expires`` (when its first certificate ends, in ISO 8601).
+
+    Raises
+    ------
+    FleetError
+        When the machine cannot be reached or changed; one line that names it.
+    """
+    with Agent(share.target, say) as agent:
+        agent.ask("lock", cluster=share.cluster)
+        found = _look(agent, share)
+        init = _init(share, found)
+        _check(share, found)
+        if found["manifest"].get("init") not in (None, init):
+            agent.ask("remove", cluster=share.cluster)
+            found = _look(agent, share)
+        manifest = found["manifest"]
+        now = sizes(share.counts, manifest.get("declared", {}), manifest.get("sizes", {}))
+        now |= scaled or {}
+        parts = [part.at(found["address"]) for part in share.services]
+        issued = issuing.issue(share, found, secrets, parts)
+        wanted = arrange(
+            *(share.cluster, init, parts, now, issued.files),
+            watch=(share.dashboard_port, share.watchdog),
+        )
+        _put(agent, share, wanted, found, issued.renewed)
+        todo = steps(wanted, found["members"])
+        todo = _with_renewed(todo, wanted, parts, issued.renewed)
+        if init == "systemd":
+            _change_systemd(agent, wanted, todo, turn)
+        else:
+            _change_supervisord(agent, share, wanted, todo, turn)
+        _await_jupyter(agent, parts, todo)
+        remember = {
+            "declared": dict(share.counts),
+            "sizes": now,
+            "members": {unit: member.fingerprint for unit, member in wanted.members.items()},
+            "expected": {file.path: file.state for file in wanted.files if file.text}
+            | {path: state for path, state in found["files"].items() if path in issued.kept},
+            "certificates": issued.remember,
+        }
+        agent.ask(
+            "finish",
+            cluster=share.cluster,
+            files=[file.path for file in wanted.files],
+            users=list(wanted.users),
+            remember=remember,
+            environment=str(PurePath(parts[0].command.argv[0]).parents[1]) if parts else None,
+        )
+    return {
+        "init": init,
+        "address": found["address"],
+        "machine": found["machine"],
+        "members": {member.name: member.fingerprint for member in wanted.members.values()},
+        "expires": issued.expires,
+    }
+
+
+def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
+    """Compare a machine with what was deployed to it; one line for each difference.
+
+    Parameters
+    ----------
+    share : Share
+        What was deployed.
+    outcome : mapping
+        What `apply_services` returned.
+
+    Raises
+    ------
+    FleetError
+        When the machine cannot be reached.
+    """
+    with Agent(share.target) as agent:
+        return drift(share.cluster, _look(agent, share), outcome)
+
+
+def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
+    """Say what became of a machine's part of a cluster, one line for each thing. Pure.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    found : mapping
+        What the machine was found to have, see `perennial.hosts.agent.facts.look`.
+    outcome : mapping
+        What was deployed.
+    """
+    manifest = found["manifest"]
+    if not manifest:
+        return [f"nothing of {cluster} is there"]
+    lines = [] if manifest.get("whole") else ["a deploy was cut off"]
+    for path, expected in manifest.get("expected", {}).items():
+        state = found["files"].get(path)
+        if state is None:
+            lines.append(f"{path} is missing")
+        elif state[0] != expected[0]:
+            lines.append(f"{path} was edited")
+        elif state != expected:
+            lines.append(f"{path} has another owner or mode")
+    for unit, fingerprint in manifest.get("members", {}).items():
+        lines += _member_drift(unit, fingerprint, found["members"].get(unit))
+    if not found["enabled"]:
+        lines.append(f"{cluster} is not started at boot")
+    if outcome.get("address") not in (None, found["address"]):
+        lines.append(f"its address is {found['address']}, and was {outcome['address']}")
+    return lines
+
+
+def _member_drift(unit: str, fingerprint: str, now: Mapping[str, Any] | None) -> list[str]:
+    name = unit.removesuffix(".service")
+    if now is None or now["state"] in ("inactive", "STOPPED"):
+        return [f"{name} is stopped"]
+    if now["state"] not in ("active", "activating", "deactivating", "reloading"):
+        return [f"{name} is {now['state']}"]
+    if now["fingerprint"] not in (fingerprint, None):
+        return [f"{name} runs with other settings"]
+    return []
+
+
+def remove_services(share: Share, say: Say) -> list[str]:
+    """Stop what runs on a machine, drained, and remove all that is the cluster's.
+
+    Parameters
+    ----------
+    share : Share
+        What was deployed there.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    list of str
+        Folders of notebooks, which stay.
+    """
+    with Agent(share.target, say) as agent:
+        agent.ask("lock", cluster=share.cluster)
+        kept: list[str] = agent.ask("remove", cluster=share.cluster)
+        return kept
+
+
+def stop_scheduler(share: Share, say: Say) -> None:
+    """Stop the scheduler alone, before all is taken down: with it no drain has a meaning.
+
+    Parameters
+    ----------
+    share : Share
+        The share of the scheduler's machine.
+    say : callable
+        Told what happens.
+    """
+    with Agent(share.target, say) as agent:
+        found = agent.ask("members", cluster=share.cluster)
+        unit = f"dask-{share.cluster}-scheduler.service"
+        if unit in found:
+            agent.ask("systemd_stop", units=[unit])
+        elif "scheduler" in found:
+            agent.ask("supervisord_end", cluster=share.cluster, name="scheduler")
+
+
+def _look(agent: Agent, share: Share) -> dict[str, Any]:
+    target = share.target
+    names = [name for name in (target.internal, target.address) if name]
+    ports = [port for part in share.services for port in part.access.ports]
+    begun = time.time()
+    found: dict[str, Any] = agent.ask(
+        "look", cluster=share.cluster, names=names, interface=target.interface, ports=ports
+    )
+    # The machine read its clock somewhere between the question and the answer.
+    found["ahead"] = found["time"] - min(max(found["time"], begun), time.time())
+    return found
+
+
+def _init(share: Share, found: Mapping[str, Any]) -> Init:
+    wanted = share.target.init
+    if wanted == "supervisord" or (wanted is None and not found["systemd"]):
+        return "supervisord"
+    if not found["systemd"]:
+        raise FleetError(
+            f"{share.target.name}: no systemd runs this machine; write `init: supervisord` for it"
+        )
+    if found["systemd"] < OLDEST_SYSTEMD:
+        raise FleetError(
+            f"{share.target.name}: found systemd {found['systemd']}; allowed: {OLDEST_SYSTEMD} or"
+            " newer; write `init: supervisord` for it"
+        )
+    return "systemd"
+
+
+def _check(share: Share, found: Mapping[str, Any]) -> None:
+    """Refuse what cannot work, before anything is changed."""
+    name = share.target.name
+    if abs(found["ahead"]) > SKEW:
+        way = "ahead of" if found["ahead"] > 0 else "behind"
+        raise FleetError(
+            f"{name}: its clock is {abs(found['ahead']):.0f} s {way} this machine's, so no"
+            " certificate would be valid; set it right, such as by `timedatectl set-ntp true`"
+        )
+    for part in share.services:
+        for port in part.access.ports:
+            who = found["taken"].get(str(port))
+            if who:
+                raise FleetError(
+                    f"{name}: port {port}, which {part.name} needs, is taken by {who};"
+                    " stop that, or write another port"
+                )
+
+
+def _put(
+    agent: Agent,
+    share: Share,
+    wanted: Arrangement,
+    found: Mapping[str, Any],
+    renewed: Sequence[str],
+) -> None:
+    """Bring the files there, those that differ."""
+    notebooks = [part.command.directory for part in share.services if part.role == "jupyter"]
+    gone = set(found["manifest"].get("units", ())) - set(wanted.units)
+    agent.ask(
+        "begin",
+        cluster=share.cluster,
+        files=[file.path for file in wanted.files],
+        folders=list(wanted.folders),
+        users=[{"name": name, "home": home} for name, home in wanted.users.items()],
+        remember={
+            "init": wanted.init,
+            # What is no longer wanted is still there, until `finish`.
+            "units": [*wanted.units, *sorted(gone)],
+            "targets": list(wanted.targets)
+            or [name for name in wanted.units if wanted.init == "supervisord"],
+            "folders": [folder["path"] for folder in wanted.folders],
+            "notebooks": notebooks,
+            "stop_timeout": max((p.stop_timeout for p in wanted.programs), default=0.0),
+        },
+    )
+    changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]
+    if changed:
+        agent.ask("write", files=[_described(file) for file in changed])
+    if any(file.path.startswith(f"{render.UNITS}/") for file in changed) or gone:
+        agent.ask("systemd_reload")
+
+
+def _differs(file: Placed, there: Mapping[str, Any], renewed: Sequence[str]) -> bool:
+    if not file.text:  # a certificate or key that stays as it is there
+        return False
+    return file.path in renewed or there.get(file.path) != file.state
+
+
+def _described(file: Placed) -> dict[str, Any]:
+    return {"path": file.path, "text": file.text, "mode": file.mode, "owner": file.owner}
+
+
+def _with_renewed(
+    todo: Steps, wanted: Arrangement, parts: Sequence[Service], renewed: Sequence[str]
+) -> Steps:
+    """Restart what has read a certificate that is another one now."""
+    if not renewed:
+        return todo
+    names = {part.group or part.name for part in parts if set(part.access.secrets) & set(renewed)}
+    more = [
+        unit
+        for unit, member in wanted.members.items()
+        if (member.group or member.name) in names and unit not in (*todo.start, *todo.restart)
+    ]
+    return Steps(todo.start, (*todo.restart, *more), todo.stop)
+
+
+def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) -> None:
+    targets = list(wanted.targets)
+    members = wanted.members
+    if any(members[unit].name == "scheduler" for unit in todo.restart):
+        # Its work is lost anyway, and everybody's data with it: no drain has a meaning.
+        agent.ask("systemd_restart", units=list(todo.restart))
+        todo = Steps(todo.start, (), todo.stop)
+    agent.ask("systemd_start", units=list(todo.start), targets=targets, wait=True)
+    for unit in todo.restart:
+        with turn(members[unit].group or unit):
+            agent.ask("systemd_restart", units=[unit])
+    agent.ask("systemd_stop", units=list(todo.stop))
+
+
+def _change_supervisord(
+    agent: Agent, share: Share, wanted: Arrangement, todo: Steps, turn: Turn
+) -> None:
+    paths = ClusterPaths(Path(f"{STATE}/{share.cluster}/supervisord"))
+    conf = render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
+    (user,) = wanted.users
+    python = share.services[0].command.argv[0]
+    groups = {wanted.members[name].group for name in todo.restart} - {None}
+    held = turn(min(map(str, groups))) if groups else nullcontext()
+    with held:
+        agent.ask(
+            "supervisord_apply",
+            cluster=share.cluster,
+            python=python,
+            user=user,
+            request=request(wanted, conf, share.dashboard_port),
+        )
+
+
+def _await_jupyter(agent: Agent, parts: Sequence[Service], todo: Steps) -> None:
+    """Wait until JupyterLab, where it was started, listens."""
+    part = next((part for part in parts if part.role == "jupyter"), None)
+    if part is None or not any("jupyter" in unit for unit in (*todo.start, *todo.restart)):
+        return
+    (port,) = part.access.ports
+    end = time.monotonic() + JUPYTER
+    while not agent.ask("listens", port=port):
+        if time.monotonic() > end:
+            raise FleetError(
+                f"{agent.name}: JupyterLab does not listen on port {port} after {JUPYTER:g} s; see"
+                " `perennial logs jupyter`"
+            )
+        time.sleep(0.3)

@@ -1,0 +1,153 @@
+"""The secret files of a machine: certificates signed on the operator's side, and the token.
+
+A machine's certificates bear its own names, so another machine changes nothing here. They are
+made once and stay until they must be renewed; their keys stand on the machine alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from perennial.authority import RENEW_WITHIN
+from perennial.errors import FleetError
+from perennial.hosts.secrets import Secrets
+from perennial.hosts.share import Share
+from perennial.services import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """The secret files of a machine.
+
+    Parameters
+    ----------
+    files : dict of str to str
+        Path and text; the empty text for what stays as it is on the machine.
+    kept : frozenset of str
+        Paths of what stays.
+    renewed : tuple of str
+        Paths of what the machine had and now gets another one of.
+    remember : dict
+        For the machine's manifest: what each certificate was made from.
+    expires : str
+        When the first certificate ends, in ISO 8601; empty where there is none.
+    """
+
+    files: Mapping[str, str]
+    kept: frozenset[str]
+    renewed: tuple[str, ...]
+    remember: Mapping[str, Any]
+    expires: str
+
+
+def issue(
+    share: Share, found: Mapping[str, Any], secrets: Secrets, parts: Sequence[Service]
+) -> Issued:
+    """Make the secret files that a machine lacks; sign what must be renewed.
+
+    Parameters
+    ----------
+    share : Share
+        The machine's share.
+    found : mapping
+        What the machine has: its ``address``, ``manifest`` and ``files``.
+    secrets : Secrets
+        The cluster's secrets.
+    parts : sequence of Service
+        What runs there; names the files that it reads.
+
+    Raises
+    ------
+    FleetError
+        For the operator's own certificate of Jupyter, when it cannot be used.
+    """
+    paths = {PurePath(path).name: path for part in parts for path in part.access.secrets}
+    before: Mapping[str, Any] = found["manifest"].get("certificates", {})
+    files: dict[str, str] = {}
+    remember: dict[str, Any] = {}
+    ends: list[str] = []
+    for name, path in sorted(paths.items()):
+        if name == "ca.pem":
+            files[path] = secrets.ca
+        elif name.endswith("-token"):
+            files[path] = secrets.token
+    if "jupyter.pem" in paths and secrets.jupyter_certificate and secrets.jupyter_key:
+        files[paths["jupyter.pem"]] = secrets.jupyter_certificate
+        files[paths["jupyter-key.pem"]] = secrets.jupyter_key
+        ends.append(_end(secrets.jupyter_certificate, share.target.name))
+    for role in share.roles:
+        cert, key = paths[f"{role}.pem"], paths[f"{role}-key.pem"]
+        origin = _origin(share, str(found["address"]), secrets)
+        known = before.get(role, {})
+        if (
+            known.get("origin") == origin
+            and _fresh(known["ends"])
+            and _same(known, found, cert, key)
+        ):
+            files |= {cert: "", key: ""}
+            remember[role] = dict(known)
+        else:
+            pair = _sign(role, share, str(found["address"]), secrets)
+            files |= {cert: pair[0], key: pair[1]}
+            remember[role] = {
+                "origin": origin,
+                "ends": _end(pair[0], share.target.name),
+                "digests": [_digest(text) for text in pair],
+            }
+        ends.append(remember[role]["ends"])
+    there = found["files"]
+    return Issued(
+        files=files,
+        kept=frozenset(path for path, text in files.items() if not text),
+        renewed=tuple(
+            path
+            for path, text in files.items()
+            if text and path in there and there[path][0] != _digest(text)
+        ),
+        remember=remember,
+        expires=min(ends, default=""),
+    )
+
+
+def _sign(role: str, share: Share, address: str, secrets: Secrets) -> tuple[str, str]:
+    from perennial import certificates
+
+    authority = certificates.Pair(secrets.ca.encode(), secrets.ca_key.encode())
+    names = tuple(dict.fromkeys((*share.names, address)))
+    pair = certificates.make_certificate(authority, role, names, datetime.now(UTC))
+    return pair.cert.decode(), pair.key.decode()
+
+
+def _origin(share: Share, address: str, secrets: Secrets) -> str:
+    """Digest of all that a machine's certificate is made from."""
+    return _digest("\n".join([secrets.ca, *share.names, address]))
+
+
+def _fresh(end: str) -> bool:
+    return datetime.fromisoformat(end) - datetime.now(UTC) > RENEW_WITHIN
+
+
+def _same(known: Mapping[str, Any], found: Mapping[str, Any], cert: str, key: str) -> bool:
+    """Whether the machine still has what was signed."""
+    there = [found["files"].get(path, [None])[0] for path in (cert, key)]
+    return bool(there == known["digests"])
+
+
+def _end(pem: str, machine: str) -> str:
+    from perennial import certificates
+
+    end = certificates.ends(pem.encode())
+    if end is None:
+        raise FleetError(
+            f"{machine}: jupyter.certificate holds no certificate; give a file in PEM format"
+        )
+    return end.isoformat()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,311 @@
+"""Operate a cluster on machines that are reached over SSH: look, restart, scale, read logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import FleetError, PerennialError
+from perennial.hosts import deploy
+from perennial.hosts.remote import Agent
+from perennial.hosts.secrets import Secrets, own_certificate
+from perennial.hosts.share import connection_parts, shares
+from perennial.hosts.sizes import spread
+from perennial.local.dashboard import counts_of
+from perennial.local.plan import check_sizes
+from perennial.local.state import State
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.spec import ClusterSpec, load
+
+Say = Callable[[str], None]
+
+#: Machines that are asked at the same time.
+AT_ONCE = 32
+#: Seconds between two looks at a log that is followed.
+FOLLOW = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A service where it is.
+
+    Parameters
+    ----------
+    machine : str
+        The machine's name.
+    unit : str
+        Its unit or program there.
+    name : str
+        ``scheduler``, ``jupyter`` or Dask's name of the worker.
+    group : str or None
+        The worker group.
+    """
+
+    machine: str
+    unit: str
+    name: str
+    group: str | None
+
+
+class Operator:
+    """A deployed cluster on hosts.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        What was deployed.
+    paths : ClusterPaths
+        The cluster's state folder here.
+    """
+
+    def __init__(self, spec: ClusterSpec, paths: ClusterPaths) -> None:
+        self.spec = spec
+        self.paths = paths
+        self.shares = shares(spec)
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.spec.name
+
+    @property
+    def file(self) -> str | None:
+        """Its cluster file."""
+        return State.load(self.paths).file
+
+    def report(self) -> dict[str, Any]:
+        """Look at every service on every machine, and ask the scheduler for its numbers."""
+        rows: list[dict[str, Any]] = []
+        sizes = dict.fromkeys(self.spec.workers, 0)
+        scheduler: dict[str, Any] | None = None
+        for machine, seen in self._everywhere(self._look).items():
+            if isinstance(seen, FleetError):
+                rows.append(_row(machine, machine, "UNREACHABLE", {}) | {"note": str(seen)})
+                continue
+            for placed in self._placed(machine, seen["manifest"]):
+                now = seen["usage"].get(placed.unit, {})
+                state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
+                rows.append(_row(placed.name, machine, state.upper(), now))
+                if placed.group:
+                    sizes[placed.group] += 1
+            scheduler = scheduler or seen["counts"]
+        return {"name": self.name, "sizes": sizes, "services": rows, "scheduler": scheduler}
+
+    def restart(self, word: str, say: Say) -> int:
+        """Restart a service or the members of a group, one after another. Returns how many."""
+        chosen = self._named(word)
+        for placed in chosen:
+            with Agent(self.shares[placed.machine].target, _at(placed.machine, say)) as agent:
+                agent.ask("lock", cluster=self.name)
+                if placed.unit.endswith(".service"):
+                    agent.ask("systemd_restart", units=[placed.unit])
+                else:
+                    agent.ask("supervisord_bounce", cluster=self.name, name=placed.unit)
+        return len(chosen)
+
+    def scale(self, wanted: Mapping[str, int], say: Say) -> dict[str, tuple[int, int]]:
+        """Give groups another size, spread over their machines; whoever leaves is drained.
+
+        Returns
+        -------
+        dict
+            Size before and now, by group.
+
+        Raises
+        ------
+        PerennialError
+            For an unknown group, a size outside its bounds, or a machine that is away.
+        """
+        check_sizes(self.spec, wanted)
+        before: dict[str, dict[str, int]] = {group: {} for group in wanted}
+        for machine, seen in self._everywhere(self._look).items():
+            if isinstance(seen, FleetError):
+                raise seen
+            for group in wanted:
+                if group in self.shares[machine].counts:
+                    before[group][machine] = int(seen["manifest"].get("sizes", {}).get(group, 0))
+        after = {group: spread(before[group], size) for group, size in wanted.items()}
+        changed = {
+            machine: {group: now[machine] for group, now in after.items() if machine in now}
+            for machine in self.shares
+            if any(after[group].get(machine) != before[group].get(machine) for group in wanted)
+        }
+        # New members come before old ones go, so that data has somewhere to go.
+        for machine in sorted(changed, key=lambda name: self._shrinks(name, before, after)):
+            deploy.apply_services(
+                self.shares[machine], self._secrets(), _at(machine, say), scaled=changed[machine]
+            )
+        return {
+            group: (sum(before[group].values()), sum(after[group].values())) for group in wanted
+        }
+
+    def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+        """Yield the last lines of services, each with the service's name.
+
+        Parameters
+        ----------
+        word : str or None
+            A service, a member or a group; None for all.
+        lines : int
+            How many of each.
+        """
+        for placed in self._named(word):
+            with Agent(self.shares[placed.machine].target) as agent:
+                for line in agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines):
+                    yield placed.name, line
+
+    def follow(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+        """Yield the last lines of services and then each new one, for ever."""
+        import queue
+
+        found: queue.Queue[tuple[str, str]] = queue.Queue()
+        chosen = self._named(word)
+        with ThreadPoolExecutor(max(1, len(chosen))) as pool:
+            for placed in chosen:
+                pool.submit(self._follow, placed, lines, found.put)
+            while True:
+                yield found.get()
+
+    def _follow(self, placed: Placed, lines: int, tell: Callable[[tuple[str, str]], None]) -> None:
+        """Ask again and again for what is new: a lost connection costs no line."""
+        cursor: str | None = None
+        while True:
+            try:
+                with Agent(self.shares[placed.machine].target) as agent:
+                    while True:
+                        fresh, cursor = agent.ask(
+                            *("log_since",),
+                            cluster=self.name,
+                            unit=placed.unit,
+                            lines=lines,
+                            cursor=cursor,
+                        )
+                        for line in fresh:
+                            tell((placed.name, line))
+                        time.sleep(FOLLOW)
+            except FleetError as error:
+                tell((placed.name, str(error)))
+                time.sleep(10 * FOLLOW)
+
+    def token(self) -> str:
+        """JupyterLab's token, as `perennial up` wrote it down."""
+        return (self.paths.secrets / "jupyter-token").read_text().strip()
+
+    def jupyter_url(self) -> str | None:
+        """Where JupyterLab is, without its token."""
+        return connection_parts(self.spec).jupyter
+
+    def _shrinks(
+        self, machine: str, before: Mapping[str, Mapping[str, int]], after: Mapping[str, Any]
+    ) -> bool:
+        return any(after[group].get(machine, 0) < before[group].get(machine, 0) for group in before)
+
+    def _secrets(self) -> Secrets:
+        """Read what this machine has of the secrets; only `up` can sign a certificate."""
+        tls = self.paths.tls
+        try:
+            own = own_certificate(self.spec) or (None, None)
+            return Secrets((tls / "ca.pem").read_text(), "", self.token(), *own)
+        except FileNotFoundError as error:
+            raise PerennialError(
+                f"{error.filename} is missing here; `perennial up` writes it again"
+            ) from None
+
+    def _look(self, machine: str) -> dict[str, Any]:
+        share = self.shares[machine]
+        with Agent(share.target) as agent:
+            counts = None
+            if share.dashboard_port:
+                page = agent.ask("page", port=share.dashboard_port, path="/json/counts.json")
+                counts = asdict(counts_of(json.loads(page))) if page else None
+            return {
+                "manifest": agent.ask("manifest", cluster=self.name),
+                "usage": agent.ask("usage", cluster=self.name),
+                "counts": counts,
+            }
+
+    def _everywhere(
+        self, work: Callable[[str], dict[str, Any]]
+    ) -> dict[str, dict[str, Any] | FleetError]:
+        def attempt(machine: str) -> dict[str, Any] | FleetError:
+            try:
+                return work(machine)
+            except FleetError as error:
+                return error
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
+
+    def _placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
+        """Services that a machine shall run now."""
+        share = self.shares[machine]
+        sizes = {**share.counts, **manifest.get("sizes", {})}
+        found = []
+        for part in share.services:
+            numbers: Sequence[int | None] = (
+                [None] if part.group is None else range(sizes[part.group])
+            )
+            for number in numbers:
+                name = part.name if number is None else part.member(str(number)).name
+                unit = name
+                if manifest.get("init", "systemd") == "systemd":
+                    instance = part.name if number is None else f"{part.group}@{number}"
+                    unit = f"dask-{self.name}-{instance}.service"
+                found.append(Placed(machine, unit, name, part.group))
+        return found
+
+    def _named(self, word: str | None) -> list[Placed]:
+        everything: list[Placed] = []
+        for machine, seen in self._everywhere(self._manifest).items():
+            if isinstance(seen, FleetError):
+                raise seen
+            everything += self._placed(machine, seen)
+        chosen = [
+            placed
+            for placed in everything
+            if word is None or word in (placed.name, placed.group, placed.machine)
+        ]
+        if not chosen and word not in self.spec.workers:
+            known = ", ".join([*self.spec.workers, *(placed.name for placed in everything)])
+            raise PerennialError(f"{self.name} has no service or group {word!r}; it has {known}")
+        return chosen
+
+    def _manifest(self, machine: str) -> dict[str, Any]:
+        with Agent(self.shares[machine].target) as agent:
+            found: dict[str, Any] = agent.ask("manifest", cluster=self.name)
+            return found
+
+
+def find(name: str) -> Operator:
+    """Look up a cluster of this user's that was deployed before.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    """
+    paths = cluster_state(name)
+    return Operator(load(Path(paths.spec), remembered=True), paths)
+
+
+def _at(machine: str, say: Say) -> Say:
+    """Say also on which machine it happens."""
+    return lambda text: say(f"{machine}: {text}")
+
+
+def _row(name: str, machine: str, state: str, now: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "service": name,
+        "machine": machine,
+        "state": state,
+        "pid": now.get("pid", 0),
+        "uptime": now.get("uptime", 0.0),
+        "restarts": now.get("restarts", 0),
+        "memory": now.get("memory", 0),
+        "cpu": now.get("cpu", 0.0),
+    }

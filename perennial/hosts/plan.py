@@ -1,0 +1,189 @@
+"""What a change would do to a machine, before it does it. Pure.
+
+Compared are a machine's share as it was deployed and as it is asked for. What became of the
+machine in between is told as drift, one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Action = Literal["make", "start", "restart", "stop", "renew", "repair", "change", "remove"]
+
+#: What a restart costs the users, by service.
+COSTS = {
+    "scheduler": "running work and results are lost",
+    "jupyter": "its kernels end",
+}
+DRAINED = "drained first"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that will be done, with its reason.
+
+    Parameters
+    ----------
+    machine : str
+        The machine.
+    action : str
+        What is done.
+    name : str
+        To what: a service, a member, ``environment``, ``certificates``, or the machine itself.
+    reason : str
+        Why, and what it costs.
+    """
+
+    machine: str
+    action: Action
+    name: str
+    reason: str
+
+    @property
+    def loses(self) -> bool:
+        """Whether running work is lost."""
+        return self.name == "scheduler" and self.action in ("restart", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a machine has, or shall have.
+
+    Parameters
+    ----------
+    share : dict or None
+        Its share as JSON; None where there is none.
+    wish : dict or None
+        Its Python environment.
+    members : mapping of str to str
+        Fingerprints by member as they were deployed; empty where that is not known.
+    """
+
+    share: dict[str, Any] | None = None
+    wish: dict[str, Any] | None = None
+    members: Mapping[str, str] | None = None
+
+
+def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
+    """List what a change does to one machine.
+
+    Parameters
+    ----------
+    machine : str
+        Its name.
+    old, new : Side
+        What it has, and what it shall have.
+    drift : sequence of str
+        What was found to be other than it was deployed.
+    """
+    if new.share is None and new.wish is None:
+        reason = "no longer in the cluster file; drained first, its data moves to other machines"
+        known = old.share is not None or old.wish is not None
+        return [Step(machine, "remove", machine, reason)] if known else []
+    found = []
+    if new.share is not None and old.share is None:
+        found.append(Step(machine, "make", machine, _new_machine(new.share)))
+    found += _environment(machine, old.wish, new.wish)
+    found += [Step(machine, "repair", machine, line) for line in drift]
+    if new.share is not None and old.share is not None:
+        found += _reached(machine, old.share, new.share)
+        found += _certificates(machine, old.share, new.share)
+        found += _members(machine, old, new.share)
+    return found or _rest(machine, old, new)
+
+
+def _rest(machine: str, old: Side, new: Side) -> list[Step]:
+    """Say what a change is that no other step has named."""
+    before, after = old.share or {}, new.share or {}
+    keys = [key for key in after if before.get(key) != after[key]]
+    if keys:
+        words = ", ".join(key.replace("_", " ") for key in keys)
+        return [Step(machine, "change", machine, f"other {words}; nothing restarts")]
+    reason = "they end soon, or the authority or the token changed; nothing restarts"
+    return [Step(machine, "renew", "certificates", reason)] if after else []
+
+
+def _new_machine(share: Mapping[str, Any]) -> str:
+    services = [service["name"] for service in share["services"] if not service.get("group")]
+    groups = [f"{count} of {group}" for group, count in share["counts"].items()]
+    return "new machine: " + ", ".join([*services, *groups])
+
+
+def _environment(
+    machine: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+) -> list[Step]:
+    if new is None or old == new:
+        return []
+    if old is None:
+        reason = f"uses {new['python']}" if new.get("python") else "from the requirements"
+    elif new.get("kind") == "python":
+        reason = f"uses {new['python']} instead"
+    else:
+        reason = "the requirements changed" if old.get("kind") != "python" else "from requirements"
+    return [Step(machine, "make", "environment", reason)]
+
+
+#: Part of a target → how it is called.
+_TARGET = {
+    "address": "its address",
+    "user": "the user of its SSH",
+    "port": "the port of its SSH",
+    "identity": "the key for its SSH",
+    "jump": "the jump host before it",
+    "known_hosts": "the file of its host key",
+}
+
+
+def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
+    before, after = old["target"], new["target"]
+    found = [
+        Step(machine, "change", "connection", f"{word} is {after.get(key) or 'the default'} now")
+        for key, word in _TARGET.items()
+        if before.get(key) != after.get(key)
+    ]
+    if before.get("init") != after.get("init") and after.get("init"):
+        found.append(Step(machine, "change", "init", f"its services run under {after['init']}"))
+    return found
+
+
+def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
+    if not new["tls"]:
+        return []
+    added = sorted({*new["names"], *new["roles"]} - {*old["names"], *old["roles"]})
+    if old["tls"] and not added:
+        return []
+    reason = f"now for {', '.join(added)}" if old["tls"] else "TLS is on"
+    return [Step(machine, "renew", "certificates", reason)]
+
+
+def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+    from perennial.hosts.share import from_json, members
+    from perennial.services import fingerprint
+
+    before, after = from_json(old.share or {}), from_json(share)
+    # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.
+    kept = {
+        group: sum(name.startswith(f"{group}-{machine}-") for name in old.members)
+        for group, count in after.counts.items()
+        if old.members and before.counts.get(group) == count
+    }
+    have, want = members(before, kept), members(after, kept)
+    prints = {name: fingerprint(service) for name, service in have.items()}
+    found = []
+    for name, service in want.items():
+        if name not in have:
+            found.append(Step(machine, "start", name, "new"))
+        elif prints[name] != fingerprint(service):
+            reason = _with_cost(service.group, name, "changed")
+            found.append(Step(machine, "restart", name, reason))
+    gone = [name for name in have if name not in want]
+    return found + [
+        Step(machine, "stop", name, _with_cost(have[name].group, name, "no longer asked for"))
+        for name in gone
+    ]
+
+
+def _with_cost(group: str | None, name: str, reason: str) -> str:
+    return f"{reason}; {DRAINED if group else COSTS.get(name, '')}".rstrip("; ")

@@ -1,0 +1,153 @@
+"""The Python environment of a machine: found as it is, or made there with uv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import Any
+
+from perennial.errors import FleetError
+from perennial.hosts.arrange import STATE
+from perennial.hosts.remote import OLDEST, Agent
+from perennial.hosts.share import Target
+
+Wish = Mapping[str, Any]
+
+
+def python_of(wish: Wish) -> str:
+    """Interpreter of the environment that is wished for.
+
+    Parameters
+    ----------
+    wish : mapping
+        See `perennial.hosts.share.environment`.
+    """
+    return str(wish["python"])
+
+
+def folder_of(wish: Wish) -> str:
+    """Folder of an environment that we make; its name changes with what is in it."""
+    return str(PurePath(wish["python"]).parents[1])
+
+
+def make_environment(target: Target, wish: Wish) -> dict[str, Any]:
+    """Find an environment on a machine, or make it.
+
+    Parameters
+    ----------
+    target : Target
+        The machine.
+    wish : mapping
+        What is wished for.
+
+    Returns
+    -------
+    dict
+        ``python``, ``version``, ``packages`` and ``digest``.
+
+    Raises
+    ------
+    FleetError
+        When there is none that could run the services; one line that names the machine.
+    """
+    with Agent(target, lambda text: print(text, flush=True)) as agent:
+        if wish["kind"] == "requirements":
+            _make(agent, wish)
+        return _facts(agent, target, wish)
+
+
+def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Look at an environment; None when it is gone.
+
+    Parameters
+    ----------
+    target : Target
+        The machine.
+    wish : mapping
+        What was wished for.
+    facts : mapping
+        What `make_environment` returned.
+    """
+    with Agent(target) as agent:
+        found: dict[str, Any] | None = agent.ask(
+            "environment_look", python=python_of(wish), needs=list(wish.get("needs", ()))
+        )
+        return found
+
+
+def remove_environment(target: Target, wish: Wish) -> None:
+    """Remove an environment that we have made; one that was there before stays.
+
+    Parameters
+    ----------
+    target : Target
+        The machine.
+    wish : mapping
+        What was wished for.
+    """
+    if wish["kind"] == "requirements":
+        with Agent(target) as agent:
+            agent.ask("environment_remove", cluster=wish["cluster"], folder=folder_of(wish))
+
+
+def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
+    python, name = python_of(wish), target.name
+    facts: dict[str, Any] | None = agent.ask(
+        "environment_look", python=python, needs=list(wish.get("needs", ()))
+    )
+    if facts is None:
+        raise FleetError(
+            f"{name}: environment.python: found no {python} there; give the path of an interpreter"
+            " that has dask-perennial"
+        )
+    found = tuple(map(int, facts["version"].split(".")[:2]))
+    if found < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise FleetError(
+            f"{name}: {python} is Python {facts['version']}; allowed: {oldest} or newer"
+        )
+    ours, theirs = version("dask-perennial"), facts["packages"].get("dask-perennial")
+    if theirs != ours:
+        raise FleetError(
+            f"{name}: {python} has dask-perennial {theirs or 'not at all'}; allowed: {ours}, which"
+            " is here; install it there"
+        )
+    if facts["missing"]:
+        raise FleetError(
+            f"{name}: {python} lacks {', '.join(facts['missing'])}, which the cluster file needs;"
+            " install it there"
+        )
+    return facts
+
+
+def _make(agent: Agent, wish: Wish) -> None:
+    """Bring uv and the wheels there, where they are missing, and make the environment."""
+    root = f"{STATE}/{wish['cluster']}"
+    uv, wheels = Path(_uv()), wish.get("wheelhouse")
+    place = f"{root}/bin/uv-{version('uv')}"
+    sources = {place: uv}
+    if wheels:
+        sources |= {
+            f"{root}/wheelhouse/{path.name}": path
+            for path in sorted(Path(wheels).iterdir())
+            if path.suffix in (".whl", ".gz", ".zip")
+        }
+    sizes: dict[str, int] = agent.ask("sizes", paths=list(sources))
+    for path, source in sources.items():
+        if sizes.get(path) != source.stat().st_size:
+            agent.upload(source, path, mode=0o755 if source == uv else 0o644)
+    agent.ask(
+        "environment_make",
+        cluster=wish["cluster"],
+        folder=folder_of(wish),
+        requirements=wish["text"],
+        uv=place,
+        wheelhouse=f"{root}/wheelhouse" if wheels else None,
+    )
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())

@@ -1,0 +1,80 @@
+"""The part of a cluster that stands on one machine, changed by the program that asks on stdin.
+
+A deploy to a machine whose services run under supervisord runs this there, as the cluster's
+system user: ``python -m perennial.local.part`` reads one JSON object and answers with lines of
+``{"say": TEXT}`` and at last ``{"ok": ...}`` or ``{"error": TEXT}``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import PerennialError
+from perennial.files import make_private, write_atomic
+from perennial.local.cluster import Cluster
+from perennial.local.dashboard import Dashboard
+from perennial.local.layout import Program
+from perennial.paths import ClusterPaths
+
+
+def main() -> None:
+    """Do what is asked for."""
+    request = json.loads(sys.stdin.readline())
+    try:
+        _answer(ok=perform(request))
+    except PerennialError as error:
+        _answer(error=str(error))
+    except OSError as error:
+        _answer(error=f"{error.filename or ''}: {error.strerror or error}")
+
+
+def perform(request: dict[str, Any]) -> Any:
+    """Apply programs, or make ready for them.
+
+    Parameters
+    ----------
+    request : dict
+        ``do`` (prepare or apply), ``root`` (the state folder), ``programs`` (see
+        `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
+        (port of the scheduler's pages where it is on this machine, or None).
+
+    Raises
+    ------
+    PerennialError
+        When something does not start or stop.
+    """
+    paths = ClusterPaths(Path(request["root"]))
+    port = request.get("dashboard")
+    dashboard = Dashboard(port) if port else None
+    cluster = Cluster(paths, dashboard, lambda text: _answer(say=text))
+    programs = {entry["name"]: _program(entry) for entry in request["programs"]}
+    if request["do"] == "prepare":
+        # Before systemd starts supervisord; it has nothing to run yet.
+        for folder in (paths.units, paths.logs, paths.run, paths.scratch):
+            make_private(folder)
+        write_atomic(paths.supervisord_conf, request["conf"])
+    else:
+        cluster.apply(programs, cluster.plan(programs), request["conf"], lambda: None)
+    return None
+
+
+def _program(entry: dict[str, Any]) -> Program:
+    return Program(
+        name=entry["name"],
+        text=entry["text"],
+        group=entry["group"],
+        registers=tuple(entry["registers"]),
+        ports=tuple(entry["ports"]),
+        stop_timeout=entry["stop_timeout"],
+    )
+
+
+def _answer(**said: Any) -> None:
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()
