@@ -1,0 +1,13 @@
+"""What Pulumi runs at deploy time: one file a platform, each one component resource.
+
+The modules here import each other relatively: this folder is `perennial.stacks` where it is
+installed, and `stacks` for the type checker.
+"""
+
+from __future__ import annotations
+
+#: Platform → module that holds its component, ``Cluster``; imported on use.
+STACKS = {
+    "local": "perennial.stacks.local",
+    "hosts": "perennial.stacks.hosts",
+}

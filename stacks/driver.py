@@ -1,0 +1,309 @@
+"""Deploy a cluster with Pulumi's engine, driven from here: no account, no login, one command."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pulumi.automation import CommandError
+
+from perennial.errors import FleetError, PerennialError
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.spec import ClusterSpec
+
+from . import engine, journal
+from .engine import MissingEngineError, find_command, install
+from .events import Tale, last_line
+from .program import deploy
+
+__all__ = [
+    "MissingEngineError",
+    "Outcome",
+    "PartlyError",
+    "down",
+    "find_command",
+    "forget",
+    "install",
+    "plan",
+    "refresh",
+    "up",
+]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command did.
+
+    Parameters
+    ----------
+    tale : Tale
+        What the engine told.
+    seconds : float
+        How long it took.
+    outputs : dict
+        The stack's outputs, secret ones as well; empty where nothing was changed.
+    warnings : tuple of str
+        What could not be done, but need not stop anybody.
+    """
+
+    tale: Tale
+    seconds: float
+    outputs: dict[str, Any] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
+    """Deploy a cluster, or change what runs; what was found to be other is mended as well.
+
+    The caller holds the cluster's lock.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    say : callable
+        Told what happens.
+    fresh : bool
+        Whether the stack's outputs are wanted although nothing changed.
+
+    Raises
+    ------
+    FleetError
+        With a line for each thing that failed. The rest was done.
+    """
+    began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    stack, tale = _open(folder, spec, say), Tale()
+    book, had = journal.Journal(folder), _deployed(folder, spec.name)
+    wanted = journal.entries(spec) if spec.platform == "hosts" else {}
+    book.write(wanted)
+    failed = _failure(tale, partial(stack.up, refresh=True, continue_on_error=True), spec.name, say)
+    uncleaned = _sweep(book, engine.state(folder, spec.name), had, set(wanted), say)
+    engine.prune(folder)
+    outputs = stack.secret_outputs() if fresh or tale.steps else {}
+    if failed:
+        raise PartlyError(failed, outputs)
+    return Outcome(tale, time.monotonic() - began, outputs, uncleaned)
+
+
+class PartlyError(FleetError):
+    """Some of it failed; the outputs tell of the rest."""
+
+    def __init__(self, message: str, outputs: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.outputs = outputs
+
+
+def plan(spec: ClusterSpec, say: Say) -> Outcome:
+    """Say what `up` would do, to the machines as they are now; change nothing.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    say : callable
+        Told what happens.
+    """
+    began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    with _kept_or_passing(folder, spec.name) as place:
+        stack = engine.open_stack(place, spec.name, partial(deploy, spec))
+        tale = Tale(preview=True)
+        engine.settle(stack, place)
+        failed = _failure(tale, partial(stack.preview, refresh=True), spec.name, say)
+    if failed:
+        raise FleetError(failed)
+    return Outcome(tale, time.monotonic() - began)
+
+
+def refresh(spec: ClusterSpec, say: Say) -> Outcome:
+    """Look what became of the machines, and remember it; `up` mends it.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster as it was deployed.
+    say : callable
+        Told what happens.
+    """
+    began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    stack, tale = _open(folder, spec, say), Tale()
+    tale.preview = True
+    failed = _failure(tale, stack.refresh, spec.name, say)
+    if failed:
+        raise FleetError(failed)
+    return Outcome(tale, time.monotonic() - began)
+
+
+def down(spec: ClusterSpec, say: Say) -> Outcome:
+    """Take a cluster down and forget it.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster as it was deployed.
+    say : callable
+        Told what happens.
+
+    Raises
+    ------
+    FleetError
+        With a line for each machine that could not be cleaned; run again, it goes on.
+    """
+    began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    stack, tale = _open(folder, spec, say), Tale()
+    had = _deployed(folder, spec.name)
+    _stop_scheduler(spec, had, say)
+    failed = _failure(tale, partial(stack.destroy, continue_on_error=True), spec.name, say)
+    book, now = journal.Journal(folder), engine.state(folder, spec.name)
+    uncleaned = _sweep(book, now, had, set(), say)
+    if failed:
+        raise FleetError(failed)
+    shutil.rmtree(folder)
+    return Outcome(tale, time.monotonic() - began, warnings=uncleaned)
+
+
+def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
+    """Forget a machine that will never answer again; nothing is done to it.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster as it was deployed.
+    machine : str
+        The machine's name.
+    say : callable
+        Told what happens.
+    """
+    folder = folder_of(cluster_state(spec.name))
+    stack = _open(folder, spec, say)
+    found = [
+        resource["urn"]
+        for resource in engine.state(folder, spec.name).get("resources") or []
+        if resource["urn"].rpartition("::")[2] in (f"{machine}-services", f"{machine}-environment")
+    ]
+    if not found:
+        known = ", ".join(sorted(engine.machines(engine.state(folder, spec.name))))
+        raise PerennialError(f"{machine}: no machine of {spec.name}; it has {known or 'none'}")
+    # What depends on others goes first.
+    for urn in sorted(found, key=lambda urn: not urn.endswith("-services")):
+        stack.workspace.pulumi_command.run(
+            ["state", "delete", urn, "--yes", "--force", "--stack", spec.name],
+            stack.workspace.work_dir,
+            stack.workspace.env_vars,
+        )
+    journal.Journal(folder).strike([machine])
+
+
+def folder_of(paths: ClusterPaths) -> Path:
+    """Folder of the engine's own files, in a cluster's state folder.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's paths.
+    """
+    return paths.root / "pulumi"
+
+
+def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
+    """Open the stack, with nothing of a killed deployment in its way."""
+    stack = engine.open_stack(folder, spec.name, partial(deploy, spec))
+    engine.settle(stack, folder)
+    if engine.half_made(engine.state(folder, spec.name)):
+        # The journal knows these machines; the engine only warns of them for ever.
+        say("a deployment was cut off; looking what it has left")
+        _failure(Tale(), partial(stack.refresh, clear_pending_creates=True), spec.name, say)
+    return stack
+
+
+def _stop_scheduler(spec: ClusterSpec, had: set[str], say: Say) -> None:
+    """Stop the scheduler before all the rest: no member then drains for those that go as well."""
+    if spec.platform != "hosts":
+        return
+    from perennial.hosts import deploy as hosts
+    from perennial.hosts.share import shares
+
+    for name, share in shares(spec).items():
+        if name in had and any(service.role == "scheduler" for service in share.services):
+            with suppress(PerennialError):  # what is in the way is said when it is removed
+                say(f"stopping the scheduler on {name}")
+                hosts.stop_scheduler(share, say)
+
+
+def _deployed(folder: Path, name: str) -> set[str]:
+    """Machines whose services were deployed whole."""
+    return engine.machines(engine.state(folder, name), ("-services",))
+
+
+def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:
+    """Run the engine; return what failed, one line each, empty when nothing did."""
+
+    def hear(event: Any) -> None:
+        text = tale.hear(event)
+        if text:
+            say(text)
+
+    # What it says of a stream that was cut off is told below, in one line.
+    warnings.filterwarnings("ignore", "Error in event stream")
+    try:
+        act(on_event=hear)
+    except CommandError as error:
+        return "\n".join(tale.errors) or f"{name}: {_reason(error)}"
+    except KeyboardInterrupt:
+        raise PerennialError(
+            f"{name}: stopped in the middle; the same command goes on from there"
+        ) from None
+    return ""
+
+
+def _reason(error: CommandError) -> str:
+    """Say what the command line itself complained of."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"pulumi: {said[0]}" if said else f"pulumi: {last_line(str(error))}"
+
+
+def _sweep(
+    book: journal.Journal, now: Mapping[str, Any], had: set[str], wanted: set[str], say: Say
+) -> tuple[str, ...]:
+    """Clean machines that nobody wants and of which the engine knows nothing.
+
+    Parameters
+    ----------
+    book : Journal
+        The machines that were ever touched.
+    now : mapping
+        The engine's state.
+    had : set of str
+        Machines whose services the engine knew before; what it forgot of them, it removed.
+    wanted : set of str
+        Machines of the cluster file.
+    say : callable
+        Told what happens.
+    """
+    gone = set(book.entries()) - wanted - engine.machines(now)
+    done, failed = journal.clean({m: book.entries()[m] for m in sorted(gone - had)}, say)
+    book.strike([*done, *(gone & had)])
+    return tuple(failed)
+
+
+@contextmanager
+def _kept_or_passing(folder: Path, name: str) -> Iterator[Path]:
+    """Give the engine's folder, or one that passes for a cluster that is not there yet."""
+    if engine.state_file(folder, name).exists():
+        yield folder
+        return
+    place = Path(tempfile.mkdtemp(prefix="perennial-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

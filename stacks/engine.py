@@ -1,0 +1,338 @@
+"""Pulumi's engine for a cluster of its own: its command, its folder, its left-overs.
+
+Everything stands in the cluster's state folder: the file backend, the passphrase that encrypts
+the secrets in it (a file that only this user reads), and Pulumi's own home. An operator needs
+no account and no login, and `pulumi` run by hand elsewhere sees nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pulumi import automation
+from pulumi.automation import errors
+from pulumi.automation._stack import StackInitMode
+
+from perennial.errors import PerennialError
+from perennial.files import make_private, read_json, write_atomic
+
+#: Name of Pulumi's project, and so a part of every resource's URN.
+PROJECT = "perennial"
+
+#: Variables of the user's own Pulumi that would lead ours elsewhere.
+FOREIGN = (
+    "PULUMI_ACCESS_TOKEN",
+    "PULUMI_BACKEND_URL",
+    "PULUMI_CONFIG_PASSPHRASE",
+    "PULUMI_CONFIG_PASSPHRASE_FILE",
+    "PULUMI_STACK",
+)
+
+#: Ends of the names of a machine's resources.
+MACHINE_KINDS = ("-environment", "-services")
+
+#: Seconds that an engine which was told to stop has for what it is in the middle of.
+GRACE = 60.0
+
+
+class MissingEngineError(PerennialError):
+    """There is no Pulumi command line on this machine."""
+
+
+class Command(automation.PulumiCommand):
+    """Pulumi's command line, in a process group of its own: Ctrl-C in a terminal is ours.
+
+    It reaches the engine once, and what a provider is in the middle of comes to its end.
+    """
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Any = None,
+        on_error: Any = None,
+    ) -> automation.CommandResult:
+        """Run a command of Pulumi's; raise what its Automation API raises when it fails."""
+        environment = {name: text for name, text in os.environ.items() if name not in FOREIGN}
+        environment |= {**additional_env, "PULUMI_AUTOMATION_API": "true"}
+        if os.path.isabs(self.command):
+            folder = os.path.dirname(self.command)
+            environment["PATH"] = os.pathsep.join([folder, environment.get("PATH", "")])
+        process = subprocess.Popen(
+            [self.command, "--non-interactive", *args],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        )
+        said: tuple[list[str], list[str]] = ([], [])
+        readers = [
+            threading.Thread(target=_read, args=(process.stdout, said[0], on_output), daemon=True),
+            threading.Thread(target=_read, args=(process.stderr, said[1], on_error), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        for reader in readers:
+            reader.join(5.0)  # what a killed provider still holds open is not waited for
+        result = automation.CommandResult(
+            "\n".join(said[0]), "\n".join(said[1]), process.returncode
+        )
+        if result.code:
+            raise errors.create_command_error(result)
+        return result
+
+
+def _read(stream: Any, lines: list[str], tell: Any) -> None:
+    for line in stream:
+        lines.append(line.rstrip())
+        if tell is not None:
+            tell(line.rstrip())
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let the engine finish what it is in the middle of; a second Ctrl-C does not wait."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.kill()
+        process.wait()
+
+
+class Workspace(automation.LocalWorkspace):
+    """A workspace that asks the engine only what it has to: each question costs 0.3 s."""
+
+    def select_stack(self, stack_name: str) -> None:
+        """Do nothing where the stack is there: every command names it."""
+        if not state_file(Path(self.work_dir), stack_name).exists():
+            raise errors.StackNotFoundError(automation.CommandResult("", "", 255))
+
+
+class Stack(automation.Stack):
+    """A stack whose outputs are read when somebody needs them, not after each command."""
+
+    def outputs(self) -> automation.OutputMap:
+        """Nothing; see `secret_outputs`."""
+        return {}
+
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:
+        """Nothing of interest: the events have told it."""
+        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
+
+    def secret_outputs(self) -> dict[str, Any]:
+        """Read the stack's outputs, the secret ones as well."""
+        result = self._run_pulumi_cmd_sync(["stack", "output", "--json", "--show-secrets"])
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+
+@cache
+def find_command() -> automation.PulumiCommand:
+    """Find Pulumi's command line: on PATH, or where `install` puts it.
+
+    Raises
+    ------
+    MissingEngineError
+        When there is none; says what to do.
+    """
+    places: list[str | None] = [None] if shutil.which("pulumi") else []
+    root = install_root()
+    if (root / "bin" / "pulumi").exists():
+        places.append(str(root))
+    problem = "it is neither on PATH nor in " + str(root)
+    for place in places:
+        try:
+            return Command(root=place)
+        except (automation.InvalidVersionError, OSError, subprocess.CalledProcessError) as error:
+            problem = str(error).strip().splitlines()[0]
+    raise MissingEngineError(
+        f"pulumi: no usable command line of Pulumi's: {problem}; `perennial up --install`"
+        " downloads it, or install it as https://www.pulumi.com/docs/install says"
+    )
+
+
+def install_root() -> Path:
+    """Folder into which `install` puts Pulumi's command line."""
+    from pulumi._version import version
+
+    return Path.home() / ".pulumi" / "versions" / str(version)
+
+
+def install() -> None:
+    """Download Pulumi's command line into the user's home.
+
+    Raises
+    ------
+    PerennialError
+        When it cannot be had, without internet for one.
+    """
+    try:
+        automation.PulumiCommand.install(root=str(install_root()))
+    except Exception as error:  # urllib's, the installer's and the version check's
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise PerennialError(
+            f"pulumi: cannot be downloaded: {reason[0]}; install it by hand as"
+            " https://www.pulumi.com/docs/install says, and run this again"
+        ) from None
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables with which Pulumi works in a cluster's folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+    """
+    return {
+        "PULUMI_BACKEND_URL": folder.as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
+        "PULUMI_HOME": str(folder / "home"),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
+        # The providers run in the Python that runs this; Pulumi starts them by these names.
+        "PULUMI_PYTHON_CMD": sys.executable,
+        "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
+    }
+
+
+def open_stack(folder: Path, name: str, program: Any) -> Stack:
+    """Open a cluster's stack, made where it is not there yet.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder for the engine's own files.
+    name : str
+        The cluster's name.
+    program : callable
+        What registers the resources.
+    """
+    command = find_command()
+    make_private(folder)
+    phrase = folder / "passphrase"
+    if not phrase.exists():
+        if state_file(folder, name).exists():
+            raise PerennialError(
+                f"{phrase}: missing, and without it nothing in {folder} can be read; restore it"
+                " from a backup"
+            )
+        write_atomic(phrase, secrets.token_hex(32))
+    runtime = automation.ProjectRuntimeInfo("python", {"virtualenv": sys.prefix})
+    workspace = Workspace(
+        work_dir=str(folder),
+        program=program,
+        env_vars=environment(folder),
+        secrets_provider="passphrase",
+        project_settings=automation.ProjectSettings(PROJECT, runtime, main=str(folder)),
+        pulumi_command=command,
+    )
+    return Stack(name, workspace, StackInitMode.CREATE_OR_SELECT)
+
+
+def settle(stack: Stack, folder: Path) -> None:
+    """Clear away what a deployment that was killed has left. The caller holds the lock.
+
+    The cluster's lock is ours, so whatever still works for this folder works for nobody: an
+    engine whose `perennial` was killed, or providers whose engine was.
+    """
+    locks = list((folder / ".pulumi" / "locks").rglob("*.json"))
+    if not locks:
+        return
+    deadline = time.monotonic() + 10.0
+    while _kill_all(folder.as_uri()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stack.cancel()
+
+
+def _kill_all(backend: str) -> bool:
+    """Kill what works for a backend; whether there was something."""
+    found = False
+    for process in psutil.process_iter():
+        try:
+            # What is dead and not yet buried has no environment any more.
+            if process.environ().get("PULUMI_BACKEND_URL") == backend:
+                process.kill()
+                found = True
+        except psutil.Error:
+            continue
+    return found
+
+
+def prune(folder: Path) -> None:
+    """Remove the history that the engine writes with each deployment: nobody reads it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the engine's own files.
+    """
+    for name in ("history", "backups"):
+        shutil.rmtree(folder / ".pulumi" / name, ignore_errors=True)
+
+
+def state_file(folder: Path, name: str) -> Path:
+    """File of the stack's state in the file backend."""
+    return folder / ".pulumi" / "stacks" / PROJECT / f"{name}.json"
+
+
+def state(folder: Path, name: str) -> dict[str, Any]:
+    """Read what the engine remembers of a cluster; empty before the first deployment.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the engine's own files.
+    name : str
+        The cluster's name.
+    """
+    found = read_json(state_file(folder, name), {})
+    latest = found.get("checkpoint", {}).get("latest")
+    return latest if isinstance(latest, dict) else {}
+
+
+def machines(latest: Mapping[str, Any], kinds: Sequence[str] = MACHINE_KINDS) -> set[str]:
+    """Machines of which the engine remembers something.
+
+    Parameters
+    ----------
+    latest : mapping
+        What `state` returned.
+    kinds : sequence of str
+        Ends of the names of the resources that count.
+    """
+    names = [
+        resource["urn"].rpartition("::")[2]
+        for resource in latest.get("resources") or []
+        if "dynamic/perennial:Host" in resource["type"]
+    ]
+    return {name.removesuffix(kind) for name in names for kind in kinds if name.endswith(kind)}
+
+
+def half_made(latest: Mapping[str, Any]) -> bool:
+    """Whether something was being made when a deployment was killed."""
+    return any(each["type"] == "creating" for each in latest.get("pending_operations") or [])

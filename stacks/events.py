@@ -1,0 +1,170 @@
+"""What the engine's events say, in the words of an operator. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pulumi.automation.events import EngineEvent, OpType, StepEventMetadata
+
+#: End of a resource's name → what it is.
+KINDS = {
+    "-environment": "Python environment",
+    "-services": "services",
+}
+
+#: What is being done, and what was done.
+DOING = {
+    OpType.CREATE: "making",
+    OpType.UPDATE: "changing",
+    OpType.DELETE: "removing",
+    OpType.REFRESH: "looking at",
+}
+DONE = {OpType.CREATE: "made", OpType.UPDATE: "changed", OpType.DELETE: "removed"}
+
+#: What stands in a line that says what stays on a machine that was cleaned.
+LEFT = " left in place: "
+
+#: What a resource's own name stands for.
+ALONE = {"authority": "certificate authority", "services": "services"}
+
+
+@dataclass(slots=True)
+class Tale:
+    """What a deployment did, as its events told it.
+
+    Parameters
+    ----------
+    counts : dict of str to int
+        How many resources were made, changed, removed, and were as they should be.
+    errors : list of str
+        One line for each thing that failed.
+    steps : list of StepEventMetadata
+        What was done, or in a preview would be.
+    notes : list of str
+        What the person has to know at the end.
+    preview : bool
+        Whether nothing is done, and only what is looked at is worth telling.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    steps: list[StepEventMetadata] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    preview: bool = False
+
+    def hear(self, event: EngineEvent) -> str | None:
+        """Take an event in; return what it says to a person who waits, if anything.
+
+        Parameters
+        ----------
+        event : EngineEvent
+            One event.
+        """
+        if event.diagnostic_event is not None:
+            return self._hear_diagnostic(event.diagnostic_event)
+        if event.resource_pre_event is not None:
+            return self._hear_begin(event.resource_pre_event.metadata)
+        if event.res_outputs_event is not None:
+            return self._hear_end(event.res_outputs_event.metadata)
+        return None
+
+    def _hear_begin(self, step: StepEventMetadata) -> str | None:
+        what = subject(step.urn, step.type)
+        if what is None or step.op not in DOING:
+            return None
+        if step.op in DONE:
+            self.steps.append(step)
+        quiet = self.preview and step.op in DONE
+        return None if quiet else f"{DOING[step.op]} {what}"
+
+    def _hear_end(self, step: StepEventMetadata) -> str | None:
+        what = subject(step.urn, step.type)
+        if what is None or step.op == OpType.REFRESH:
+            return None
+        word = DONE.get(step.op, "unchanged")
+        self.counts[word] = self.counts.get(word, 0) + 1
+        return f"{what} {word}" if step.op in DONE and not self.preview else None
+
+    def _hear_diagnostic(self, event: Any) -> str | None:
+        text = event.message.strip()
+        if event.severity == "error":
+            line = last_line(text)
+            if line and line not in self.errors and not _echo(line):
+                machine = _machine(event.urn or "")
+                self.errors.append(_with_name(line, machine))
+            return None
+        if event.severity == "info" and not event.urn and text:
+            self.notes += [line for line in text.splitlines() if LEFT in line]
+            return str(text.splitlines()[-1])
+        return None
+
+
+def subject(urn: str, kind: str) -> str | None:
+    """Name what a resource is to an operator; None for what is only Pulumi's bookkeeping.
+
+    Parameters
+    ----------
+    urn : str
+        The resource's URN.
+    kind : str
+        Its type.
+    """
+    if "dynamic/perennial:" not in kind:
+        return None
+    name = urn.rpartition("::")[2]
+    if name in ALONE:
+        return ALONE[name]
+    for end, word in KINDS.items():
+        if name.endswith(end):
+            return f"{word} of {name.removesuffix(end)}"
+    return name
+
+
+def last_line(text: str) -> str:
+    """Last line of an error that says something, without the name of the exception.
+
+    Parameters
+    ----------
+    text : str
+        What the engine reported: a traceback of a provider's, often.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    head, colon, rest = lines[-1].partition(": ")
+    is_name = "." in head and " " not in head and head.rpartition(".")[2].endswith("Error")
+    return rest if colon and is_name else lines[-1]
+
+
+def summary(tale: Tale, seconds: float) -> str:
+    """Say in one line what was done.
+
+    Parameters
+    ----------
+    tale : Tale
+        What the events told.
+    seconds : float
+        How long it took.
+    """
+    words = ("made", "changed", "removed", "unchanged")
+    parts = [f"{tale.counts[word]} {word}" for word in words if tale.counts.get(word)]
+    return f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
+
+
+def _machine(urn: str) -> str | None:
+    name = urn.rpartition("::")[2]
+    for end in KINDS:
+        if name.endswith(end):
+            return name.removesuffix(end)
+    return None
+
+
+def _with_name(line: str, machine: str | None) -> str:
+    """Put the machine's name before a line that does not begin with it."""
+    return line if machine is None or machine in line else f"{machine}: {line}"
+
+
+def _echo(line: str) -> bool:
+    """Whether a line only repeats that something failed, which another one explains."""
+    return line in ("update failed", "preview failed", "destroy failed", "refresh failed")

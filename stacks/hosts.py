@@ -1,0 +1,152 @@
+"""A cluster on machines that are reached over SSH."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from perennial.hosts import share as sharing
+from perennial.spec import ClusterSpec
+
+from .host_resources import ClusterAuthority, HostEnvironment, HostServices
+
+#: Time that a machine may take: a large environment over a slow line, a long drain.
+PATIENCE = "4h"
+
+
+class HostsCluster(pulumi.ComponentResource):
+    """A scheduler, worker groups and Jupyter on hosts.
+
+    Its children are ``authority``, and ``<machine>-environment`` and ``<machine>-services`` for
+    each machine; these names are a contract. The machines do not depend on each other: they
+    are deployed side by side, the scheduler's first, and one that fails keeps no other from
+    being finished.
+
+    Parameters
+    ----------
+    name : str
+        Name of the component.
+    spec : ClusterSpec
+        The cluster file.
+    opts : pulumi.ResourceOptions or None
+        Pulumi's own options.
+    """
+
+    scheduler_address: pulumi.Output[str]
+    dashboard_url: pulumi.Output[str | None]
+    jupyter_url: pulumi.Output[str | None]
+    connection: pulumi.Output[dict[str, Any]]
+    fleets: pulumi.Output[dict[str, Any]]
+
+    def __init__(
+        self, name: str, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("perennial:hosts:HostsCluster", name, None, opts)
+        shares = sharing.shares(spec)
+        authority = ClusterAuthority("authority", spec.name, self._child())
+        secrets = _secrets(spec, authority)
+        for share in sorted(shares.values(), key=lambda share: not schedules(share)):
+            self._machine(spec, share, secrets)
+        self._register(spec, shares, authority)
+
+    def _child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        times = pulumi.CustomTimeouts(create=PATIENCE, update=PATIENCE, delete=PATIENCE)
+        return pulumi.ResourceOptions(parent=self, depends_on=list(after), custom_timeouts=times)
+
+    def _machine(
+        self, spec: ClusterSpec, share: sharing.Share, secrets: pulumi.Output[dict[str, Any]]
+    ) -> None:
+        values = sharing.to_json(share)
+        machine = share.target.name
+        wish = {**sharing.environment(spec, machine), "cluster": spec.name}
+        environment = HostEnvironment(
+            f"{machine}-environment", values["target"], wish, self._child()
+        )
+        HostServices(f"{machine}-services", values, secrets, self._child(environment))
+
+    def _register(
+        self,
+        spec: ClusterSpec,
+        shares: dict[str, sharing.Share],
+        authority: ClusterAuthority,
+    ) -> None:
+        outside = sharing.connection_parts(spec)
+        self.scheduler_address = pulumi.Output.from_input(outside.scheduler)
+        self.jupyter_url = pulumi.Output.from_input(outside.jupyter)
+        self.dashboard_url = pulumi.Output.from_input(outside.dashboard)
+        tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
+        parts = {
+            "cluster": spec.name,
+            "scheduler_address": outside.scheduler,
+            "dashboard_link": outside.dashboard,
+            "jupyter_url": outside.jupyter,
+            "token": authority.token if spec.jupyter is not None else None,
+            "tls": tls if spec.security.tls else None,
+        }
+        self.connection = pulumi.Output.secret(pulumi.Output.all(**parts))
+        self.fleets = pulumi.Output.from_input(fleets(spec, shares))
+        self.register_outputs(
+            {
+                "scheduler_address": self.scheduler_address,
+                "dashboard_url": self.dashboard_url,
+                "jupyter_url": self.jupyter_url,
+                "connection": self.connection,
+                "fleets": self.fleets,
+            }
+        )
+
+
+#: What the registry of stacks looks for.
+Cluster = HostsCluster
+
+
+def fleets(spec: ClusterSpec, shares: dict[str, sharing.Share]) -> dict[str, Any]:
+    """Say where the members of each group stand.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    shares : dict of str to Share
+        What each machine has to do with.
+    """
+    return {
+        group: {
+            "platform": "hosts",
+            "cluster": spec.name,
+            "group": group,
+            "machines": [name for name, share in shares.items() if group in share.counts],
+        }
+        for group in spec.workers
+    }
+
+
+def schedules(share: sharing.Share) -> bool:
+    """Whether a machine has the scheduler.
+
+    Parameters
+    ----------
+    share : Share
+        The machine's share.
+    """
+    return any(service.role == "scheduler" for service in share.services)
+
+
+def _secrets(spec: ClusterSpec, authority: ClusterAuthority) -> pulumi.Output[dict[str, Any]]:
+    """Collect what a machine's certificates and its Jupyter are made of."""
+    certificate, key = (getattr(spec.jupyter, name, None) for name in ("certificate", "key"))
+    return pulumi.Output.secret(
+        pulumi.Output.all(
+            ca=authority.ca,
+            ca_key=authority.ca_key,
+            token=authority.token,
+            jupyter_certificate=_text(certificate),
+            jupyter_key=_text(key),
+        )
+    )
+
+
+def _text(file: str | None) -> str | None:
+    return None if file is None else Path(file).expanduser().read_text(encoding="utf-8")

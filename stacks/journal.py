@@ -1,0 +1,102 @@
+"""Which machines a deployment may have touched, whatever became of it.
+
+Pulumi forgets a resource whose making failed or was killed. The machine does not: what was
+half made there is still there. So each machine is written down before anything is done to it,
+and struck out when it is clean again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import PerennialError
+from perennial.files import read_json, write_json
+from perennial.spec import ClusterSpec
+
+#: Machine → its share and its Python environment, as JSON.
+Entries = dict[str, dict[str, Any]]
+
+
+class Journal:
+    """The machines that a cluster has, had, or was about to have.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the engine's own files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "machines.json"
+
+    def entries(self) -> Entries:
+        """Everything that is written down."""
+        found: Entries = read_json(self._file, {})
+        return found
+
+    def write(self, wanted: Mapping[str, dict[str, Any]]) -> None:
+        """Write machines down, beside those that stand there already."""
+        now = {**self.entries(), **wanted}
+        if now != self.entries():
+            write_json(self._file, now)
+
+    def strike(self, machines: Collection[str]) -> None:
+        """Strike machines out."""
+        entries = self.entries()
+        left = {name: entry for name, entry in entries.items() if name not in machines}
+        if left != entries:
+            write_json(self._file, left)
+
+
+def entries(spec: ClusterSpec) -> Entries:
+    """List for each machine what it takes to make it clean again.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    """
+    from perennial.hosts import share as sharing
+
+    return {
+        name: {
+            "share": sharing.to_json(share),
+            "wish": {**sharing.environment(spec, name), "cluster": spec.name},
+        }
+        for name, share in sharing.shares(spec).items()
+    }
+
+
+def clean(
+    entries: Mapping[str, dict[str, Any]], say: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """Remove from machines what was half made there.
+
+    Parameters
+    ----------
+    entries : mapping
+        The machines, as the journal has them.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    tuple of lists of str
+        The machines that are clean now; and one line for each that is not.
+    """
+    from perennial.hosts import deploy
+    from perennial.hosts.share import from_json
+
+    done, failed = [], []
+    for name, entry in entries.items():
+        try:
+            share = from_json(entry["share"])
+            say(f"removing what was half made on {name}")
+            deploy.remove_services(share, say)
+            deploy.remove_environment(share.target, entry["wish"])
+            done.append(name)
+        except PerennialError as error:
+            failed.append(str(error))
+    return done, failed

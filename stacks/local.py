@@ -1,0 +1,153 @@
+"""A cluster on the machine that runs Pulumi: the same code as `perennial up`, as one resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import (
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
+
+from perennial.local import deploy
+from perennial.paths import cluster_state
+from perennial.spec import ClusterSpec, dump, parse
+
+from . import life_line
+
+Values = dict[str, Any]
+
+
+class LocalProvider(ResourceProvider):
+    """Starts, changes and stops a cluster on this machine."""
+
+    serialize_as_secret_always = False
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Begin to work for an engine."""
+        life_line.hold()
+
+    def check(self, _olds: Values, news: Values) -> CheckResult:
+        """Take the inputs as they are: the spec was validated before."""
+        return CheckResult({"spec": news["spec"]}, [])
+
+    def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
+        """Compare what is asked for with what was done and with what was found."""
+        other = _spec(olds["spec"]).name != _spec(news["spec"]).name
+        changed = olds["spec"] != news["spec"] or bool(olds.get("drift"))
+        return DiffResult(
+            changes=changed, replaces=["spec"] if other else [], delete_before_replace=True
+        )
+
+    def create(self, props: Values) -> CreateResult:
+        """Start the cluster."""
+        spec = _apply(props["spec"])
+        return CreateResult(spec.name, {"spec": props["spec"], "drift": []})
+
+    def update(self, _id: str, _olds: Values, news: Values) -> UpdateResult:
+        """Change what runs into what the spec says."""
+        _apply(news["spec"])
+        return UpdateResult({"spec": news["spec"], "drift": []})
+
+    def read(self, id_: str, props: Values) -> ReadResult:
+        """Look what is not as the spec says."""
+        spec = _spec(props["spec"])
+        deployment = deploy.prepare(spec, None, _say)
+        drift = [f"{step.name}: {step.reason}" for step in deployment.steps]
+        if deploy.secrets_missing(spec, deployment.paths):
+            drift.append("certificates or token are missing")
+        return ReadResult(id_, {"spec": props["spec"], "drift": drift})
+
+    def delete(self, id_: str, _props: Values) -> None:
+        """Stop the cluster; certificates, token, logs and notebooks stay."""
+        from perennial.local.lock import exclusive
+        from perennial.local.operate import take_down
+
+        paths = cluster_state(id_)
+        if paths.spec.exists():
+            with exclusive(paths.lock, _say):
+                take_down(deploy.find(id_, _say), purge=False)
+
+
+def _apply(text: str) -> ClusterSpec:
+    from perennial.local.lock import exclusive
+
+    spec = _spec(text)
+    with exclusive(cluster_state(spec.name).lock, _say):
+        deployment = deploy.prepare(spec, None, _say)
+        if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
+            deploy.apply(deployment)
+    return spec
+
+
+def _spec(text: str) -> ClusterSpec:
+    """Read what `dump` wrote: the files that it names were read then."""
+    return parse(text, remembered=True).spec
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+class LocalServices(Resource, module="perennial", name="LocalServices"):
+    """The services of a cluster on this machine."""
+
+    drift: pulumi.Output[list[str]]
+
+    def __init__(self, name: str, spec: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(LocalProvider(), name, {"spec": spec, "drift": None}, opts)
+
+
+class LocalCluster(pulumi.ComponentResource):
+    """A scheduler, worker groups and Jupyter on this machine. Its one child is ``services``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the component.
+    spec : ClusterSpec
+        The cluster file.
+    opts : pulumi.ResourceOptions or None
+        Pulumi's own options.
+    """
+
+    def __init__(
+        self, name: str, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("perennial:local:LocalCluster", name, None, opts)
+        services = LocalServices("services", dump(spec), pulumi.ResourceOptions(parent=self))
+        connection = deploy.connection(spec, cluster_state(spec.name))
+        fleets = {
+            group: {"platform": "local", "cluster": spec.name, "group": group}
+            for group in spec.workers
+        }
+
+        def done(value: Any) -> pulumi.Output[Any]:
+            # Known before, but told only when it stands.
+            return services.id.apply(lambda _id: value)
+
+        self.scheduler_address = done(connection.scheduler_address)
+        self.dashboard_url = done(connection.dashboard_link)
+        self.jupyter_url = done(connection.jupyter_url)
+        self.connection = pulumi.Output.secret(done(connection.to_json()))
+        self.fleets = done(fleets)
+        self.register_outputs(
+            {
+                "scheduler_address": self.scheduler_address,
+                "dashboard_url": self.dashboard_url,
+                "jupyter_url": self.jupyter_url,
+                "connection": self.connection,
+                "fleets": self.fleets,
+            }
+        )
+
+
+#: What the registry of stacks looks for.
+Cluster = LocalCluster

@@ -1,0 +1,80 @@
+"""From the engine's preview to what a person reads. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pulumi.automation.events import OpType, StepEventMetadata
+
+from perennial.hosts.plan import Side, Step, steps
+
+from .events import Tale
+
+
+def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
+    """List what a deployment would do, machine by machine; those that go come last.
+
+    Parameters
+    ----------
+    tale : Tale
+        What a preview told.
+    order : sequence of str
+        The machines, as they stand in the cluster file.
+    """
+    places = {machine: place for place, machine in enumerate(order)}
+    found: list[Step] = []
+    machines: dict[str, dict[str, StepEventMetadata]] = {}
+    for step in tale.steps:
+        machine, _, kind = step.urn.rpartition("::")[2].rpartition("-")
+        if kind in ("environment", "services"):
+            machines.setdefault(machine, {})[kind] = step
+        elif step.type.endswith(":ClusterAuthority"):
+            found.append(_authority(step))
+    for machine in sorted(machines, key=lambda name: (places.get(name, len(places)), name)):
+        found += _machine(machine, machines[machine])
+    return found
+
+
+def _authority(step: StepEventMetadata) -> Step:
+    if step.op is OpType.UPDATE:
+        return Step("", "renew", "client's certificate", "it ends soon")
+    if step.op is OpType.DELETE:
+        return Step("", "remove", "certificates", "the cluster's authority and Jupyter's token")
+    return Step("", "make", "certificates", "the cluster's authority and Jupyter's token")
+
+
+def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]:
+    services, environment = parts.get("services"), parts.get("environment")
+    before, after = _outputs(services), _inputs(services)
+    has, wants = _outputs(environment), _inputs(environment)
+    drift = [*has.get("drift", []), *before.get("drift", [])]
+    old = Side(
+        _parsed(before, "share"),
+        _parsed(has, "wish"),
+        (_parsed(before, "outcome") or {}).get("members"),
+    )
+    new = Side(_parsed(after, "share"), _parsed(wants, "wish"))
+    # Both resources of a machine that cannot be reached say so; once is enough.
+    return steps(machine, old, new, list(dict.fromkeys(drift)))
+
+
+def _outputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
+    """Read what the engine remembers."""
+    return (step.old.outputs or step.old.inputs or {}) if step and step.old else {}
+
+
+def _inputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
+    """Read what is asked for."""
+    if step is None or step.op is OpType.DELETE or step.new is None:
+        return {}
+    return step.new.inputs or {}
+
+
+def _parsed(values: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    text = values.get(key)
+    if not isinstance(text, str):
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found

@@ -1,0 +1,124 @@
+"""What `pulumi up` and `perennial up` both run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import pulumi
+import yaml
+
+from perennial.errors import Fault, PerennialError, SpecError
+from perennial.spec import ClusterSpec, loads
+
+from . import STACKS
+
+#: Where a cluster's keys stand in a stack's file.
+KEY = "perennial:cluster"
+
+#: What every cluster tells, on every platform.
+OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets")
+
+
+def main() -> None:
+    """Deploy the cluster that the stack's configuration describes."""
+    try:
+        spec = configured(pulumi.Config("perennial"))
+    except PerennialError as error:
+        # One line for each fault and no traceback: this ends the program, and Pulumi says so.
+        raise pulumi.RunError(str(error)) from None
+    deploy(spec)
+
+
+def deploy(spec: ClusterSpec) -> None:
+    """Register a cluster with the engine and export what it tells.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    """
+    component = import_module(STACKS[spec.platform]).Cluster
+    try:
+        cluster = component(spec.name, spec)
+    except (PerennialError, OSError) as error:
+        raise pulumi.RunError(str(error)) from None
+    for output in OUTPUTS:
+        pulumi.export(output, getattr(cluster, output))
+
+
+def configured(config: pulumi.Config) -> ClusterSpec:
+    """Read the cluster from a stack's configuration.
+
+    Parameters
+    ----------
+    config : pulumi.Config
+        What stands under ``perennial:``. Either ``cluster``, an object with the keys of a
+        cluster file; or the answers that `pulumi new` asks for.
+
+    Raises
+    ------
+    SpecError
+        With every fault that was found.
+    """
+    text = config.get("cluster")
+    if text is None:
+        return _loaded(from_answers(config), "perennial:machines")
+    try:
+        value = json.loads(text)  # so Pulumi hands an object over
+    except ValueError:
+        return loads(text, KEY)
+    return _loaded(value, KEY)
+
+
+def from_answers(config: pulumi.Config) -> dict[str, Any]:
+    """Make a cluster file of what `pulumi new` asks for.
+
+    Parameters
+    ----------
+    config : pulumi.Config
+        ``name``, ``machines`` (addresses with commas between them), ``python`` or
+        ``requirements``, ``workers``, ``threads`` and ``memory``.
+    """
+    machines = [part.strip() for part in (config.get("machines") or "").split(",") if part.strip()]
+    if not machines:
+        fault = Fault(
+            KEY,
+            "nothing",
+            "an object with the keys of a cluster file, or perennial:machines",
+            "set perennial:machines to the addresses of your machines",
+        )
+        raise SpecError([fault], f"Pulumi.{pulumi.get_stack()}.yaml")
+    environment = {key: config.get(key) for key in ("python", "requirements") if config.get(key)}
+    return {
+        "name": config.get("name") or pulumi.get_stack(),
+        "platform": "hosts",
+        "environment": environment,
+        "workers": {
+            "cpu": {
+                "count": _whole(config, "workers", max(1, len(machines) - 1)),
+                "threads": _whole(config, "threads", 1),
+                "memory": config.get("memory") or "4 GiB",
+            }
+        },
+        "hosts": {"machines": machines},
+    }
+
+
+def _whole(config: pulumi.Config, key: str, default: int) -> int | str:
+    """Read a whole number; anything else is left to the cluster file's own checks."""
+    found = config.get(key)
+    if not found:
+        return default
+    return int(found) if found.isascii() and found.isdigit() else found
+
+
+def _loaded(value: Any, source: str) -> ClusterSpec:
+    """Validate a cluster as its file would be; its faults have no lines to be looked up."""
+    try:
+        return loads(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), source)
+    except SpecError as error:
+        faults = [replace(fault, line=None) for fault in error.faults]
+        raise SpecError(faults, error.source) from None

@@ -1,0 +1,41 @@
+"""Taking turns: how many members of a group may be away at a time, over all machines.
+
+Pulumi runs the providers of a deployment in the threads of one process, so the count is kept
+in this process; nothing outlives it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+#: Gives the context in which a member of a group may be away.
+Turn = Callable[[str], AbstractContextManager[object]]
+
+_guard = threading.Lock()
+_groups: dict[tuple[str, str], threading.BoundedSemaphore] = {}
+
+
+def turns(cluster: str, at_once: int) -> Turn:
+    """Say how members of a cluster's groups take turns.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    at_once : int
+        How many members of a group may be away at a time.
+
+    Returns
+    -------
+    callable
+        From a group's name to a context manager, which waits for its turn.
+    """
+    return partial(_turn, cluster, at_once)
+
+
+def _turn(cluster: str, at_once: int, group: str) -> AbstractContextManager[object]:
+    with _guard:
+        return _groups.setdefault((cluster, group), threading.BoundedSemaphore(max(1, at_once)))

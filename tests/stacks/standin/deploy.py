@@ -1,0 +1,89 @@
+"""What `perennial.hosts.deploy` promises, with machines that are folders.
+
+A machine's folder holds `environment` and `services` when they are whole, with `.half` behind
+the name while they are being made. A file `broken` in STANDIN lists machines that refuse.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from perennial.errors import FleetError
+from perennial.hosts.share import members, to_json
+from perennial.services import fingerprint
+
+ROOT = Path(os.environ["STANDIN"])
+NAP = float(os.environ.get("NAP", "0.05"))
+
+
+def make_environment(target, wish):
+    _write(target.name, "environment", wish["python"])
+    return {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
+
+
+def look_environment(target, wish, facts):
+    return dict(facts) if (_machine(target.name) / "environment").exists() else None
+
+
+def remove_environment(target, wish):
+    _remove(target.name, "environment")
+
+
+def apply_services(share, secrets, say, turn=None):
+    assert secrets.ca_key.startswith("-----BEGIN")
+    say("starting")
+    _write(share.target.name, "services", _text(share))
+    return {
+        "init": "systemd",
+        "address": share.target.address,
+        "machine": share.target.name,
+        "members": {name: fingerprint(member) for name, member in members(share).items()},
+        "expires": "2100-01-01T00:00:00+00:00",
+    }
+
+
+def look_services(share, outcome):
+    path = _machine(share.target.name) / "services"
+    if not path.exists():
+        return ["its services are gone"]
+    return [] if path.read_text() == _text(share) else ["a file was edited"]
+
+
+def remove_services(share, say):
+    _remove(share.target.name, "services")
+    return ["/home/dask/notebooks"] if "jupyter" in {part.role for part in share.services} else []
+
+
+def stop_scheduler(share, say):
+    say("the scheduler stops first")
+
+
+def _text(share):
+    return json.dumps(to_json(share), sort_keys=True)
+
+
+def _machine(name):
+    broken = ROOT / "broken"
+    if broken.exists() and name in broken.read_text().split():
+        raise FleetError(f"{name}: refused the connection; start sshd there")
+    return ROOT / "machines" / name
+
+
+def _write(name, what, text):
+    folder = _machine(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = folder / f"{what}.half"
+    half.write_text("")
+    time.sleep(NAP)
+    (folder / what).write_text(text)
+    half.unlink()
+
+
+def _remove(name, what):
+    folder = _machine(name)
+    time.sleep(NAP)
+    for each in (what, f"{what}.half"):
+        (folder / each).unlink(missing_ok=True)
+    if folder.exists() and not list(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,174 @@
+"""`perennial up` and its kin through Pulumi's real engine; machines are folders."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.stacks.conftest import Site
+
+pytestmark = pytest.mark.lab
+
+WHOLE = ["environment", "services"]
+
+
+def test_life(site: Site) -> None:
+    assert "new machine: scheduler, jupyter" in site.run("plan")
+    assert not site.state.exists(), "a plan leaves no trace"
+
+    assert "7 made" in site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "mc": WHOLE}
+    assert "7 unchanged" in site.up()
+    assert site.plan() == []
+
+    site.spec["workers"]["cpu"] = {"count": 3, "memory": "1 GiB", "threads": 2}
+    assert site.plan() == [
+        "! mb restart cpu-mb-0 changed; drained first",
+        "+ mb start cpu-mb-1 new",
+        "! mc restart cpu-mc-0 changed; drained first",
+    ]
+    assert "2 changed, 5 unchanged" in site.up()
+
+    site.spec["scheduler"] = {"port": 9786}
+    site.spec["jupyter"] = None
+    said = " / ".join(site.plan())
+    assert "! ma restart scheduler changed; RUNNING WORK AND RESULTS are lost" in said
+    assert "- ma stop jupyter no longer asked for; its kernels end" in said
+
+    said = site.run("down", "--force")
+    assert "ma: left in place: /home/dask/notebooks" in said
+    assert site.machines() == {}
+    assert site.processes() == []
+    assert not (site.state / "pulumi").exists()
+
+
+def test_a_machine_comes_and_goes(site: Site) -> None:
+    site.spec["workers"]["cpu"]["count"] = 4
+    machines = [{"address": "ma", "roles": ["scheduler"]}]
+    machines += [{"address": name, "roles": [{"cpu": 2}]} for name in ("mb", "mc")]
+    site.spec |= {"jupyter": None, "hosts": {"machines": machines}}
+    site.up()
+    machines[2] = {"address": "md", "roles": [{"cpu": 2}]}
+    assert site.plan() == [
+        "+ md make md new machine: 2 of cpu",
+        "+ md make environment uses /opt/dask/bin/python",
+        "- mc remove mc no longer in the cluster file; drained first, its data moves to other"
+        " machines",
+    ]
+    assert "2 made, 2 removed, 5 unchanged" in site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "md": WHOLE}
+
+
+def test_drift_is_seen_and_mended(site: Site) -> None:
+    site.up()
+    (site.root / "machines" / "mb" / "services").unlink()
+    (site.root / "machines" / "mc" / "environment").unlink()
+    expected = [
+        "~ mb repair mb its services are gone",
+        "~ mc repair mc the Python environment is gone",
+    ]
+    assert site.plan() == expected
+    refreshed = site.run("refresh")
+    assert all(line in " ".join(refreshed.split()) for line in expected)
+    assert "2 changed, 5 unchanged" in site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "mc": WHOLE}
+    assert site.plan() == []
+
+
+def test_one_machine_that_fails_stops_no_other(site: Site) -> None:
+    (site.root / "broken").write_text("mb")
+    said = site.up(code=1)
+    assert said.splitlines()[-1] == "mb: refused the connection; start sshd there"
+    assert "Traceback" not in said
+    assert site.machines() == {"ma": WHOLE, "mc": WHOLE}
+    assert (site.state / "connection.json").exists(), "the others can be used"
+    (site.root / "broken").unlink()
+    assert "2 made, 5 unchanged" in site.up()
+
+
+def test_what_was_half_made_goes_with_its_machine(site: Site) -> None:
+    site.up()
+    site.spec["hosts"]["machines"].append("md")
+    process = site.start("up", "--yes", nap=5.0)
+    folder = site.root / "machines" / "md"
+    while not folder.exists() and process.poll() is None:
+        time.sleep(0.05)
+    kill_tree(process.pid)
+    assert site.machines()["md"] == ["environment.half"]
+    site.spec["hosts"]["machines"].remove("md")
+    site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "mc": WHOLE}
+
+
+def test_secrets_stand_nowhere_in_the_clear(site: Site) -> None:
+    site.up()
+    secrets = [
+        (site.state / "tls" / "client-key.pem").read_text().splitlines()[1],
+        (site.state / "secrets" / "jupyter-token").read_text().strip(),
+        (site.state / "pulumi" / "passphrase").read_text(),
+    ]
+    for path in site.root.rglob("*"):
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            found = [secret for secret in secrets if secret in text]
+            assert not found or path.stat().st_mode & 0o077 == 0
+            assert not found or path.name in ("client-key.pem", "jupyter-token", "passphrase")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(2):
+        site.spec["hosts"]["machines"] = chance.sample(["ma", "mb", "mc", "md"], 3)
+        process = site.start("up", "--yes", nap=0.4)
+        time.sleep(chance.uniform(0.3, 4.0))
+        if chance.random() < 0.5:
+            kill_tree(process.pid)
+        else:
+            process.kill()
+        process.wait()
+        site.up()
+        assert site.machines() == dict.fromkeys(sorted(site.spec["hosts"]["machines"]), WHOLE)
+        assert site.plan() == []
+        assert site.processes() == []
+    site.run("down", "--force", "--purge")
+    assert site.machines() == {}
+    assert not site.state.exists()
+
+
+def test_interrupted(site: Site) -> None:
+    process = site.start("up", "--yes", nap=3.0)
+    while not list(Path(site.root).glob("machines/*")):
+        time.sleep(0.05)
+    process.send_signal(2)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == (
+        "lab: stopped in the middle; the same command goes on from there"
+    )
+    assert site.processes() == []
+    site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "mc": WHOLE}
+
+
+def test_without_pulumi(site: Site) -> None:
+    site.environment["PATH"] = "/usr/bin:/bin"
+    said = site.run("up", "--yes", code=1)
+    assert said.startswith("pulumi: no usable command line")
+    assert "perennial up --install" in said
+    assert not site.state.exists()
+
+
+def kill_tree(pid: int) -> None:
+    """End a command and all that it has started, at once."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    for process in processes:
+        process.kill()

@@ -1,0 +1,103 @@
+"""What the engine's events are made into; the events are as the engine has sent them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pulumi.automation.events import EngineEvent
+
+from perennial.stacks.events import Tale, last_line, summary
+
+URN = "urn:pulumi:lab::perennial::perennial:hosts:HostsCluster$"
+TRACEBACK = """Traceback (most recent call last):
+  File "/x/pulumi/dynamic/__main__.py", line 84, in wrapper
+    return fn(self, request, context)
+           ^^^^^^^^^^^^^^^^^^^^^^^^^^
+perennial.errors.FleetError: ma: refused the connection; start sshd there
+"""
+
+
+def step(kind: str, op: str, resource: str, name: str) -> EngineEvent:
+    """An event about a resource."""
+    typ = f"pulumi-python:dynamic/perennial:{resource}"
+    metadata = {"op": op, "urn": f"{URN}{typ}::{name}", "type": typ, "provider": ""}
+    return EngineEvent.from_json({kind: {"metadata": metadata}})
+
+
+def said(severity: str, message: str, urn: str | None = None) -> EngineEvent:
+    """A diagnostic."""
+    event: dict[str, Any] = {"message": message, "severity": severity, "color": "never"}
+    return EngineEvent.from_json({"diagnosticEvent": {**event, **({"urn": urn} if urn else {})}})
+
+
+def test_a_deployment() -> None:
+    tale = Tale()
+    heard = [
+        tale.hear(event)
+        for event in (
+            step("resourcePreEvent", "refresh", "HostServices", "ma-services"),
+            step("resOutputsEvent", "refresh", "HostServices", "ma-services"),
+            step("resourcePreEvent", "same", "ClusterAuthority", "authority"),
+            step("resOutputsEvent", "same", "ClusterAuthority", "authority"),
+            step("resourcePreEvent", "create", "HostEnvironment", "mb-environment"),
+            said("debug", "beginning rpc register resource\n"),
+            said("info", "mb: starting cpu-mb-0\n\n"),
+            step("resOutputsEvent", "create", "HostEnvironment", "mb-environment"),
+            step("resourcePreEvent", "update", "HostServices", "ma-services"),
+            step("resOutputsEvent", "update", "HostServices", "ma-services"),
+        )
+    ]
+    assert [text for text in heard if text] == [
+        "looking at services of ma",
+        "making Python environment of mb",
+        "mb: starting cpu-mb-0",
+        "Python environment of mb made",
+        "changing services of ma",
+        "services of ma changed",
+    ]
+    assert summary(tale, 2.04) == "1 made, 1 changed, 1 unchanged in 2.0 s"
+
+
+def test_pulumis_own_resources_are_not_told() -> None:
+    tale = Tale()
+    metadata = {"op": "create", "urn": "a::b", "type": "pulumi:pulumi:Stack", "provider": ""}
+    event = EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}})
+    assert tale.hear(event) is None
+    assert not tale.steps
+
+
+def test_a_preview_tells_only_what_it_looks_at() -> None:
+    tale = Tale(preview=True)
+    assert tale.hear(step("resourcePreEvent", "create", "HostServices", "ma-services")) is None
+    assert tale.hear(step("resourcePreEvent", "refresh", "HostServices", "ma-services"))
+    assert len(tale.steps) == 1
+
+
+def test_errors_are_one_line_each() -> None:
+    tale = Tale()
+    tale.hear(said("error", TRACEBACK, f"{URN}x::ma-services"))
+    tale.hear(said("error", TRACEBACK, f"{URN}x::ma-environment"))
+    tale.hear(said("error", "disk full", f"{URN}x::mb-services"))
+    tale.hear(said("error", "update failed\n"))
+    assert tale.errors == ["ma: refused the connection; start sshd there", "mb: disk full"]
+
+
+def test_what_stays_is_noted() -> None:
+    tale = Tale()
+    tale.hear(said("info", "ma: left in place: /home/dask/notebooks\n"))
+    assert tale.notes == ["ma: left in place: /home/dask/notebooks"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("a.b.FleetError: ma: no", "ma: no"),
+        ("ma: no", "ma: no"),
+        ("KeyError: 'x'", "KeyError: 'x'"),
+        ("one\ntwo\n\n", "two"),
+    ],
+)
+def test_last_line(text: str, expected: str) -> None:
+    assert last_line(text) == expected

@@ -1,0 +1,97 @@
+"""`platform: local` through Pulumi's real engine: the same cluster as `perennial up` makes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.homes import Home
+
+pytestmark = pytest.mark.lab
+
+PROGRAM = """
+import json, sys
+from pulumi import automation
+from perennial.stacks.program import main
+
+folder, config, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+stack = automation.create_or_select_stack(
+    "dev", "field", main, opts=automation.LocalWorkspaceOptions(work_dir=folder)
+)
+stack.set_config("perennial:cluster", automation.ConfigValue(json.dumps(config)))
+result = getattr(stack, command)(**({} if command == "destroy" else {"refresh": True}))
+outputs = stack.outputs()
+print(json.dumps({
+    "changes": result.summary.resource_changes,
+    "outputs": {name: [value.value, value.secret] for name, value in outputs.items()},
+}))
+"""
+
+
+class Project:
+    """A Pulumi project in a home."""
+
+    def __init__(self, home: Home, engine: Path) -> None:
+        self.home = home
+        self.folder = home.root / "pulumi"
+        self.folder.mkdir()
+        self.environment = {
+            **home.environment,
+            "PATH": f"{engine}:{home.environment['PATH']}",
+            "PULUMI_BACKEND_URL": self.folder.as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": "x",
+            "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
+            "PULUMI_HOME": str(self.folder / "home"),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+
+    def run(self, command: str) -> dict[str, dict[str, object]]:
+        """Run a command of Pulumi's."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", PROGRAM, str(self.folder)),
+                *(json.dumps(self.home.spec), command),
+            ],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_life(home: Home) -> None:
+    from tests.labs.hosts.base import UnavailableError
+    from tests.labs.pulumi import engine
+
+    try:
+        project = Project(home, engine())
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    made = project.run("up")
+    assert made["changes"] == {"create": 3}
+    address = f"tls://127.0.0.1:{home.spec['scheduler']['port']}"
+    assert made["outputs"]["scheduler_address"] == [address, False]
+    assert made["outputs"]["connection"][1] is True
+    with home.client() as client:
+        assert client.submit(sum, [1, 2]).result(60) == 3
+    pids = {name: home.pid(name) for name in ("scheduler", "cpu-0", "cpu-1")}
+    assert project.run("up")["changes"] == {"same": 3}
+
+    home.run("scale", "cpu=1")
+    assert project.run("up")["changes"] == {"same": 3}, "a stack sets the first size only"
+    assert home.workers() == {"cpu-0"}
+
+    home.spec["workers"]["cpu"]["threads"] = 2
+    assert project.run("up")["changes"] == {"same": 2, "update": 1}
+    assert home.pid("scheduler") == pids["scheduler"]
+    assert home.pid("cpu-0") != pids["cpu-0"]
+
+    assert project.run("destroy")["changes"] == {"delete": 3}
+    assert not home.state.joinpath("cluster.yaml").exists()

@@ -1,0 +1,60 @@
+"""A cluster from a stack's configuration: the keys of a cluster file, or a few answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from perennial.errors import SpecError
+from perennial.spec import ClusterSpec
+from perennial.stacks.program import configured
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(values: dict[str, Any]) -> ClusterSpec:
+    """Read a configuration as the engine hands it over: objects as JSON."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
+    }
+    pulumi.runtime.set_all_config(texts)
+    return configured(pulumi.Config("perennial"))
+
+
+@pytest.mark.parametrize("name", ["hosts", "local"])
+def test_examples(name: str) -> None:
+    text = (ROOT / f"Pulumi.{name}-example.yaml").read_text()
+    assert read(yaml.safe_load(text)["config"]).platform == name
+
+
+def test_template_asks_for_what_is_read() -> None:
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    asked = project["template"]["config"]
+    answers = {key: question.get("default", "ma, mb,mc") for key, question in asked.items()}
+    spec = read(answers)
+    assert [machine.called for machine in spec.options.machines] == ["ma", "mb", "mc"]
+    assert (spec.name, spec.workers["cpu"].count, spec.workers["cpu"].threads) == ("lab", 2, 1)
+    assert spec.environment.python == "/opt/dask/bin/python"
+
+
+def test_answers_are_checked_like_a_file() -> None:
+    with pytest.raises(SpecError) as caught:
+        read({"perennial:machines": "ma", "perennial:python": "/p", "perennial:workers": "many"})
+    assert "workers.cpu.count: found 'many'" in str(caught.value)
+
+
+def test_no_machines() -> None:
+    with pytest.raises(SpecError, match="set perennial:machines to the addresses"):
+        read({})
+
+
+def test_faults_name_their_place() -> None:
+    cluster = {"name": "lab", "platform": "local", "workers": {"cpu": {"memory": "much"}}}
+    with pytest.raises(SpecError) as caught:
+        read({"perennial:cluster": cluster})
+    assert str(caught.value).startswith("perennial:cluster: workers.cpu.memory: found ")

@@ -1,0 +1,116 @@
+"""The registries, and the names of what Pulumi is asked to make: a contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pulumi
+import pytest
+
+from perennial.fleets import PLATFORMS
+from perennial.spec import loads
+from perennial.stacks import STACKS
+from perennial.stacks.program import OUTPUTS
+
+HOSTS = """
+name: lab
+platform: hosts
+environment: {python: /opt/dask/bin/python}
+workers: {cpu: {count: 4}, gpu: {count: 1}}
+hosts:
+  machines:
+    - {address: mb.example.org, roles: [cpu, gpu]}
+    - {address: ma.example.org, roles: [scheduler, jupyter]}
+    - {address: 10.0.0.3, roles: [cpu]}
+"""
+
+LOCAL = "{name: lab, platform: local, workers: {cpu: {count: 1}}}"
+
+
+class Recorder(pulumi.runtime.Mocks):
+    """Remembers what is registered, and makes up what only a deployment can tell."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str]] = []
+        self.inputs: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made.append((args.typ.rpartition("/")[2], args.name))
+        self.inputs[args.name] = args.inputs
+        names = ("ca", "ca_key", "client", "client_key", "token", "created", "ends")
+        told = dict.fromkeys(names, "made") if args.name == "authority" else {}
+        return args.name, {**args.inputs, **told}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    made = Recorder()
+    pulumi.runtime.set_mocks(made)
+    return made
+
+
+def test_the_registries_have_the_same_keys() -> None:
+    assert set(STACKS) == set(PLATFORMS)
+    for module in STACKS.values():
+        assert issubclass(import_module(module).Cluster, pulumi.ComponentResource)
+
+
+@pulumi.runtime.test
+def run_hosts() -> pulumi.Output[Any]:
+    from perennial.stacks.hosts import HostsCluster
+
+    cluster = HostsCluster("lab", loads(HOSTS))
+    return pulumi.Output.all(**{name: getattr(cluster, name) for name in OUTPUTS}).apply(_hosts)
+
+
+def _hosts(outputs: dict[str, Any]) -> None:
+    assert outputs["scheduler_address"] == "tls://ma.example.org:8786"
+    assert outputs["jupyter_url"] == "https://ma.example.org:8888/lab"
+    assert outputs["connection"]["tls"] == {"ca": "made", "cert": "made", "key": "made"}
+    assert outputs["connection"]["token"] == "made"
+    assert outputs["fleets"]["cpu"]["machines"] == ["mb", "10-0-0-3"]
+    assert outputs["fleets"]["gpu"]["machines"] == ["mb"]
+
+
+def test_names_of_a_cluster_on_hosts(recorder: Recorder) -> None:
+    run_hosts()
+    assert recorder.made[:2] == [
+        ("perennial:hosts:HostsCluster", "lab"),
+        ("perennial:ClusterAuthority", "authority"),
+    ]
+    # Side by side they come in any order.
+    assert sorted(recorder.made[2:]) == [
+        ("perennial:HostEnvironment", "10-0-0-3-environment"),
+        ("perennial:HostEnvironment", "ma-environment"),
+        ("perennial:HostEnvironment", "mb-environment"),
+        ("perennial:HostServices", "10-0-0-3-services"),
+        ("perennial:HostServices", "ma-services"),
+        ("perennial:HostServices", "mb-services"),
+    ]
+    # What the engine keeps of a provider is where its class stands, and no line of its text.
+    assert len({inputs["__provider"] for inputs in recorder.inputs.values() if inputs}) == 3
+
+
+@pulumi.runtime.test
+def run_local() -> pulumi.Output[Any]:
+    from perennial.stacks.local import LocalCluster
+
+    cluster = LocalCluster("lab", loads(LOCAL))
+    return pulumi.Output.all(**{name: getattr(cluster, name) for name in OUTPUTS}).apply(_local)
+
+
+def _local(outputs: dict[str, Any]) -> None:
+    assert outputs["scheduler_address"] == "tls://127.0.0.1:8786"
+    assert outputs["connection"]["cluster"] == "lab"
+
+
+def test_names_of_a_cluster_on_this_machine(recorder: Recorder) -> None:
+    run_local()
+    assert recorder.made == [
+        ("perennial:local:LocalCluster", "lab"),
+        ("perennial:LocalServices", "services"),
+    ]
