@@ -90,6 +90,14 @@ def supervisord_command(argv: Iterable[str], place: str) -> str:
     )
 
 
+def cron_command(argv: Iterable[str], place: str) -> str:
+    """Write a command line for a crontab, where a shell runs what stands before the first ``%``."""
+    words = list(argv)
+    for number, word in enumerate(words):
+        _check_line(word, f"{place}, argument {number}")
+    return shlex.join(words).replace("%", r"\%")
+
+
 def supervisord_environment(variables: Iterable[tuple[str, str]], place: str) -> str:
     """Write variables for ``environment=``, whose quotes cannot be escaped."""
     written = []

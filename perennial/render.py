@@ -50,6 +50,7 @@ _FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
     "supervisord": {
         "command": quoting.supervisord_command,
         "environment": quoting.supervisord_environment,
+        "cron": quoting.cron_command,
         "value": quoting.supervisord_value,
         "seconds": math.ceil,
     },
@@ -222,6 +223,23 @@ def boot_unit(
         stop_timeout=stop_timeout,
         user=user,
     )
+
+
+def boot_cron(*, cluster: str, argv: Sequence[str], user: str, open_files: int) -> str:
+    """Render the file for cron that starts a cluster's supervisord at boot.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    argv : sequence of str
+        Command of the supervisord, as a daemon.
+    user : str
+        System user that runs it.
+    open_files : int
+        Limit of open files, where the machine allows that many.
+    """
+    return _supervisord("cron.j2", cluster=cluster, argv=argv, user=user, open_files=open_files)
 
 
 def slice_name(cluster: str) -> str:

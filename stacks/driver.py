@@ -19,7 +19,7 @@ from perennial.errors import FleetError, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec
 
-from . import engine, journal
+from . import engine, journal, quick
 from .engine import MissingEngineError, find_command, install
 from .events import Tale, last_line
 from .program import deploy
@@ -82,6 +82,8 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
         With a line for each thing that failed. The rest was done.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    if not fresh and (same := quick.unchanged(spec, folder, say)):
+        return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     stack, tale = _open(folder, spec, say), Tale()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
     wanted = journal.entries(spec) if spec.platform == "hosts" else {}
@@ -106,6 +108,8 @@ class PartlyError(FleetError):
 def plan(spec: ClusterSpec, say: Say) -> Outcome:
     """Say what `up` would do, to the machines as they are now; change nothing.
 
+    The caller holds the cluster's lock, where the cluster was deployed before.
+
     Parameters
     ----------
     spec : ClusterSpec
@@ -114,6 +118,8 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
         Told what happens.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
+    if same := quick.unchanged(spec, folder, say):
+        return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
         stack = engine.open_stack(place, spec.name, partial(deploy, spec))
         tale = Tale(preview=True)

@@ -260,13 +260,23 @@ def settle(stack: Stack, folder: Path) -> None:
     The cluster's lock is ours, so whatever still works for this folder works for nobody: an
     engine whose `perennial` was killed, or providers whose engine was.
     """
-    locks = list((folder / ".pulumi" / "locks").rglob("*.json"))
-    if not locks:
+    if not locks(folder):
         return
     deadline = time.monotonic() + 10.0
     while _kill_all(folder.as_uri()) and time.monotonic() < deadline:
         time.sleep(0.02)
     stack.cancel()
+
+
+def locks(folder: Path) -> list[Path]:
+    """List the engine's own locks, which a killed engine leaves.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the engine's own files.
+    """
+    return list((folder / ".pulumi" / "locks").rglob("*.json"))
 
 
 def _kill_all(backend: str) -> bool:

@@ -175,7 +175,9 @@ class EnvironmentProvider(Provider):
     def _made(self, props: Values) -> str:
         from perennial.hosts import deploy
 
-        return packed(deploy.make_environment(_target(props), json.loads(props["wish"])))
+        target = _target(props)
+        wish = json.loads(props["wish"])
+        return packed(deploy.make_environment(target, wish, _Say(target.name)))
 
 
 def environment_drift(before: Values, now: Values) -> list[str]:

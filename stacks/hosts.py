@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
 
 from perennial.hosts import share as sharing
+from perennial.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
 from .host_resources import ClusterAuthority, HostEnvironment, HostServices
@@ -20,9 +21,9 @@ class HostsCluster(pulumi.ComponentResource):
     """A scheduler, worker groups and Jupyter on hosts.
 
     Its children are ``authority``, and ``<machine>-environment`` and ``<machine>-services`` for
-    each machine; these names are a contract. The machines do not depend on each other: they
-    are deployed side by side, the scheduler's first, and one that fails keeps no other from
-    being finished.
+    each machine; these names are a contract. The scheduler's machine is deployed first, because
+    a worker is ready when its scheduler knows it; the others side by side, and one of them that
+    fails keeps no other from being finished.
 
     Parameters
     ----------
@@ -47,8 +48,10 @@ class HostsCluster(pulumi.ComponentResource):
         shares = sharing.shares(spec)
         authority = ClusterAuthority("authority", spec.name, self._child())
         secrets = _secrets(spec, authority)
+        first: list[pulumi.Resource] = []
         for share in sorted(shares.values(), key=lambda share: not schedules(share)):
-            self._machine(spec, share, secrets)
+            made = self._machine(spec, share, secrets, first)
+            first = first or [made]
         self._register(spec, shares, authority)
 
     def _child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -56,15 +59,20 @@ class HostsCluster(pulumi.ComponentResource):
         return pulumi.ResourceOptions(parent=self, depends_on=list(after), custom_timeouts=times)
 
     def _machine(
-        self, spec: ClusterSpec, share: sharing.Share, secrets: pulumi.Output[dict[str, Any]]
-    ) -> None:
+        self,
+        spec: ClusterSpec,
+        share: sharing.Share,
+        secrets: pulumi.Output[dict[str, Any]],
+        first: Sequence[pulumi.Resource],
+    ) -> HostServices:
         values = sharing.to_json(share)
         machine = share.target.name
         wish = {**sharing.environment(spec, machine), "cluster": spec.name}
         environment = HostEnvironment(
             f"{machine}-environment", values["target"], wish, self._child()
         )
-        HostServices(f"{machine}-services", values, secrets, self._child(environment))
+        after = self._child(environment, *first)
+        return HostServices(f"{machine}-services", values, secrets, after)
 
     def _register(
         self,
@@ -136,17 +144,13 @@ def schedules(share: sharing.Share) -> bool:
 
 def _secrets(spec: ClusterSpec, authority: ClusterAuthority) -> pulumi.Output[dict[str, Any]]:
     """Collect what a machine's certificates and its Jupyter are made of."""
-    certificate, key = (getattr(spec.jupyter, name, None) for name in ("certificate", "key"))
+    certificate, key = own_certificate(spec) or (None, None)
     return pulumi.Output.secret(
         pulumi.Output.all(
             ca=authority.ca,
             ca_key=authority.ca_key,
             token=authority.token,
-            jupyter_certificate=_text(certificate),
-            jupyter_key=_text(key),
+            jupyter_certificate=certificate,
+            jupyter_key=key,
         )
     )
-
-
-def _text(file: str | None) -> str | None:
-    return None if file is None else Path(file).expanduser().read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from perennial.spec import loads
+from perennial.spec import parse
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -192,21 +192,28 @@ def yaml_examples() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), yaml_examples(), ids=lambda value: value[:40])
 def test_every_cluster_file_that_a_page_shows_is_valid(page: str, text: str) -> None:
-    loads(text, page)
+    parse(text, page, remembered=True)  # the files that it names are the reader's
+
+
+LOCAL = {"name": "lab", "platform": "local", "workers": {"cpu": {}}}
+HOSTS = LOCAL | {
+    "platform": "hosts",
+    "environment": {"python": "/opt/dask/bin/python"},
+    "hosts": {"machines": ["machine-a", "machine-b"]},
+}
 
 
 def test_every_snippet_of_a_cluster_file_is_valid() -> None:
-    whole = "name: lab\nplatform: local\nworkers: {cpu: {}}\n"
     snippets = [
-        body
+        (HOSTS if page.stem == "hosts" else LOCAL, body)
         for page in (DOCS / "guide").glob("*.md")
         for language, body in fences(page.read_text())
         if language == "yaml" and "platform:" not in body and "scheduler-address" not in body
     ]
 
     assert snippets
-    for snippet in snippets:
-        loads(whole + yaml.safe_dump(yaml.safe_load(snippet)))
+    for whole, snippet in snippets:
+        parse(yaml.safe_dump(whole | yaml.safe_load(snippet)), snippet, remembered=True)
 
 
 def test_the_quick_start_is_what_the_makefile_does() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.life import Name, choose
+from perennial.cli.life import Name, choose, platform_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perennial.local.doctor import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -23,18 +28,16 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
-    """Look for what will go wrong: services, versions, limits, disk, certificates."""
+    """Look for what will go wrong: services, network, versions, clocks, disk, certificates."""
     from rich.console import Console
     from rich.markup import escape
 
-    from perennial.local import deploy
-    from perennial.local.doctor import examine, level
+    from perennial.local.doctor import level
 
-    deployment = deploy.find(choose(name), lambda _text: None)
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     console = Console(highlight=False, soft_wrap=True)
     findings = []
-    for finding in examine(deployment, python):
+    for finding in _examined(name, python):
         findings.append(finding)
         if not as_json:
             colour = colours[finding.level]
@@ -43,3 +46,18 @@ def doctor(
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     raise typer.Exit(1 if level(findings) == "error" else 0)
+
+
+def _examined(name: str | None, python: str | None) -> Iterator[Finding]:
+    """Run the checks for where the cluster stands, and for whom it belongs to."""
+    from importlib import import_module
+
+    from perennial import connect
+    from perennial.paths import known_clusters
+
+    own = known_clusters()
+    chosen = choose(name) if own and name in (None, *own) else connect.find(name).cluster
+    is_local = chosen in own and platform_of(chosen) == "local"
+    part = import_module(f"perennial.cli.doctor_{'local' if is_local else 'stack'}")
+    examined: Iterator[Finding] = part.examine(chosen, python)
+    return examined

@@ -1,4 +1,4 @@
-"""`plan`, `up`, `refresh`, `down`: the life of a cluster, on any platform."""
+"""`plan`, `up`, `refresh`, `down`, `forget`: the life of a cluster, on any platform."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(refresh)
     app.command()(down)
+    app.command()(forget)
 
 
 def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
@@ -95,6 +96,18 @@ def down(
     """Stop a cluster. Notebooks stay; certificates, token and logs stay unless --purge."""
     chosen = choose(name, file)
     _part(platform_of(chosen)).down(chosen, force, purge)
+
+
+def forget(
+    machine: Annotated[str, typer.Argument(help="The machine's name, as a plan shows it.")],
+    name: Annotated[
+        str | None, typer.Option("--cluster", help="The cluster; the only one needs no name.")
+    ] = None,
+) -> None:
+    """Forget a machine that is gone for good; nothing is done to the machine."""
+    chosen = choose(name)
+    _part(platform_of(chosen)).give_up(chosen, machine)
+    print(f"{chosen}: {machine} is forgotten; if it ever comes back, what is there still runs")
 
 
 def choose(name: str | None, file: Path | None = None) -> str:

@@ -36,10 +36,14 @@ SIGNS = {
 
 def plan(document: Document, _file: Path, strict: bool) -> None:
     """Show what `up` would do, to the machines as they are now; change nothing."""
-    spec = document.spec
+    from contextlib import nullcontext
+
+    from perennial.local.lock import exclusive
+
+    spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, strict)
     driver = _driver(install=False)
-    with Progress(spec.name) as say:
+    with Progress(spec.name) as say, exclusive(paths.lock, say) if _there(paths) else nullcontext():
         steps = _steps(driver.plan(spec, say), spec)
     _show(spec.name, steps)
 
@@ -102,6 +106,16 @@ def down(name: str, force: bool, purge: bool) -> None:
         print(
             f"  the client's certificate and the token stay in {paths.root}; --purge removes them"
         )
+
+
+def give_up(name: str, machine: str) -> None:
+    """Forget a machine that will never answer again, so that nothing waits for it."""
+    from perennial.local.lock import exclusive
+
+    paths, driver = cluster_state(name), _driver(install=False)
+    spec = _deployed(paths)
+    with Progress(name) as say, exclusive(paths.lock, say):
+        driver.forget(spec, machine, say)
 
 
 def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> None:
@@ -201,6 +215,11 @@ def _steps(outcome: Any, spec: ClusterSpec) -> Sequence[Step]:
     planning = import_module("perennial.stacks.planning")
     steps: Sequence[Step] = planning.planned(outcome.tale, order)
     return steps
+
+
+def _there(paths: ClusterPaths) -> bool:
+    """Whether the cluster was deployed, so that a plan leaves no trace where it was not."""
+    return paths.spec.exists()
 
 
 def _deployed(paths: ClusterPaths) -> ClusterSpec:

@@ -206,8 +206,7 @@ def _members(
     free = [index for index, count in own.items() if count is None]
     fixed = {index: count for index, count in own.items() if count is not None}
     said = sum(fixed.values())
-    written = "count" in group.model_fields_set
-    total = group.count if written or not fixed else said
+    total = _total(group, len(own), said if fixed else None)
     yield from _sums(spec, name, (total, said), bool(own), bool(free))
     shares = dict(zip(free, spread(total - said, len(free)), strict=True)) if free else {}
     most = dict(zip(free, spread(group.most - said, len(free)), strict=True)) if free else {}
@@ -218,6 +217,15 @@ def _members(
         count = fixed[index] if index in fixed else shares[index]
         found[index].counts[name] = count
         found[index].most[name] = max(count, most.get(index, 0))
+
+
+def _total(group: WorkerGroup, machines: int, said: int | None) -> int:
+    """Size of a group: as written, else the sum of its counts, else one for each machine."""
+    if "count" in group.model_fields_set or not machines:
+        return group.count
+    if said is not None:
+        return said
+    return max(group.scale.min, min(group.scale.max, machines)) if group.scale else machines
 
 
 def _sums(

@@ -244,7 +244,7 @@ class Options(Reach, PlatformOptions):
             yield Place(there, duty.most, name)
 
     def counts(self, spec: ClusterSpec) -> Mapping[str, int]:
-        """Sizes of groups that are the sum of their counts on the machines."""
+        """Sizes of groups that the machines say: the sum of their counts, or one for each."""
         found = duties.divide(spec, self.machines)[0]
         total = {name: sum(duty.counts.get(name, 0) for duty in found) for name in spec.workers}
         return {name: n for name, n in total.items() if n != spec.workers[name].count}

@@ -22,6 +22,8 @@ Init = Literal["systemd", "supervisord"]
 
 #: Where `perennial.hosts.agent.store` keeps what is no unit and no configuration.
 STATE = "/var/lib/dask-perennial"
+#: Open files of supervisord's programs: each worker holds a connection to every other one.
+OPEN_FILES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def arrange(
     sizes: Mapping[str, int],
     secrets: Mapping[str, str],
     watch: tuple[int, float] = (0, 0.0),
+    booted: bool = True,
 ) -> Arrangement:
     """Say what shall stand on a machine.
 
@@ -140,12 +143,14 @@ def arrange(
     watch : (int, float)
         For supervisord: port of the dashboard (0 where the scheduler is elsewhere), and
         seconds after which a scheduler that does not answer is restarted.
+    booted : bool
+        Whether systemd runs the machine, and so brings supervisord back at boot; else cron does.
     """
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
     if init == "systemd":
         return _systemd(cluster, parts, marked, sizes, secrets)
-    return _supervisord(cluster, parts, marked, sizes, secrets, watch)
+    return _supervisord(cluster, parts, marked, sizes, (secrets, watch, booted))
 
 
 def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
@@ -251,9 +256,9 @@ def _supervisord(
     parts: Sequence[Service],
     marked: Mapping[str, str],
     sizes: Mapping[str, int],
-    secrets: Mapping[str, str],
-    watch: tuple[int, float],
+    how: tuple[Mapping[str, str], tuple[int, float], bool],
 ) -> Arrangement:
+    secrets, watch, booted = how
     paths = ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
     (user, home), *_ = users(cluster, "supervisord", parts).items()
     python = parts[0].command.argv[0]
@@ -269,30 +274,42 @@ def _supervisord(
             programs.append(replace(program, group=part.group, registers=_registers(member)))
     written = {path for part in parts for path in part.access.writes}
     longest = max((program.stop_timeout for program in programs), default=0.0)
-    unit = render.boot_unit(
-        cluster=cluster,
-        configuration=str(paths.supervisord_conf),
-        argv=command(paths.supervisord_conf, "--nodaemon", python=python),
-        system=True,
-        stop_timeout=longest + 30.0,
-        user=user,
-    )
-    name = f"dask-{cluster}-supervisord.service"
+    starter = _starter(cluster, paths, python, user, longest + 30.0 if booted else None)
     folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
     return Arrangement(
         init="supervisord",
         files=(
             *(Placed(file.path, file.text) for part in parts for file in part.files),
-            Placed(f"{render.UNITS}/{name}", unit),
+            starter,
             *(Placed(path, text, 0o600, user) for path, text in secrets.items()),
         ),
         folders=tuple({"path": path, "mode": 0o700, "owner": user} for path in folders),
         users={user: home},
         members=members,
-        units=(name,),
+        units=(PurePath(starter.path).name,) if booted else (),
         targets=(),
         programs=tuple(programs),
     )
+
+
+def _starter(
+    cluster: str, paths: ClusterPaths, python: str, user: str, stop_timeout: float | None
+) -> Placed:
+    """Write what starts supervisord at boot: a unit, or a file of cron's where systemd is not."""
+    conf = paths.supervisord_conf
+    if stop_timeout is None:
+        argv = command(conf, python=python)
+        text = render.boot_cron(cluster=cluster, argv=argv, user=user, open_files=OPEN_FILES)
+        return Placed(f"/etc/cron.d/dask-{cluster}", text)
+    text = render.boot_unit(
+        cluster=cluster,
+        configuration=str(conf),
+        argv=command(conf, "--nodaemon", python=python),
+        system=True,
+        stop_timeout=stop_timeout,
+        user=user,
+    )
+    return Placed(f"{render.UNITS}/dask-{cluster}-supervisord.service", text)
 
 
 def _registers(member: Service) -> tuple[str, ...]:

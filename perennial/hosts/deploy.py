@@ -8,8 +8,9 @@ cut off anywhere. What shall be is decided here; what is done there stands in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,15 +20,15 @@ from perennial.hosts import issuing
 from perennial.hosts.arrange import (
     STATE,
     Arrangement,
-    Init,
     Placed,
     Steps,
     arrange,
     request,
     steps,
 )
+from perennial.hosts.checks import check, look, manager
 from perennial.hosts.provision import look_environment, make_environment, remove_environment
-from perennial.hosts.remote import Agent
+from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets
 from perennial.hosts.share import Share
 from perennial.local.plan import sizes
@@ -48,12 +49,8 @@ Say = Callable[[str], None]
 #: Gives the context in which one member of a group may be away.
 Turn = Callable[[str], AbstractContextManager[object]]
 
-#: Seconds by which two clocks may differ; certificates are valid from five minutes before.
-SKEW = 240.0
 #: Seconds in which Jupyter must listen.
 JUPYTER = 90.0
-#: systemd that knows LoadCredential and all that the units say.
-OLDEST_SYSTEMD = 247
 
 
 def apply_services(
@@ -92,14 +89,13 @@ def apply_services(
     FleetError
         When the machine cannot be reached or changed; one line that names it.
     """
-    with Agent(share.target, say) as agent:
-        agent.ask("lock", cluster=share.cluster)
-        found = _look(agent, share)
-        init = _init(share, found)
-        _check(share, found)
+    with alone(share, say) as agent:
+        found = look(agent, share)
+        init = manager(share, found)
+        check(share, found)
         if found["manifest"].get("init") not in (None, init):
             agent.ask("remove", cluster=share.cluster)
-            found = _look(agent, share)
+            found = look(agent, share)
         manifest = found["manifest"]
         now = sizes(share.counts, manifest.get("declared", {}), manifest.get("sizes", {}))
         now |= scaled or {}
@@ -108,12 +104,18 @@ def apply_services(
         wanted = arrange(
             *(share.cluster, init, parts, now, issued.files),
             watch=(share.dashboard_port, share.watchdog),
+            booted=bool(found["systemd"]),
         )
+        if not found["systemd"] and not found["cron"]:
+            say("found no cron: nothing there starts the services again after a reboot")
         _put(agent, share, wanted, found, issued.renewed)
+        if not manifest:  # what runs all the same could not be seen without one
+            found["members"] = agent.ask("members", cluster=share.cluster)
         todo = steps(wanted, found["members"])
         todo = _with_renewed(todo, wanted, parts, issued.renewed)
         if init == "systemd":
-            _change_systemd(agent, wanted, todo, turn)
+            gone = set(manifest.get("targets", ())) - set(wanted.targets)
+            _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
         else:
             _change_supervisord(agent, share, wanted, todo, turn)
         _await_jupyter(agent, parts, todo)
@@ -121,8 +123,7 @@ def apply_services(
             "declared": dict(share.counts),
             "sizes": now,
             "members": {unit: member.fingerprint for unit, member in wanted.members.items()},
-            "expected": {file.path: file.state for file in wanted.files if file.text}
-            | {path: state for path, state in found["files"].items() if path in issued.kept},
+            "expected": {file.path: _expected(file, found["files"]) for file in wanted.files},
             "certificates": issued.remember,
         }
         agent.ask(
@@ -157,8 +158,8 @@ def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
     FleetError
         When the machine cannot be reached.
     """
-    with Agent(share.target) as agent:
-        return drift(share.cluster, _look(agent, share), outcome)
+    with borrowed(share.target) as agent:
+        return drift(share.cluster, look(agent, share), outcome)
 
 
 def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
@@ -185,6 +186,8 @@ def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) ->
             lines.append(f"{path} was edited")
         elif state != expected:
             lines.append(f"{path} has another owner or mode")
+    missing = set(manifest.get("users", ())) - set(found["users"])
+    lines += [f"the user {name} is missing" for name in sorted(missing)]
     for unit, fingerprint in manifest.get("members", {}).items():
         lines += _member_drift(unit, fingerprint, found["members"].get(unit))
     if not found["enabled"]:
@@ -220,8 +223,7 @@ def remove_services(share: Share, say: Say) -> list[str]:
     list of str
         Folders of notebooks, which stay.
     """
-    with Agent(share.target, say) as agent:
-        agent.ask("lock", cluster=share.cluster)
+    with alone(share, say) as agent:
         kept: list[str] = agent.ask("remove", cluster=share.cluster)
         return kept
 
@@ -236,7 +238,7 @@ def stop_scheduler(share: Share, say: Say) -> None:
     say : callable
         Told what happens.
     """
-    with Agent(share.target, say) as agent:
+    with borrowed(share.target, say) as agent:
         found = agent.ask("members", cluster=share.cluster)
         unit = f"dask-{share.cluster}-scheduler.service"
         if unit in found:
@@ -245,52 +247,21 @@ def stop_scheduler(share: Share, say: Say) -> None:
             agent.ask("supervisord_end", cluster=share.cluster, name="scheduler")
 
 
-def _look(agent: Agent, share: Share) -> dict[str, Any]:
-    target = share.target
-    names = [name for name in (target.internal, target.address) if name]
-    ports = [port for part in share.services for port in part.access.ports]
-    begun = time.time()
-    found: dict[str, Any] = agent.ask(
-        "look", cluster=share.cluster, names=names, interface=target.interface, ports=ports
-    )
-    # The machine read its clock somewhere between the question and the answer.
-    found["ahead"] = found["time"] - min(max(found["time"], begun), time.time())
-    return found
+@contextmanager
+def alone(share: Share, say: Say) -> Iterator[Agent]:
+    """Let nobody else change the cluster's part of a machine meanwhile.
 
-
-def _init(share: Share, found: Mapping[str, Any]) -> Init:
-    wanted = share.target.init
-    if wanted == "supervisord" or (wanted is None and not found["systemd"]):
-        return "supervisord"
-    if not found["systemd"]:
-        raise FleetError(
-            f"{share.target.name}: no systemd runs this machine; write `init: supervisord` for it"
-        )
-    if found["systemd"] < OLDEST_SYSTEMD:
-        raise FleetError(
-            f"{share.target.name}: found systemd {found['systemd']}; allowed: {OLDEST_SYSTEMD} or"
-            " newer; write `init: supervisord` for it"
-        )
-    return "systemd"
-
-
-def _check(share: Share, found: Mapping[str, Any]) -> None:
-    """Refuse what cannot work, before anything is changed."""
-    name = share.target.name
-    if abs(found["ahead"]) > SKEW:
-        way = "ahead of" if found["ahead"] > 0 else "behind"
-        raise FleetError(
-            f"{name}: its clock is {abs(found['ahead']):.0f} s {way} this machine's, so no"
-            " certificate would be valid; set it right, such as by `timedatectl set-ntp true`"
-        )
-    for part in share.services:
-        for port in part.access.ports:
-            who = found["taken"].get(str(port))
-            if who:
-                raise FleetError(
-                    f"{name}: port {port}, which {part.name} needs, is taken by {who};"
-                    " stop that, or write another port"
-                )
+    Parameters
+    ----------
+    share : Share
+        The machine's share.
+    say : callable
+        Told what happens there.
+    """
+    with borrowed(share.target, say) as agent:
+        agent.ask("lock", cluster=share.cluster)
+        yield agent
+        agent.ask("unlock")
 
 
 def _put(
@@ -328,9 +299,12 @@ def _put(
 
 
 def _differs(file: Placed, there: Mapping[str, Any], renewed: Sequence[str]) -> bool:
-    if not file.text:  # a certificate or key that stays as it is there
-        return False
-    return file.path in renewed or there.get(file.path) != file.state
+    return file.path in renewed or there.get(file.path) != _expected(file, there)
+
+
+def _expected(file: Placed, there: Mapping[str, Any]) -> list[Any]:
+    """Digest, mode and owner of a file; a key that stays has the content that it has there."""
+    return file.state if file.text else [there[file.path][0], *file.state[1:]]
 
 
 def _described(file: Placed) -> dict[str, Any]:

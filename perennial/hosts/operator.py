@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from perennial.errors import FleetError, PerennialError
 from perennial.hosts import deploy
-from perennial.hosts.remote import Agent
+from perennial.hosts.remote import borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
 from perennial.hosts.sizes import spread
@@ -23,6 +23,7 @@ from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, load
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 #: Machines that are asked at the same time.
 AT_ONCE = 32
@@ -83,11 +84,11 @@ class Operator:
         rows: list[dict[str, Any]] = []
         sizes = dict.fromkeys(self.spec.workers, 0)
         scheduler: dict[str, Any] | None = None
-        for machine, seen in self._everywhere(self._look).items():
+        for machine, seen in self.everywhere(self._look).items():
             if isinstance(seen, FleetError):
                 rows.append(_row(machine, machine, "UNREACHABLE", {}) | {"note": str(seen)})
                 continue
-            for placed in self._placed(machine, seen["manifest"]):
+            for placed in self.placed(machine, seen["manifest"]):
                 now = seen["usage"].get(placed.unit, {})
                 state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
                 rows.append(_row(placed.name, machine, state.upper(), now))
@@ -100,8 +101,8 @@ class Operator:
         """Restart a service or the members of a group, one after another. Returns how many."""
         chosen = self._named(word)
         for placed in chosen:
-            with Agent(self.shares[placed.machine].target, _at(placed.machine, say)) as agent:
-                agent.ask("lock", cluster=self.name)
+            share = self.shares[placed.machine]
+            with deploy.alone(share, _at(placed.machine, say)) as agent:
                 if placed.unit.endswith(".service"):
                     agent.ask("systemd_restart", units=[placed.unit])
                 else:
@@ -123,7 +124,7 @@ class Operator:
         """
         check_sizes(self.spec, wanted)
         before: dict[str, dict[str, int]] = {group: {} for group in wanted}
-        for machine, seen in self._everywhere(self._look).items():
+        for machine, seen in self.everywhere(self._look).items():
             if isinstance(seen, FleetError):
                 raise seen
             for group in wanted:
@@ -155,7 +156,7 @@ class Operator:
             How many of each.
         """
         for placed in self._named(word):
-            with Agent(self.shares[placed.machine].target) as agent:
+            with borrowed(self.shares[placed.machine].target) as agent:
                 for line in agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines):
                     yield placed.name, line
 
@@ -176,7 +177,7 @@ class Operator:
         cursor: str | None = None
         while True:
             try:
-                with Agent(self.shares[placed.machine].target) as agent:
+                with borrowed(self.shares[placed.machine].target) as agent:
                     while True:
                         fresh, cursor = agent.ask(
                             *("log_since",),
@@ -218,7 +219,7 @@ class Operator:
 
     def _look(self, machine: str) -> dict[str, Any]:
         share = self.shares[machine]
-        with Agent(share.target) as agent:
+        with borrowed(share.target) as agent:
             counts = None
             if share.dashboard_port:
                 page = agent.ask("page", port=share.dashboard_port, path="/json/counts.json")
@@ -229,10 +230,21 @@ class Operator:
                 "counts": counts,
             }
 
-    def _everywhere(
-        self, work: Callable[[str], dict[str, Any]]
-    ) -> dict[str, dict[str, Any] | FleetError]:
-        def attempt(machine: str) -> dict[str, Any] | FleetError:
+    def everywhere(self, work: Callable[[str], T]) -> dict[str, T | FleetError]:
+        """Do something with every machine, many at the same time.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a machine's name.
+
+        Returns
+        -------
+        dict
+            What it returned by machine, or why it failed.
+        """
+
+        def attempt(machine: str) -> T | FleetError:
             try:
                 return work(machine)
             except FleetError as error:
@@ -241,8 +253,16 @@ class Operator:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
 
-    def _placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
-        """Services that a machine shall run now."""
+    def placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
+        """List the services that a machine shall run now.
+
+        Parameters
+        ----------
+        machine : str
+            Its name.
+        manifest : mapping
+            What the machine remembers of the cluster.
+        """
         share = self.shares[machine]
         sizes = {**share.counts, **manifest.get("sizes", {})}
         found = []
@@ -261,10 +281,10 @@ class Operator:
 
     def _named(self, word: str | None) -> list[Placed]:
         everything: list[Placed] = []
-        for machine, seen in self._everywhere(self._manifest).items():
+        for machine, seen in self.everywhere(self._manifest).items():
             if isinstance(seen, FleetError):
                 raise seen
-            everything += self._placed(machine, seen)
+            everything += self.placed(machine, seen)
         chosen = [
             placed
             for placed in everything
@@ -276,7 +296,7 @@ class Operator:
         return chosen
 
     def _manifest(self, machine: str) -> dict[str, Any]:
-        with Agent(self.shares[machine].target) as agent:
+        with borrowed(self.shares[machine].target) as agent:
             found: dict[str, Any] = agent.ask("manifest", cluster=self.name)
             return found
 

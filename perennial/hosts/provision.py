@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
 from perennial.errors import FleetError
 from perennial.hosts.arrange import STATE
-from perennial.hosts.remote import OLDEST, Agent
+from perennial.hosts.remote import OLDEST, Agent, borrowed
 from perennial.hosts.share import Target
 
 Wish = Mapping[str, Any]
@@ -31,7 +31,9 @@ def folder_of(wish: Wish) -> str:
     return str(PurePath(wish["python"]).parents[1])
 
 
-def make_environment(target: Target, wish: Wish) -> dict[str, Any]:
+def make_environment(
+    target: Target, wish: Wish, say: Callable[[str], None] = lambda _text: None
+) -> dict[str, Any]:
     """Find an environment on a machine, or make it.
 
     Parameters
@@ -40,6 +42,8 @@ def make_environment(target: Target, wish: Wish) -> dict[str, Any]:
         The machine.
     wish : mapping
         What is wished for.
+    say : callable
+        Told what happens.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def make_environment(target: Target, wish: Wish) -> dict[str, Any]:
     FleetError
         When there is none that could run the services; one line that names the machine.
     """
-    with Agent(target, lambda text: print(text, flush=True)) as agent:
+    with borrowed(target, say) as agent:
         if wish["kind"] == "requirements":
             _make(agent, wish)
         return _facts(agent, target, wish)
@@ -69,7 +73,7 @@ def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> di
     facts : mapping
         What `make_environment` returned.
     """
-    with Agent(target) as agent:
+    with borrowed(target) as agent:
         found: dict[str, Any] | None = agent.ask(
             "environment_look", python=python_of(wish), needs=list(wish.get("needs", ()))
         )
@@ -87,7 +91,7 @@ def remove_environment(target: Target, wish: Wish) -> None:
         What was wished for.
     """
     if wish["kind"] == "requirements":
-        with Agent(target) as agent:
+        with borrowed(target) as agent:
             agent.ask("environment_remove", cluster=wish["cluster"], folder=folder_of(wish))
 
 

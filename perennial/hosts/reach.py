@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from perennial.errors import PerennialError
 from perennial.hosts import probing
+from perennial.hosts.firewalls import Firewall, advice
 
 #: The machine that asks, as a source: where a client runs.
 HERE = ""
@@ -39,6 +40,8 @@ class End:
     pinned : (int, int) or None
         First and last port that the cluster file gives it; None where it is another one after
         each start.
+    listens : bool
+        Whether something is known to listen there.
     """
 
     machine: str
@@ -47,6 +50,7 @@ class End:
     role: Role
     group: str | None = None
     pinned: tuple[int, int] | None = None
+    listens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +155,17 @@ def examine(
         return [result for results in pool.map(one, sources) for result in results]
 
 
-def diagnose(results: Sequence[Result]) -> list[str]:
+def diagnose(
+    results: Sequence[Result], firewalls: Mapping[str, Firewall] | None = None
+) -> list[str]:
     """Say what is blocked and what opens it, one line a way; nothing when all is open.
 
     Parameters
     ----------
     results : sequence of Result
         What `examine` found.
+    firewalls : mapping of str to Firewall, optional
+        The machines' own firewalls, where they are known.
     """
     reached = {result.end for result in results if result.outcome == probing.OPEN}
     blocked: dict[tuple[Source, str, str, str | None, str], list[End]] = defaultdict(list)
@@ -166,7 +174,7 @@ def diagnose(results: Sequence[Result]) -> list[str]:
         end, outcome = result.end, result.outcome
         if outcome == probing.OPEN:
             continue
-        if outcome == probing.REFUSED and end not in reached:
+        if outcome == probing.REFUSED and end not in reached and not end.listens:
             silent[end] = None
             continue
         blocked[result.source, end.machine, end.role, end.group, outcome].append(end)
@@ -175,11 +183,14 @@ def diagnose(results: Sequence[Result]) -> list[str]:
         "`perennial status` says whether it runs, or a firewall there rejects it"
         for end in silent
     ]
-    lines += [_blocked(source, ends, outcome) for (source, *_, outcome), ends in blocked.items()]
+    lines += [
+        _blocked(source, ends, outcome, (firewalls or {}).get(ends[0].machine, Firewall()))
+        for (source, *_, outcome), ends in blocked.items()
+    ]
     return lines
 
 
-def _blocked(source: Source, ends: Sequence[End], outcome: str) -> str:
+def _blocked(source: Source, ends: Sequence[End], outcome: str, firewall: Firewall) -> str:
     """Say which way is blocked: from one machine to one kind of service on another."""
     first = ends[0]
     who = source.machine or "this machine"
@@ -196,25 +207,23 @@ def _blocked(source: Source, ends: Sequence[End], outcome: str) -> str:
             f"add {first.host} to DNS or to /etc/hosts there, or set `internal` of "
             f"{first.machine} to its IP address"
         )
-    if outcome == probing.NO_ROUTE:
+    # A firewall that rejects in the network's name is told from no network only by being there.
+    if outcome == probing.NO_ROUTE and firewall.kind in ("", "none"):
         return head + (
             f"look at the network between the two; if {first.machine} has another address that "
             "both reach, name it with `internal` or `interface`"
         )
-    origin = source.address or "any"
     if all(end.pinned for end in ends):
         given = sorted({end.pinned for end in ends if end.pinned})
-        return head + f"allow it in {first.machine}'s firewall, e.g. {_rules(origin, given)}"
+        text = head + advice(first.machine, firewall, source.address, given)
+        if source.machine == HERE:
+            text += "; or go through a machine that may, `perennial connect --ssh USER@MACHINE`"
+        return text
     return head + (
         f"a worker's port is another after each start; set `workers.{first.group}.ports` (such "
-        f"as {_EXAMPLE[0]}-{_EXAMPLE[1]}) and allow those in {first.machine}'s firewall, e.g. "
-        f"{_rules(origin, [_EXAMPLE])}"
+        f"as {_EXAMPLE[0]}-{_EXAMPLE[1]}), run `perennial up`, and "
+        f"{advice(first.machine, firewall, source.address, [_EXAMPLE])}"
     )
-
-
-def _rules(origin: str, given: Sequence[tuple[int, int]]) -> str:
-    ports = ",".join(str(low) if low == high else f"{low}:{high}" for low, high in given)
-    return f"`ufw allow from {origin} to any port {ports} proto tcp`"
 
 
 def _role(source: Source, end: End) -> str:

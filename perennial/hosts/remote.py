@@ -8,10 +8,14 @@ keeps nothing of them. So the machine always runs the operator's version.
 from __future__ import annotations
 
 import ast
+import atexit
 import json
 import shlex
+import threading
 import zlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,26 +23,32 @@ from types import TracebackType
 from typing import Any, Self
 
 from perennial.errors import FleetError
+from perennial.hosts.agent.operations import OPERATIONS
 from perennial.hosts.share import Target
 from perennial.hosts.ssh import Channel, Session, UnreachableError
 
-#: What is sent, each before those that import it.
+#: What is sent to every machine, each before those that import it.
 MODULES = (
     "perennial.errors",
     "perennial.files",
     "perennial.local.hold",
     "perennial.local.supervisor",
-    "perennial.hosts.probing",
     "perennial.hosts.agent.manifest",
     "perennial.hosts.agent.systemd",
     "perennial.hosts.agent.supervisord",
     "perennial.hosts.agent.store",
     "perennial.hosts.agent.facts",
     "perennial.hosts.agent.environments",
-    "perennial.hosts.agent.journal",
-    "perennial.hosts.agent.usage",
+    "perennial.hosts.agent.operations",
     "perennial.hosts.agent.main",
 )
+#: What is sent before the first question that needs it, by the module that answers.
+LATER = {
+    "firewall": ("perennial.hosts.agent.firewall",),
+    "journal": ("perennial.hosts.agent.journal",),
+    "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
+    "usage": ("perennial.hosts.agent.usage",),
+}
 #: Oldest Python that runs the services, and so the agent.
 OLDEST = (3, 11)
 #: Seconds without any word from the machine after which it counts as lost. A drain may take
@@ -54,7 +64,7 @@ if sys.version_info < {OLDEST}:
     sys.exit({_OLD_PYTHON})
 import json, types, zlib
 stdin = sys.stdin.buffer
-for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
+def load(name, source):
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         path = ".".join(parts[:end])
@@ -64,6 +74,8 @@ for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline()))
             if end > 1:
                 setattr(sys.modules[".".join(parts[:end - 1])], parts[end - 1], sys.modules[path])
     exec(compile(source, "<" + name + ">", "exec"), sys.modules[name].__dict__)
+for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
+    load(name, source)
 sys.modules["perennial.hosts.agent.main"].main()
 """
 
@@ -91,6 +103,16 @@ class Agent:
         self._channel: Channel | None = None
         self._said = ""
         self._ready = False
+        self._sent: set[str] = set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is there, as far as is known."""
+        return self._channel is not None and not self._session.line.lost
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Change who is told what happens there."""
+        self._say, self._said = say, ""
 
     def __enter__(self) -> Self:
         self._session.__enter__()
@@ -141,6 +163,10 @@ class Agent:
         FleetError
             With the machine's name and what it says.
         """
+        module = OPERATIONS[do].partition(".")[0] if do in OPERATIONS else ""
+        if module in LATER and module not in self._sent:
+            self._sent.add(module)
+            self.ask("load", sources=[(name, _source(name)) for name in LATER[module]])
         self._write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         return self._answer()
 
@@ -228,6 +254,47 @@ class Agent:
         )
 
 
+_pool: dict[Target, Agent] = {}
+_busy: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
+
+
+@contextmanager
+def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) -> Iterator[Agent]:
+    """Lend the one connection that this process has to a machine; makes it the first time.
+
+    A deploy asks a machine several times, and a connection costs far more than a question.
+    It is closed after an error, and when the process ends.
+
+    Parameters
+    ----------
+    target : Target
+        The machine.
+    say : callable
+        Told what happens there meanwhile.
+    """
+    with _busy[target]:
+        agent = _pool.pop(target, None)
+        if agent is not None and not agent.alive:
+            agent.__exit__(None, None, None)
+            agent = None
+        if agent is None:
+            agent = Agent(target).__enter__()
+        agent.tell(say)
+        try:
+            yield agent
+        except BaseException:
+            agent.__exit__(None, None, None)
+            raise
+        _pool[target] = agent
+
+
+@atexit.register
+def close() -> None:
+    """Close the connections that nobody uses."""
+    while _pool:
+        _pool.popitem()[1].__exit__(None, None, None)
+
+
 def _command() -> str:
     """Write what the login shell runs: the best Python there is, as root."""
     python = " ".join(f"python3.{minor}" for minor in range(15, OLDEST[1] - 1, -1))
@@ -242,12 +309,12 @@ def _command() -> str:
 
 @cache
 def _archive() -> bytes:
-    sources = []
-    for name in MODULES:
-        package, _, module = name.rpartition(".")
-        text = files(package).joinpath(f"{module}.py").read_text(encoding="utf-8")
-        sources.append((name, _bare(text)))
-    return zlib.compress(json.dumps(sources).encode(), 9)
+    return zlib.compress(json.dumps([(name, _source(name)) for name in MODULES]).encode(), 9)
+
+
+def _source(name: str) -> str:
+    package, _, module = name.rpartition(".")
+    return _bare(files(package).joinpath(f"{module}.py").read_text(encoding="utf-8"))
 
 
 def _bare(source: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from perennial import authority, connect
+from perennial.connect import Connection
 from perennial.local import status
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
@@ -76,14 +77,15 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     """
     yield services(deployment)
     yield ports(deployment)
-    yield plain_client(deployment)
+    link = connection(deployment.spec, deployment.paths)
+    yield plain_client(link)
     yield clock(deployment.paths.root, time.time())
     yield limits()
     yield from disk(deployment)
     if deployment.spec.security.tls:
         yield certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
         yield secrets(deployment.paths.root)
-    yield from _guarded("client", lambda: packages(deployment, python))
+    yield from guarded("client", lambda: packages(link, python))
 
 
 def services(deployment: Deployment) -> Finding:
@@ -129,9 +131,15 @@ def clock(root: Path, now: float) -> Finding:
     return Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
-def plain_client(deployment: Deployment) -> Finding:
-    """Check where a plain Client() of this user leads."""
-    name = deployment.spec.name
+def plain_client(link: Connection) -> Finding:
+    """Check where a plain Client() of this user leads.
+
+    Parameters
+    ----------
+    link : Connection
+        How the cluster is reached from here.
+    """
+    name = link.cluster
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         address = os.environ["DASK_SCHEDULER_ADDRESS"]
         text = f"DASK_SCHEDULER_ADDRESS={address} in this shell wins over `perennial connect`"
@@ -140,7 +148,7 @@ def plain_client(deployment: Deployment) -> Finding:
     if current is None or current.cluster != name:
         where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
         return Finding("Client()", "warning", f"{where}; `perennial connect {name}` changes that")
-    if current != connection(deployment.spec, deployment.paths):
+    if current != link:
         text = f"has another address than the cluster; run `perennial connect {name}` again"
         return Finding("Client()", "error", text)
     return Finding("Client()", "ok", f"reaches {name}")
@@ -169,7 +177,9 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("disk", "ok", f"{free / 2**30:.0f} GiB free in {folder}")
 
 
-def certificates(expiry: Mapping[str, datetime], now: datetime) -> Finding:
+def certificates(
+    expiry: Mapping[str, datetime], now: datetime, remedy: str = "`perennial rotate`"
+) -> Finding:
     """Check how long the certificates are good, by this machine's clock.
 
     Parameters
@@ -178,15 +188,17 @@ def certificates(expiry: Mapping[str, datetime], now: datetime) -> Finding:
         When each certificate expires.
     now : datetime
         Now.
+    remedy : str
+        What renews them.
     """
     if not expiry:
         return Finding("certificates", "error", "there are none; run `perennial up`")
     name, first = min(expiry.items(), key=lambda item: item[1])
     if first <= now:
         text = f"{name} expired on {first:%Y-%m-%d} by this clock ({now:%Y-%m-%d %H:%M} UTC)"
-        return Finding("certificates", "error", f"{text}; run `perennial rotate` or set the clock")
+        return Finding("certificates", "error", f"{text}; run {remedy} or set the clock")
     if first - now < NOTICE:
-        text = f"{name} expires on {first:%Y-%m-%d}; run `perennial rotate`"
+        text = f"{name} expires on {first:%Y-%m-%d}; run {remedy}"
         return Finding("certificates", "warning", text)
     return Finding("certificates", "ok", f"good until {first:%Y-%m-%d}")
 
@@ -200,11 +212,19 @@ def secrets(root: Path) -> Finding:
     return Finding("secrets", "ok", f"{len(files)} files, yours alone")
 
 
-def packages(deployment: Deployment, python: str | None) -> Iterator[Finding]:
-    """Reach the cluster as a client does, and compare its packages with the workers'."""
-    theirs = _ask_workers(deployment)
+def packages(link: Connection, python: str | None) -> Iterator[Finding]:
+    """Reach the cluster as a client does, and compare its packages with the workers'.
+
+    Parameters
+    ----------
+    link : Connection
+        How the cluster is reached from here.
+    python : str or None
+        Interpreter of the client; the one that runs this when None.
+    """
+    theirs = _ask_workers(link)
     yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
-    mine = _packages_of(python)
+    mine = packages_of(python)
     different = differences(mine, theirs)
     if different:
         shown = "; ".join(different[:20]) + ("; …" if len(different) > 20 else "")
@@ -237,11 +257,10 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]
     ]
 
 
-def _ask_workers(deployment: Deployment) -> dict[str, dict[str, str]]:
+def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
     from distributed import Client
     from distributed.security import Security
 
-    link = connection(deployment.spec, deployment.paths)
     security = None
     if link.tls is not None:
         security = Security(
@@ -271,7 +290,14 @@ def installed() -> dict[str, str]:
     return found
 
 
-def _packages_of(python: str | None) -> dict[str, str]:
+def packages_of(python: str | None) -> dict[str, str]:
+    """Names and versions of the packages of an interpreter; of the one that runs this when None.
+
+    Parameters
+    ----------
+    python : str or None
+        Its path.
+    """
     if python is None or Path(python) == Path(sys.executable):
         return installed()
     done = subprocess.run(
@@ -281,8 +307,16 @@ def _packages_of(python: str | None) -> dict[str, str]:
     return answer
 
 
-def _guarded(check: str, run: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Run a check that talks to others: whatever it raises is a finding as well."""
+def guarded(check: str, run: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Run a check that talks to others: whatever it raises is a finding as well.
+
+    Parameters
+    ----------
+    check : str
+        Its name.
+    run : callable
+        The check.
+    """
     try:
         yield from run()
     except Exception as error:

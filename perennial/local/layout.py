@@ -56,7 +56,7 @@ def site(spec: ClusterSpec, paths: ClusterPaths) -> Site:
     """Say where things are on this machine."""
     temporary = spec.options.temporary_directory
     return Site(
-        python=spec.environment.python or sys.executable,
+        python=spec.environment.python or interpreter(),
         config=str(paths.config),
         tls=str(paths.tls),
         secrets=str(paths.secrets),
@@ -64,6 +64,17 @@ def site(spec: ClusterSpec, paths: ClusterPaths) -> Site:
         address=spec.options.address,
         home=str(Path.home()),
     )
+
+
+def interpreter() -> str:
+    """Name this Python as every way to start it does: it stands in what runs.
+
+    `perennial` and `pulumi` start the same interpreter under different names, and neither
+    shall find that what the other one started is to be replaced.
+    """
+    plain = Path(sys.executable).with_name("python")
+    same = plain.exists() and plain.samefile(sys.executable)
+    return str(plain) if same else sys.executable
 
 
 def programs(
@@ -81,7 +92,7 @@ def programs(
         Members of each group.
     """
     scheduler = spec.scheduler
-    found = [health(paths, sys.executable, scheduler.dashboard_port, scheduler.watchdog)]
+    found = [health(paths, interpreter(), scheduler.dashboard_port, scheduler.watchdog)]
     for service in services(spec, site(spec, paths)):
         if service.group is None:
             found.append(_program(service, paths))
@@ -103,7 +114,7 @@ def _program(service: Service, paths: ClusterPaths) -> Program:
     files = tuple((file.path, file.text) for file in service.files)
     # What a service reads at its start is part of its text: a changed file replaces it.
     fingerprint = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
-    program = held(service, paths, (sys.executable, "-I", "-S", hold.__file__), fingerprint)
+    program = held(service, paths, (interpreter(), "-I", "-S", hold.__file__), fingerprint)
     return replace(program, files=files)
 
 

@@ -144,7 +144,8 @@ class WorkerGroup(Model):
     """A named set of identical workers."""
 
     count: int = Field(default=1, ge=0, le=100_000)
-    """First number of members; fixed when there is no `scale`."""
+    """First number of members; fixed when there is no `scale`. On the platform hosts, when it is
+    not given, one for each machine that has the group."""
 
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of each worker process: tasks that run at the same time."""

@@ -186,6 +186,10 @@ def dump(spec: ClusterSpec) -> str:
         The spec.
     """
     data = spec.model_dump(mode="json", exclude_defaults=True)
+    for name, group in spec.workers.items():
+        # A size that was written counts, also where a platform would choose another one.
+        if "count" in group.model_fields_set:
+            data["workers"][name] = {"count": group.count, **data["workers"][name]}
     return yaml.dump(
         data,
         Dumper=_Dumper,

@@ -96,6 +96,28 @@ def test_the_size_of_a_group_is_the_sum_of_its_counts() -> None:
     assert loads(dump(spec)) == spec
 
 
+@pytest.mark.parametrize(
+    ("group", "counts"),
+    [
+        ({}, {"machine-b": 1, "10-0-0-3": 1}),
+        ({"count": 1}, {"machine-b": 1, "10-0-0-3": 0}),
+        ({"scale": {"max": 1}}, {"machine-b": 1, "10-0-0-3": 0}),
+        ({"scale": {"max": 9}}, {"machine-b": 1, "10-0-0-3": 1}),
+    ],
+)
+def test_a_group_without_a_count_has_one_member_on_each_machine(
+    group: dict[str, Any], counts: dict[str, int]
+) -> None:
+    spec = spec_of(workers={"cpu": group})
+
+    found = sharing.shares(spec)
+
+    assert {name: share.counts["cpu"] for name, share in found.items() if share.counts} == counts
+    assert spec.workers["cpu"].count == sum(counts.values())
+    assert loads(dump(spec)) == spec
+    assert sharing.shares(loads(dump(spec))) == found
+
+
 def test_jupyter_beside_the_scheduler_shows_the_dashboard() -> None:
     where = sharing.connection_parts(spec_of())
     text = jupyter_text(spec_of(), "machine-a")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import pwd
+import shutil
 import socket
 import struct
 import time
@@ -16,7 +18,6 @@ from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.hosts.agent import manifest, store, supervisord, systemd
-from perennial.hosts.probing import listening
 
 _SIOCGIFADDR = 0x8915  # netdevice(7): the IPv4 address of an interface
 
@@ -43,9 +44,10 @@ def look(
     -------
     dict
         ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
-        version, 0 where it does not run the machine), ``address``, ``manifest``, ``files``
-        (digest, mode and owner by path),
-        ``members`` (see `members`), ``enabled``, ``taken`` (who listens, by port).
+        version, 0 where it does not run the machine), ``cron`` (whether there is one),
+        ``address``, ``manifest``, ``files`` (digest, mode and owner by path), ``users`` (of the
+        manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken``
+        (who listens, by port).
     """
     known = manifest.read(cluster)
     found = members(cluster, known)
@@ -54,13 +56,15 @@ def look(
         "time": time.time(),
         "machine": _machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
+        "cron": any(shutil.which(name) for name in ("cron", "crond")),
         "address": service_address(interface, names, server, addresses()),
         "manifest": known,
         "files": store.states(known.get("files", ())),
+        "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,
         "enabled": _enabled(cluster, known),
-        "taken": {str(port): who for port, who in _listeners(ports, own)},
+        "taken": {str(port): who for port, who in _listeners(cluster, ports, own)},
     }
 
 
@@ -70,16 +74,6 @@ def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict
     if now.get("init") == "supervisord":
         return supervisord.members(cluster)
     return systemd.members(now.get("units", ())) if now else {}
-
-
-def listening_ports(cluster: str) -> dict[str, list[int]]:
-    """Ports on which each service listens, by unit or program; its children's are its own."""
-    found = {}
-    for name, member in members(cluster).items():
-        if member["pid"]:
-            ports = listening(list(family(member["pid"])))
-            found[name] = sorted({port for some in ports.values() for port in some})
-    return found
 
 
 def addresses() -> dict[str, list[str]]:
@@ -172,13 +166,21 @@ def _machine_id() -> str:
     return socket.gethostname()
 
 
+def _is_user(name: str) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
 def _resolved(name: str) -> Iterator[str]:
     with suppress(OSError, UnicodeError):
         for *_, place in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM):
             yield str(place[0])
 
 
-def _listeners(ports: Sequence[int], own: Collection[int]) -> Iterator[tuple[int, str]]:
+def _listeners(
+    cluster: str, ports: Sequence[int], own: Collection[int]
+) -> Iterator[tuple[int, str]]:
     """Who listens on some ports, but for our own services and their children."""
     inodes = dict(_sockets(ports))
     if not inodes:
@@ -188,8 +190,13 @@ def _listeners(ports: Sequence[int], own: Collection[int]) -> Iterator[tuple[int
         with suppress(OSError):
             for handle in (process / "fd").iterdir():
                 port = inodes.get(os.readlink(handle), 0)
-                if port and int(process.name) not in ours:
+                if port and int(process.name) not in ours and not _is_ours(process, cluster):
                     yield port, f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+
+
+def _is_ours(process: Path, cluster: str) -> bool:
+    """Whether a process is the cluster's although no manifest says so."""
+    return b"/etc/dask-perennial/%b/" % cluster.encode() in (process / "environ").read_bytes()
 
 
 def _sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:

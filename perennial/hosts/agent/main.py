@@ -10,110 +10,109 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import IO, Any
 
 from perennial.errors import PerennialError
-from perennial.hosts.agent import (
-    environments,
-    facts,
-    journal,
-    manifest,
-    store,
-    supervisord,
-    systemd,
-    usage,
-)
-from perennial.hosts.probing import probe
+from perennial.hosts.agent import store
+from perennial.hosts.agent.operations import OPERATIONS, TELLING
 
-#: What may be asked, by name. `upload` reads the bytes that follow its request.
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "look": facts.look,
-    "manifest": manifest.read,
-    "begin": store.begin,
-    "write": store.write,
-    "finish": store.finish,
-    "remove": store.remove,
-    "sizes": store.sizes,
-    "members": facts.members,
-    "usage": usage.usage,
-    "listens": facts.listens,
-    "listening": facts.listening_ports,
-    "page": facts.page,
-    "log": journal.log,
-    "log_since": journal.log_since,
-    "probe": probe,
-    "systemd_reload": systemd.reload,
-    "systemd_start": systemd.start,
-    "systemd_restart": systemd.restart,
-    "systemd_stop": systemd.stop,
-    "supervisord_apply": supervisord.apply,
-    "supervisord_bounce": supervisord.bounce,
-    "supervisord_end": supervisord.end,
-    "environment_look": environments.look,
-    "environment_make": environments.make,
-    "environment_remove": environments.remove,
-}
+#: Seconds to wait for another deploy.
+PATIENCE = 600.0
+
+
+class Server:
+    """Answers requests from one stream on another.
+
+    Parameters
+    ----------
+    requests : binary file
+        Where they come from.
+    answers : text file
+        Where the answers go.
+    """
+
+    def __init__(self, requests: IO[bytes], answers: IO[str]) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._lock: int | None = None
+
+    def serve(self) -> None:
+        """Answer requests until there are no more."""
+        # A login shell's own files may have printed something before.
+        self._answer(ready=True)
+        for line in self._requests:
+            request = json.loads(line)
+            try:
+                self._answer(ok=self._do(request.pop("do"), request))
+            except PerennialError as error:
+                self._answer(error=str(error))
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                self._answer(error=f"{where}{(error.strerror or str(error)).lower()}")
+
+    def say(self, text: str) -> None:
+        """Tell the operator what happens."""
+        self._answer(say=text)
+
+    def _do(self, name: str, request: dict[str, Any]) -> Any:
+        if name == "lock":
+            if self._lock is None:
+                self._lock = _lock(request["cluster"], self.say)
+            return None
+        if name == "unlock":
+            if self._lock is not None:
+                os.close(self._lock)
+            self._lock = None
+            return None
+        if name == "load":
+            for module, source in request["sources"]:
+                sys.modules["__main__"].load(module, source)
+            return None
+        if name == "upload":
+            return store.upload(self._requests, **request)
+        if name == "look":  # the address to which the SSH connection came
+            request["server"] = sys.argv[1] if len(sys.argv) > 1 else ""
+        if name in TELLING:
+            request["say"] = self.say
+        module, _, function = OPERATIONS[name].partition(".")
+        return getattr(import_module(f"perennial.hosts.agent.{module}"), function)(**request)
+
+    def _answer(self, **said: Any) -> None:
+        self._answers.write(json.dumps(said) + "\n")
+        self._answers.flush()
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer the operator, who is at the other end of standard input and output."""
     # What a child of ours prints must not get between our own lines.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.umask(0o077)
-
-    def answer(**said: Any) -> None:
-        answers.write(json.dumps(said) + "\n")
-        answers.flush()
-
-    # A login shell's own files may have printed something before.
-    answer(ready=True)
-    lock = None
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        name = request.pop("do")
-        try:
-            if name == "lock":
-                lock = _lock(request["cluster"])
-                answer(ok=None)
-            elif name == "upload":
-                answer(ok=store.upload(sys.stdin.buffer, **request))
-            else:
-                if name == "look":  # the address to which the SSH connection came
-                    request["server"] = sys.argv[1] if len(sys.argv) > 1 else ""
-                if name in _TELLING:
-                    request["say"] = lambda text: answer(say=text)
-                answer(ok=OPERATIONS[name](**request))
-        except PerennialError as error:
-            answer(error=str(error))
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            answer(error=f"{where}{(error.strerror or str(error)).lower()}")
-    del lock  # held until here
+    Server(sys.stdin.buffer, answers).serve()
 
 
-#: Operations that say what they do while they do it.
-_TELLING = (
-    "systemd_start",
-    "systemd_restart",
-    "systemd_stop",
-    "supervisord_apply",
-    "supervisord_bounce",
-    "environment_make",
-    "remove",
-)
+def _lock(cluster: str, say: Callable[[str], None]) -> int:
+    """Let nobody else change the cluster's part of this machine until this process ends.
 
-
-def _lock(cluster: str) -> int:
-    """Let nobody else change the cluster's part of this machine until this process ends."""
+    Whoever was cut off may still be at work here, until its drain has ended.
+    """
     path = f"/run/lock/dask-perennial-{cluster}.lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    end = time.monotonic() + PATIENCE
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock  # and it is not one that `remove` has just taken away
+        except BlockingIOError:
+            say("waiting for another deploy that is at work there")
         os.close(lock)
-        raise PerennialError(
-            f"another deploy of {cluster} is at work on this machine; wait until it has ended"
-        ) from None
-    return lock
+        if time.monotonic() > end:
+            raise PerennialError(
+                f"another deploy of {cluster} is at work on this machine since {PATIENCE:g} s;"
+                f" `fuser {path}` there shows it"
+            )
+        time.sleep(0.2)

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 from perennial.errors import PerennialError
@@ -69,10 +70,14 @@ def write(files: Sequence[dict[str, Any]]) -> list[str]:
     Parameters
     ----------
     files : sequence of dict
-        ``path``, ``text``, ``mode`` and ``owner`` of each.
+        ``path``, ``text``, ``mode`` and ``owner`` of each. One with no text keeps what it has.
     """
     for file in files:
         path = Path(str(file["path"]))
+        if not file["text"]:
+            os.chown(path, *_ids(file["owner"]))
+            path.chmod(file["mode"])
+            continue
         _make_folder(path.parent, 0o755, None)
         write_atomic(path, file["text"], file["mode"], _ids(file["owner"]))
     return [file["path"] for file in files]
@@ -159,6 +164,8 @@ def finish(
         if str(folder) != environment and not _used(folder):
             shutil.rmtree(folder)
             gone.append(str(folder))
+    if any(path.startswith("/etc/systemd/system/") for path in gone):
+        systemd.reload()
     now |= remember
     write_json(
         manifest.path(cluster),
@@ -277,12 +284,23 @@ def _make_folder(path: Path, mode: int, owner: str | None) -> None:
         path.mkdir(mode=0o700)
     elif owner is None:
         return  # somebody else's, such as /etc
+    elif path.stat().st_uid == 0:
+        _give(path, owner)
     elif manifest.STATE not in path.parents and path.stat().st_uid not in (0, _ids(owner)[0]):
         raise PerennialError(
             f"{path} belongs to {path.owner()}; give it to {owner} (`chown`) or name another folder"
         )
     os.chown(path, *_ids(owner))
     path.chmod(mode)
+
+
+def _give(folder: Path, owner: str) -> None:
+    """Give notebooks back that `remove` has kept: what is root's in a folder becomes a user's."""
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        # A file with a second name could be one of the machine's own.
+        if status.st_uid == 0 and (status.st_nlink == 1 or not S_ISREG(status.st_mode)):
+            os.chown(path, *_ids(owner), follow_symlinks=False)
 
 
 def _prune(folder: Path) -> None:
@@ -301,13 +319,32 @@ def _make_user(name: str, home: str) -> None:
     with suppress(KeyError):
         pwd.getpwnam(name)
         return
-    with suppress(KeyError):
-        grp.getgrnam(name)
-        _run("groupdel", name)  # left over where the user was removed by hand
+    uid, gid = _numbers_of(Path(home))
+    try:
+        grp.getgrnam(name)  # left over where the user was removed by hand
+    except KeyError:
+        _run("groupadd", "--system", *gid, name)
     _run(
-        *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", home),
+        *("useradd", "--system", *uid, "--gid", name, "--no-create-home", "--home-dir", home),
         *("--shell", "/usr/sbin/nologin", "--comment", "Dask cluster (dask-perennial)", name),
     )
+
+
+def _numbers_of(home: Path) -> tuple[list[str], list[str]]:
+    """Options for the numbers that a user had who was removed by hand: what runs keeps them."""
+    uid: list[str] = []
+    gid: list[str] = []
+    if home.is_dir():
+        status = home.stat()
+        try:
+            pwd.getpwuid(status.st_uid)
+        except KeyError:
+            uid = ["--uid", str(status.st_uid)]
+            with suppress(KeyError):
+                grp.getgrgid(status.st_gid)
+                return uid, gid
+            gid = ["--gid", str(status.st_gid)]
+    return uid, gid
 
 
 def _remove_user(name: str) -> None:

@@ -39,11 +39,6 @@ def unit(cluster: str) -> str:
     return f"dask-{cluster}-supervisord.service"
 
 
-def cron(cluster: str) -> Path:
-    """File that starts it at boot elsewhere."""
-    return Path(f"/etc/cron.d/dask-{cluster}")
-
-
 def members(cluster: str) -> dict[str, dict[str, Any]]:
     """State, pid, restarts and fingerprint of each program."""
     folder = root(cluster)
@@ -69,7 +64,7 @@ def enabled(cluster: str) -> bool:
     """Whether the machine brings it back at boot."""
     if systemd.booted():
         return systemd.enabled([unit(cluster)])
-    return cron(cluster).exists()
+    return True  # cron does, by a file that is compared like all others
 
 
 def apply(

@@ -93,6 +93,8 @@ class Machine:
                 [
                     *self._outside(),
                     *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
+                    # nspawn keeps a folder there by a machine's name, which another lab has too.
+                    "mkdir -p /run/systemd/nspawn; mount -t tmpfs tmpfs /run/systemd/nspawn\n"
                     'for group in $3; do echo $$ > "$group"; done\n'
                     'mount -t overlay overlay -o "$1" "$2"; shift 3; exec "$@"',
                     *("sh", layers, root, groups),

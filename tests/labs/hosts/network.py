@@ -69,6 +69,10 @@ class Network:
     def __getitem__(self, name: str) -> Host:
         return self._machines[name]
 
+    def all(self) -> dict[str, Host]:
+        """Every machine by its name."""
+        return dict(self._machines)
+
     @property
     def operator(self) -> Seat:
         """Who deploys: reaches every machine."""

@@ -1,0 +1,46 @@
+"""What may be asked of the agent, by name, and the function that answers."""
+
+from __future__ import annotations
+
+#: Functions as ``module.function`` below `perennial.hosts.agent`: a module is sent when it is
+#: needed first.
+OPERATIONS = {
+    "look": "facts.look",
+    "members": "facts.members",
+    "listens": "facts.listens",
+    "page": "facts.page",
+    "free": "examining.free",
+    "manifest": "manifest.read",
+    "begin": "store.begin",
+    "write": "store.write",
+    "finish": "store.finish",
+    "remove": "store.remove",
+    "sizes": "store.sizes",
+    "usage": "usage.usage",
+    "log": "journal.log",
+    "log_since": "journal.log_since",
+    "listening": "examining.listening_ports",
+    "probe": "examining.probe",
+    "firewall": "firewall.firewall",
+    "systemd_reload": "systemd.reload",
+    "systemd_start": "systemd.start",
+    "systemd_restart": "systemd.restart",
+    "systemd_stop": "systemd.stop",
+    "supervisord_apply": "supervisord.apply",
+    "supervisord_bounce": "supervisord.bounce",
+    "supervisord_end": "supervisord.end",
+    "environment_look": "environments.look",
+    "environment_make": "environments.make",
+    "environment_remove": "environments.remove",
+}
+
+#: Operations that say what they do while they do it.
+TELLING = (
+    "systemd_start",
+    "systemd_restart",
+    "systemd_stop",
+    "supervisord_apply",
+    "supervisord_bounce",
+    "environment_make",
+    "remove",
+)

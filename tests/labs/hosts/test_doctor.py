@@ -1,0 +1,123 @@
+"""`perennial doctor` on three machines: which way is blocked, and does its own rule open it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.labs.hosts import faults
+from tests.labs.hosts.clock import wrong_clock
+from tests.labs.hosts.machine import PYTHON
+from tests.labs.hosts.network import SUBNETS, Network
+from tests.labs.hosts.seat import Seat
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+CLUSTER = f"""\
+name: lab
+platform: hosts
+environment: {{python: {PYTHON}}}
+workers:
+  cpu: {{count: 2, memory: 512 MiB, ports: 40000:40009}}
+hosts:
+  machines:
+    - {{address: machine-a, roles: [scheduler, jupyter]}}
+    - {{address: machine-b, roles: [cpu]}}
+    - {{address: machine-c, roles: [cpu]}}
+"""
+OPERATOR = f"{SUBNETS['inside']}.2"
+CHECKS = {
+    *("machines", "services", "ports", "clock", "disk", "versions"),
+    *("certificates", "secrets", "network", "Client()", "client", "packages"),
+}
+
+
+@pytest.fixture(scope="module")
+def lab(network: Network) -> Iterator[Network]:
+    """A cluster on three machines."""
+    network.machines("machine-a", "machine-b", "machine-c")
+    (network.operator.home / "cluster.yaml").write_text(CLUSTER)
+    network.operator.run("perennial", "up", "--yes", timeout=120)
+    yield network
+    network.operator.run("perennial", "down", "--force", timeout=120)
+
+
+def doctor(seat: Seat) -> tuple[int, list[dict[str, str]]]:
+    """Exit code and findings."""
+    done = seat.run("perennial", "doctor", "--json", check=False, timeout=60)
+    assert done.stdout.startswith("["), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def errors(found: list[dict[str, str]]) -> list[str]:
+    return [f"{each['check']}: {each['text']}" for each in found if each["level"] == "error"]
+
+
+def test_all_is_well(lab: Network) -> None:
+    code, found = doctor(lab.operator)
+    assert errors(found) == []
+    assert code == 0
+    assert {each["check"] for each in found} == CHECKS
+    said = {each["check"]: each["text"] for each in found}
+    assert said["machines"] == "3 reached"
+    assert said["services"] == "4 run as deployed"
+    assert re.fullmatch(
+        r"python [\d.]+, dask [\d.]+, distributed [\d.]+, dask-perennial \S+ on 3 machines, in"
+        r" Jupyter, and here",
+        said["versions"],
+    )
+    assert "ways tried, all open" in said["network"]
+
+
+@pytest.mark.parametrize(
+    ("way", "at", "port", "source", "role"),
+    [
+        ("client", "machine-a", 8786, "operator", "scheduler"),
+        ("client", "machine-a", 8888, "operator", "jupyter"),
+        ("scheduler", "machine-b", "40000-40009", "machine-a", "worker"),
+        ("worker", "machine-c", "40000-40009", "machine-b", "worker"),
+        ("worker", "machine-a", 8786, "machine-b", "scheduler"),
+    ],
+)
+def test_a_blocked_way_is_named_and_its_rule_opens_it(
+    lab: Network, way: str, at: str, port: int | str, source: str, role: str
+) -> None:
+    origin = OPERATOR if source == "operator" else lab[source].address
+    who = "this machine" if source == "operator" else source
+    with faults.firewall(lab[at], str(port), source=origin):
+        code, found = doctor(lab.operator)
+        assert code == 1
+        (line,) = [each for each in errors(found) if each.startswith("network")]
+        assert f"{way} → {role}: {who} cannot reach {at} at {lab[at].address}:" in line or (
+            f"{way} → {role}: {who} cannot reach {at} at {at}:" in line
+        )
+        assert "(no answer)" in line
+        rule = re.search(r"`(nft [^`]*)`", line)
+        assert rule is not None
+        assert f"ip saddr {origin} tcp dport {port} accept" in rule[1]
+        # As it is printed, typed on the machine that it names.
+        assert f"allow it in {at}'s firewall" in line
+        lab[at].run("sh", "-c", rule[1])
+        assert errors(doctor(lab.operator)[1]) == []
+
+
+def test_a_clock_that_is_wrong(lab: Network) -> None:
+    with wrong_clock(lab["machine-c"], 3600):
+        code, found = doctor(lab.operator)
+    assert code == 1
+    (line,) = [each for each in errors(found) if each.startswith("clock")]
+    assert re.search(r"machine-c is 3[56]\d\d s ahead of this machine: .*set-ntp", line)
+
+
+def test_a_machine_that_is_away_hides_nothing_of_the_others(lab: Network) -> None:
+    lab["machine-b"].run("systemctl", "stop", "dask-lab-cpu@0.service")
+    with faults.no_sshd(lab["machine-c"]):
+        code, found = doctor(lab.operator)
+    assert code == 1
+    said = errors(found)
+    assert any(line.startswith("machines: machine-c") for line in said), said
+    assert any("machine-b: dask-lab-cpu@0 is stopped" in line for line in said), said
+    lab["machine-b"].run("systemctl", "start", "dask-lab-cpu@0.service")
