@@ -100,14 +100,13 @@ def down(
 
 def forget(
     machine: Annotated[str, typer.Argument(help="The machine's name, as a plan shows it.")],
-    name: Annotated[
-        str | None, typer.Option("--cluster", help="The cluster; the only one needs no name.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
 ) -> None:
     """Forget a machine that is gone for good; nothing is done to the machine."""
     chosen = choose(name)
-    _part(platform_of(chosen)).give_up(chosen, machine)
-    print(f"{chosen}: {machine} is forgotten; if it ever comes back, what is there still runs")
+    _part(platform_of(chosen)).give_up(chosen, machine, force)
+    print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")
 
 
 def choose(name: str | None, file: Path | None = None) -> str:

@@ -38,6 +38,11 @@ def refresh(name: str) -> None:
     _show(deploy.find(name, lambda _text: None))
 
 
+def give_up(name: str, _machine: str, _force: bool) -> None:
+    """Say that there is no other machine."""
+    raise PerennialError(f"{name} stands on this machine alone; `perennial down` takes it down")
+
+
 def up(document: Document, file: Path, wishes: Wishes) -> None:
     """Start a cluster, or change what runs into what the file says."""
     spec = document.spec

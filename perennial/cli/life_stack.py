@@ -108,12 +108,14 @@ def down(name: str, force: bool, purge: bool) -> None:
         )
 
 
-def give_up(name: str, machine: str) -> None:
+def give_up(name: str, machine: str, force: bool) -> None:
     """Forget a machine that will never answer again, so that nothing waits for it."""
     from perennial.local.lock import exclusive
 
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
+    if not force:
+        confirm(f"{name}: what runs on {machine} goes on if it comes back. Forget it?", "--force")
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.forget(spec, machine, say)
 

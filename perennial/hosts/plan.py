@@ -44,7 +44,7 @@ class Step:
     @property
     def loses(self) -> bool:
         """Whether running work is lost."""
-        return self.name == "scheduler" and self.action in ("restart", "stop")
+        return COSTS["scheduler"] in self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,16 @@ def _rest(machine: str, old: Side, new: Side) -> list[Step]:
     if keys:
         words = ", ".join(key.replace("_", " ") for key in keys)
         return [Step(machine, "change", machine, f"other {words}; nothing restarts")]
-    reason = "they end soon, or the authority or the token changed; nothing restarts"
-    return [Step(machine, "renew", "certificates", reason)] if after else []
+    reason = "they end soon, or the authority or the token changed"
+    return [_renewal(machine, after, reason)] if after else []
+
+
+def _renewal(machine: str, share: Mapping[str, Any], reason: str) -> Step:
+    """Say what new certificates cost: whatever has read the old ones restarts."""
+    cost = "; what reads them restarts"
+    if any(service["role"] == "scheduler" for service in share["services"]):
+        cost += ", and running work and results are lost"
+    return Step(machine, "renew", "certificates", reason + cost)
 
 
 def _new_machine(share: Mapping[str, Any]) -> str:
@@ -155,7 +163,7 @@ def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) 
     if old["tls"] and not added:
         return []
     reason = f"now for {', '.join(added)}" if old["tls"] else "TLS is on"
-    return [Step(machine, "renew", "certificates", reason)]
+    return [_renewal(machine, new, reason)]
 
 
 def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:

@@ -202,26 +202,32 @@ def _blocked(source: Source, ends: Sequence[End], outcome: str, firewall: Firewa
         f"{client} → {first.role}: {who} cannot reach {first.machine} at "
         f"{first.host}:{listed}/tcp ({said}): "
     )
+    text = head + _remedy(source, ends, outcome, firewall)
+    if source.machine == HERE:
+        text += "; or go through a machine that reaches it, `perennial connect --ssh USER@MACHINE`"
+    return text
+
+
+def _remedy(source: Source, ends: Sequence[End], outcome: str, firewall: Firewall) -> str:
+    """Say what opens a way."""
+    first = ends[0]
     if outcome == probing.UNKNOWN_NAME:
-        return head + (
-            f"add {first.host} to DNS or to /etc/hosts there, or set `internal` of "
-            f"{first.machine} to its IP address"
+        return (
+            f"add {first.host} to DNS or to /etc/hosts {'there' if source.machine else 'here'}, or"
+            f" set `internal` of {first.machine} to its IP address"
         )
     # A firewall that rejects in the network's name is told from no network only by being there.
     if outcome == probing.NO_ROUTE and firewall.kind in ("", "none"):
-        return head + (
+        return (
             f"look at the network between the two; if {first.machine} has another address that "
             "both reach, name it with `internal` or `interface`"
         )
     if all(end.pinned for end in ends):
         given = sorted({end.pinned for end in ends if end.pinned})
-        text = head + advice(first.machine, firewall, source.address, given)
-        if source.machine == HERE:
-            text += "; or go through a machine that may, `perennial connect --ssh USER@MACHINE`"
-        return text
-    return head + (
+        return advice(first.machine, firewall, source.address, given)
+    return (
         f"a worker's port is another after each start; set `workers.{first.group}.ports` (such "
-        f"as {_EXAMPLE[0]}-{_EXAMPLE[1]}), run `perennial up`, and "
+        f"as {_EXAMPLE[0]}:{_EXAMPLE[1]}), run `perennial up`, and "
         f"{advice(first.machine, firewall, source.address, [_EXAMPLE])}"
     )
 

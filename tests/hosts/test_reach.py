@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from perennial.errors import FleetError
 from perennial.hosts import probing
+from perennial.hosts.firewalls import Firewall
 from perennial.hosts.reach import HERE, End, Result, Source, diagnose, examine, ways
 
 SCHEDULER = End("machine-a", "10.0.0.1", 8786, "scheduler", None, (8786, 8786))
@@ -67,10 +69,12 @@ def test_every_way_is_tried_from_where_it_begins() -> None:
             "any port 8888 proto tcp`",
         ),
         (A, RANDOM, probing.TIMEOUT, "scheduler → worker: machine-a cannot reach machine-b"),
-        (A, RANDOM, probing.TIMEOUT, "set `workers.cpu.ports` (such as 40000-40099)"),
+        (A, RANDOM, probing.TIMEOUT, "set `workers.cpu.ports` (such as 40000:40099)"),
         (B, RANGED, probing.TIMEOUT, "worker → worker: machine-b cannot reach machine-c"),
         (B, RANGED, probing.TIMEOUT, "port 9000:9009 proto tcp"),
         (B, SCHEDULER, probing.UNKNOWN_NAME, "set `internal` of machine-a"),
+        (LAPTOP, SCHEDULER, probing.UNKNOWN_NAME, "/etc/hosts here, or set `internal`"),
+        (LAPTOP, SCHEDULER, probing.NO_ROUTE, "or go through a machine that reaches it"),
         (B, SCHEDULER, probing.NO_ROUTE, "name it with `internal` or `interface`"),
         (B, SCHEDULER, probing.REFUSED, "machine-a: nothing listens at 10.0.0.1:8786"),
     ],
@@ -83,6 +87,17 @@ def test_what_opens_a_way(source: Source, end: End, outcome: str, words: str) ->
 def test_a_port_that_others_reach_is_rejected_by_a_firewall() -> None:
     (line,) = diagnose([Result(B, SCHEDULER, probing.REFUSED), Result(C, SCHEDULER, probing.OPEN)])
     assert "machine-b cannot reach machine-a at 10.0.0.1:8786/tcp (rejected)" in line
+
+
+def test_what_listens_and_refuses_is_behind_a_firewall() -> None:
+    end = replace(SCHEDULER, listens=True)
+    firewalls = {"machine-a": Firewall("nft", ("inet filter input",))}
+    (line,) = diagnose([Result(B, end, probing.REFUSED)], firewalls)
+    assert (
+        "(rejected): allow it in machine-a's firewall: `nft insert rule inet filter input" in line
+    )
+    (line,) = diagnose([Result(B, end, probing.NO_ROUTE)], firewalls)
+    assert "ip saddr 10.0.0.2 tcp dport 8786 accept`" in line
 
 
 def test_one_line_for_many_ports_and_one_for_what_nobody_reaches() -> None:

@@ -190,7 +190,8 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
         Folders of notebooks, which stay.
     """
     now = manifest.read(cluster)
-    if not now:
+    if not now:  # nothing, or the end of a removal that was cut off
+        _clear(cluster)
         return []
     if now.get("init") == "supervisord":
         supervisord.take_down(cluster, now, say)
@@ -210,10 +211,16 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
     for path in kept:
         _give_to_root(Path(path))
     _remove_but(root, [Path(path) for path in kept], last=manifest.path(cluster))
-    with suppress(OSError):
-        manifest.STATE.rmdir()
-    Path(f"/run/lock/dask-perennial-{cluster}.lock").unlink(missing_ok=True)
+    _clear(cluster)
     return kept
+
+
+def _clear(cluster: str) -> None:
+    """Remove what a removal leaves for last: its folders, where they are empty, and its lock."""
+    for folder in (manifest.STATE / cluster, manifest.STATE):
+        with suppress(OSError):
+            folder.rmdir()
+    Path(f"/run/lock/dask-perennial-{cluster}.lock").unlink(missing_ok=True)
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:

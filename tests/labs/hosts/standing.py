@@ -183,9 +183,9 @@ class Standing:
 
 
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Lines in which a command said what is wrong: all but its progress."""
-    lines = done.stderr.splitlines()
-    return [line for line in lines if line.strip() and not line.startswith(f"{NAME}: ")]
+    """Lines in which a command said what is wrong: all but its progress and its warnings."""
+    usual = (f"{NAME}: ", "warning: ")
+    return [line for line in done.stderr.splitlines() if line and not line.startswith(usual)]
 
 
 def difference(one: Any, other: Any, path: str = "") -> list[str]:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(600)
 WORKERS = ["cpu-machine-b-0", "cpu-machine-c-0"]
 
 #: Seconds for workers to be back: from a scheduler's death, from a machine's boot.
-RESTART, BOOT = 20.0, 60.0
+RESTART, BOOT = 60.0, 90.0
 #: Seconds in which a silent connection is given up (Dask's comm.timeouts.tcp is 30 s).
 SILENCE = 90.0
 

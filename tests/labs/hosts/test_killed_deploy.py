@@ -6,6 +6,7 @@ providers; and the program on a machine alone. When, a seed decides.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from typing import Any
@@ -38,11 +39,9 @@ class Story:
         network.machines(*MACHINES, MORE)
         self.cluster = Standing(network)
         self.pictures: dict[str, dict[str, Any]] = {}
-        self.seconds: dict[str, float] = {}
+        self.lines: dict[str, int] = {}
         for step in ORDER:
-            begin = time.monotonic()
-            self.cluster.run(*self.command(step))
-            self.seconds[step] = time.monotonic() - begin
+            self.lines[step] = len(self.cluster.run(*self.command(step)).stderr.splitlines())
             self.pictures[step] = self.cluster.picture()
 
     def command(self, step: str) -> tuple[str, ...]:
@@ -56,10 +55,23 @@ class Story:
             self.cluster.place(*MACHINES, MORE)
         return ("down", "--force") if step == "down" else ("up", "--yes")
 
-    def killed(self, step: str, after: float) -> bool:
-        """Run a step and kill it after so many seconds; whether it was still at work."""
+    def killed(self, step: str, lines: int, seconds: float) -> bool:
+        """Run a step and kill it; whether it was still at work.
+
+        Parameters
+        ----------
+        step : str
+            The step.
+        lines : int
+            Lines that it has said by then, which tell its progress however busy the machine is.
+        seconds : float
+            Seconds after the last of them.
+        """
         process = self.cluster.operator.popen("perennial", *self.command(step))
-        time.sleep(after)
+        assert process.stderr is not None
+        for _ in range(lines):
+            process.stderr.readline()
+        time.sleep(seconds)
         working = process.poll() is None
         Seat.kill(process)
         process.communicate()
@@ -95,18 +107,19 @@ def test_undisturbed(story: Story) -> None:
 
 def kill_and_repeat(story: Story, seed: int, kills: int) -> None:
     chance = random.Random(seed)
-    left, report = kills, []
-    while left:
-        for step in ORDER:
-            # Twice in a row at times: what a killed deploy left may be left by the next.
-            for _ in range(min(left, chance.choice((1, 1, 2)) if kills > 5 else 1)):
-                after = chance.uniform(0.3, story.seconds[step])
-                working = story.killed(step, after)
-                report.append(f"{step} killed after {after:.1f} s{'' if working else ', done'}")
-                left -= 1
-            found = story.again(step)
-            assert not found, "\n".join([*report, *found])
-    print("\n".join(report))
+    report: list[str] = []
+    for step in itertools.cycle(ORDER):
+        # Twice in a row at times: what a killed deploy left may be left by the next.
+        for _ in range(chance.choice((1, 1, 2)) if kills > 5 else 1):
+            lines, seconds = chance.randint(0, story.lines[step] - 1), chance.uniform(0, 1.5)
+            working = story.killed(step, lines, seconds)
+            when = f"{seconds:.1f} s after {lines} of {story.lines[step]} lines"
+            report.append(f"{step} killed {when}{'' if working else ', when it was over'}")
+            print(report[-1], flush=True)
+        found = story.again(step)
+        assert not found, "\n".join([*report, *found])
+        if len(report) >= kills:
+            return
 
 
 @pytest.mark.lab

@@ -105,6 +105,16 @@ def _without_perennial(cluster: Standing, ill: Host) -> Iterator[None]:
         machine.run("rm", "-r", "/usr/local/lib/some")
 
 
+@contextmanager
+def _no_python(ill: Host) -> Iterator[None]:
+    """No Python at all, whatever its name ends in."""
+    real = "/usr/bin/python3.11"
+    with faults.no_python(ill):
+        ill.run("mv", real, f"{real}.hidden")
+        yield
+        ill.run("mv", f"{real}.hidden", real)
+
+
 Fault = Callable[[Standing, Host], AbstractContextManager[object]]
 
 FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
@@ -141,7 +151,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
         ("sudo does not let nosudo become root", "/etc/sudoers.d"),
     ),
     "no python": (
-        lambda _, ill: faults.no_python(ill),
+        lambda _, ill: _no_python(ill),
         ("found no python3", "install Python 3.11"),
     ),
     "old python": (
