@@ -22,6 +22,7 @@ from supervisor.options import ServerOptions
 
 from perennial import eject, quoting, render
 from perennial.errors import PerennialError
+from perennial.hosts.files import files as files_of_machines
 from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
 from perennial.spec import ClusterSpec, loads
 
@@ -34,7 +35,9 @@ def read(name: str) -> ClusterSpec:
 
 
 def ejected(spec: ClusterSpec, form: render.Format, root: str = "/srv/dask") -> dict[str, str]:
-    """Render with the paths of no machine in particular."""
+    """Render with the paths of no machine in particular; for hosts, those of each machine."""
+    if spec.platform == "hosts":
+        return files_of_machines(spec, form)
     python = spec.environment.python or "/opt/conda/envs/dask/bin/python"
     where = (python, spec.options.address, spec.options.temporary_directory)
     if form == "systemd":

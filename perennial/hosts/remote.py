@@ -243,6 +243,10 @@ class Agent:
                 f"{self.name}: found Python {said}; allowed: {oldest} or newer, as `python3` or"
                 " beside it as `python3.11` and the like; install one there"
             )
+        if "sudo: not found" in said:
+            return FleetError(
+                f"{self.name}: found no sudo; install it there, or log in as root (`user: root`)"
+            )
         if "sudo" in said:
             user = self.target.user or "the SSH user"
             return FleetError(

@@ -51,7 +51,9 @@ class Server:
                 self._answer(error=str(error))
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
-                self._answer(error=f"{where}{(error.strerror or str(error)).lower()}")
+                said = (error.strerror or str(error)).lower()
+                again = "mend that there and run the same command again"
+                self._answer(error=f"{where}{said}; {again}")
 
     def say(self, text: str) -> None:
         """Tell the operator what happens."""

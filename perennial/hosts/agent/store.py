@@ -49,6 +49,9 @@ def begin(
     now |= remember
     now["files"] = sorted({*now.get("files", ()), *files})
     now["users"] = sorted({*now.get("users", ()), *(user["name"] for user in users)})
+    parents = {parent for path in files for parent in Path(path).parents}
+    missing = (str(parent) for parent in parents if not parent.exists())
+    now["made"] = sorted({*now.get("made", ()), *missing})
     now["whole"] = False
     write_json(manifest.path(cluster), now)
     for user in users:
@@ -79,7 +82,11 @@ def write(files: Sequence[dict[str, Any]]) -> list[str]:
             path.chmod(file["mode"])
             continue
         _make_folder(path.parent, 0o755, None)
-        write_atomic(path, file["text"], file["mode"], _ids(file["owner"]))
+        try:
+            write_atomic(path, file["text"], file["mode"], _ids(file["owner"]))
+        except OSError as error:
+            error.filename = str(path)  # not the temporary one, or none at all
+            raise
     return [file["path"] for file in files]
 
 
@@ -113,10 +120,12 @@ def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
         while left and (part := stream.read(min(left, 1 << 16))):
             left -= len(part)  # the next request stands behind them
+        if isinstance(error, OSError):
+            error.filename = path  # a full disk names no file
         raise
     return size
 
@@ -201,6 +210,9 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
     for path in now.get("files", ()):
         Path(path).unlink(missing_ok=True)
         _prune(Path(path).parent)
+    for made in sorted(now.get("made", ()), key=len, reverse=True):
+        with suppress(OSError):  # others have something there
+            Path(made).rmdir()
     systemd.reload()
     kept = [folder for folder in now.get("notebooks", ()) if _holds_something(Path(folder))]
     for user in now.get("users", ()):

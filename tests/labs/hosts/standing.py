@@ -143,7 +143,7 @@ class Standing:
 
     def down(self) -> None:
         """Take all of it away."""
-        self.run("down", "--force")
+        self.run("down", NAME, "--force")
 
     def python(self, code: str, timeout: float = 150.0) -> str:
         """Run a client; returns what it printed."""

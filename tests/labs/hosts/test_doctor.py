@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.labs.hosts import faults
 from tests.labs.hosts.clock import wrong_clock
+from tests.labs.hosts.host import SUBNETS
 from tests.labs.hosts.machine import PYTHON
-from tests.labs.hosts.network import SUBNETS, Network
+from tests.labs.hosts.network import Network
 from tests.labs.hosts.seat import Seat
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -37,13 +37,12 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def lab(network: Network) -> Iterator[Network]:
+def lab(network: Network) -> Network:
     """A cluster on three machines."""
     network.machines("machine-a", "machine-b", "machine-c")
     (network.operator.home / "cluster.yaml").write_text(CLUSTER)
     network.operator.run("perennial", "up", "--yes", timeout=120)
-    yield network
-    network.operator.run("perennial", "down", "--force", timeout=120)
+    return network
 
 
 def doctor(seat: Seat) -> tuple[int, list[dict[str, str]]]:

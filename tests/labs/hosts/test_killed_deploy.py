@@ -27,7 +27,7 @@ from tests.labs.hosts.standing import (
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 5
-MORE = "machine-d"
+FIRST, MORE = MACHINES[:2], MACHINES[2]
 ORDER = ("up", "memory", "add", "down")
 AGENT = "perennial.hosts.agent.main"
 
@@ -36,7 +36,7 @@ class Story:
     """The life of a cluster in four commands, and what each leaves when nobody disturbs it."""
 
     def __init__(self, network: Network) -> None:
-        network.machines(*MACHINES, MORE)
+        network.machines(*MACHINES)
         self.cluster = Standing(network)
         self.pictures: dict[str, dict[str, Any]] = {}
         self.lines: dict[str, int] = {}
@@ -47,12 +47,12 @@ class Story:
     def command(self, step: str) -> tuple[str, ...]:
         """Edit the cluster file for a step; give the command."""
         if step == "up":
-            self.cluster.place(*MACHINES)
+            self.cluster.place(*FIRST, workers=2)
             self.cluster.memory("512 MiB")
         elif step == "memory":
             self.cluster.memory("640 MiB")
         elif step == "add":
-            self.cluster.place(*MACHINES, MORE)
+            self.cluster.place(*MACHINES, workers=2)
         return ("down", "--force") if step == "down" else ("up", "--yes")
 
     def killed(self, step: str, lines: int, seconds: float) -> bool:
@@ -95,12 +95,13 @@ def story(network: Network) -> Story:
 @pytest.mark.lab
 def test_undisturbed(story: Story) -> None:
     up, down = story.pictures["up"], story.pictures["down"]
-    assert up["workers"] == ["cpu-machine-b-0", "cpu-machine-c-0"]
-    assert story.pictures["add"]["workers"] == [*up["workers"], "cpu-machine-d-0"]
+    assert up["workers"] == ["cpu-machine-b-0", "cpu-machine-b-1"]
+    more = ["cpu-machine-c-0", "cpu-machine-c-1"]
+    assert story.pictures["add"]["workers"] == [*up["workers"], *more]
     assert not any(up[key] for key in ("pending", "drift", "locks", "left", "operator"))
     assert cleared(up, [MORE])
-    assert cleared(down, [*MACHINES, MORE])
-    for name in MACHINES:  # another machine's coming changes nothing here
+    assert cleared(down, MACHINES)
+    for name in FIRST:  # another machine's coming changes nothing here
         added = story.pictures["add"]["machines"][name]
         assert not difference(story.pictures["memory"]["machines"][name], added)
 

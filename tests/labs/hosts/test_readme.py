@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.labs.hosts.base import CHECKOUT, cache
 from tests.labs.hosts.network import Network
@@ -57,22 +59,35 @@ def clone(network: Network) -> Path:
     return folder
 
 
-def make_wheels(command: str, clone: Path) -> None:
+def locked(version: str) -> str:
+    """Versions that are locked, for a version of Python: the machines' is older than this one."""
+    text = re.sub(r" *\\\n +--hash=\S+", "", (CHECKOUT / "constraints.txt").read_text())
+    pins = [Requirement(line) for line in text.splitlines() if re.match(r"\w", line)]
+    return "".join(
+        f"{pin.name}{pin.specifier}\n"
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate({"python_full_version": version})
+    )
+
+
+def make_wheels(command: str, clone: Path, version: str) -> None:
     """Run the README's command for the wheels; what it downloads once is kept.
 
-    It runs outside of the lab's network, which has no way to a package index, and with the
-    versions that are locked.
+    It runs outside of the lab's network, which has no way to a package index.
     """
-    locked = (CHECKOUT / "constraints.txt").read_text()
-    plain = re.sub(r" *\\\n +--hash=\S+", "", locked)
-    (clone / "constraints.txt").write_text(plain)
-    kept = cache("wheels") / hashlib.sha256(locked.encode()).hexdigest()[:12]
-    environment = {**os.environ, "PIP_CONSTRAINT": str(clone / "constraints.txt")}
+    constraints = clone / "constraints.txt"
+    constraints.write_text(locked(version))
+    kept = cache("wheels") / hashlib.sha256(constraints.read_bytes()).hexdigest()[:12]
+    environment = {
+        **os.environ,
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "PIP_CONSTRAINT": str(constraints),
+    }
     if kept.is_dir():
         environment |= {
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(kept),
-            "PIP_NO_BUILD_ISOLATION": "1",
+            "PIP_NO_BUILD_ISOLATION": "false",  # how pip reads it: do not isolate
         }
     subprocess.run(["sh", "-ec", command], cwd=clone, env=environment, check=True, timeout=600)
     if not kept.is_dir():
@@ -85,6 +100,7 @@ def make_wheels(command: str, clone: Path) -> None:
 
 def test_the_section_is_followed_word_for_word(network: Network, clone: Path) -> None:
     a, b, c = network.machines("machine-a", "machine-b", "machine-c")
+    version = a.run("python3", "-c", "import platform; print(platform.python_version())").stdout
     (clone / "cluster.yaml").write_text(cluster_file())
     said: dict[str, list[str]] = {}
 
@@ -92,7 +108,7 @@ def test_the_section_is_followed_word_for_word(network: Network, clone: Path) ->
         if command.startswith(MADE):
             continue
         if command.startswith("pip wheel"):
-            make_wheels(command, clone)
+            make_wheels(command, clone, version.strip())
             continue
         done = network.operator.run("sh", "-ec", command, cwd=clone, timeout=600)
         said.setdefault(command, []).append(done.stdout)

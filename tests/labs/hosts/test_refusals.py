@@ -84,9 +84,11 @@ def _python(cluster: Standing, path: str) -> Iterator[None]:
 def _other_key(cluster: Standing) -> Iterator[None]:
     key = cluster.operator.home / "other"
     cluster.operator.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
-    with _reached(cluster, identity="~/other"):
-        yield
-    key.unlink()
+    try:
+        with _reached(cluster, identity="~/other"):
+            yield
+    finally:
+        key.unlink()
 
 
 @contextmanager
@@ -99,10 +101,12 @@ def _without_perennial(cluster: Standing, ill: Host) -> Iterator[None]:
     text = f'#!/bin/sh\nexec {PYTHON} "$@"\n'
     well.write(place, text)
     well.run("chmod", "755", place)
-    with _python(cluster, place):
-        yield
-    for machine in (ill, well):
-        machine.run("rm", "-r", "/usr/local/lib/some")
+    try:
+        with _python(cluster, place):
+            yield
+    finally:
+        for machine in (ill, well):
+            machine.run("rm", "-r", "/usr/local/lib/some")
 
 
 @contextmanager
@@ -111,8 +115,10 @@ def _no_python(ill: Host) -> Iterator[None]:
     real = "/usr/bin/python3.11"
     with faults.no_python(ill):
         ill.run("mv", real, f"{real}.hidden")
-        yield
-        ill.run("mv", f"{real}.hidden", real)
+        try:
+            yield
+        finally:
+            ill.run("mv", f"{real}.hidden", real)
 
 
 Fault = Callable[[Standing, Host], AbstractContextManager[object]]
@@ -140,11 +146,11 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     ),
     "key": (
         lambda cluster, _: _other_key(cluster),
-        ("login as ops was denied", "~/other", "authorized_keys"),
+        ("login as ops was denied", "/other", "authorized_keys"),
     ),
     "sudo": (
         lambda _, ill: faults.no_sudo(ill),
-        ("sudo", "log in as root"),
+        ("found no sudo", "log in as root"),
     ),
     "password": (
         lambda cluster, _: _reached(cluster, user="nosudo"),

@@ -1,0 +1,279 @@
+"""What a stranger finds on the machines of a cluster, and where its secrets are.
+
+First under systemd, then the same cluster under supervisord.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.labs.hosts.base import CHECKOUT
+from tests.labs.hosts.clusters import Cluster, cluster_file, wait_until
+from tests.labs.hosts.host import Host
+from tests.labs.hosts.network import Network
+from tests.labs.hosts.scan import scan
+from tests.labs.hosts.seat import Seat
+
+pytestmark = pytest.mark.lab
+
+MACHINES = ("machine-a", "machine-b")
+#: The most that `systemd-analyze security` may say, of 10.
+EXPOSURE = {
+    ("machine-a", "dask-lab-scheduler.service"): 1.5,
+    ("machine-a", "dask-lab-cpu@0.service"): 1.7,
+    ("machine-b", "dask-lab-cpu@0.service"): 1.7,
+    ("machine-a", "dask-lab-jupyter.service"): 2.0,
+}
+#: Lists files that hold one of the secrets, and processes that show one.
+_SEARCH = """
+import json, os, sys
+needles = [line.encode() for line in open("/run/needles").read().split()]
+found = []
+for top, folders, names in os.walk("/"):
+    skipped = ("/proc", "/sys", "/dev", "/opt", "/usr", *sys.argv[1:])
+    folders[:] = [name for name in folders if os.path.join(top, name) not in skipped]
+    for path in (os.path.join(top, name) for name in names):
+        if path != "/run/needles" and os.path.isfile(path) and not os.path.islink(path):
+            data = open(path, "rb").read()
+            if any(needle in data for needle in needles):
+                found.append([path, os.stat(path).st_mode & 0o777])
+shown = []
+for pid in filter(str.isdecimal, os.listdir("/proc")):
+    for name in ("cmdline", "environ"):
+        try:
+            data = open(f"/proc/{pid}/{name}", "rb").read()
+        except OSError:
+            continue
+        if any(needle in data for needle in needles):
+            shown.append([pid, name])
+print(json.dumps([found, shown]))
+"""
+#: Sent to the scheduler's port by a stranger.
+_HARM = """
+import socket, ssl, sys, time
+host, port = sys.argv[1], 8786
+held = [socket.create_connection((host, port)) for _ in range(50)]
+for said in (b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n", b"\\x00" * 4096, b"\\xff" * 65536,
+             b"\\x16\\x03\\x01\\x02\\x00\\x01"):
+    with socket.create_connection((host, port)) as one:
+        one.sendall(said)
+        one.settimeout(2)
+        try:
+            while one.recv(4096):
+                pass
+        except OSError:
+            pass
+stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+try:
+    with stranger.wrap_socket(socket.create_connection((host, port))) as one:
+        one.sendall(b"\\x00" * 64)
+        print("let in" if one.recv(1) else "refused")
+except OSError:
+    print("refused")
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(scope="module")
+def machines(network: Network) -> list[Host]:
+    """Two machines that stand on the laptop's network as well."""
+    made = [network.add(name, "outside") for name in MACHINES]
+    network.boot(*made)
+    return made
+
+
+@pytest.fixture(scope="module", params=["systemd", "supervisord"])
+def lab(network: Network, machines: list[Host], request: pytest.FixtureRequest) -> Cluster:
+    """A cluster with a worker on the machine of the scheduler and Jupyter, and one elsewhere."""
+    assert machines
+    made = Cluster(network)
+    roles: dict[str, list[Any]] = {
+        "machine-a": ["scheduler", "jupyter", {"cpu": 1}],
+        "machine-b": [{"cpu": 1}],
+    }
+    hosts = {
+        "init": request.param,
+        "machines": [{"address": name, "roles": each} for name, each in roles.items()],
+    }
+    workers = {"cpu": {"memory": "512 MiB", "drain": "5 s"}}
+    made.write(cluster_file(hosts=hosts, workers=workers))
+    made.up()
+    wait_until(lambda: made.workers() == 2)
+    return made
+
+
+@pytest.fixture
+def init(lab: Cluster) -> str:
+    """What the cluster runs under."""
+    booted = lab.network["machine-a"].run("systemctl", "is-enabled", "dask-lab.target", check=False)
+    return "systemd" if booted.returncode == 0 else "supervisord"
+
+
+@pytest.fixture
+def secrets(lab: Cluster) -> dict[str, str]:
+    """The secrets of the cluster, each by a part that no other text has."""
+    folder = _state(lab) / "pulumi"
+    env = {
+        "PULUMI_BACKEND_URL": folder.as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
+        "PULUMI_HOME": str(folder / "home"),
+    }
+    export = ("pulumi", "stack", "export", "--show-secrets", "--stack", "lab")
+    text = lab.operator.run(*export, cwd=folder, env=env).stdout
+    state = json.loads(text)["deployment"]["resources"]
+    (authority,) = (each for each in state if each["type"].endswith(":ClusterAuthority"))
+    outputs = {
+        name: json.loads(value["plaintext"]) if isinstance(value, dict) else value
+        for name, value in authority["outputs"].items()
+    }
+    found = {
+        "ca_key": _needle(outputs["ca_key"]),
+        "client_key": _needle(outputs["client_key"]),
+        "token": outputs["token"],
+        "passphrase": (folder / "passphrase").read_text().strip(),
+    }
+    for name in MACHINES:
+        keys = lab.network[name].run("sh", "-ec", "cat /etc/dask-perennial/lab/tls/*-key.pem")
+        for number, key in enumerate(keys.stdout.split("-----BEGIN")[1:]):
+            found[f"{name} {number}"] = _needle(key)
+    assert len(found) == 9  # scheduler, worker, client, jupyter; worker
+    assert all(len(needle) > 20 for needle in found.values())
+    return found
+
+
+def _needle(pem: str) -> str:
+    """A line in the middle of a key."""
+    return pem.strip().splitlines()[1].strip()[10:60]
+
+
+def _state(lab: Cluster) -> Path:
+    return lab.operator.home / ".local/state/perennial/lab"
+
+
+def _strangers(lab: Cluster) -> Iterator[tuple[Seat, str]]:
+    """Places from which somebody looks at a machine, and its address there."""
+    for name in MACHINES:
+        yield lab.network.laptop, lab.network[name].addresses["outside"]
+        yield lab.operator, lab.network[name].address
+
+
+def test_every_open_port_needs_a_certificate_or_a_login(lab: Cluster) -> None:
+    found = {address: scan(seat, address) for seat, address in _strangers(lab)}
+    for address, ports in found.items():
+        assert {port: answer for port, answer in ports.items() if not answer.guarded} == {}, address
+        if address.startswith("10.78."):  # services listen on the other network alone
+            assert set(ports) == {22}
+    inside = found[lab.network["machine-a"].address]
+    assert {22, 8786, 8888} < set(inside)
+    assert 8787 not in inside
+
+
+def test_a_stranger_does_the_scheduler_no_harm(lab: Cluster) -> None:
+    before = lab.services()["scheduler"]
+    address = lab.network["machine-a"].address
+    stranger = lab.operator.popen("python3", "-ISc", _HARM, address, stdin=-1)
+    assert stranger.stdout is not None
+    assert stranger.stdout.readline() == "refused\n"
+    # The half-open connections are still there.
+    assert lab.client("print(client.submit(sum, [1, 2]).result())") == "3\n"
+    stranger.communicate("\n", timeout=60)
+    after = lab.services()["scheduler"]
+    assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
+    assert after["memory"] < before["memory"] + 100 * 2**20
+
+
+def test_no_secret_is_where_others_see_it(lab: Cluster, secrets: dict[str, str]) -> None:
+    needles = "\n".join(secrets.values())
+    for name in MACHINES:
+        machine = lab.network[name]
+        machine.write("/run/needles", needles)
+        machine.run("chmod", "600", "/run/needles")
+        files, shown = json.loads(machine.python(_SEARCH, str(CHECKOUT), timeout=120))
+        machine.run("rm", "/run/needles")
+        assert shown == [], name
+        assert any(path.endswith("/worker-key.pem") for path, _ in files)
+        assert [path for path, mode in files if mode & 0o077] == [], name
+        # Nothing of the operator's own ever comes to a machine.
+        assert [path for path, _ in files if "/log" in path or path.endswith("manifest.json")] == []
+        journal = machine.run("journalctl", "--no-pager", "-a", "-o", "cat").stdout
+        assert [what for what, needle in secrets.items() if needle in journal] == []
+    for pid in lab.operator.processes():
+        for part in ("cmdline", "environ"):
+            data = Path(f"/proc/{pid}/{part}").read_text(errors="replace")
+            assert [what for what, needle in secrets.items() if needle in data] == []
+
+
+def test_authority_and_passphrase_are_on_no_machine(lab: Cluster, secrets: dict[str, str]) -> None:
+    for name in MACHINES:
+        machine = lab.network[name]
+        machine.write("/run/needles", f"{secrets['ca_key']}\n{secrets['passphrase']}")
+        found = json.loads(machine.python(_SEARCH, str(CHECKOUT), timeout=120))
+        machine.run("rm", "/run/needles")
+        assert found == [[], []], name
+
+
+def test_the_operators_state_is_the_operators_alone(lab: Cluster, secrets: dict[str, str]) -> None:
+    known = {
+        "tls/client-key.pem": "client_key",
+        "secrets/jupyter-token": "token",
+        "pulumi/passphrase": "passphrase",
+    }
+    held = {}
+    for path in sorted(lab.operator.home.rglob("*")):
+        inside = path.is_relative_to(_state(lab).parent)
+        if path.is_dir():
+            assert not inside or path.stat().st_mode & 0o077 == 0, path
+        elif path.is_file() and not path.is_symlink():
+            assert not inside or path.stat().st_mode & 0o177 == 0, path
+            data = path.read_bytes()
+            for what, needle in secrets.items():
+                if needle.encode() in data:
+                    held[path.relative_to(_state(lab)).as_posix()] = what
+    assert held == known
+
+
+def test_units_are_fenced_in(lab: Cluster, init: str) -> None:
+    if init != "systemd":
+        pytest.skip("supervisord fences nothing in")
+    for (name, unit), most in EXPOSURE.items():
+        said = lab.network[name].run("systemd-analyze", "security", "--no-pager", unit).stdout
+        level = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+        assert level, said
+        assert float(level[1]) <= most, (name, unit, said)
+
+
+def test_a_task_reads_no_secret_but_its_workers_own(lab: Cluster, init: str) -> None:
+    code = """
+def look():
+    import glob, os
+    found = []
+    for top in ("/etc/dask-perennial", "/var/lib/dask-perennial", "/run/credentials", "/root"):
+        for folder, _, names in os.walk(top):
+            for path in (os.path.join(folder, name) for name in names):
+                try:
+                    open(path, "rb").read()
+                except OSError:
+                    continue
+                if path.endswith((".pem", "token", ".json")):
+                    found.append(path)
+    for path in glob.glob("/proc/[0-9]*/environ"):
+        try:
+            if b"jupyter" in open(path, "rb").read():
+                found.append(path)
+        except OSError:
+            pass
+    return found
+own = ("/run/credentials/dask-lab-cpu@0.service/", "/var/lib/dask-perennial/lab/scratch/")
+for found in client.run(look).values():
+    print([path for path in found if not path.startswith(own)])
+"""
+    if init != "systemd":
+        pytest.skip("under supervisord all services of a machine are one user's")
+    assert lab.client(code) == "[]\n[]\n"
