@@ -211,7 +211,9 @@ class Operator:
         tls = self.paths.tls
         try:
             own = own_certificate(self.spec) or (None, None)
-            return Secrets((tls / "ca.pem").read_text(), "", self.token(), *own)
+            ca = (tls / "ca.pem").read_text() if self.spec.security.tls else ""
+            token = self.token() if self.spec.jupyter is not None else ""
+            return Secrets(ca, "", token, *own)
         except FileNotFoundError as error:
             raise PerennialError(
                 f"{error.filename} is missing here; `perennial up` writes it again"

@@ -119,7 +119,7 @@ class Agent:
         try:
             self._channel = self._session.start(_command())
             archive = _archive()
-            self._channel.write(b"%d\n" % len(archive) + archive)
+            self._write(b"%d\n" % len(archive) + archive)
         except BaseException:
             self._session.__exit__(None, None, None)
             raise
@@ -254,7 +254,8 @@ class Agent:
                 " allow it in /etc/sudoers.d, or log in as root"
             )
         return FleetError(
-            f"{self.name}: the program there ended with {status}: {said or 'nothing'}"
+            f"{self.name}: the program there ended with {status} ({said or 'it said nothing'}); run"
+            " the same command again"
         )
 
 

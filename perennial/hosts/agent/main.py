@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from perennial.errors import PerennialError
-from perennial.hosts.agent import store
+from perennial.hosts.agent import manifest, store
 from perennial.hosts.agent.operations import OPERATIONS, TELLING
 
 #: Seconds to wait for another deploy.
@@ -101,7 +101,7 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
 
     Whoever was cut off may still be at work here, until its drain has ended.
     """
-    path = f"/run/lock/dask-perennial-{cluster}.lock"
+    path = str(manifest.lock(cluster))
     end = time.monotonic() + PATIENCE
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -16,6 +16,12 @@ def path(cluster: str) -> Path:
     return STATE / cluster / "manifest.json"
 
 
+def lock(cluster: str) -> Path:
+    """File that one deploy at a time holds; gone after a reboot."""
+    folder = Path("/run/lock")  # some machines have none
+    return (folder if folder.is_dir() else folder.parent) / f"dask-perennial-{cluster}.lock"
+
+
 def read(cluster: str) -> dict[str, Any]:
     """Read what a cluster has on this machine; empty when it has nothing."""
     found: dict[str, Any] = read_json(path(cluster), {})

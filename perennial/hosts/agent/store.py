@@ -232,7 +232,7 @@ def _clear(cluster: str) -> None:
     for folder in (manifest.STATE / cluster, manifest.STATE):
         with suppress(OSError):
             folder.rmdir()
-    Path(f"/run/lock/dask-perennial-{cluster}.lock").unlink(missing_ok=True)
+    manifest.lock(cluster).unlink(missing_ok=True)
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:

@@ -3,6 +3,8 @@
 It holds 1,000 computed results and 100 scattered values, and computes something small all the
 time. Commands come as lines on its standard input; the answer to each is a line of JSON:
 
+``fullest``
+    The name of the worker with the most results.
 ``holders WORKER``
     How many scattered values are on this worker and nowhere else.
 ``check``
@@ -83,10 +85,20 @@ class Keeper:
             self.longest = max(self.longest, time.monotonic() - self.begun)
             time.sleep(0.05)
 
+    def names(self) -> dict[str, str]:
+        """Name of each worker, by its address."""
+        everything = self.client.scheduler_info(n_workers=-1)["workers"]
+        return {address: str(each["name"]) for address, each in everything.items()}
+
+    def fullest(self) -> str:
+        """Name the worker with the most results."""
+        names = self.names()
+        found = self.client.has_what()
+        return names[max(names, key=lambda address: len(found.get(address, ())))]
+
     def holders(self, worker: str) -> int:
         """Count the scattered values that are on one worker alone."""
-        everything = self.client.scheduler_info(n_workers=-1)["workers"]
-        names = {address: str(each["name"]) for address, each in everything.items()}
+        names = self.names()
         found = self.client.who_has(self.scattered)
         return sum({names.get(who) for who in each} <= {worker} for each in found.values())
 

@@ -214,6 +214,10 @@ def show(machine: Host, unit: str, setting: str) -> str:
     return machine.run("systemctl", "show", "--value", "-p", setting, unit).stdout.rstrip("\n")
 
 
-def cleared(picture: Mapping[str, Any], names: Sequence[str]) -> bool:
-    """Whether nothing of a cluster is on these machines."""
-    return not any(any(picture["machines"][name].values()) for name in names)
+def cleared(picture: Mapping[str, Any], names: Sequence[str], but: Sequence[str] = ()) -> bool:
+    """Whether nothing of a cluster is on these machines, but for some files."""
+    found = [picture["machines"][name] for name in names]
+    files = {path for machine in found for path in machine["files"]} - {*but}
+    return not files and not any(
+        machine[key] for machine in found for key in machine if key != "files"
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from tests.labs.hosts.clusters import Cluster, changed, cluster_file, wait_until
 from tests.labs.hosts.network import Network
-from tests.labs.hosts.wheels import make_wheelhouse
+from tests.labs.hosts.wheelhouse import wheelhouse
 
 pytestmark = pytest.mark.lab
 
@@ -69,12 +69,11 @@ ROUNDS: dict[str, tuple[dict[str, tuple[str, str]], set[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def lab(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+def lab(network: Network) -> Cluster:
     """A cluster whose environment is made on its machines, from wheels."""
     network.machines("machine-a", "machine-b", "machine-c")
-    wheels = make_wheelhouse(tmp_path_factory.mktemp("wheels"))
     made = Cluster(network)
-    environment = {"requirements": ["dask", "distributed"], "wheelhouse": str(wheels)}
+    environment = {"requirements": ["dask", "distributed"], "wheelhouse": str(wheelhouse())}
     made.write(cluster_file(environment=environment, jupyter=None))
     made.up()
     wait_until(lambda: made.workers() == 4)
@@ -94,7 +93,6 @@ def test_each_drift_is_named_in_a_line_and_repaired_alone(lab: Cluster, name: st
     assert lab.plan() == expected
     assert lab.up() == "3 changed, 4 unchanged"
     assert changed(before, lab.pids()) == restarted
-    assert lab.plan() == []
     for machine in changes:
         target = lab.network[machine].run("systemctl", "is-enabled", "dask-lab.target")
         assert target.stdout == "enabled\n"
@@ -121,7 +119,6 @@ def test_an_environment_that_changed_is_made_whole(lab: Cluster) -> None:
     assert lab.up() == "1 changed, 6 unchanged"
     machine.run("sh", "-ec", f"{STATE}/env-*/bin/python -c 'import toolz.functoolz'")
     assert changed(before, lab.pids()) == set()
-    assert lab.plan() == []
 
 
 def test_a_machine_that_is_off_is_one_line_and_the_others_are_repaired(lab: Cluster) -> None:
@@ -140,6 +137,7 @@ def test_a_machine_that_is_off_is_one_line_and_the_others_are_repaired(lab: Clus
     lab.network["machine-c"].boot()
     wait_until(lambda: lab.workers() == 4)
     assert lab.up().endswith("unchanged")
+    # And of all the drift of these tests nothing is left.
     assert lab.plan() == []
     after = lab.pids()
     gone = {name for name in before if name.startswith("cpu-machine-c")}

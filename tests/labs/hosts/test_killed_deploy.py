@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(900)
 SEED = 5
 FIRST, MORE = MACHINES[:2], MACHINES[2]
 ORDER = ("up", "memory", "add", "down")
-AGENT = "perennial.hosts.agent.main"
+#: The program on a machine, and not the one that kills it.
+AGENT = "perennial[.]hosts[.]agent[.]main"
 
 
 class Story:

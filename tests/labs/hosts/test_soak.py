@@ -82,26 +82,20 @@ class Faults:
         self.size = len(cluster.workers())
         self.memories = ["544 MiB", "512 MiB"]
 
-    def member(self) -> tuple[str, str, str]:
-        """Choose a worker: its name, its machine, its unit there."""
-        name = self.chance.choice(self.cluster.workers())
-        machine, _, number = name.removeprefix("cpu-").rpartition("-")
-        return name, machine, f"dask-lab-cpu@{number}.service"
-
     def machine(self) -> str:
         """Choose a machine of workers."""
         return self.chance.choice(MACHINES[1:])
 
-    def kill(self, victim: tuple[str, str, str]) -> str:
+    def kill(self, name: str) -> str:
         """Kill a worker with no chance to drain."""
-        name, machine, unit = victim
-        host = self.network[machine]
-        host.run("systemctl", "kill", "--signal=KILL", unit)
+        machine, _, number = name.removeprefix("cpu-").rpartition("-")
+        unit = f"dask-lab-cpu@{number}.service"
+        self.network[machine].run("systemctl", "kill", "--signal=KILL", unit)
         return f"kill -9 {name}"
 
     def restart(self) -> str:
         """Restart a worker as an operator does."""
-        name, *_ = self.member()
+        name = self.chance.choice(self.cluster.workers())
         self.cluster.run("restart", name)
         return f"restart {name}"
 
@@ -198,8 +192,8 @@ def soak(cluster: Standing, duration: float, seed: int) -> list[Row]:
                 chance.shuffle(ways)
             way, allowed = ways.pop(), 0
             if way == "kill":
-                victim = faults.member()
-                allowed = user.ask("holders", victim[0])
+                victim = user.ask("fullest")
+                allowed = user.ask("holders", victim)
                 what = faults.kill(victim)
             else:
                 what = getattr(faults, way)()
