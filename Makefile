@@ -27,8 +27,9 @@ test: $(STAMP) ## the tests that need no lab
 	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
 
+# Machines and people wait a lot: three files at once.
 labs: $(STAMP) ## the tests on real platforms
-	$(PYTEST) -m lab $(ARGS)
+	$(PYTEST) -m lab -n 3 --dist loadfile $(ARGS)
 
 soak: $(STAMP) ## the long runs
 	$(PYTEST) -m soak --timeout=7200 $(ARGS)

@@ -259,7 +259,12 @@ CONCERNS: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "concerned"), CONCERNS, ids=lambda value: str(value)[:50])
+def _title(value: object) -> str:
+    """Name a case; a set has another order in each process."""
+    return "-".join(sorted(value)) if isinstance(value, set) else str(value)[:50]
+
+
+@pytest.mark.parametrize(("change", "concerned"), CONCERNS, ids=_title)
 def test_a_fingerprint_changes_for_what_concerns_it(
     change: dict[str, Any], concerned: set[str]
 ) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -133,7 +134,12 @@ def test_down_without_a_supervisord(home: Home) -> None:
 
 def test_health_listener_killed(standing: Home) -> None:
     def listeners() -> list[int]:
-        return [p.pid for p in standing.processes() if "perennial.local.health" in p.cmdline()]
+        found = []
+        for process in standing.processes():
+            with suppress(psutil.NoSuchProcess):  # gone since it was listed
+                if "perennial.local.health" in process.cmdline():
+                    found.append(process.pid)
+        return found
 
     (before,) = listeners()
     kill(before)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +34,14 @@ def cache(name: str) -> Path:
     return folder
 
 
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Let no other run of the tests build or install the same thing meanwhile."""
+    with (cache(what) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def make_base(say: IO[str] = sys.stderr) -> Path:
     """Give the packages of a machine; makes them the first time, which takes some minutes.
 
@@ -44,7 +55,11 @@ def make_base(say: IO[str] = sys.stderr) -> Path:
     if any(CHECKOUT.is_relative_to(hidden) for hidden in ("/root", "/home", "/tmp", "/var/tmp")):
         raise UnavailableError(f"{CHECKOUT} is where hardened services cannot see it")
     install("mmdebstrap", "systemd-nspawn", "ip", "ssh")
-    kept = cache("hosts")
+    with alone("hosts"):
+        return _made_base(cache("hosts"), say)
+
+
+def _made_base(kept: Path, say: IO[str]) -> Path:
     base = kept / f"{SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
     if base.is_dir():
         return base
@@ -60,12 +75,7 @@ def make_base(say: IO[str] = sys.stderr) -> Path:
         if done.returncode:
             reason = " ".join(done.stderr.split())[-200:]
             raise UnavailableError(f"mmdebstrap cannot make a Debian tree: {reason}")
-        try:
-            made.rename(base)
-        except OSError:
-            # Somebody else was quicker.
-            if not base.is_dir():
-                raise
+        made.rename(base)
     return base
 
 
@@ -77,7 +87,11 @@ def install(*programs: str) -> None:
     UnavailableError
         Where they cannot be installed.
     """
-    missing = [program for program in programs if shutil.which(program) is None]
+    with alone("installing"):
+        _install([program for program in programs if shutil.which(program) is None])
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     if shutil.which("apt-get") is None:
