@@ -42,6 +42,8 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     """Describe the cluster's scheduler."""
     config = f"{site.config}/scheduler.yaml"
     health = f"http://127.0.0.1:{spec.scheduler.dashboard_port}/health"
+    # Dask gives every server a folder for files, by default one in /tmp that it leaves behind.
+    dask = merge({"temporary-directory": site.scratch, **_ucx(spec)}, nested(spec.dask))
     preloads = ["perennial.preloads.ready", *_tls_preloads(spec)]
     argv = (
         *(site.python, "-m", "dask", "scheduler"),
@@ -64,7 +66,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         lifecycle=Lifecycle(
             stop_timeout=20.0, notifies=True, watchdog=spec.scheduler.watchdog, health=health
         ),
-        files=(File(config, _config(spec, site, merge(_ucx(spec), nested(spec.dask)))),),
+        files=(File(config, _config(spec, site, dask)),),
     )
 
 

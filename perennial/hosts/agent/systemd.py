@@ -173,6 +173,19 @@ def take_down(units: Sequence[str], targets: Sequence[str], say: Callable[[str],
         _call("systemctl", "reset-failed", *loaded, check=False)
     if slices:
         _call("systemctl", "stop", *slices, check=False)
+        _stop_parents(slices)
+
+
+def _stop_parents(slices: Iterable[str]) -> None:
+    """Stop the slices that systemd made around ours (``dask.slice``), once nothing is in them."""
+    for name in slices:
+        parts = name.removesuffix(".slice").split("-")
+        for length in range(len(parts) - 1, 0, -1):
+            parent = "-".join(parts[:length]) + ".slice"
+            within = _call("systemctl", "show", "--value", "-p", "RequiredBy", parent, check=False)
+            active = [unit["ActiveState"] != "inactive" for unit in states(within.split()).values()]
+            if not any(active):
+                _call("systemctl", "stop", parent, check=False)
 
 
 def enabled(targets: Iterable[str]) -> bool:

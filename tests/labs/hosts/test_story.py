@@ -187,7 +187,6 @@ def test_every_machine_reboots_and_all_comes_back_by_itself(story: Story) -> Non
     assert story.cluster.plan() == []
 
 
-@pytest.mark.skip(reason="known fault: a trace stays on a machine; see the issue")
 def test_down_leaves_nothing_but_notebooks_and_up_gives_them_back(story: Story) -> None:
     lab, machine = story.cluster, story.machines[0]
     folder = _notebooks(machine)
