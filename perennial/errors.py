@@ -70,3 +70,15 @@ class SpecError(PerennialError):
 
 class FleetError(PerennialError):
     """A platform could not do what was asked of a fleet."""
+
+
+class NoCapacity(FleetError):  # noqa: N818  (the contract's word)
+    """A platform has no room for more members."""
+
+
+class Busy(FleetError):  # noqa: N818  (the contract's word)
+    """A platform works on something else just now; the same can be asked again."""
+
+
+class FleetMissing(FleetError):  # noqa: N818  (the contract's word)
+    """A platform does not know a fleet."""

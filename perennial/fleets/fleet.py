@@ -1,0 +1,86 @@
+"""The whole interface between the scaler and a platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol
+
+from perennial.scaler.values import Member, Observation
+
+__all__ = ["FLEETS", "Fleet", "Member", "Observation", "opened"]
+
+#: Platform → class of its fleets, imported on use.
+FLEETS = {
+    "local": "perennial.local.fleet.LocalFleet",
+    "memory": "perennial.fleets.memory.MemoryFleet",
+}
+
+
+class Fleet(Protocol):
+    """The members of one group on one platform.
+
+    Synchronous, because SDKs, SSH and batch systems block; the scaler calls it in a thread. A
+    fleet never clamps to a group's bounds, drains, sleeps or speaks to Dask.
+    """
+
+    #: Whether the caller says who leaves. If not, the platform picks, and `observe` lists the
+    #: members in the order in which it would pick them.
+    chooses: ClassVar[bool]
+
+    def observe(self) -> Observation:
+        """Look, in one consistent read; changes nothing.
+
+        Raises
+        ------
+        FleetError
+            The platform does not answer; `FleetMissing` when it does not know the fleet.
+        """
+        ...
+
+    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
+        """Make it so many members; does not wait.
+
+        ``to`` is absolute: saying it twice is saying it once. A running member that is not in
+        ``leaving`` is never removed; one that is gone already is a success. With fewer in
+        ``leaving`` than there are too many, only members that were asked for and have not
+        started are given up. To remove a member and to lower the size are one action on the
+        platform, or else the platform would replace it.
+
+        Parameters
+        ----------
+        to : int
+            Size.
+        leaving : sequence of Member
+            Who leaves; drained already.
+
+        Returns
+        -------
+        int
+            The size that the platform now holds.
+
+        Raises
+        ------
+        NoCapacity
+            The platform has no room for more.
+        Busy
+            The platform works on something else; try again later.
+        FleetMissing
+            The platform does not know the fleet.
+        """
+        ...
+
+
+def opened(platform: str, handle: Mapping[str, Any]) -> Fleet:
+    """Make a fleet from what the platform's deployment has said of it.
+
+    Parameters
+    ----------
+    platform : str
+        A platform of `FLEETS`.
+    handle : mapping
+        JSON-able values: the keyword arguments of the fleet's class.
+    """
+    module, _, name = FLEETS[platform].rpartition(".")
+    fleet: Fleet = getattr(import_module(module), name)(**handle)
+    return fleet
