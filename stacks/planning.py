@@ -50,6 +50,8 @@ def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]
     before, after = _outputs(services), _inputs(services)
     has, wants = _outputs(environment), _inputs(environment)
     drift = [*has.get("drift", []), *before.get("drift", [])]
+    # An error names its machine, and so does every line of a plan.
+    drift = [line.removeprefix(f"{machine}: ") for line in drift]
     old = Side(
         _parsed(before, "share"),
         _parsed(has, "wish"),

@@ -15,7 +15,7 @@ from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from perennial.cli.life import Wishes
     from perennial.connect import Connection
@@ -71,6 +71,8 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
             keep(spec, paths, error.outputs)
             raise
         keep(spec, paths, done.outputs)
+        if done.tale.steps:
+            _await_workers(spec, paths, say)
     _warn(done.warnings)
     _summarise(spec, paths, done, None if known else token_file(paths), wishes.connect)
 
@@ -118,6 +120,12 @@ def give_up(name: str, machine: str, force: bool) -> None:
         confirm(f"{name}: what runs on {machine} goes on if it comes back. Forget it?", "--force")
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.forget(spec, machine, say)
+
+
+def _await_workers(spec: ClusterSpec, paths: ClusterPaths, say: Callable[[str], None]) -> None:
+    from perennial.hosts.operator import Operator
+
+    Operator(spec, paths).await_workers(say)
 
 
 def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> None:

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 
 from perennial.errors import FleetError, PerennialError
 from perennial.hosts import deploy
-from perennial.hosts.remote import borrowed
+from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
 from perennial.hosts.sizes import spread
+from perennial.local.cluster import START_TIMEOUT
 from perennial.local.dashboard import counts_of
 from perennial.local.plan import check_sizes
 from perennial.local.state import State
+from perennial.local.supervisor import polls
 from perennial.paths import ClusterPaths, cluster_state
+from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
 
 Say = Callable[[str], None]
@@ -29,6 +32,8 @@ T = TypeVar("T")
 AT_ONCE = 32
 #: Seconds between two looks at a log that is followed.
 FOLLOW = 0.5
+#: Seconds between two looks at who has registered.
+LOOK = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,52 @@ class Operator:
                     sizes[placed.group] += 1
             scheduler = scheduler or seen["counts"]
         return {"name": self.name, "sizes": sizes, "services": rows, "scheduler": scheduler}
+
+    def await_workers(self, say: Say) -> None:
+        """Wait until every worker process has registered with the scheduler.
+
+        systemd counts a worker as started once it has; supervisord as soon as it runs.
+
+        Parameters
+        ----------
+        say : callable
+            Told how many are there.
+
+        Raises
+        ------
+        PerennialError
+            When some have not registered in time.
+        """
+        found = self.everywhere(self._manifest)
+        manifests = {name: had for name, had in found.items() if not isinstance(had, FleetError)}
+        if all(had.get("init", "systemd") == "systemd" for had in manifests.values()):
+            return
+        members = {
+            placed.name: self.spec.workers[placed.group]
+            for machine, manifest in manifests.items()
+            for placed in self.placed(machine, manifest)
+            if placed.group
+        }
+        wanted = {name for member, group in members.items() for name in worker_names(group, member)}
+        (place,) = (share.target for share in self.shares.values() if share.dashboard_port)
+        with borrowed(place) as agent:
+            for _ in polls(START_TIMEOUT, LOOK):
+                page = self._page(agent, "/json/identity.json")
+                known = {str(worker["name"]) for worker in page.get("workers", {}).values()}
+                missing = sorted(wanted - known)
+                if not missing:
+                    return
+                say(f"{len(wanted) - len(missing)} of {len(wanted)} workers")
+        raise PerennialError(
+            f"{self.name}: {', '.join(missing[:5])} not there after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {missing[0]}`"
+        )
+
+    def _page(self, agent: Agent, path: str) -> dict[str, Any]:
+        """Read a page of the scheduler's; empty when it does not answer."""
+        (port,) = (share.dashboard_port for share in self.shares.values() if share.dashboard_port)
+        body = agent.ask("page", port=port, path=path)
+        return dict(json.loads(body)) if body else {}
 
     def restart(self, word: str, say: Say) -> int:
         """Restart a service or the members of a group, one after another. Returns how many."""

@@ -259,6 +259,8 @@ class Agent:
         )
 
 
+#: Python before 3.12 cannot parse in two threads at once (python/cpython#106905).
+_parsing = threading.Lock()
 _pool: dict[Target, Agent] = {}
 _busy: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
@@ -324,7 +326,8 @@ def _source(name: str) -> str:
 
 def _bare(source: str) -> str:
     """Leave comments and docstrings at home: they are a third of what would be sent."""
-    tree = ast.parse(source)
+    with _parsing:
+        tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
             node

@@ -106,8 +106,7 @@ def _changing_nothing(story: Story) -> dict[str, str]:
 
 def test_up_from_nothing_to_a_result(story: Story) -> None:
     assert story.cluster.up() == "7 made"
-    # supervisord counts a worker as running before its scheduler knows it.
-    wait_until(lambda: story.cluster.workers() == 4)
+    assert story.cluster.workers() == 4
     # A new process, and no argument: the example is the one of the documentation.
     said = story.cluster.operator.run(
         sys.executable, str(CHECKOUT / "examples/flights.py"), timeout=200
