@@ -30,11 +30,15 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
+from perennial.hosts import libraries
 from perennial.hosts.share import Share, Target, from_json
 
 from . import life_line
 
 Values = dict[str, Any]
+
+# Pulumi asks providers in several threads from the beginning.
+libraries.load()
 
 
 class Provider(ResourceProvider):

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perennial.errors import FleetError
-from perennial.hosts import ssh_faults
+from perennial.hosts import libraries, ssh_faults
 from perennial.hosts.dial import Line, TargetLike, dial
 from perennial.hosts.ssh_faults import UnreachableError
 from perennial.hosts.tcp import Meter
@@ -57,6 +57,7 @@ class Session:
         self._line: Line | None = None
 
     def __enter__(self) -> Self:
+        libraries.load()
         self._thread.start()
         try:
             self._line = self._run(dial(self._target, self._timeout, self._meter))

@@ -212,7 +212,9 @@ def test_a_program_that_is_killed_takes_its_children_along(plain: Network) -> No
         assert time.monotonic() < deadline
         time.sleep(0.05)
     plain.operator.kill(process)
-    assert plain.operator.processes() == []
+    while plain.operator.processes():  # a process that was killed takes a moment to be gone
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.05)
 
 
 _KILLED = """
