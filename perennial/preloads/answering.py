@@ -1,0 +1,134 @@
+"""Put what is counted into an answer of plain lists and dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from perennial.preloads.counting import Counts, Kind, Sum
+from perennial.preloads.members import Group, Member
+
+#: Kinds of tasks that one answer lists.
+KINDS = 100
+#: Keys that one answer looks at to find out which of them have no other copy.
+KEYS = 20_000
+
+#: What `details` says of a member, in this order.
+MEMBER = (
+    *("worker", "status", "processes", "processing", "actors"),
+    *("idle", "nbytes", "unique", "memory"),
+)
+
+
+def work(counts: Counts, now: float) -> list[dict[str, Any]]:
+    """Put the sums into words: one entry for each kind of task, those with most tasks first.
+
+    Parameters
+    ----------
+    counts : Counts
+        The counts.
+    now : float
+        Monotonic time.
+    """
+    sizes = {kind: sum(each.tasks for each in kind.sums) for kind in counts.kinds.values()}
+    kinds = sorted((kind for kind in sizes if sizes[kind]), key=sizes.__getitem__, reverse=True)
+    return [_entry(kind, now) for kind in kinds[:KINDS]]
+
+
+def _entry(kind: Kind, now: float) -> dict[str, Any]:
+    """Put a kind into words."""
+    waiting = kind.held.get("waiting")
+    oldest = next(iter(kind.waits.values()), now)
+    return {
+        "resources": kind.resources,
+        "pinned": kind.pinned,
+        "queued": _load(kind.held.get("queued")),
+        "unrunnable": _load(kind.held.get("no-worker")),
+        "processing": {group: _load(each) for group, each in kind.given.items() if each.tasks},
+        "waiting": 0 if waiting is None else waiting.tasks,
+        "oldest": max(0.0, now - oldest),
+        "elapsed": max((each.elapsed for each in kind.given.values()), default=0.0),
+    }
+
+
+def _load(each: Sum | None) -> list[float]:
+    """Tasks, seconds of those whose duration is known, and how many the others are."""
+    return [0, 0.0, 0] if each is None else [each.tasks, max(0.0, each.seconds), each.unknown]
+
+
+def whole(group: Group) -> dict[str, int]:
+    """Describe a group as a whole.
+
+    Parameters
+    ----------
+    group : Group
+        The group.
+    """
+    return {
+        "members": len(group.members) - len(group.parked),
+        "busy": group.busy - sum(member.busy > 0 for member in group.parked),
+        "memory": group.memory,
+        "limit": group.limit,
+        "nbytes": group.nbytes,
+        "spilled": group.spilled,
+    }
+
+
+def details(groups: Collection[Group], now: float) -> dict[str, list[list[Any]]]:
+    """Describe each member of some groups.
+
+    Where it would take too long to find out which keys have no other copy, all that a member
+    holds are said to have none: too many is safe. Members that have been idle longest, which
+    are likely to leave, come first.
+
+    Parameters
+    ----------
+    groups : collection of Group
+        The groups.
+    now : float
+        Monotonic time.
+    """
+    found: dict[str, list[list[Any]]] = {group.name: [] for group in groups}
+    members = [member for group in groups for member in group.members.values()]
+    patience = KEYS
+    for member in sorted(members, key=_rank):
+        row, held = _member(member, now, patience)
+        found[member.group.name].append(row)
+        patience -= held
+    return found
+
+
+def _rank(member: Member) -> tuple[bool, float]:
+    return member.busy > 0, member.since
+
+
+def _member(member: Member, now: float, patience: int) -> tuple[list[Any], int]:
+    """Describe a member; say also how many keys it holds."""
+    tasks = actors = nbytes = held = memory = 0
+    for process in member.processes.values():
+        process.sample()
+        worker = process.worker
+        tasks += len(worker.processing)
+        actors += len(worker.actors)
+        nbytes += worker.nbytes
+        held += len(worker.has_what)
+        memory += process.memory
+    alone = unique(member) if 0 < held <= patience else held
+    idle = 0.0 if member.busy else now - member.since
+    counts = (len(member.processes), tasks, actors)
+    return [member.name, member.status, *counts, idle, nbytes, alone, memory], held
+
+
+def unique(member: Member) -> int:
+    """Count the keys that only this member holds.
+
+    Parameters
+    ----------
+    member : Member
+        The member.
+    """
+    workers = [process.worker for process in member.processes.values()]
+    if len(workers) == 1:
+        return sum(len(task.who_has) == 1 for task in workers[0].has_what)
+    keys = {task for worker in workers for task in worker.has_what}
+    return sum(task.who_has.issubset(workers) for task in keys)

@@ -1,0 +1,183 @@
+"""What people ask of the scaler, and what it reports: kept at the scheduler, where both can reach.
+
+So the command line, notebooks and the dashboard need no other way to the scaler than the one
+that they have to the scheduler.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping
+from time import monotonic, time
+from typing import Any
+
+#: Wishes that are kept until the scaler takes them.
+WISHES = 100
+#: Records of a group that are kept: two hours at one each 5 s.
+RECORDS = 1440
+#: Groups of which records are kept.
+GROUPS = 200
+
+#: What is kept of a record, in this order.
+FIELDS = (
+    *("time", "seen", "existing", "asked", "to", "starting", "draining", "demand"),
+    *("queued", "unrunnable", "processing", "work", "busy", "memory", "limit"),
+    *("rule", "mode", "reason", "trouble", "partial"),
+)
+
+#: What each kind of wish says.
+KINDS: dict[str, tuple[str, ...]] = {
+    "pin": ("group", "size", "seconds"),
+    "unpin": ("group",),
+    "bounds": ("group", "min", "max"),
+    "unbound": ("group",),
+    "pause": (),
+    "resume": (),
+    "wake": ("group",),
+}
+
+
+class Channel:
+    """Wishes on their way to the scaler, and its reports."""
+
+    def __init__(self) -> None:
+        self.wishes: dict[str, dict[str, Any]] = {}
+        self.report: dict[str, Any] | None = None
+        self.records: dict[str, deque[tuple[Any, ...]]] = {}
+        self._told = 0.0
+
+    def wish(self, wish: Any) -> str:
+        """Take a wish; give the name under which the scaler will acknowledge it.
+
+        Parameters
+        ----------
+        wish : mapping
+            What is wished.
+
+        Raises
+        ------
+        ValueError
+            It is none, or the scaler takes none.
+        """
+        content = checked(wish)
+        if len(self.wishes) >= WISHES:
+            raise ValueError(
+                f"{WISHES} wishes wait for the scaler already; it takes at most so many; "
+                "see whether it runs"
+            )
+        name = uuid.uuid4().hex
+        self.wishes[name] = {"id": name, "time": time(), **content}
+        return name
+
+    def acknowledge(self, names: Iterable[str]) -> None:
+        """Forget the wishes that the scaler has taken.
+
+        Parameters
+        ----------
+        names : iterable of str
+            What `wish` gave.
+        """
+        for name in names:
+            self.wishes.pop(name, None)
+
+    def tell(self, report: Mapping[str, Any]) -> None:
+        """Keep the scaler's report, and the records in it.
+
+        Parameters
+        ----------
+        report : mapping
+            Its latest summary; under ``groups`` the record of each group.
+        """
+        self.report, self._told = dict(report), monotonic()
+        groups = report.get("groups")
+        for name, record in (groups if isinstance(groups, Mapping) else {}).items():
+            if not isinstance(record, Mapping):
+                continue
+            if name not in self.records and len(self.records) >= GROUPS:
+                del self.records[next(iter(self.records))]
+            kept = self.records.setdefault(name, deque(maxlen=RECORDS))
+            values = tuple(record.get(field, report.get(field)) for field in FIELDS)
+            # Texts repeat themselves; each is kept once.
+            before = kept[-1] if kept else values
+            pairs = zip(values, before, strict=True)
+            kept.append(tuple(old if old == new else new for new, old in pairs))
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the latest report; None before the first."""
+        return None if self.report is None else monotonic() - self._told
+
+    def told(self, since: float | None = None) -> dict[str, Any]:
+        """Give the latest report and the records.
+
+        Parameters
+        ----------
+        since : float or None
+            Only the records that are newer than this (Unix time); None for all.
+        """
+        records = {
+            name: [list(r) for r in kept if since is None or _newer(r[0], since)]
+            for name, kept in self.records.items()
+        }
+        return {
+            "report": self.report,
+            "age": self.age,
+            "fields": list(FIELDS),
+            "records": records,
+        }
+
+
+def checked(wish: Any) -> dict[str, Any]:
+    """Check what is wished.
+
+    Parameters
+    ----------
+    wish : mapping
+        A wish.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    kind = wish.get("kind") if isinstance(wish, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        kinds = ", ".join(KINDS)
+        raise ValueError(f"wish: found kind {kind!r}; allowed: {kinds}; ask for one of them")
+    expected = {"kind", *KINDS[kind]}
+    if set(wish) != expected:
+        found, allowed = ", ".join(map(str, wish)), ", ".join(("kind", *KINDS[kind]))
+        raise ValueError(f"wish {kind}: found {found}; allowed: exactly {allowed}; say these")
+    for field in KINDS[kind]:
+        _check(kind, field, wish[field])
+    low, high = wish.get("min"), wish.get("max")
+    if low is not None and high is not None and low > high:
+        raise ValueError(
+            f"wish bounds: found min {low} above max {high}; allowed: min ≤ max; lower min"
+        )
+    return dict(wish)
+
+
+def _check(kind: str, field: str, value: Any) -> None:
+    """Check a field of a wish."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    fits, allowed = {
+        "group": (isinstance(value, str) and 0 < len(value) <= 253, "the name of a group"),
+        "size": (whole, "a whole number from 0"),
+        "min": (whole or value is None, "a whole number from 0, or nothing"),
+        "max": (whole or value is None, "a whole number from 0, or nothing"),
+        "seconds": (
+            value is None or (real and math.isfinite(value) and value > 0),
+            "a number above 0, or nothing for no end",
+        ),
+    }[field]
+    if not fits:
+        found = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
+        raise ValueError(f"wish {kind}: found {field} {found}; allowed: {allowed}; change it")
+
+
+def _newer(moment: Any, since: float) -> bool:
+    return isinstance(moment, int | float) and moment > since

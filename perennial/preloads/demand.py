@@ -1,0 +1,334 @@
+"""Tell what the scheduler's work asks of each worker group. Given with ``--preload``.
+
+A plugin counts the tasks as they change their state (`perennial.preloads.counting`), so that
+the scaler's question is answered without a look at any task. Operations of the scheduler, over
+its own connections and so under its own TLS:
+
+``perennial_demand``
+    The numbers; what people have asked of the scaler; each member's state for groups that are
+    named. Takes the scaler's report along.
+``perennial_wish``
+    Ask something of the scaler.
+``perennial_report``
+    What the scaler has reported.
+
+Nothing here may harm the scheduler: what fails is logged once, the answers say that they are
+not complete, and the tasks are counted anew when they are few enough.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, wraps
+from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
+from typing import Any
+
+from distributed import Scheduler, SchedulerPlugin
+from distributed import __version__ as distributed_version
+from distributed.core import Status
+from tornado.ioloop import PeriodicCallback
+
+from perennial.preloads.answering import details, whole, work
+from perennial.preloads.channel import Channel
+from perennial.preloads.counting import LIVE, Counts
+from perennial.preloads.members import Workers
+
+logger = logging.getLogger("distributed.perennial.demand")
+
+#: Changes when a reader of the one version would misunderstand an answer of another.
+PROTOCOL = 1
+
+#: Seconds between two looks at those whose turn it is.
+TURN = 0.1
+#: Seconds without a question after which nobody looks any more.
+SILENCE = 60.0
+#: Tasks that are counted anew at once after a failure; half a microsecond each.
+RECOUNT = 100_000
+#: Seconds between two attempts to do so.
+RETRY = 60.0
+
+#: Messages on which a task changes its worker, or secedes, without a transition.
+SILENT = ("steal-response", "long-running")
+
+
+def dask_setup(scheduler: Any) -> None:
+    """Begin to count.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+    if isinstance(scheduler, Scheduler):
+        DemandPlugin(scheduler).install()
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Let a hook fail without harm to the scheduler."""
+
+    @wraps(method)
+    def hook(self: DemandPlugin, *args: Any, **kwargs: Any) -> None:
+        if self.fault:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.fail(error)
+
+    return hook
+
+
+class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
+    """Counts tasks and workers, and answers the scaler.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+
+    name = "perennial-demand"
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.channel = Channel()
+        self.workers = Workers()
+        self.counts = Counts(self.workers)
+        #: Why the counts cannot be trusted; empty when they can.
+        self.fault = ""
+        self._logged = False
+        self._asked = -SILENCE
+        self._recounted = -RETRY
+        self._started = monotonic()
+
+    def install(self) -> None:
+        """Count what there is, and listen to the scheduler from now on."""
+        scheduler = self.scheduler
+        scheduler.handlers["perennial_demand"] = self.demand
+        scheduler.handlers["perennial_wish"] = self.wish
+        scheduler.handlers["perennial_report"] = self.report
+        for operation in SILENT:
+            if operation in scheduler.stream_handlers:
+                handler = scheduler.stream_handlers[operation]
+                scheduler.stream_handlers[operation] = self._followed(handler)
+        self.restart(scheduler)
+        scheduler.add_plugin(self)
+        # Dask starts and stops it with the scheduler.
+        turns = PeriodicCallback(self.look, TURN * 1000)
+        scheduler.periodic_callbacks[self.name] = turns
+        if scheduler.status == Status.running:
+            turns.start()
+
+    # What the scheduler tells
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        """Count a task where it is now."""
+        if self.fault:
+            return
+        try:
+            if start in LIVE:
+                self.counts.leave(key)
+            if finish in LIVE:
+                self.counts.enter(key, self.scheduler.tasks[key], finish)
+        except Exception as error:
+            self.fail(error)
+
+    @_guarded
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Take a worker in."""
+        state, known = scheduler.workers[worker], self.workers.processes.get(worker)
+        if known is None or known.worker is not state:
+            self.workers.remove(worker)
+            self.workers.add(state)
+
+    @_guarded
+    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
+        """Let a worker go."""
+        self.workers.remove(worker)
+
+    @_guarded
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Notice that a worker is parked, or not any more; Dask says so nowhere else."""
+        if isinstance(msg, Mapping) and msg.get("action") == "worker-status-change":
+            process = self.workers.processes.get(topic)
+            if process is not None:
+                process.member.settle()
+
+    @_guarded
+    def restart(self, scheduler: Any) -> None:
+        """Count everything anew."""
+        self._count_all()
+
+    def fail(self, error: Exception) -> None:
+        """Stop counting after something that should not have happened.
+
+        Parameters
+        ----------
+        error : Exception
+            What has happened.
+        """
+        self.fault = f"the scheduler's counters have stopped: {type(error).__name__}: {error}"
+        if not self._logged:
+            self._logged = True
+            logger.error("Demand is not known any more: %s", self.fault, exc_info=error)
+
+    def look(self) -> None:
+        """Look at some workers' memory and some tasks' durations, as long as anybody asks."""
+        if monotonic() - self._asked < SILENCE:
+            try:
+                self.workers.look()
+                self.counts.look()
+            except Exception as error:
+                self.fail(error)
+
+    # What others ask
+
+    def demand(
+        self,
+        detail: Collection[str] = (),
+        report: Mapping[str, Any] | None = None,
+        acknowledged: Collection[str] = (),
+        groups: Mapping[str, int] | None = None,
+        since: tuple[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Answer the scaler.
+
+        Parameters
+        ----------
+        detail : collection of str
+            Groups each of whose members is described.
+        report : mapping or None
+            The scaler's latest summary.
+        acknowledged : collection of str
+            Wishes that the scaler has taken.
+        groups : mapping of str to int, or None
+            Known groups and how many processes a member has, for workers that do not say whose
+            they are; None to leave that as it is.
+        since : (str, int) or None
+            Identity of the scheduler and ``change`` of the names in the last answer, so that
+            only what has changed is told; None for no names.
+        """
+        self.channel.acknowledge(acknowledged)
+        if report is not None:
+            self.channel.tell(report)
+        answer: dict[str, Any] = {
+            "protocol": PROTOCOL,
+            "versions": versions(),
+            "scheduler": str(self.scheduler.id),
+            "uptime": monotonic() - self._started,
+            "clients": sum(map(_is_person, self.scheduler.clients)),
+            "wishes": list(self.channel.wishes.values()),
+        }
+        self._heal()
+        if not self.fault:
+            try:
+                answer |= self._counted(detail, groups, since)
+            except Exception as error:
+                self.fail(error)
+        return {**answer, "fault": self.fault}
+
+    def wish(self, wish: Mapping[str, Any]) -> str:
+        """Take a wish for the scaler; raise ValueError for what is none."""
+        return self.channel.wish(wish)
+
+    def report(self, since: float | None = None) -> dict[str, Any]:
+        """Give the scaler's latest report, its age, and the records newer than a time."""
+        return self.channel.told(since)
+
+    # How it is done
+
+    def _followed(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Let a handler of messages be followed by a count of the task that it is about."""
+
+        @wraps(handler)
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            result = handler(*args, **kwargs)
+            self._moved(kwargs.get("key"))
+            return result
+
+        return followed
+
+    @_guarded
+    def _moved(self, key: Any) -> None:
+        self.counts.move(key, self.scheduler.tasks.get(key))
+
+    def _count_all(self) -> None:
+        known, change = self.workers.known, self.workers.change
+        self.workers = Workers()
+        self.workers.known, self.workers.change = known, change + 1
+        self.counts = Counts(self.workers)
+        for worker in self.scheduler.workers.values():
+            self.workers.add(worker)
+        begun = self.scheduler.unrunnable
+        for key, task in self.scheduler.tasks.items():
+            if task.state in LIVE:
+                self.counts.enter(key, task, task.state, begun.get(task))
+                if task.state == "processing" and task in task.processing_on.long_running:
+                    self.counts.move(key, task)
+
+    def _heal(self) -> None:
+        """Count anew after a failure, from time to time and where that is quickly done."""
+        due = monotonic() - self._recounted >= RETRY
+        if self.fault and due and len(self.scheduler.tasks) <= RECOUNT:
+            self._recounted, before = monotonic(), self.fault
+            self.fault = ""
+            self.restart(self.scheduler)
+            if not self.fault:
+                logger.info("Demand is known again; %s before", before)
+
+    def _counted(
+        self,
+        detail: Collection[str],
+        groups: Mapping[str, int] | None,
+        since: tuple[str, int] | None,
+    ) -> dict[str, Any]:
+        """Give what is counted."""
+        now = monotonic()
+        if groups is not None and dict(groups) != self.workers.known:
+            self.workers.known = dict(groups)
+            self._regroup()
+        silent = now - self._asked >= SILENCE
+        if silent:
+            self.workers.look_at_all()
+        if silent or self.counts.few:
+            self.counts.look_at_all()
+        self._asked = now
+        seen = self.workers.groups
+        answer: dict[str, Any] = {
+            "work": work(self.counts, now),
+            "groups": {name: whole(group) for name, group in seen.items()},
+            "detail": details([seen[name] for name in detail if name in seen], now),
+        }
+        if since is not None:
+            scheduler, change = since
+            answer["names"] = self.workers.names(
+                change if scheduler == str(self.scheduler.id) else -1
+            )
+        return answer
+
+    def _regroup(self) -> None:
+        """Find out anew whose the workers are, now that the groups are known."""
+        for address, process in list(self.workers.processes.items()):
+            worker, member = process.worker, process.member
+            if self.workers.belongs(worker) != (member.group.name, member.name):
+                self.workers.remove(address)
+                self.workers.add(worker)
+                for task in list(worker.processing):
+                    self.counts.move(task.key, task)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Name the versions of this package and of distributed."""
+    try:
+        ours = version("dask-perennial")
+    except PackageNotFoundError:
+        ours = "unknown"
+    return {"dask-perennial": ours, "distributed": distributed_version}
+
+
+def _is_person(client: str) -> bool:
+    """Whether a client is one of a person's, and neither Dask's own nor that of a task."""
+    return client != "fire-and-forget" and not client.startswith("Client-worker-")

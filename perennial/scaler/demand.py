@@ -1,0 +1,344 @@
+"""Read from the scheduler what its work asks of each group.
+
+`opened` gives a source that asks the scheduler's own preload (`perennial.preloads.demand`) and,
+where the scheduler has none, makes do with what its dashboard says (`perennial.scaler.foreign`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Protocol
+
+from perennial.errors import PerennialError
+from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
+
+logger = logging.getLogger("perennial.scaler.demand")
+
+#: Version of the preload's answers that is understood here.
+PROTOCOL = 1
+#: Oldest distributed whose scheduler is known to work.
+OLDEST = (2026, 6)
+#: Seconds in which a scheduler must answer.
+PATIENCE = 10.0
+#: Seconds after which a scheduler without the preload is asked for it again.
+AGAIN = 300.0
+
+Wish = Mapping[str, Any]
+
+
+class DemandError(PerennialError):
+    """The demand is not known now; nothing may be decided that could not be undone."""
+
+
+class SchedulerAway(DemandError):  # noqa: N818  (what it says of the scheduler)
+    """The scheduler does not answer."""
+
+
+class OtherVersion(DemandError):  # noqa: N818  (what it says of the scheduler)
+    """The scheduler answers what is not understood here."""
+
+
+class NoPreload(DemandError):  # noqa: N818  (what it says of the scheduler)
+    """The scheduler does not know the operations of our preload."""
+
+
+class DemandUnknown(DemandError):  # noqa: N818  (what it says of the demand)
+    """The scheduler's preload has failed."""
+
+
+class Source(Protocol):
+    """Where demand is read."""
+
+    async def read(
+        self,
+        detail: Collection[str] = (),
+        report: Mapping[str, Any] | None = None,
+        acknowledged: Collection[str] = (),
+    ) -> tuple[Demand, list[Wish]]:
+        """Read the demand, and what people wish of the scaler.
+
+        Parameters
+        ----------
+        detail : collection of str
+            Groups whose members shall be described one by one.
+        report : mapping or None
+            The scaler's latest summary, for others to read at the scheduler.
+        acknowledged : collection of str
+            Wishes, by ``id``, that are safely with the scaler and can be forgotten there.
+
+        Raises
+        ------
+        DemandError
+            It cannot be read now: `SchedulerAway`, `OtherVersion`, `NoPreload`,
+            `DemandUnknown`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+def opened(
+    address: str,
+    groups: Mapping[str, int],
+    tls: Mapping[str, str] | None = None,
+    http: str | None = None,
+) -> Source:
+    """Make a source of demand that takes what the scheduler has to offer.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's address.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
+    http : str or None
+        Host and port of the scheduler's dashboard; None to ask the preload alone.
+    """
+    preload = PreloadSource(address, groups, tls)
+    if http is None:
+        return preload
+    from perennial.scaler.foreign import HttpSource
+
+    return EitherSource(preload, HttpSource(http, groups))
+
+
+class EitherSource:
+    """Asks the preload, or the dashboard of a scheduler that has none.
+
+    Parameters
+    ----------
+    preload, http : Source
+        The two.
+    """
+
+    def __init__(self, preload: Source, http: Source) -> None:
+        self.preload = preload
+        self.http = http
+        self._without = 0.0  # until when the preload is not asked for
+
+    async def read(
+        self,
+        detail: Collection[str] = (),
+        report: Mapping[str, Any] | None = None,
+        acknowledged: Collection[str] = (),
+    ) -> tuple[Demand, list[Wish]]:
+        """Read from whichever answers; see `Source.read`."""
+        if monotonic() >= self._without:
+            try:
+                return await self.preload.read(detail, report, acknowledged)
+            except NoPreload as error:
+                logger.warning("%s; reads its dashboard instead", error)
+                self._without = monotonic() + AGAIN
+        try:
+            return await self.http.read(detail, report, acknowledged)
+        except SchedulerAway:
+            self._without = 0.0  # the next one may have it
+            raise
+
+    async def close(self) -> None:
+        """Close the connections of both."""
+        await self.preload.close()
+        await self.http.close()
+
+
+class PreloadSource:
+    """Asks the scheduler's preload, over a connection of the scaler's own.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's address.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
+    patience : float
+        Seconds in which the scheduler must answer.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        groups: Mapping[str, int],
+        tls: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.address = address
+        self.groups = dict(groups)
+        self.tls = tls
+        self.patience = patience
+        self._rpc: Any = None
+        self._names: dict[str, dict[str, None]] = {}
+        self._since = ("", -1)
+
+    async def read(
+        self,
+        detail: Collection[str] = (),
+        report: Mapping[str, Any] | None = None,
+        acknowledged: Collection[str] = (),
+    ) -> tuple[Demand, list[Wish]]:
+        """Ask once; see `Source.read`."""
+        answer = await self._ask(
+            detail=list(detail),
+            report=None if report is None else dict(report),
+            acknowledged=list(acknowledged),
+            groups=self.groups,
+            since=list(self._since),
+        )
+        self._check(answer)
+        if answer["fault"]:
+            raise DemandUnknown(
+                f"scheduler at {self.address}: {answer['fault']}; "
+                "see its log; restart it when its work is done"
+            )
+        self._learn(answer["names"], answer["scheduler"])
+        return demand(answer, self._names), list(answer["wishes"])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._rpc is not None:
+            rpc, self._rpc = self._rpc, None
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await rpc.close_rpc()
+
+    async def _ask(self, **question: Any) -> Any:
+        """Ask; a second time where the connection was of a scheduler before this one."""
+        used = self._rpc is not None
+        try:
+            async with asyncio.timeout(self.patience):
+                try:
+                    return await self._connected().perennial_demand(**question)
+                except OSError:
+                    if not used:
+                        raise
+                    await self.close()
+                    return await self._connected().perennial_demand(**question)
+        except TimeoutError:
+            await self.close()  # the late answer would be taken for that of the next question
+            raise SchedulerAway(
+                f"scheduler at {self.address}: no answer in {self.patience:g} s; "
+                "it is away or busy; asks again"
+            ) from None
+        except OSError as error:
+            await self.close()
+            raise SchedulerAway(
+                f"scheduler at {self.address}: does not answer ({_reason(error)}); asks again"
+            ) from None
+
+    def _connected(self) -> Any:
+        """Give the connection; it opens itself."""
+        if self._rpc is None:
+            from distributed.core import rpc
+            from distributed.security import Security
+
+            arguments = {}
+            if self.tls is not None:
+                files = {"tls_ca_file": self.tls["ca"]}
+                files |= {f"tls_client_{part}": self.tls[part] for part in ("cert", "key")}
+                security = Security(require_encryption=True, **files)
+                arguments = security.get_connection_args("client")
+            self._rpc = rpc(self.address, timeout=self.patience, connection_args=arguments)
+        return self._rpc
+
+    def _check(self, answer: Any) -> None:
+        """Refuse an answer that would be misunderstood."""
+        if answer is None:
+            raise NoPreload(
+                f"scheduler at {self.address}: knows no demand; "
+                "start it with --preload perennial.preloads.demand"
+            )
+        found = answer.get("protocol") if isinstance(answer, Mapping) else None
+        if found != PROTOCOL:
+            theirs = answer.get("versions", {}) if isinstance(answer, Mapping) else {}
+            raise OtherVersion(
+                f"scheduler at {self.address}: found version {found} of demand, of dask-perennial "
+                f"{theirs.get('dask-perennial', 'unknown')}; allowed: version {PROTOCOL}; "
+                "install the same dask-perennial for the scheduler and the scaler"
+            )
+        version = answer["versions"]["distributed"]
+        if _numbers(version) < OLDEST:
+            raise OtherVersion(
+                f"scheduler at {self.address}: found distributed {version}; allowed: "
+                f"{'.'.join(map(str, OLDEST))} or later; install one of these"
+            )
+
+    def _learn(self, names: Mapping[str, Any], scheduler: str) -> None:
+        """Bring the members' names up to date."""
+        if "all" in names:
+            self._names = {group: dict.fromkeys(each) for group, each in names["all"].items()}
+        for group, member, here in names.get("changes", ()):
+            members = self._names.setdefault(group, {})
+            if here:
+                members[member] = None
+            else:
+                members.pop(member, None)
+        self._since = (scheduler, names["change"])
+
+
+def demand(answer: Mapping[str, Any], names: Mapping[str, Collection[str]]) -> Demand:
+    """Make a value of the preload's answer.
+
+    Parameters
+    ----------
+    answer : mapping
+        What ``perennial_demand`` gave.
+    names : mapping of str to collection of str
+        The members of each group that have registered.
+    """
+    groups = {
+        name: GroupSeen(
+            **sums,
+            names=tuple(names.get(name, ())),
+            detail=_members(answer["detail"].get(name)),
+        )
+        for name, sums in answer["groups"].items()
+    }
+    return Demand(
+        scheduler=answer["scheduler"],
+        uptime=answer["uptime"],
+        work=tuple(map(_work, answer["work"])),
+        groups=groups,
+        clients=answer["clients"],
+    )
+
+
+def _members(rows: Sequence[Sequence[Any]] | None) -> dict[str, MemberSeen] | None:
+    if rows is None:
+        return None
+    return {row[0]: MemberSeen(*row) for row in rows}
+
+
+def _work(entry: Mapping[str, Any]) -> Work:
+    resources = tuple((name, amount) for name, amount in entry["resources"])
+    return Work(
+        signature=Signature(resources, entry["pinned"]),
+        queued=Load(*entry["queued"]),
+        unrunnable=Load(*entry["unrunnable"]),
+        processing={group: Load(*load) for group, load in entry["processing"].items()},
+        waiting=entry["waiting"],
+        oldest=entry["oldest"],
+        elapsed=entry["elapsed"],
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Take the numbers of a version: ``2026.8.0`` is (2026, 8)."""
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
+def _reason(error: OSError) -> str:
+    """Find the innermost reason in what Dask raises."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return str(cause).partition("\n")[0] or type(cause).__name__

@@ -1,0 +1,195 @@
+"""Demand of a scheduler that we did not start, from what its dashboard says to everybody.
+
+Much is missing there, and `Demand.partial` says so: what tasks need, how long they take, and who
+has been idle. So a group can grow by this demand but never shrink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from http.client import HTTPException
+from time import time
+from typing import Any
+
+from perennial.scaler.demand import SchedulerAway, Wish
+from perennial.scaler.values import Demand, GroupSeen, Load, Work
+
+#: Seconds in which a dashboard must answer; it looks at every task.
+PATIENCE = 20.0
+
+#: A worker's words for tasks that were given to it and have not ended.
+GIVEN = ("waiting", "ready", "constrained", "executing", "long-running", "resumed")
+
+#: What is always missing.
+MISSING = (
+    "the scheduler has no --preload perennial.preloads.demand, so what tasks need, how long they "
+    "take and who is idle is not known, and no group can shrink"
+)
+
+#: No proxy: a scheduler's dashboard stands near the scaler.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class HttpSource:
+    """Asks the dashboard of a scheduler.
+
+    Parameters
+    ----------
+    where : str
+        Host and port.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    patience : float
+        Seconds in which it must answer.
+    """
+
+    def __init__(self, where: str, groups: Mapping[str, int], patience: float = PATIENCE) -> None:
+        self.where = where
+        self.groups = dict(groups)
+        self.patience = patience
+
+    async def read(
+        self,
+        detail: Collection[str] = (),
+        report: Mapping[str, Any] | None = None,
+        acknowledged: Collection[str] = (),
+    ) -> tuple[Demand, list[Wish]]:
+        """Ask once; there are neither details of members nor wishes. See `Source.read`."""
+        counts, identity = await asyncio.gather(
+            *(asyncio.to_thread(self._get, page) for page in ("counts", "identity"))
+        )
+        try:
+            return foreign(counts, identity, self.groups), []
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SchedulerAway(
+                f"dashboard at {self.where}: not that of a Dask scheduler ({error!r}); "
+                "name its host and port"
+            ) from None
+
+    async def close(self) -> None:
+        """Do nothing: no connection is kept."""
+
+    def _get(self, page: str) -> Any:
+        url = f"http://{self.where}/json/{page}.json"
+        try:
+            with _OPENER.open(url, timeout=self.patience) as answer:
+                return json.load(answer)
+        except (OSError, HTTPException, ValueError) as error:
+            raise SchedulerAway(
+                f"dashboard at {self.where}: does not answer /json/{page}.json ({error}); "
+                "asks again"
+            ) from None
+
+
+def foreign(
+    counts: Mapping[str, Any], identity: Mapping[str, Any], groups: Mapping[str, int]
+) -> Demand:
+    """Make a demand of what a scheduler's dashboard says.
+
+    Parameters
+    ----------
+    counts, identity : mapping
+        Its two pages.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    """
+    seen: dict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    for worker in identity["workers"].values():
+        group, member = belongs(worker, groups)
+        seen[group].append((member, worker))
+    running = any(worker["status"] == "running" for worker in identity["workers"].values())
+    partial, unrunnable = MISSING, Load()
+    if running and counts["unrunnable"]:
+        # Running workers cannot run them, and neither need those that would be asked for.
+        partial += f"; {counts['unrunnable']} tasks need something that no worker has"
+    else:
+        unrunnable = _unknown(counts["unrunnable"])
+    work = Work(
+        queued=_unknown(queued(counts)),
+        unrunnable=unrunnable,
+        processing={group: _unknown(_given(workers)) for group, workers in seen.items()},
+        waiting=counts["waiting"],
+    )
+    return Demand(
+        scheduler=identity["id"],
+        uptime=max(0.0, time() - identity["started"]),
+        work=(work,),
+        groups={group: _group(workers) for group, workers in seen.items()},
+        clients=max(0, counts["clients"] - 1),  # Dask counts one of its own
+        partial=partial,
+    )
+
+
+def queued(counts: Mapping[str, int]) -> int:
+    """Find out how many tasks the scheduler holds back: those that it counts as nothing else.
+
+    Where results have copies there are more of them than this says.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        What the dashboard says.
+    """
+    others = ("released", "waiting", "unrunnable", "processing", "memory", "erred")
+    return max(0, counts["tasks"] - sum(counts[state] for state in others))
+
+
+def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
+    """Find out the group and the member of a worker; as `perennial.preloads.members` does.
+
+    Parameters
+    ----------
+    worker : mapping
+        What the dashboard says of it.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    """
+    said = worker.get("perennial")
+    if isinstance(said, Mapping) and {"group", "member"} <= set(said):
+        return str(said["group"]), str(said["member"])
+    name = str(worker["name"])
+    group = max((each for each in groups if name.startswith(f"{each}-")), key=len, default="")
+    stem, _, process = name.rpartition("-")
+    return group, stem if groups.get(group, 1) > 1 and process.isdigit() else name
+
+
+def _group(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> GroupSeen:
+    """Sum up the workers of a group."""
+    members: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for member, worker in workers:
+        members[member].append(worker)
+    everyone = [worker for processes in members.values() for worker in processes]
+    present = [
+        processes
+        for processes in members.values()
+        if any(worker["status"] != "closing_gracefully" for worker in processes)
+    ]
+    return GroupSeen(
+        members=len(present),
+        busy=sum(any(map(_tasks, processes)) for processes in present),
+        memory=sum(worker["metrics"].get("memory", 0) for worker in everyone),
+        limit=sum(worker["memory_limit"] for worker in everyone),
+        nbytes=sum(worker["metrics"].get("managed_bytes", 0) for worker in everyone),
+        spilled=sum(
+            worker["metrics"].get("spilled_bytes", {}).get("disk", 0) for worker in everyone
+        ),
+        names=tuple(members),
+    )
+
+
+def _given(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
+    return sum(_tasks(worker) for _, worker in workers)
+
+
+def _tasks(worker: Mapping[str, Any]) -> int:
+    """How many tasks were given to a worker, as of its last heartbeat."""
+    counts = worker["metrics"].get("task_counts", {})
+    return int(sum(counts.get(state, 0) for state in GIVEN))
+
+
+def _unknown(tasks: int) -> Load:
+    return Load(tasks=tasks, unknown=tasks)

@@ -1,0 +1,93 @@
+"""What people ask of the scaler, and what it reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perennial.preloads import channel
+
+GOOD = [
+    {"kind": "pin", "group": "cpu", "size": 3, "seconds": 7200.0},
+    {"kind": "pin", "group": "cpu", "size": 0, "seconds": None},
+    {"kind": "unpin", "group": "cpu"},
+    {"kind": "bounds", "group": "cpu", "min": 1, "max": 4},
+    {"kind": "bounds", "group": "cpu", "min": None, "max": 4},
+    {"kind": "unbound", "group": "cpu"},
+    {"kind": "pause"},
+    {"kind": "resume"},
+    {"kind": "wake", "group": "cpu"},
+]
+
+
+@pytest.mark.parametrize("wish", GOOD, ids=lambda wish: wish["kind"])
+def test_wishes_wait_until_the_scaler_has_them(wish: dict[str, Any]) -> None:
+    found = channel.Channel()
+    name = found.wish(wish)
+    there = found.wishes[name]
+    assert there == {"id": name, "time": there["time"], **wish}
+    found.acknowledge(["another", name, name])
+    assert found.wishes == {}
+
+
+BAD = {
+    "no wish": None,
+    "a list": ["pause"],
+    "an unknown kind": {"kind": "explode"},
+    "a kind that cannot be looked up": {"kind": ["pause"]},
+    "a field too few": {"kind": "pin", "group": "cpu", "size": 3},
+    "a field too many": {"kind": "pause", "group": "cpu"},
+    "a size below zero": {"kind": "pin", "group": "cpu", "size": -1, "seconds": None},
+    "a size that is none": {"kind": "pin", "group": "cpu", "size": True, "seconds": None},
+    "no time": {"kind": "pin", "group": "cpu", "size": 1, "seconds": 0},
+    "no end of time": {"kind": "pin", "group": "cpu", "size": 1, "seconds": float("nan")},
+    "no group": {"kind": "wake", "group": ""},
+    "a group that is none": {"kind": "wake", "group": 7},
+    "min above max": {"kind": "bounds", "group": "cpu", "min": 3, "max": 2},
+    "a very long size": {"kind": "pin", "group": "cpu", "size": "9" * 9999, "seconds": None},
+}
+
+
+@pytest.mark.parametrize("wish", BAD.values(), ids=BAD)
+def test_nonsense_is_no_wish(wish: Any) -> None:
+    found = channel.Channel()
+    with pytest.raises(ValueError, match=r"^wish") as caught:
+        found.wish(wish)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 300
+    assert "found" in message
+    assert "allowed" in message
+    assert found.wishes == {}
+
+
+def test_wishes_are_not_taken_without_end() -> None:
+    found = channel.Channel()
+    for _ in range(channel.WISHES):
+        found.wish({"kind": "pause"})
+    with pytest.raises(ValueError, match="see whether it runs"):
+        found.wish({"kind": "pause"})
+
+
+def test_reports_are_foundfor_others_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "RECORDS", 5)
+    monkeypatch.setattr(channel, "GROUPS", 2)
+    found = channel.Channel()
+    assert found.told()["report"] is None
+    assert found.told()["age"] is None
+    for tick in range(20):
+        groups = {"cpu": {"seen": tick, "reason": "idle for long"}, "gpu": {}, "odd": 3}
+        found.tell({"time": float(tick), "mode": "act", "groups": groups})
+    told = found.told()
+    assert told["report"]["time"] == 19
+    assert 0 <= told["age"] < 60
+    assert [len(x) for x in told["records"].values()] == [5, 5]
+    record = dict(zip(told["fields"], told["records"]["cpu"][-1], strict=True))
+    assert (record["time"], record["seen"], record["reason"]) == (19, 19, "idle for long")
+    assert record["mode"] == "act"
+    assert record["work"] is None
+    assert [r[0] for r in found.told(17)["records"]["cpu"]] == [18, 19]
+    for group in "abc":
+        found.tell({"time": 1.0, "groups": {group: {}}})
+    assert set(found.told()["records"]) == {"b", "c"}
