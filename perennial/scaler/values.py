@@ -310,18 +310,22 @@ class Standing:
     observation : Observation or None
         None when the platform did not answer.
     draining : mapping of str to bool
-        Members that are being drained, by worker name; True once such a one is parked and has
-        nothing left to run, so that restarting it is cheaper than a new member.
+        Members that are being drained, by worker name; True where the drain can be undone at
+        once, which is cheaper than a new member.
     blocked : float
         Until when nothing may be asked of the fleet (back-off); 0 when it may.
     trouble : str
         Why.
+    chooses : bool
+        Whether the caller says who leaves; if not, the platform takes the first of
+        `Observation.members`.
     """
 
     observation: Observation | None
     draining: Mapping[str, bool] = field(default_factory=dict)
     blocked: float = 0.0
     trouble: str = ""
+    chooses: bool = True
 
 
 # What is decided
@@ -388,8 +392,10 @@ class GroupHistory:
         What was wanted lately, by time: shrinking follows the largest of it.
     grown, shrunk : float or None
         When the group was last made larger and smaller.
-    idle : mapping of str to float
-        Since when members have been idle, by worker name.
+    gaps : tuple of (float, int)
+        The latest pauses after which members were needed again: how long, and how many members.
+    back : tuple of str
+        Members that are being restarted: how long that takes says nothing of a new one.
     """
 
     asked: Mapping[str, float] = field(default_factory=dict)
@@ -397,7 +403,25 @@ class GroupHistory:
     wanted: tuple[tuple[float, int], ...] = ()
     grown: float | None = None
     shrunk: float | None = None
-    idle: Mapping[str, float] = field(default_factory=dict)
+    gaps: tuple[tuple[float, int], ...] = ()
+    back: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Work of one kind that has come lately.
+
+    Parameters
+    ----------
+    ready : float
+        Tasks that were ready at the latest decision.
+    came : tuple of (float, float, float)
+        Begin and end of a stretch of time, and the seconds of work that came in it; the newest
+        last.
+    """
+
+    ready: float = 0.0
+    came: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,11 +437,20 @@ class History:
     settled : bool
         Whether all members that the platform has were once seen at this scheduler: before that,
         nothing is made smaller.
+    time : float or None
+        When the latest decision was made.
+    clients : int
+        Clients that were connected then.
+    flows : mapping of str to Flow
+        Work that has come lately, by what its tasks need.
     """
 
     groups: Mapping[str, GroupHistory] = field(default_factory=dict)
     scheduler: str = ""
     settled: bool = False
+    time: float | None = None
+    clients: int = 0
+    flows: Mapping[str, Flow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

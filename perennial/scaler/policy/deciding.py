@@ -1,0 +1,292 @@
+"""The decision: what is there, what work needs, what rules allow, and who leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from perennial.scaler.policy import leaving, sizing
+from perennial.scaler.policy.flowing import ahead, flows, key, steady
+from perennial.scaler.policy.infeasible import impossible
+from perennial.scaler.policy.packing import Need, Room, keep, largest, needs, pack
+from perennial.scaler.policy.rules import GAPS, LOST
+from perennial.scaler.policy.seats import Seat, remembered, seated
+from perennial.scaler.policy.telling import sentence
+from perennial.scaler.values import (
+    Decision,
+    Decisions,
+    Demand,
+    Flow,
+    GroupHistory,
+    History,
+    Rules,
+    Standing,
+)
+
+
+@dataclass(slots=True)
+class _Tick:
+    """What all groups of one decision share."""
+
+    rules: Rules
+    demand: Demand
+    history: History
+    now: float
+    seats: Mapping[str, Seat]
+    budget: sizing.Budget
+    memory: leaving.Memory
+    found: Sequence[Need]
+    flows: Mapping[str, Flow]
+
+
+def decide(
+    rules: Rules,
+    demand: Demand | None,
+    standings: Mapping[str, Standing],
+    history: History,
+    now: float,
+) -> Decisions:
+    """Decide on the size of each group, and who leaves.
+
+    Parameters
+    ----------
+    rules : Rules
+        What people wrote, with the calendar and pins worked in.
+    demand : Demand or None
+        What the scheduler says; None when it does not answer.
+    standings : mapping of str to Standing
+        Where each group stands.
+    history : History
+        What the latest decision remembered.
+    now : float
+        Time of a monotonic clock.
+
+    Returns
+    -------
+    Decisions
+        One decision a group, work that nobody can run, and what is to be remembered.
+    """
+    earlier = None if history.time is None else min(history.time, now)
+    seats = {}
+    for group in rules.groups:
+        past = remembered(history.groups.get(group.name), now)
+        grew = earlier if earlier is not None and past.grown == earlier else None
+        seats[group.name] = seated(group, standings.get(group.name), demand, past, now, grew)
+    if demand is None:
+        still = {name: _hold(seat, "no-demand") for name, seat in seats.items()}
+        kept = {name: seat.past for name, seat in seats.items()}
+        return Decisions(still, (), replace(history, groups=kept, time=now))
+    found = needs(demand.work)
+    tick = _Tick(
+        rules=rules,
+        demand=demand,
+        history=history,
+        now=now,
+        seats=seats,
+        budget=sizing.budget_of(rules, seats),
+        memory=leaving.Memory.of(demand.groups),
+        found=found,
+        flows=flows(found, list(seats.values()), history, now),
+    )
+    decisions, groups = _weigh(tick)
+    return Decisions(
+        {group.name: decisions[group.name] for group in rules.groups},
+        impossible(demand.work, rules.groups),
+        History(
+            groups={group.name: groups[group.name] for group in rules.groups},
+            scheduler=demand.scheduler,
+            settled=_settled(tick),
+            time=now,
+            clients=demand.clients,
+            flows=tick.flows,
+        ),
+    )
+
+
+def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
+    """Decide on each group, those of the highest priority first."""
+    seats = list(tick.seats.values())
+    blocked = {seat.group.name: seat.blocked(tick.now) for seat in seats}
+    lefts = {seat.group.name: sizing.left(seat, blocked[seat.group.name]) for seat in seats}
+    found = tick.found
+    for work in found:
+        each = work.work / (work.known + work.unknown)
+        work.steady = steady(tick.flows.get(key(work)), ahead(work, seats), each)
+    asked = {room.seat.group.name: room for room in pack(found, seats, lefts)}
+    kept = {room.seat.group.name: room for room in keep(found, seats)}
+    client = _client(tick)
+    decisions: dict[str, Decision] = {}
+    groups: dict[str, GroupHistory] = {}
+    for seat in sorted(tick.seats.values(), key=lambda seat: -seat.group.priority):
+        name = seat.group.name
+        if seat.observation is None:
+            decisions[name], groups[name] = _hold(seat, "no-observation"), seat.past
+            continue
+        room, wakes = kept[name], client == name
+        growth = sizing.growth(seat, asked[name], room.tasks > 0, wakes, blocked[name], tick.budget)
+        need = max(room.needed, growth.weighed["memory"], int(wakes))
+        if growth.to > seat.current:
+            decision = _grow(seat, growth)
+        else:
+            decision = _shrink(tick, seat, growth, need)
+        decision = _told(decision, seat, growth, room, need)
+        decisions[name] = decision
+        groups[name] = _remember(tick, seat, decision, need)
+    return decisions, groups
+
+
+def _client(tick: _Tick) -> str:
+    """Name the group that starts a member for a client that has connected, and keeps it starting.
+
+    Scattered data is no demand: with no worker at all, it would fail.
+    """
+    seats = tick.seats.values()
+    if not tick.demand.clients or any(seat.running for seat in seats):
+        return ""
+    coming = [seat for seat in seats if seat.starting]
+    if coming:
+        return coming[0].group.name
+    if tick.demand.clients <= tick.history.clients or any(seat.current for seat in seats):
+        return ""
+    able = [seat for seat in seats if sizing.left(seat, seat.blocked(tick.now)) > 0]
+    able.sort(key=lambda seat: (bool(seat.group.resources), -seat.group.priority, seat.group.cost))
+    return able[0].group.name if able else ""
+
+
+def _hold(seat: Seat, rule: str) -> Decision:
+    """Change nothing, because something is not known."""
+    decision = Decision(seat.group.name, seat.current, seat.current, rule=rule)
+    return replace(decision, reason=sentence(decision, seat))
+
+
+def _grow(seat: Seat, growth: sizing.Growth) -> Decision:
+    """Ask for more; members that are parked and idle come back first."""
+    back = seat.back[: growth.to - seat.current]
+    rule = growth.rule
+    if len(back) == growth.to - seat.current and rule in ("demand", "probe", "memory"):
+        rule = "back"
+    return Decision(seat.group.name, seat.current, growth.to, back=back, rule=rule)
+
+
+def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decision:
+    """Let members leave that were not needed for long enough."""
+    forced = seat.group.pin is not None or seat.current > seat.group.max
+    least = sizing.least(seat)
+    patience = leaving.Patience.of(seat)
+    recent = patience.kept(_wanted(seat, tick.now), tick.now)
+    goal = max(least, largest(seat.group) if forced else max(need, recent))
+    unsettled = _unsettled(tick, seat)
+    given = 0 if unsettled else max(0, min(seat.spare, seat.current - goal))
+    many = seat.current - given - goal
+    chosen = leaving.Leaving(held="restarted")
+    if not unsettled:
+        chosen = leaving.leaving(seat, many, tick.memory, forced)
+    to = seat.current - given - len(chosen.names)
+    again = None
+    if to < seat.current:
+        hand = "pin" if seat.group.pin is not None else "max"
+        rule = hand if forced else "idle" if chosen.names else "unwanted"
+    elif many > 0:
+        rule = chosen.held
+    elif growth.rule != "current":
+        rule = growth.rule
+    elif to > max(least, need):
+        rule = "waiting"
+        again = patience.until(seat.past.wanted, tick.now, to)
+    else:
+        rule = "min" if to > need else "steady"
+    if rule == "blocked":
+        again = max(0.0, seat.standing.blocked - tick.now)
+    return Decision(seat.group.name, seat.current, to, leave=chosen.names, rule=rule, again=again)
+
+
+def _wanted(seat: Seat, now: float) -> leaving.Wanted:
+    """Give what was wanted lately; of a group that is not known yet, all that is there."""
+    return seat.past.wanted or ((now, seat.current),)
+
+
+def _remember(tick: _Tick, seat: Seat, decision: Decision, need: int) -> GroupHistory:
+    """Keep what the next decision shall know."""
+    size = decision.to if decision.to > decision.current else min(need, seat.current)
+    if not seat.past.wanted:
+        size = max(size, seat.current)
+    oldest = tick.now - 2 * max(seat.price, leaving.Patience.of(seat).least)
+    wanted, gaps = leaving.noted(seat.past.wanted, tick.now, size, oldest)
+    absent = {*seat.past.back, *decision.back} - set(seat.seen.names).difference(decision.back)
+    return replace(
+        seat.past,
+        back=tuple(sorted(absent.intersection({*seat.asked, *decision.back}))),
+        asked=seat.asked,
+        start_ups=seat.start_ups,
+        wanted=wanted,
+        gaps=(*seat.past.gaps, *gaps)[-GAPS:],
+        grown=tick.now if decision.to > decision.current else seat.past.grown,
+        shrunk=tick.now if decision.to < decision.current else seat.past.shrunk,
+    )
+
+
+def _told(decision: Decision, seat: Seat, growth: sizing.Growth, room: Room, need: int) -> Decision:
+    """Add what was weighed, and the sentence."""
+    patience = leaving.Patience.of(seat)
+    weighed = {f"by {name}": size for name, size in growth.weighed.items() if name != "current"}
+    numbers = {
+        **weighed,
+        "want": growth.want,
+        "need": need,
+        "running": seat.running,
+        "starting": seat.starting,
+        "tasks": round(room.tasks),
+        "work": round(room.work, 3),
+        "start_up": round(seat.start_up, 3),
+        "horizon": round(seat.horizon, 3),
+        "patience": round(patience.least, 3),
+        "patience of the first": round(patience.least + patience.more, 3),
+    }
+    return replace(
+        decision, numbers=numbers, reason=sentence(replace(decision, numbers=numbers), seat)
+    )
+
+
+def _unsettled(tick: _Tick, seat: Seat) -> bool:
+    """Whether the scheduler is new, and members that run have not come back to it yet."""
+    known = tick.history.settled and tick.history.scheduler == tick.demand.scheduler
+    if known or not seat.absent:
+        return False
+    return tick.demand.uptime < LOST * seat.start_up + 60
+
+
+def _settled(tick: _Tick) -> bool:
+    """Whether all members that run were once seen at this scheduler."""
+    seats = tick.seats.values()
+    return not any(seat.observation is None or _unsettled(tick, seat) for seat in seats)
+
+
+def detail_wanted(
+    rules: Rules, standings: Mapping[str, Standing], history: History, now: float
+) -> tuple[str, ...]:
+    """Name the groups that may shrink now, whose members must be known one by one.
+
+    Parameters
+    ----------
+    rules : Rules
+        The rules.
+    standings : mapping of str to Standing
+        Where each group stands.
+    history : History
+        What the latest decision remembered.
+    now : float
+        Time.
+    """
+    names = []
+    for group in rules.groups:
+        past = remembered(history.groups.get(group.name), now)
+        here = seated(group, standings.get(group.name), None, past, now)
+        if here.observation is None or here.current <= sizing.least(here):
+            continue
+        forced = group.pin is not None or here.current > group.max
+        patience = leaving.Patience.of(here)
+        wanted = patience.kept(past.wanted, now) if past.wanted else here.current
+        # The last of what was wanted is replaced by what the demand says, unless it is less.
+        if forced or wanted < here.current or patience.least <= 0:
+            names.append(group.name)
+    return tuple(names)

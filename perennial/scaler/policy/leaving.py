@@ -1,0 +1,323 @@
+"""Who leaves: when long enough not needed, in small steps, and only if the others take the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil, inf, sqrt
+
+from perennial.scaler.policy.rules import ENOUGH, FULL, PART
+from perennial.scaler.policy.seats import Seat, sane
+from perennial.scaler.values import GroupSeen, MemberSeen
+
+#: What was wanted lately: times rise, sizes fall; the last is what is wanted now.
+Wanted = tuple[tuple[float, int], ...]
+#: Pauses, and how many members had them.
+Gaps = tuple[tuple[float, int], ...]
+
+
+@dataclass(slots=True)
+class Memory:
+    """Memory that is left for the data of those who leave, by group.
+
+    Parameters
+    ----------
+    left : dict of str to float
+        Bytes up to the part of the memory that shall be used; shrinks.
+    members : dict of str to int
+        Members that have it; shrinks.
+    """
+
+    left: dict[str, float] = field(default_factory=dict)
+    members: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, groups: Mapping[str, GroupSeen]) -> Memory:
+        """Look what is left.
+
+        Parameters
+        ----------
+        groups : mapping of str to GroupSeen
+            What the scheduler sees.
+        """
+        left = {name: FULL * sane(seen.limit) - sane(seen.memory) for name, seen in groups.items()}
+        return cls(left, {name: seen.members for name, seen in groups.items()})
+
+    def part(self, group: str, member: MemberSeen, limit: float) -> bool:
+        """Take a member away, and put its data into what the others have left.
+
+        Parameters
+        ----------
+        group : str
+            Its group.
+        member : MemberSeen
+            Who leaves.
+        limit : float
+            Its memory.
+
+        Returns
+        -------
+        bool
+            Whether its data fits; if not, nothing is changed.
+        """
+        stay = self.members.get(group, 0) - (member.status == "running")
+        own = self.left.get(group, 0.0) - max(0.0, FULL * limit - sane(member.memory))
+        own = own if stay > 0 else 0.0
+        data = sane(member.nbytes)
+        if not data:
+            self.left[group], self.members[group] = own, stay
+            return True
+        others = sorted((name, left) for name, left in self.left.items() if name != group)
+        others = [(name, left) for name, left in others if left > 0]
+        if data > max(0.0, own) + sum(left for _, left in others):
+            return False
+        self.members[group] = stay
+        self.left[group] = own - min(data, max(0.0, own))
+        data -= min(data, max(0.0, own))
+        for name, left in others:
+            self.left[name] = left - min(data, left)
+            data -= min(data, left)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Who leaves.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Members, in this order.
+    held : str
+        The rule that keeps others who might have left; empty when there are none.
+    """
+
+    names: tuple[str, ...] = ()
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long members are kept that are not needed.
+
+    The first members of a group are kept longest: when work comes back, one member that is there
+    saves the most waiting, the last one hardly any.
+
+    Parameters
+    ----------
+    least : float
+        Seconds for which all are kept.
+    more : float
+        Seconds for which the first one is kept after that.
+    """
+
+    least: float
+    more: float = 0.0
+
+    @classmethod
+    def of(cls, seat: Seat) -> Patience:
+        """Choose it: what a person wrote, else what the group's pauses teach, else a first guess.
+
+        Parameters
+        ----------
+        seat : Seat
+            The group.
+        """
+        if seat.group.idle is not None:
+            return cls(sane(seat.group.idle))
+        first = cls(seat.least, PART * seat.start_up)
+        if all(gap <= first.least for gap, _ in seat.past.gaps):
+            return first
+        learned = worthwhile(seat.past.gaps, seat.price, seat.least, seat.longest)
+        return first if learned is None else cls(learned)
+
+    def kept(self, wanted: Wanted, now: float) -> int:
+        """Say how many members are kept because they were wanted lately.
+
+        Parameters
+        ----------
+        wanted : tuple of (float, int)
+            What was wanted.
+        now : float
+            Time.
+        """
+        peak = max((size for _, size in wanted), default=0)
+        return max((self._of(size, now - time, peak) for time, size in wanted), default=0)
+
+    def _of(self, size: int, age: float, peak: int) -> int:
+        """Say how many are kept of a size that was wanted some time ago."""
+        if age < self.least:
+            return size
+        part = (age - self.least) / self.more if self.more > 0 else 1.0
+        return 0 if part >= 1 else min(size, ceil(peak * (1 - sqrt(part))))
+
+    def until(self, wanted: Wanted, now: float, current: int) -> float | None:
+        """Say in how many seconds the group may shrink by time alone; None when it may not.
+
+        Parameters
+        ----------
+        wanted : tuple of (float, int)
+            What was wanted.
+        now : float
+            Time.
+        current : int
+            Size of the group.
+        """
+        binding = [time for time, size in wanted if size >= current]
+        if not binding or binding[-1] >= now:
+            return None
+        peak = max(size for _, size in wanted)
+        full = self.least + self.more * (1 - min(1.0, max(0, current - 1) / peak)) ** 2
+        return max(0.0, full - (now - binding[-1]))
+
+
+def noted(wanted: Wanted, now: float, size: int, oldest: float) -> tuple[Wanted, Gaps]:
+    """Add what is wanted now; forget what is smaller and earlier, and what is too old.
+
+    Parameters
+    ----------
+    wanted : tuple of (float, int)
+        What was wanted.
+    now : float
+        Time.
+    size : int
+        What is wanted now.
+    oldest : float
+        Earlier times are forgotten.
+
+    Returns
+    -------
+    wanted : tuple of (float, int)
+        What was wanted, with what is wanted now.
+    gaps : tuple of (float, int)
+        Pauses that have ended, or that are too long to wait for their end, with the number of
+        members that had them.
+    """
+    kept, gaps = [(now, size)], []
+    lower = wanted[-1][1] if wanted else 0
+    for time, known in reversed(wanted[:-1]):
+        ended = time < oldest
+        upper = known if ended else min(known, size)
+        if upper > lower:
+            gaps.append((now - time, upper - lower))
+        lower = max(lower, known)
+        if known > size and not ended:
+            kept.append((time, known))
+    if wanted and wanted[-1][1] > size and wanted[-1][0] >= oldest:
+        kept.insert(1, wanted[-1])
+    many = sum(count for _, count in gaps)
+    mean = sum(gap * count for gap, count in gaps) / many if many else 0.0
+    return tuple(reversed(kept)), (((mean, many),) if many else ())
+
+
+def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | None:
+    """Choose how long to keep members, so that the known pauses would have cost the least.
+
+    A pause that is waited for costs its time; one that is not costs the time until the member
+    leaves, and the price of its return.
+
+    Parameters
+    ----------
+    gaps : tuple of (float, int)
+        Pauses, and the number of members that had them.
+    price : float
+        What a return costs, in seconds of a member.
+    least, most : float
+        Members are kept for at least, and at most, so long.
+
+    Returns
+    -------
+    float or None
+        Seconds; None when too little is known.
+    """
+    if len(gaps) < ENOUGH:
+        return None
+
+    def cost(patience: float) -> float:
+        return sum(many * (gap if gap <= patience else patience + price) for gap, many in gaps)
+
+    choices = {least, *(gap for gap, _ in gaps if least < gap <= most)}
+    best = min(sorted(choices), key=cost)
+    return best if best == least else min(most, 1.25 * best + least)
+
+
+def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
+    """Choose who leaves.
+
+    Parameters
+    ----------
+    seat : Seat
+        The group.
+    many : int
+        How many shall leave.
+    memory : Memory
+        Where their data may go; shrinks.
+    forced : bool
+        Whether a person has said so: then the busy ones leave, too, after the idle ones, and
+        steps do not matter.
+    """
+    if many <= 0:
+        return Leaving()
+    if seat.seen.detail is None:
+        return Leaving(held="detail")
+    candidates = _candidates(seat, seat.seen.detail, forced)
+    step = many if forced else _step(seat)
+    limit = sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
+    names: list[str] = []
+    held = "busy"
+    for member in candidates:
+        if len(names) == many:
+            break
+        if len(names) >= step:
+            held = "step-down"
+            break
+        if memory.part(seat.group.name, member, limit):
+            names.append(member.worker)
+            continue
+        held = "data"
+        if not seat.standing.chooses:
+            break
+    return Leaving(tuple(names), held if len(names) < many else "")
+
+
+def _step(seat: Seat) -> int:
+    """Say how many more may leave at a time: a part of what the group was lately."""
+    draining = len(seat.standing.draining)
+    peak = max((size for _, size in seat.past.wanted), default=0)
+    largest = max(peak, seat.current + draining)
+    return max(1, ceil(sane(seat.group.step_down) * largest)) - draining
+
+
+def _candidates(seat: Seat, detail: Mapping[str, MemberSeen], forced: bool) -> Iterable[MemberSeen]:
+    """List those who may leave, the best choice first."""
+    members = seat.observation.members if seat.observation else ()
+    staying = [
+        member.worker
+        for member in members
+        if member.state == "running" and member.worker not in seat.standing.draining
+    ]
+    free = {}
+    for place, name in enumerate(staying):
+        member = detail.get(name)
+        if member is not None and _may(member, forced):
+            free[name] = (_preference(member, place), member)
+        elif not seat.standing.chooses:
+            break  # the platform would take this one first
+    if not seat.standing.chooses:
+        return [member for _, member in free.values()]
+    return [member for _, member in sorted(free.values(), key=lambda item: item[0])]
+
+
+def _may(member: MemberSeen, forced: bool) -> bool:
+    """Whether a member may leave."""
+    if member.actors or member.processes < 1:
+        return False
+    if forced:
+        return member.status in ("running", "paused")
+    return member.status == "running" and member.processing == 0
+
+
+def _preference(member: MemberSeen, place: int) -> tuple[float, ...]:
+    """Sort idle ones first, then by data that only they hold, all data, and the longest idle."""
+    idle = member.idle if 0 <= member.idle < inf else 0.0
+    return (member.processing, member.unique > 0, sane(member.nbytes), -idle, -place)

@@ -1,0 +1,387 @@
+"""Work on to groups: the most constrained first, what is there and on its way before what is new.
+
+Work is a fluid here: a number of tasks that take some seconds together, done by slots. A task
+needs a slot of a thread and of each resource that it names, so that a member has several
+dimensions; a group is full when one of them is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, floor, inf
+
+from perennial.scaler.policy.rules import GUESS, PROBE
+from perennial.scaler.policy.seats import Seat, sane
+from perennial.scaler.values import Group, Load, Signature, Work
+
+#: Less than this is nothing: what is left over when floats are added and taken away.
+LITTLE = 1e-6
+
+
+@dataclass(slots=True)
+class Need:
+    """The ready work of one signature.
+
+    Parameters
+    ----------
+    signature : Signature
+        What the tasks need.
+    known : float
+        Tasks of known duration.
+    seconds : float
+        Their work.
+    unknown : float
+        Tasks of unknown duration.
+    guess : float
+        Seconds that such a one is taken for.
+    processing : dict of str to float
+        Tasks that workers have been given, by group.
+    steady : float
+        Slots that work takes which keeps coming.
+    """
+
+    signature: Signature
+    known: float = 0.0
+    seconds: float = 0.0
+    unknown: float = 0.0
+    guess: float = GUESS
+    processing: dict[str, float] = field(default_factory=dict)
+    steady: float = 0.0
+
+    @property
+    def work(self) -> float:
+        """Seconds of work, as far as it can be told."""
+        return self.seconds + self.unknown * self.guess
+
+    def slots(self, part: float, horizon: float, member: float) -> float:
+        """Count the slots that do a part of the work within the horizon.
+
+        Parameters
+        ----------
+        part : float
+            How much of the work, 0 to 1.
+        horizon : float
+            Seconds.
+        member : float
+            Slots of a member: unknown work is probed by some members.
+        """
+        known = min(self.known, self.seconds / horizon)
+        probed = max(PROBE * member, self.unknown * max(self.guess, horizon / 2) / horizon)
+        return part * known + min(part * self.unknown, probed)
+
+    def slots_left(self, there: float, wait: float, horizon: float, member: float) -> float:
+        """Count the slots that do what will be left, and what keeps coming.
+
+        Parameters
+        ----------
+        there : float
+            Seconds of work that can be done until then.
+        wait : float
+            How many seconds that is.
+        horizon, member : float
+            As for `slots`.
+        """
+        # As much as runs at a time of what keeps coming is always there, and no backlog.
+        usual = self.steady * (self.seconds / self.known if self.known else 0.0)
+        backlog = max(0.0, self.work - usual)
+        left = backlog - max(0.0, there - self.steady * wait)
+        part = max(0.0, left / self.work) if self.work else float(not there)
+        return self.steady + self.slots(part, horizon, member)
+
+
+@dataclass(slots=True)
+class Room:
+    """A group while work is put on to it.
+
+    Parameters
+    ----------
+    seat : Seat
+        Where it stands.
+    left : int
+        Members that may still be asked for.
+    new : int
+        Members that are asked for.
+    beyond : int
+        Members that would be asked for if there were no bounds.
+    used : dict of str to float
+        Member-seconds before the new ones come that are given away, by dimension.
+    held : dict of str to float
+        Members that are given away then, by dimension.
+    tasks, work : float
+        Ready tasks that it is the first choice of, and the seconds of their work.
+    probes : bool
+        Whether it was asked for to find out how long tasks take.
+    """
+
+    seat: Seat
+    left: int
+    new: int = 0
+    beyond: int = 0
+    used: dict[str, float] = field(default_factory=dict)
+    held: dict[str, float] = field(default_factory=dict)
+    tasks: float = 0.0
+    work: float = 0.0
+    probes: bool = False
+
+    @property
+    def needed(self) -> int:
+        """Members that the work put on to the group needs."""
+        return whole(max(self.held.values(), default=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A group as one signature sees it.
+
+    Parameters
+    ----------
+    room : Room
+        The group.
+    slots : mapping of str to float
+        Tasks of the signature that a member can run, by dimension.
+    least : float
+        The smallest of them.
+    opens : bool
+        Whether the signature may ask for members of it.
+    """
+
+    room: Room
+    slots: Mapping[str, float]
+    least: float
+    opens: bool
+
+    def free(self, members: float, given: Mapping[str, float]) -> float:
+        """Count the tasks that fit into members of which something is given away.
+
+        Parameters
+        ----------
+        members : float
+            How many members.
+        given : mapping of str to float
+            How many of them are given away, by dimension.
+        """
+        return max(0.0, min((members - given.get(d, 0.0)) * n for d, n in self.slots.items()))
+
+    def take(self, tasks: float, given: dict[str, float]) -> None:
+        """Give room to tasks.
+
+        Parameters
+        ----------
+        tasks : float
+            How many.
+        given : dict of str to float
+            What is given away, by dimension; grows.
+        """
+        for dimension, slots in self.slots.items():
+            given[dimension] = given.get(dimension, 0.0) + tasks / slots
+
+
+def whole(members: float) -> int:
+    """Round up, but for what floats leave over.
+
+    Parameters
+    ----------
+    members : float
+        How many.
+    """
+    return ceil(members - LITTLE)
+
+
+def slots_of(group: Group, signature: Signature) -> dict[str, float]:
+    """Count the tasks of a signature that a member can run, by dimension; empty when it cannot.
+
+    Parameters
+    ----------
+    group : Group
+        The member's group.
+    signature : Signature
+        What a task needs.
+    """
+    slots = {"": float(group.slots)}
+    for name, need in signature.resources:
+        if sane(need):
+            slots[name] = float(group.processes * floor(group.resources.get(name, 0) / need))
+    return slots if min(slots.values()) >= 1 else {}
+
+
+def needs(work: Iterable[Work]) -> list[Need]:
+    """Make the ready work of each signature one need; pinned work is none.
+
+    Parameters
+    ----------
+    work : iterable of Work
+        What the scheduler says.
+    """
+    found: dict[Signature, Need] = {}
+    for item in work:
+        if item.signature.pinned:
+            continue
+        need = found.setdefault(item.signature, Need(item.signature))
+        given = [item.processing[group] for group in sorted(item.processing)]
+        for load in (item.queued, item.unrunnable, *given):
+            tasks, unknown = counts(load)
+            need.known += tasks - unknown
+            need.seconds += sane(load.seconds) if tasks > unknown else 0.0
+            need.unknown += unknown
+        for group, load in item.processing.items():
+            need.processing[group] = need.processing.get(group, 0.0) + sane(load.tasks)
+        need.guess = max(need.guess, sane(item.elapsed))
+    return [need for need in found.values() if need.known + need.unknown > 0]
+
+
+def counts(load: Load) -> tuple[float, float]:
+    """Count the tasks of a load, and those of unknown duration.
+
+    Parameters
+    ----------
+    load : Load
+        Tasks.
+    """
+    tasks = sane(load.tasks)
+    return tasks, min(tasks, sane(load.unknown))
+
+
+def places(need: Need, rooms: Sequence[Room]) -> list[Place]:
+    """Find the groups that can run a signature, in the order in which they are filled.
+
+    A higher priority comes first; then a group without scarce resources, that is such that the
+    signature does not need; then the cheapest slot; then the quickest start. A group with
+    scarce resources is opened only when its priority is above that of all without, or when
+    there is none without.
+
+    Parameters
+    ----------
+    need : Need
+        The work.
+    rooms : sequence of Room
+        All groups.
+    """
+    wanted = {name for name, amount in need.signature.resources if sane(amount)}
+    found = []
+    for index, room in enumerate(rooms):
+        group = room.seat.group
+        slots = slots_of(group, need.signature)
+        if slots:
+            least = min(slots.values())
+            scarce = any(amount and name not in wanted for name, amount in group.resources.items())
+            cost = sane(group.cost) / least
+            key = (-group.priority, scarce, cost, room.seat.start_up, index)
+            found.append((key, scarce, room, slots, least))
+    plain = [key[0] for key, scarce, room, *_ in found if not scarce and largest(room.seat.group)]
+    best = min(plain, default=inf)
+    found.sort(key=lambda item: item[0])
+    return [
+        Place(room, slots, least, opens=not scarce or key[0] < best)
+        for key, scarce, room, slots, least in found
+    ]
+
+
+def largest(group: Group) -> int:
+    """Say how large a group may become: its max, or what a person has set."""
+    return max(0, group.max if group.pin is None else group.pin)
+
+
+def pack(found: Sequence[Need], seats: Sequence[Seat], lefts: Mapping[str, int]) -> list[Room]:
+    """Find the members to ask for: for work that will still be there when they have come.
+
+    Parameters
+    ----------
+    found : sequence of Need
+        The ready work.
+    seats : sequence of Seat
+        All groups.
+    lefts : mapping of str to int
+        Members of each group that may be asked for.
+    """
+    rooms = [Room(seat, lefts.get(seat.group.name, 0)) for seat in seats]
+    for need, where in _constrained(found, rooms):
+        _ask(need, where)
+    return rooms
+
+
+def _constrained(found: Sequence[Need], rooms: Sequence[Room]) -> list[tuple[Need, list[Place]]]:
+    """Sort work that can be run: fewest groups first, then the largest needs."""
+    items = [(need, places(need, rooms)) for need in found]
+    items = [(need, where) for need, where in items if where]
+    items.sort(
+        key=lambda item: (
+            len(item[1]),
+            [-amount for _, amount in item[0].signature.resources],
+            item[0].signature,
+        )
+    )
+    return items
+
+
+def _ask(need: Need, where: Sequence[Place]) -> None:
+    """Ask for members for one signature."""
+    opens = [place for place in where if place.opens]
+    first = next((place for place in opens if place.room.left > 0), None)
+    wait = first.room.seat.start_up if first else 0.0
+    ready = [place.free(_seconds(place.room.seat, wait), place.room.used) for place in where]
+    home = first or (opens or where)[0]
+    rest = need.slots_left(sum(ready), wait, home.room.seat.horizon, home.least)
+    part = min(1.0, (need.work + need.steady * wait) / sum(ready)) if any(ready) else 0.0
+    for place, seconds in zip(where, ready, strict=True):
+        place.take(part * seconds, place.room.used)
+    for place in where:
+        seat = place.room.seat
+        there = seat.running + seat.starting + place.room.new
+        rest -= _put(need, place, min(rest, place.free(there, place.room.held)))
+    for place in opens:
+        if rest <= LITTLE:
+            return
+        new = min(place.room.left, whole(rest / place.least))
+        place.room.left -= new
+        place.room.new += new
+        place.room.probes |= bool(new) and need.unknown > need.known
+        rest -= _put(need, place, min(rest, new * place.least))
+    if rest > LITTLE and opens:
+        home.room.beyond += whole(rest / home.least)
+
+
+def _put(need: Need, place: Place, tasks: float) -> float:
+    """Put tasks on to a group; say how many."""
+    if tasks > 0:
+        place.take(tasks, place.room.held)
+    return max(0.0, tasks)
+
+
+def _seconds(seat: Seat, wait: float) -> float:
+    """Count the member-seconds that a group has until new members come."""
+    return seat.running * wait + seat.starting * max(0.0, wait - seat.arrives)
+
+
+def keep(found: Sequence[Need], seats: Sequence[Seat]) -> list[Room]:
+    """Find the members that work needs of those that run and those that are on their way.
+
+    One on its way is needed if there is still something to do for it when it comes.
+
+    Parameters
+    ----------
+    found : sequence of Need
+        The ready work.
+    seats : sequence of Seat
+        All groups.
+    """
+    rooms = [Room(seat, 0) for seat in seats]
+    for need, where in _constrained(found, rooms):
+        home = next((place for place in where if place.opens), where[0])
+        home.room.tasks += need.known + need.unknown
+        home.room.work += need.work
+        horizon = home.room.seat.soon
+        rest = max(need.steady, need.slots(1, horizon, home.least))
+        speed = 0.0
+        for place in where:
+            free = place.free(place.room.seat.running, place.room.held)
+            speed += free
+            rest -= _put(need, place, min(rest, free))
+        for place in where:
+            seat = place.room.seat
+            left = 1 - speed * seat.arrives / need.work if need.work else 1.0
+            later = need.slots(max(0.0, left), horizon, home.least) - speed
+            free = place.free(seat.running + seat.starting, place.room.held)
+            rest -= _put(need, place, min(rest, later, free))
+        home.room.beyond += whole(max(0.0, rest) / home.least)
+    return rooms

@@ -1,0 +1,61 @@
+"""The rules by name, and the numbers that they are made of."""
+
+from __future__ import annotations
+
+#: Seconds that a task of unknown duration is taken for, until one has run longer. Dask's own guess.
+GUESS = 0.5
+#: Members that unknown work may ask for, however short it may turn out to be.
+PROBE = 4
+#: Work shall be done in this many seconds at least, or in this part of the group's start-up.
+HORIZON = 1.0
+PATIENCE = 0.05
+#: Part of their memory that members shall use at most.
+FULL = 0.6
+#: A member that has not registered after so many start-ups, and a minute, is taken for lost.
+LOST = 3.0
+#: How many measured start-ups count, and which of them: three in four were quicker.
+START_UPS = 10
+QUANTILE = 0.75
+#: A member that is not needed is kept for half its start-up, but not for longer than this; the
+#: first members of a group are kept longer, up to this part of their start-up. This holds until
+#: the group's own pauses are known.
+LEAST = 5.0
+PART = 0.5
+#: A return costs so many start-ups: that of the member, and the time of those who wait for it.
+RETURN = 2.0
+#: How many pauses are remembered, and how many it takes to learn from them.
+GAPS = 32
+ENOUGH = 3
+
+#: Work that has come is counted in stretches of so many seconds; so many are remembered, and it
+#: takes so many to call it steady.
+STRETCH = 5.0
+STRETCHES = 12
+STRETCHES_ENOUGH = 4
+
+#: Rule → what it says. `Decision.rule` is one of these names.
+RULES = {
+    "steady": "The group has what its work needs.",
+    "demand": "Ready work would still be there when a new member has come; it is asked for.",
+    "probe": "Nobody knows how long the ready tasks take; a few members find out.",
+    "memory": "Members hold more data than fits in 0.6 of their memory; more members share it.",
+    "back": "Work came back while members were parked and idle; they are restarted.",
+    "client": "A client has connected and no group has a member; one is started for it.",
+    "min": "The group is never smaller than its min.",
+    "max": "The group is never larger than its max.",
+    "pin": "A person has set the size; bounds and demand do not matter.",
+    "budget": "All members together may not cost more than the budget.",
+    "step-up": "No more members may be on their way at a time (step_up).",
+    "platform": "The platform takes no such size.",
+    "blocked": "The platform has refused; nothing is asked of it until the pause is over.",
+    "unwanted": "Members on their way are not needed any more; they are given up.",
+    "idle": "Members were not needed for as long as a return would cost; they leave.",
+    "waiting": "Members have nothing to do, but not for long enough yet to let them go.",
+    "busy": "The group is larger than needed, but each member has something to do.",
+    "step-down": "No more members may leave at a time (step_down).",
+    "data": "What the members hold does not fit in 0.6 of the memory of those who would stay.",
+    "detail": "Nothing is known of single members, so that nobody can be chosen to leave.",
+    "restarted": "The scheduler is new to the scaler; first all members must register.",
+    "no-demand": "The scheduler does not answer; nothing is changed.",
+    "no-observation": "The platform does not answer; nothing is changed.",
+}

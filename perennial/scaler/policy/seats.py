@@ -1,0 +1,256 @@
+"""Where a group stands: the platform's view, the scheduler's, and what is remembered, in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, isfinite
+
+from perennial.scaler.policy.rules import (
+    HORIZON,
+    LEAST,
+    LOST,
+    PATIENCE,
+    QUANTILE,
+    RETURN,
+    START_UPS,
+)
+from perennial.scaler.values import (
+    Demand,
+    Group,
+    GroupHistory,
+    GroupSeen,
+    Member,
+    Observation,
+    Standing,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What is known of a group when its size is decided.
+
+    Parameters
+    ----------
+    group : Group
+        Its rules.
+    standing : Standing
+        The platform's view.
+    seen : GroupSeen
+        The scheduler's view.
+    past : GroupHistory
+        What is remembered, with no time that is still to come.
+    current : int
+        Members that exist, are asked for, and have not been told to leave.
+    running : int
+        Members that the scheduler can use.
+    starting : int
+        Members on their way.
+    arrives : float
+        Seconds until these will have come, in the mean.
+    spare : int
+        Those that can be given up, because they have not started.
+    lost : tuple of str
+        Members that should have registered long ago.
+    absent : int
+        Members that run and have not registered, for whatever reason.
+    back : tuple of str
+        Members whose drain can be undone.
+    asked : mapping of str to float
+        Since when each member that has not registered is waited for.
+    start_ups : tuple of float
+        The latest start-up times.
+    start_up : float
+        Seconds until a member that is asked for now will have come.
+    """
+
+    group: Group
+    standing: Standing
+    seen: GroupSeen
+    past: GroupHistory
+    current: int = 0
+    running: int = 0
+    starting: int = 0
+    arrives: float = 0.0
+    spare: int = 0
+    lost: tuple[str, ...] = ()
+    absent: int = 0
+    back: tuple[str, ...] = ()
+    asked: Mapping[str, float] = field(default_factory=dict)
+    start_ups: tuple[float, ...] = ()
+    start_up: float = 0.0
+
+    @property
+    def horizon(self) -> float:
+        """Seconds in which ready work shall be done."""
+        if self.group.horizon is not None:
+            return max(sane(self.group.horizon), 1e-3)
+        return max(HORIZON, PATIENCE * self.start_up)
+
+    @property
+    def soon(self) -> float:
+        """Seconds in which ready work shall be done by members that are there already."""
+        return min(HORIZON, self.horizon)
+
+    @property
+    def least(self) -> float:
+        """How long a member that is not needed is kept in any case."""
+        return min(LEAST, max(1.0, self.start_up / 2))
+
+    @property
+    def longest(self) -> float:
+        """How long a member that is not needed is kept at most, whatever pauses teach."""
+        return max(self.start_up, 2 * LEAST)
+
+    @property
+    def price(self) -> float:
+        """What the return of a member costs, in seconds of a member."""
+        return RETURN * self.start_up + self.least
+
+    def blocked(self, now: float) -> bool:
+        """Whether nothing may be asked of the platform.
+
+        Parameters
+        ----------
+        now : float
+            Time.
+        """
+        return self.standing.blocked != 0 and self.standing.blocked > now
+
+    @property
+    def observation(self) -> Observation | None:
+        """The platform's view; None when it did not answer."""
+        return self.standing.observation
+
+
+def sane(number: float) -> float:
+    """Make a number that came from elsewhere one to count with: finite, not negative.
+
+    Parameters
+    ----------
+    number : float
+        Any.
+    """
+    return number if number > 0 and isfinite(number) else 0.0
+
+
+def seated(
+    group: Group,
+    standing: Standing | None,
+    demand: Demand | None,
+    past: GroupHistory,
+    now: float,
+    grew: float | None = None,
+) -> Seat:
+    """Bring the views of a group together.
+
+    Parameters
+    ----------
+    group : Group
+        Its rules.
+    standing : Standing or None
+        The platform's view.
+    demand : Demand or None
+        The scheduler's view.
+    past : GroupHistory
+        What is remembered.
+    now : float
+        Time.
+    grew : float or None
+        When the latest decision was made, if it made the group larger: what is new was asked for
+        then.
+    """
+    standing = standing or Standing(None)
+    seen = (demand.groups.get(group.name) if demand else None) or GroupSeen()
+    registered = frozenset(seen.names)
+    gone = sum(name in registered for name in standing.draining)
+    seat = Seat(
+        group=group,
+        standing=standing,
+        seen=seen,
+        past=past,
+        current=len(registered) - gone,
+        running=max(0, min(seen.members, len(registered) - gone)),
+        asked=past.asked,
+        start_ups=past.start_ups,
+        start_up=learned(past.start_ups, group),
+    )
+    observation = standing.observation
+    if observation is None:
+        return seat
+    alive = [member for member in observation.members if member.state != "leaving"]
+    staying = [member for member in alive if member.worker not in standing.draining]
+    unmet = max(0, observation.desired - len(alive))
+    seat = replace(seat, current=len(staying) + unmet)
+    if demand is None:
+        return seat
+    absent = [member for member in staying if member.worker not in registered]
+    return _waiting(seat, absent, unmet, now, now if grew is None else grew)
+
+
+def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first: float) -> Seat:
+    """Add who is waited for, since when, and what was learned from those who have come."""
+    past, draining = seat.past, seat.standing.draining
+    registered = frozenset(seat.seen.names)
+    asked = {member.worker: min(now, past.asked.get(member.worker, first)) for member in absent}
+    # A clock that jumps, or a machine that slept, must not teach that starts take hours.
+    longest = LOST * seat.start_up + 60
+    came = [
+        min(now - since, longest)
+        for name, since in past.asked.items()
+        if name in registered and name not in past.back
+    ]
+    start_ups = (*past.start_ups, *came)[-START_UPS:]
+    start_up = learned(start_ups, seat.group)
+    late = now - (LOST * start_up + 60)
+    waited = [max(0.0, since + start_up - now) for since in asked.values() if since >= late]
+    waited += [start_up] * unmet
+    return replace(
+        seat,
+        starting=len(waited),
+        arrives=sum(waited) / len(waited) if waited else 0.0,
+        spare=unmet + sum(member.state == "starting" for member in absent),
+        lost=tuple(name for name, since in asked.items() if since < late),
+        absent=sum(member.state == "running" for member in absent),
+        back=tuple(sorted(name for name, done in draining.items() if done and name in registered)),
+        asked=asked,
+        start_ups=start_ups,
+        start_up=start_up,
+    )
+
+
+def learned(start_ups: Iterable[float], group: Group) -> float:
+    """Say how long a member of a group takes to start: a high quantile of the latest times.
+
+    Parameters
+    ----------
+    start_ups : iterable of float
+        Measured times.
+    group : Group
+        Its first guess counts until there are any.
+    """
+    times = sorted(map(sane, start_ups))
+    return times[ceil(QUANTILE * len(times)) - 1] if times else sane(group.start_up)
+
+
+def remembered(past: GroupHistory | None, now: float) -> GroupHistory:
+    """Forget all times that are still to come: the clock was set back, or is another one.
+
+    Parameters
+    ----------
+    past : GroupHistory or None
+        What was remembered.
+    now : float
+        Time.
+    """
+    past = past or GroupHistory()
+    grown, shrunk = past.grown, past.shrunk
+    return GroupHistory(
+        asked={name: min(since, now) for name, since in past.asked.items()},
+        start_ups=past.start_ups,
+        wanted=tuple((min(time, now), size) for time, size in past.wanted),
+        grown=None if grown is None else min(grown, now),
+        shrunk=None if shrunk is None else min(shrunk, now),
+        gaps=past.gaps,
+        back=past.back,
+    )
