@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test labs soak bench bench-hosts docs lint lock format clean
+.PHONY: help up down test labs soak bench bench-hosts bench-scaler docs lint lock format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ soak: $(STAMP) ## the long runs
 
 bench: $(STAMP) ## the benchmark table
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scaler: $(STAMP) ## the scaler in virtual time, beside Dask's own and a clairvoyant
+	$(BIN)/python -m benchmarks.scaler $(ARGS)
 
 bench-hosts: $(STAMP) ## the figures of clusters on hosts, in the lab
 	$(BIN)/python -m benchmarks.hosts $(ARGS)
