@@ -12,6 +12,7 @@ __all__ = ["FLEETS", "Fleet", "Member", "Observation", "opened"]
 
 #: Platform → class of its fleets, imported on use.
 FLEETS = {
+    "hosts": "perennial.hosts.fleet.HostsFleet",
     "local": "perennial.local.fleet.LocalFleet",
     "memory": "perennial.fleets.memory.MemoryFleet",
 }

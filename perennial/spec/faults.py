@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from perennial import fleets
 from perennial.errors import Fault
 from perennial.spec import json_schema as schemas
+from perennial.spec.scalars import is_plain
 from perennial.spec.tree import Tree
 from perennial.spec.units import Refusal
 from perennial.spec.words import WHOLE, key_path, nearest, plural, show, show_key
@@ -155,4 +156,6 @@ def _flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
-    return value if isinstance(value, str) else show(value)
+    if isinstance(value, str):
+        return value if is_plain(value) else f"'{value}'"
+    return show(value)

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     WithJsonSchema,
     create_model,
@@ -24,6 +22,8 @@ from pydantic import (
 from perennial import fleets
 from perennial.spec import dask_config, ports
 from perennial.spec.environment import Requirements
+from perennial.spec.scaling import Scale, Scaler
+from perennial.spec.strict import Model
 from perennial.spec.units import (
     GIB,
     NAME_PATTERN,
@@ -61,19 +61,6 @@ GroupName = Annotated[
 ]
 
 DaskConfig = Annotated[dict[str, Any], AfterValidator(dask_config.check)]
-
-
-class Model(BaseModel):
-    """Base of everything in a cluster file: strict, closed and immutable."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        validate_default=True,
-        use_attribute_docstrings=True,
-        str_max_length=4096,
-    )
 
 
 class Environment(Model):
@@ -121,31 +108,13 @@ class Scheduler(Model):
     """A scheduler whose event loop has not answered for so long is restarted; `0 s` never."""
 
 
-class Scale(Model):
-    """Bounds between which the scaler sizes a group."""
-
-    min: int = Field(default=0, ge=0, le=100_000)
-    """Smallest number of members."""
-
-    max: int = Field(ge=0, le=100_000, examples=[4])
-    """Largest number of members."""
-
-    idle: Duration = 300.0
-    """How long a member has nothing to do before it may leave."""
-
-    @model_validator(mode="after")
-    def _min_not_above_max(self) -> Self:
-        if self.min > self.max:
-            raise refuse(f"0 to max, which is {self.max}", "lower min or raise max", "min")
-        return self
-
-
 class WorkerGroup(Model):
     """A named set of identical workers."""
 
     count: int = Field(default=1, ge=0, le=100_000)
-    """First number of members; fixed when there is no `scale`. On the platform hosts, when it is
-    not given, one for each machine that has the group."""
+    """First number of members; fixed when there is no `scale`. With `scale`, when it is not
+    given, min, but at least 1 where max allows it. On the platform hosts, when it is not given,
+    one for each machine that has the group."""
 
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of each worker process: tasks that run at the same time."""
@@ -176,15 +145,21 @@ class WorkerGroup(Model):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        if self.scale and not self.scale.min <= self.count <= self.scale.max:
-            allowed = f"{self.scale.min} to {self.scale.max}, the bounds in scale"
+        scale = self.scale
+        if scale is None:
+            return self
+        if "count" not in self.model_fields_set:
+            # Not by a copy: to the platform it still is a size that nobody has written.
+            self.__dict__["count"] = max(scale.min, min(1, scale.max))
+        elif not scale.min <= self.count <= scale.max:
+            allowed = f"{scale.min} to {scale.max}, the bounds in scale"
             raise refuse(allowed, "change count or the bounds", "count")
         return self
 
     @property
     def most(self) -> int:
         """The largest number of members that the file allows."""
-        return self.scale.max if self.scale else self.count
+        return self.scale.most if self.scale else self.count
 
 
 class Jupyter(Model):
@@ -250,6 +225,10 @@ class ClusterSpec(Model):
     jupyter: Jupyter | None = Field(default_factory=Jupyter)
     """JupyterLab; `null` for none."""
 
+    scaler: Scaler | None = Field(default_factory=Scaler)
+    """The service that sizes the groups which have a `scale`; `null` for none: then
+    `perennial scale` alone changes their size."""
+
     protocol: Literal["tcp", "ucx"] = "tcp"
     """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs
     the package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
@@ -267,7 +246,7 @@ class ClusterSpec(Model):
     def _whole(self) -> Self:
         """Look at what no key can say alone, and let the platform look as well."""
         options = getattr(self, getattr(self, "platform", ""), None)
-        refusals = [*self._names_taken(), *self._ucx_in_the_clear()]
+        refusals = [*self._names_taken(), *self._ucx_in_the_clear(), *self._beyond_budget()]
         places: Iterable[ports.Place] = ()
         if options is not None:
             refusals += options.refusals(self)
@@ -298,6 +277,20 @@ class ClusterSpec(Model):
                 ("protocol",),
             )
 
+    def _beyond_budget(self) -> Iterator[Refusal]:
+        least = sum(
+            scale.cost * max(scale.min, *(scale.bounds(each)[0] for each in scale.schedules), 0)
+            for scale in (self.workers[name].scale for name in self.scaled)
+            if scale is not None
+        )
+        budget = self.scaler.budget if self.scaler is not None else None
+        if budget is not None and least > budget:
+            yield Refusal(
+                f"at least {least:g}, what the groups cost for an hour with their min members",
+                "raise it, or lower min or cost of a group",
+                ("scaler", "budget"),
+            )
+
     def _sized(self, counts: Mapping[str, int]) -> Self:
         """Set the sizes of groups that the platform's options say."""
         workers = {
@@ -314,7 +307,16 @@ class ClusterSpec(Model):
         }
         if self.jupyter is not None:
             ports["jupyter.port"] = self.jupyter.port
+        if self.scaler is not None and self.scaled:
+            ports["scaler.port"] = self.scaler.port
         return ports
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """Names of the groups whose size belongs to the scaler."""
+        if self.scaler is None:
+            return ()
+        return tuple(name for name, group in self.workers.items() if group.scale is not None)
 
     @property
     def options(self) -> Any:

@@ -185,8 +185,9 @@ def dump(spec: ClusterSpec) -> str:
     spec : ClusterSpec
         The spec.
     """
-    data = spec.model_dump(mode="json", exclude_defaults=True)
+    data = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     for name, group in spec.workers.items():
+        data["workers"][name].pop("count", None)
         # A size that was written counts, also where a platform would choose another one.
         if "count" in group.model_fields_set:
             data["workers"][name] = {"count": group.count, **data["workers"][name]}

@@ -93,6 +93,33 @@ group_keys = optional(
     }
 )
 bounds = st.tuples(*[st.integers(0, 50)] * 3).map(sorted)
+amounts = st.one_of(st.integers(1, 10**6), st.floats(1e-3, 1e6))
+days = st.sampled_from(["mon-fri", "sat, sun", "fri-mon", "wed", "tue,thu-sat"])
+scale_keys = optional(
+    {
+        "idle": durations,
+        "priority": st.integers(-1000, 1000),
+        "cost": amounts,
+        "start_up": durations,
+        "horizon": st.integers(1, 1000),
+        "step_up": st.floats(0.01, 1000),
+        "step_down": st.floats(0.01, 1),
+        "on_deadline": st.sampled_from(["wait", "stop"]),
+    }
+)
+scaler_keys = optional({"interval": st.integers(1, 100), "dry_run": st.booleans(), "memory": sizes})
+
+
+@st.composite
+def schedules(draw: st.DrawFn, least: int, most: int) -> list[dict[str, Any]]:
+    """Some schedules that do not overlap: each in hours of its own, the last one over midnight."""
+    found = []
+    for hour in draw(st.lists(st.sampled_from([0, 5, 10, 15, 20]), unique=True, max_size=3)):
+        one = {"from": f"{hour:02}:30", "to": f"{(hour + 4) % 24:02}:30"}
+        one |= draw(st.sampled_from([{"min": most}, {"max": least}, {"min": 0, "max": 3}]))
+        found.append(one | draw(optional({"days": days})))
+    zone = draw(st.sampled_from([{}, {"time_zone": "Europe/Zurich"}, {"time_zone": "UTC"}]))
+    return [one | zone for one in found]
 
 
 @st.composite
@@ -102,7 +129,12 @@ def groups(draw: st.DrawFn, first_port: int) -> dict[str, Any]:
     most = 1
     if draw(st.booleans()):
         least, group["count"], most = draw(bounds)
-        group["scale"] = {"min": least, "max": most, **draw(optional({"idle": durations}))}
+        group["scale"] = {"min": least, "max": most, **draw(scale_keys)}
+        if draw(st.booleans()):
+            group["scale"]["schedules"] = draw(schedules(least, most))
+            most = max(most, 3)
+        if draw(st.booleans()):
+            del group["count"]
     if draw(st.booleans()):
         group["processes"] = draw(st.integers(1, 3))
     if draw(st.booleans()):
@@ -114,7 +146,9 @@ def groups(draw: st.DrawFn, first_port: int) -> dict[str, Any]:
 @st.composite
 def valid_data(draw: st.DrawFn) -> dict[str, Any]:
     """A valid cluster file, as values."""
-    ports = draw(st.lists(st.integers(1, 9999), min_size=3, max_size=3, unique=True))
+    # Not those that a service has when nothing is said.
+    port = st.integers(1, 9999).filter(lambda number: number not in (8786, 8787, 8888, 8790))
+    ports = draw(st.lists(port, min_size=4, max_size=4, unique=True))
     group_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     platform = draw(st.sampled_from(["local", "hosts"]))
     data = {
@@ -143,6 +177,7 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
             {
                 "environment": optional({"python": python}),
                 "security": optional({"tls": st.booleans()}),
+                "scaler": st.none() | scaler_keys.map(lambda keys: {"port": ports[3], **keys}),
                 "dask": dask_sections,
             }
         )

@@ -46,6 +46,8 @@ def test_refused(word: str) -> None:
 @given(st.one_of(NUMERIC, st.text(max_size=8)))
 @example("<<")
 @example("0_")
+@example("0_.")
+@example("1_0.5e+3")
 @example("-0x1")
 @example("1:")
 def test_python_reads_the_same(word: str) -> None:

@@ -43,7 +43,7 @@ def mappings() -> list[dict[str, Any]]:
 
 def test_every_mapping_is_closed_and_every_key_described() -> None:
     found = mappings()
-    assert len(found) == 10
+    assert len(found) == 12
     for node in found:
         assert node["additionalProperties"] is False
         for key, value in node["properties"].items():
@@ -79,6 +79,13 @@ def test_files(file: Path) -> None:
         *("workers: {cpu: {resources: {a b: 1}}}", "workers: {cpu: {dask: []}}"),
         *("scheduler: {port: 0}", "scheduler: {port: 65536}", "scheduler: null"),
         *("jupyter: {directory: notebooks}", "jupyter: 3", "jupyter: {idle: soon}"),
+        *("workers: {cpu: {scale: {max: -1}}}", "workers: {cpu: {scale: {max: 1, cost: 0}}}"),
+        *("workers: {cpu: {scale: {max: 1, step_down: 2}}}", "scaler: {interval: often}"),
+        *("workers: {cpu: {scale: {max: 1, on_deadline: kill}}}", "scaler: {dry_run: 1}"),
+        *(
+            f"workers: {{cpu: {{scale: {{max: 1, schedules: [{{min: 0, {keys}}}]}}}}}}"
+            for keys in ("from: '08:00'", "from: '8', to: '18:00'", "from: '08:00', to: noon")
+        ),
         *("security: {tls: 'yes'}", "environment: {python: python}", "local: {adress: x}"),
     ],
 )
@@ -110,7 +117,14 @@ def test_reference_page(tmp_path: Path) -> None:
     module.main(tmp_path)
     text = (tmp_path / "cluster-file.md").read_text()
     for key in (
-        *("name", "workers.NAME.scale.max", "jupyter.directory", "local.address"),
+        *(
+            "name",
+            "workers.NAME.scale.max",
+            "scaler.interval",
+            "jupyter.directory",
+            "local.address",
+        ),
+        "workers.NAME.scale.schedules[].from",
         *("hosts.machines", "hosts.machines[].roles"),
     ):
         assert f"| `{key}` |" in text
