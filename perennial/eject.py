@@ -170,6 +170,7 @@ def _readme(form: render.Format, spec: ClusterSpec, site: Site, **values: Any) -
         .render(
             cluster=spec.name,
             groups={name: group.count for name, group in spec.workers.items()},
+            scaled=spec.scaled,
             tls=site.tls if spec.security.tls else None,
             certificates=_python(site, f"{imports}; authority.ensure{certificates}"),
             renewal=_python(site, f"{imports}; authority.renew{certificates}"),

@@ -91,6 +91,11 @@ class ClusterPaths:
         return self.root / "run"
 
     @property
+    def scaler(self) -> Path:
+        """Folder of what the scaler remembers."""
+        return self.root / "scaler"
+
+    @property
     def scratch(self) -> Path:
         """Folder for what workers spill to disk."""
         return self.root / "scratch"

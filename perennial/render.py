@@ -34,9 +34,11 @@ SOCKET_PATH = 107 - len(".4194304")
 #: Below it systemd makes a service's folders itself.
 STATE = "/var/lib"
 _HOMES = ("/home/", "/root/", "/run/user/")
-#: The number of the program that supervisord stops first.
-_SCHEDULER_PRIORITY = 900
+#: supervisord stops the programs with the highest numbers first.
+_PRIORITIES = {"scaler": 950, "keeper": 940, "scheduler": 900}
 _PRIORITY = 500
+#: Roles whose processes run what the users have written.
+_USERS_CODE = ("worker", "jupyter")
 
 _FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
     "systemd": {
@@ -57,7 +59,9 @@ _FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-def systemd(parts: Sequence[Service], cluster: str, counts: Mapping[str, int]) -> dict[str, str]:
+def systemd(
+    parts: Sequence[Service], cluster: str, counts: Mapping[str, int | None]
+) -> dict[str, str]:
     """Render the files with which systemd keeps services running, path and text.
 
     A slice and a target for the cluster, a unit for the scheduler and for Jupyter, a template
@@ -70,8 +74,9 @@ def systemd(parts: Sequence[Service], cluster: str, counts: Mapping[str, int]) -
         What runs on the machine; of a cluster on several machines only the machine's part.
     cluster : str
         The cluster's name.
-    counts : mapping of str to int
-        Members of each group; they stand in the groups' targets alone.
+    counts : mapping of str to int, or None
+        Members of each group; they stand in the groups' targets alone. None for a group whose
+        members a keeper starts.
 
     Raises
     ------
@@ -90,9 +95,10 @@ def systemd(parts: Sequence[Service], cluster: str, counts: Mapping[str, int]) -
             continue
         template, target = f"dask-{cluster}-{group}@.service", f"dask-{cluster}-{group}.target"
         files |= _unit(service, cluster, template, part_of=target, wanted_by=target)
-        members = [template.replace("@", f"@{index}") for index in range(counts[group])]
+        count = counts[group]
+        members = [template.replace("@", f"@{index}") for index in range(count or 0)]
         files[f"{UNITS}/{target}"] = _systemd(
-            "group.target.j2", cluster=cluster, group=group, members=members
+            "group.target.j2", cluster=cluster, group=group, members=members, kept=count is None
         )
         wanted.append(target)
     files[f"{UNITS}/{top}"] = _systemd("cluster.target.j2", cluster=cluster, units=wanted)
@@ -100,7 +106,7 @@ def systemd(parts: Sequence[Service], cluster: str, counts: Mapping[str, int]) -
     files[f"/etc/sysusers.d/dask-{cluster}.conf"] = _systemd(
         "sysusers.conf.j2",
         cluster=cluster,
-        users={user(cluster, part): home(part) for part in parts},
+        users=users(cluster, parts),
     )
     return files
 
@@ -126,7 +132,7 @@ def program(service: Service, log: str | None = None) -> str:
         "program.conf.j2",
         service=service,
         log=log,
-        priority=_SCHEDULER_PRIORITY if service.role == "scheduler" else _PRIORITY,
+        priority=_PRIORITIES.get(service.role, _PRIORITY),
     )
 
 
@@ -259,11 +265,29 @@ def user(cluster: str, service: Service) -> str:
     service : Service
         The service.
     """
+    if service.role == "keeper":
+        return "root"
     name = f"dask-{cluster}-jupyter" if service.role == "jupyter" else f"dask-{cluster}"
     if len(name) <= 31:
         return name
     # A user's name has at most 31 letters; the digest keeps two clusters apart.
     return f"{name[:22]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def users(cluster: str, parts: Sequence[Service]) -> dict[str, str]:
+    """List the system users that services run as, and their home folders.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    parts : sequence of Service
+        What runs on the machine. The scaler and others share a user; its home is theirs.
+    """
+    ordered = sorted(parts, key=lambda part: part.role != "scaler")
+    found = {user(cluster, part): home(part) for part in ordered}
+    found.pop("root", None)
+    return found
 
 
 def home(service: Service) -> str:
@@ -303,7 +327,7 @@ def _unit(
     state = [path.removeprefix(f"{STATE}/") for path in service.access.writes if is_state(path)]
     touched = (service.command.argv[0], service.command.directory, *service.access.writes)
     text = _systemd(
-        "service.j2",
+        "keeper.service.j2" if service.role == "keeper" else "service.j2",
         service=service,
         unit=unit.replace(INSTANCE, "%i"),
         part_of=part_of,
@@ -313,7 +337,7 @@ def _unit(
         state=state,
         writes=[path for path in service.access.writes if not is_state(path)],
         home=any(f"{path}/".startswith(_HOMES) for path in touched),
-        runs_code=service.role != "scheduler",
+        runs_code=service.role in _USERS_CODE,
     )
     return {f"{UNITS}/{unit}": text} | {file.path: file.text for file in service.files}
 

@@ -18,10 +18,14 @@ from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
 from perennial.local.hold import forget, holder, standing_in
-from perennial.local.layout import HEALTH, Program
+from perennial.local.layout import HEALTH, SCALER, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
 from perennial.paths import ClusterPaths
+
+#: Programs that start once the workers are there, so that they take nothing from them.
+LATE = ("jupyter", SCALER)
+_TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
 
 #: Seconds in which new workers must have registered, or Jupyter must answer.
 START_TIMEOUT = 180.0
@@ -85,9 +89,11 @@ class Cluster:
     def plan(self, programs: Mapping[str, Program]) -> tuple[Step, ...]:
         """Compare the programs that are asked for with what is there."""
         desired = {name: program.text for name, program in programs.items()}
-        running = self.running()
+        running, units = self.running(), self.units()
         orphans = self.pids() if running is None else ()
-        return planning.plan(desired, self.units(), running, orphans)
+        if running is not None:
+            running = planning.staying(running, units, desired)
+        return planning.plan(desired, units, running, orphans)
 
     # Changes
 
@@ -102,8 +108,8 @@ class Cluster:
 
         New members start before old ones leave, so that data has somewhere to go; changed
         members are replaced one after another, each drained; when the scheduler itself is
-        replaced its work is lost anyway, and everything goes at once. Jupyter comes last, so
-        that it does not take the processor from the workers while they start.
+        replaced its work is lost anyway, and everything goes at once. Jupyter and the scaler
+        come last, so that they do not take the processor from the workers while they start.
         """
         for program in programs.values():
             for path, text in program.files:
@@ -111,6 +117,8 @@ class Cluster:
         self._launch(programs, steps, supervisord_conf)
         stopped = [step.name for step in steps if step.stops]
         gone = [step.name for step in steps if step.action == "stop"]
+        if SCALER in gone:  # first, so that it begins no drain that nobody will end
+            self._stop([SCALER], programs)
         if "scheduler" in stopped:
             self._stop(["scheduler"], programs)
             self._stop([name for name in stopped if name != "scheduler"], programs)
@@ -119,7 +127,7 @@ class Cluster:
         started = [
             step.name for step in steps if step.action != "stop" and step.name not in stopped
         ]
-        self._start([name for name in started if name != "jupyter"], programs)
+        self._start([name for name in started if name not in LATE], programs)
         # What is about to be replaced may be dying: nobody waits for that.
         settled = [program for program in programs.values() if program.name not in stopped]
         self._await_workers([program for program in settled if program.name == "scheduler"])
@@ -134,8 +142,10 @@ class Cluster:
                 self._await_workers(settled)
         self._stop(gone, programs)
         self._discard(gone)
-        self._start([name for name in started if name == "jupyter"], programs)
-        self._await_jupyter(programs)
+        if SCALER in gone:
+            self._bring_back(programs)
+        self._start([name for name in started if name in LATE], programs)
+        self._await_answers([name for name in LATE if name in programs], programs)
 
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
@@ -144,19 +154,25 @@ class Cluster:
             self._stop([name], programs)
             self._start([name], programs)
             self._await_workers(programs.values())
-        if "jupyter" in names:
-            self._await_jupyter(programs)
+        self._await_answers([name for name in names if name in LATE], programs)
+
+    def _bring_back(self, programs: Mapping[str, Program]) -> None:
+        """Restart the members that a scaler was draining when it was removed."""
+        parked = self.dashboard.parked()
+        names = [p.name for p in programs.values() if parked & set(p.registers)]
+        self.restart(names, programs)
 
     def down(self, stop_timeout: float) -> None:
         """Stop everything; afterwards no process of the cluster is left.
 
-        The scheduler goes first: with it the workers' data has no meaning, and they leave
-        without draining.
+        The scaler goes first, so that it replaces nobody. The scheduler is next: with it the
+        workers' data has no meaning, and they leave without draining.
         """
-        self._say("stopping the scheduler")
-        if self.supervisor.pid():
-            self.supervisor.signal_stop("scheduler")
-            self.supervisor.wait_stopped(["scheduler"], stop_timeout)
+        for name in (SCALER, "scheduler"):
+            self._say(f"stopping the {name}")
+            if self.supervisor.pid():
+                self.supervisor.signal_stop(name)
+                self.supervisor.wait_stopped([name], stop_timeout)
         self._say("stopping the workers and Jupyter")
         self.supervisor.shutdown(timeout=stop_timeout + 30.0)
         self._sweep(self.pids(), stop_timeout)
@@ -181,8 +197,8 @@ class Cluster:
         self.paths.socket.unlink(missing_ok=True)
         write_atomic(self.paths.supervisord_conf, supervisord_conf)
         for step in steps:
-            # All that is new starts at once with supervisord; Jupyter has its turn later.
-            if step.action in ("start", "adopt") and step.name != "jupyter":
+            # All that is new starts at once with supervisord; some have their turn later.
+            if step.action == "adopt" or (step.action == "start" and step.name not in LATE):
                 self._write(programs[step.name])
             # What nobody asks for any more is not started, only to be stopped.
             if step.action == "stop" and step.name not in orphans:
@@ -220,12 +236,16 @@ class Cluster:
     def _start(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
         if not names:
             return
+        fresh = {name for name in names if not (self.paths.units / f"{name}.conf").exists()}
         for name in names:
             self._write(programs[name])
         self.supervisor.reload()
         known = self.supervisor.processes()
         for name in names:
-            if name not in known:
+            if name in known and name in fresh and not known[name].alive:
+                self.supervisor.remove(name)  # who was told to leave by a fleet, and has left
+                self.supervisor.add(name)
+            elif name not in known:
                 self.supervisor.add(name)
             elif not known[name].alive:
                 self.supervisor.start(name)
@@ -266,7 +286,8 @@ class Cluster:
         timeout : float
             Seconds from SIGTERM to SIGKILL.
         """
-        for name in sorted(left, key=lambda name: name != "scheduler"):
+        first = (SCALER, "scheduler")
+        for name in sorted(left, key=lambda name: first.index(name) if name in first else 2):
             self._say(f"stopping {name}, which had no supervisord")
             process = left[name]
             supervision.signal_process(process, signal.SIGTERM)
@@ -335,18 +356,21 @@ class Cluster:
                     f" see `perennial logs {process.name}`"
                 )
 
-    def _await_jupyter(self, programs: Mapping[str, Program]) -> None:
-        program = programs.get("jupyter")
-        if program is None or not program.ports:
-            return
+    def _await_answers(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
+        """Wait until services answer on the ports that they have."""
+        for name in names:
+            self._await_answer(name, programs[name].ports)
+
+    def _await_answer(self, name: str, ports: Sequence[int]) -> None:
         unsteady: dict[str, float] = {}
         for passed in polls(START_TIMEOUT):
-            if supervision.speaks_http(program.ports[0]):
+            if not ports or supervision.speaks_http(ports[0]):
                 return
-            self._say("waiting for Jupyter")
-            self._check_steady(["jupyter"], unsteady, passed)
+            self._say(f"waiting for {_TITLES[name]}")
+            self._check_steady([name], unsteady, passed)
         raise PerennialError(
-            f"Jupyter does not answer after {START_TIMEOUT:g} s; see `perennial logs jupyter`"
+            f"{_TITLES[name]} does not answer after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {name}`"
         )
 
 

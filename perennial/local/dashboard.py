@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
+#: fails while there is work (see `perennial.preloads.roster`).
+WORKERS = ("/perennial/workers.json", "/json/identity.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -75,14 +79,28 @@ class Dashboard:
         except ValueError:
             return {}
 
+    def _workers(self) -> list[dict[str, Any]]:
+        """List the workers that have registered; empty when there is no answer."""
+        for path in WORKERS:
+            if page := self._json(path):
+                return list(page.get("workers", {}).values())
+        return []
+
     def healthy(self) -> bool:
         """Whether the scheduler answers."""
         return self._get("/health") is not None
 
     def worker_names(self) -> frozenset[str]:
         """Names of the workers that have registered; empty when there is no answer."""
-        workers = self._json("/json/identity.json").get("workers", {})
-        return frozenset(str(worker["name"]) for worker in workers.values())
+        return frozenset(str(worker["name"]) for worker in self._workers())
+
+    def parked(self) -> frozenset[str]:
+        """Names of the workers that begin no more tasks, because they were to leave."""
+        return frozenset(
+            str(worker["name"])
+            for worker in self._workers()
+            if worker.get("status") == "closing_gracefully"
+        )
 
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""

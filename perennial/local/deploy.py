@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from perennial.files import make_private, write_atomic
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
-from perennial.local.plan import Step, sizes
+from perennial.local.plan import Step, members, sizes
 from perennial.local.state import State
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import scheduler_address
@@ -103,6 +103,11 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
     before = State.load(paths)
     counts = {name: group.count for name, group in spec.workers.items()}
     now = sizes(counts, before.declared, before.sizes)
+    here = numbers(paths, spec.workers)
+    for group in spec.scaled:
+        # Its size belongs to the scaler, whatever the file says now.
+        if here[group] or before.sizes.get(group) == 0:
+            now[group] = len(here[group])
     return resized(
         Deployment(
             spec,
@@ -115,9 +120,29 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
     )
 
 
+def numbers(paths: ClusterPaths, groups: Collection[str]) -> dict[str, set[int]]:
+    """Read the numbers of each group's members off the units on disk.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder.
+    groups : collection of str
+        Names of groups.
+    """
+    found: dict[str, set[int]] = {group: set() for group in groups}
+    for path in paths.units.glob("*.conf"):
+        group, _, number = path.stem.rpartition("-")
+        if group in found and number.isdecimal():
+            found[group].add(int(number))
+    return found
+
+
 def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
     """Plan the same cluster file with other sizes of its groups."""
-    wanted = programs(deployment.spec, deployment.paths, now)
+    spec, paths = deployment.spec, deployment.paths
+    here = numbers(paths, spec.workers)
+    wanted = programs(spec, paths, {name: members(now[name], here[name]) for name in here})
     return replace(
         deployment,
         state=replace(deployment.state, sizes=dict(now)),
@@ -144,6 +169,8 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     make_secrets(spec, paths)
     connect.save(paths, connection(spec, paths))
     make_private(Path(site(spec, paths).scratch))
+    if spec.scaled:
+        make_private(paths.scaler)
     deployment.cluster.apply(
         deployment.programs,
         deployment.steps,

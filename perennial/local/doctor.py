@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import resource
@@ -77,6 +78,8 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     """
     yield services(deployment)
     yield ports(deployment)
+    if deployment.spec.scaler is not None and deployment.spec.scaled:
+        yield scaler(deployment.spec.scaler.port)
     link = connection(deployment.spec, deployment.paths)
     yield plain_client(link)
     yield clock(deployment.paths.root, time.time())
@@ -91,7 +94,8 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
 def services(deployment: Deployment) -> Finding:
     """Check whether everything runs that should."""
     rows = status.rows(deployment, interval=0.0)
-    bad = [f"{row.service} is {row.state}" for row in rows if row.state not in GOOD]
+    wanted = deployment.programs  # and not who leaves, because the scaler has said so
+    bad = [f"{r.service} is {r.state}" for r in rows if r.state not in GOOD and r.service in wanted]
     if bad:
         text = f"{', '.join(bad)}; `perennial up` starts them, `perennial logs` says why"
         return Finding("services", "error", text)
@@ -112,6 +116,30 @@ def ports(deployment: Deployment) -> Finding:
         return Finding("ports", "error", f"{'; '.join(taken)}; end it or change the cluster file")
     listed = ", ".join(str(port) for port in deployment.spec.ports().values())
     return Finding("ports", "ok", f"{listed} are the cluster's")
+
+
+def scaler(port: int) -> Finding:
+    """Check whether the scaler knows the truth and can act.
+
+    Parameters
+    ----------
+    port : int
+        Port of its ``/health``.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        text = f"its /health does not answer ({error}); see `perennial logs scaler`"
+        return Finding("scaler", "error", text)
+    finally:
+        connection.close()
+    if answer.status == http.client.OK:
+        return Finding("scaler", "ok", f"at work, mode {said.get('mode', 'unknown')}")
+    why = "; ".join(map(str, said.get("reasons", []))) or "it does not say why"
+    return Finding("scaler", "error", f"{why}; see `perennial explain` and `perennial logs scaler`")
 
 
 def clock(root: Path, now: float) -> Finding:

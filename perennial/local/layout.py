@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from perennial import render
 from perennial.local import hold
 from perennial.paths import ClusterPaths
 from perennial.services import Command, Service, Site, services, worker_names
 from perennial.spec import ClusterSpec
+
+#: The service that sizes groups.
+SCALER = "scaler"
 
 #: Program that watches the scheduler and rotates the logs; no service of the cluster.
 HEALTH = "health"
@@ -28,7 +32,7 @@ class Program:
     Parameters
     ----------
     name : str
-        ``scheduler``, ``cpu-0``, ``jupyter``, ``health``.
+        ``scheduler``, ``cpu-0``, ``jupyter``, ``scaler``, ``health``.
     text : str
         Its section of supervisord's configuration.
     group : str or None
@@ -52,17 +56,28 @@ class Program:
     files: tuple[tuple[str, str], ...] = ()
 
 
-def site(spec: ClusterSpec, paths: ClusterPaths) -> Site:
-    """Say where things are on this machine."""
+def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
+    """Say where things are on this machine.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    paths : ClusterPaths
+        The cluster's state folder.
+    python : str
+        Interpreter that has deployed the cluster; this one when empty.
+    """
     temporary = spec.options.temporary_directory
     return Site(
-        python=spec.environment.python or interpreter(),
+        python=spec.environment.python or python or interpreter(),
         config=str(paths.config),
         tls=str(paths.tls),
         secrets=str(paths.secrets),
         scratch=f"{temporary}/perennial-{spec.name}" if temporary else str(paths.scratch),
         address=spec.options.address,
         home=str(Path.home()),
+        scaler=str(paths.scaler),
     )
 
 
@@ -77,8 +92,33 @@ def interpreter() -> str:
     return str(plain) if same else sys.executable
 
 
+def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, dict[str, Any]]:
+    """Say how each group's fleet is reached: what makes a `perennial.local.fleet.LocalFleet`.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    paths : ClusterPaths
+        The cluster's state folder.
+    python : str
+        Interpreter that has deployed the cluster; this one when empty.
+    """
+    python = python or interpreter()
+    return {
+        name: {
+            **{"root": str(paths.root), "group": name, "python": python},
+            **({} if name in spec.scaled else {"fixed": True}),
+        }
+        for name in spec.workers
+    }
+
+
 def programs(
-    spec: ClusterSpec, paths: ClusterPaths, sizes: Mapping[str, int]
+    spec: ClusterSpec,
+    paths: ClusterPaths,
+    members: Mapping[str, Collection[int]],
+    python: str = "",
 ) -> dict[str, Program]:
     """List the programs of a cluster, in the order in which they start.
 
@@ -88,21 +128,25 @@ def programs(
         The cluster file.
     paths : ClusterPaths
         The cluster's state folder.
-    sizes : mapping of str to int
-        Members of each group.
+    members : mapping of str to collection of int
+        Numbers of each group's members.
+    python : str
+        Interpreter that has deployed the cluster; this one when empty.
     """
+    python = python or interpreter()
     scheduler = spec.scheduler
-    found = [health(paths, interpreter(), scheduler.dashboard_port, scheduler.watchdog)]
-    for service in services(spec, site(spec, paths)):
+    found = [health(paths, python, scheduler.dashboard_port, scheduler.watchdog)]
+    parts = services(spec, site(spec, paths, python), fleets(spec, paths, python))
+    for service in parts:
         if service.group is None:
-            found.append(_program(service, paths))
+            found.append(_program(service, paths, python))
         else:
             group = spec.workers[service.group]
-            for index in range(sizes[service.group]):
+            for index in sorted(members.get(service.group, ())):
                 member = service.member(str(index))
                 found.append(
                     replace(
-                        _program(member, paths),
+                        _program(member, paths, python),
                         group=service.group,
                         registers=worker_names(group, member.name),
                     )
@@ -110,11 +154,11 @@ def programs(
     return {program.name: program for program in found}
 
 
-def _program(service: Service, paths: ClusterPaths) -> Program:
+def _program(service: Service, paths: ClusterPaths, python: str) -> Program:
     files = tuple((file.path, file.text) for file in service.files)
     # What a service reads at its start is part of its text: a changed file replaces it.
     fingerprint = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
-    program = held(service, paths, (interpreter(), "-I", "-S", hold.__file__), fingerprint)
+    program = held(service, paths, (python, "-I", "-S", hold.__file__), fingerprint)
     return replace(program, files=files)
 
 

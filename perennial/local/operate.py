@@ -13,6 +13,9 @@ from perennial.local.deploy import Deployment
 from perennial.local.layout import site
 from perennial.local.plan import check_sizes
 
+#: What a scaler's folder keeps while the cluster is down.
+LASTING = ("history.json", "records.jsonl")
+
 
 def members(deployment: Deployment, name: str) -> list[str]:
     """Programs that a word means: a service, a member, or all members of a group.
@@ -98,10 +101,18 @@ def take_down(deployment: Deployment, purge: bool) -> None:
         connect.remove(spec.name)
     for folder in {paths.scratch, Path(site(spec, paths).scratch)}:
         shutil.rmtree(folder, ignore_errors=True)
+    _forget_begun(paths.scaler)
     for path in (paths.spec, paths.state, paths.connection):
         path.unlink(missing_ok=True)
     if purge:
         shutil.rmtree(paths.root)
+
+
+def _forget_begun(folder: Path) -> None:
+    """Remove what a scaler has begun and was asked for; what it has learned and recorded stays."""
+    for path in folder.glob("*"):
+        if not path.name.startswith(LASTING):
+            path.unlink(missing_ok=True)
 
 
 def _must_run(deployment: Deployment) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
-from perennial.files import make_private, write_atomic
+from perennial.files import make_private, read_json, write_atomic
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program
+from perennial.local.lock import exclusive
 from perennial.paths import ClusterPaths
 
 
@@ -39,7 +40,8 @@ def perform(request: dict[str, Any]) -> Any:
     request : dict
         ``do`` (prepare or apply), ``root`` (the state folder), ``programs`` (see
         `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
-        (port of the scheduler's pages where it is on this machine, or None).
+        (port of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
+        whose members a keeper chooses, and what stands before their numbers).
 
     Raises
     ------
@@ -57,8 +59,23 @@ def perform(request: dict[str, Any]) -> Any:
             make_private(folder)
         write_atomic(paths.supervisord_conf, request["conf"])
     else:
-        cluster.apply(programs, cluster.plan(programs), request["conf"], lambda: None)
+        with exclusive(paths.lock, lambda text: _answer(say=text)):
+            chosen = _chosen(paths, request.get("kept") or {})
+            programs = {
+                name: program
+                for name, program in programs.items()
+                if program.group not in request.get("kept", {}) or name in chosen
+            }
+            steps = cluster.plan(programs)
+            steps = tuple(s for s in steps if s.action != "stop" or s.name not in chosen)
+            cluster.apply(programs, steps, request["conf"], lambda: None)
     return None
+
+
+def _chosen(paths: ClusterPaths, kept: dict[str, str]) -> set[str]:
+    """Name the members that the keeper of this machine keeps just now."""
+    found = read_json(paths.root.parent / "keeper" / "wanted.json", {}) if kept else {}
+    return {f"{prefix}{n}" for group, prefix in kept.items() for n in found.get(group, ())}
 
 
 def _program(entry: dict[str, Any]) -> Program:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import count, islice
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from perennial.errors import PerennialError
 
@@ -139,6 +140,57 @@ def sizes(
     return {
         group: current[group] if declared.get(group) == count and group in current else count
         for group, count in counts.items()
+    }
+
+
+def members(size: int, have: Collection[int]) -> tuple[int, ...]:
+    """Choose the numbers of a group's members: who is there stays, the lowest free ones come.
+
+    Parameters
+    ----------
+    size : int
+        How many members.
+    have : collection of int
+        Numbers of those that are there.
+    """
+    kept = sorted(have)[:size]
+    free = (number for number in count() if number not in have)
+    return tuple(sorted([*kept, *islice(free, size - len(kept))]))
+
+
+class Supervised(Protocol):
+    """What supervisord says of a program."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether supervisord keeps it running or is about to."""
+
+    @property
+    def state(self) -> str:
+        """Its state, in one word of supervisord's."""
+
+
+Known = TypeVar("Known", bound=Supervised)
+
+
+def staying(
+    running: Mapping[str, Known], disk: Collection[str], desired: Collection[str]
+) -> dict[str, Known]:
+    """Leave out who was told to leave by a fleet: its unit is gone, and it stops or has stopped.
+
+    Parameters
+    ----------
+    running : mapping of str to Running
+        What supervisord has.
+    disk : collection of str
+        Programs that have a unit on disk.
+    desired : collection of str
+        Programs that are asked for: one that still stops is in the way of the new one.
+    """
+    return {
+        name: now
+        for name, now in running.items()
+        if name in disk or (now.alive and (now.state != "STOPPING" or name in desired))
     }
 
 

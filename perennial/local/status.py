@@ -11,6 +11,7 @@ import psutil
 
 from perennial.local.deploy import Deployment
 from perennial.local.hold import holder
+from perennial.local.plan import staying
 from perennial.local.supervisor import Process
 
 #: State of a service that outlived its supervisord.
@@ -61,7 +62,9 @@ def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
     """
     cluster = deployment.cluster
     supervised = cluster.supervisor.processes() if cluster.supervisor.pid() else {}
-    names = list(dict.fromkeys([*deployment.programs, *supervised]))
+    # Not who was told to leave by a fleet and has left.
+    there = staying(supervised, cluster.units(), deployment.programs)
+    names = list(dict.fromkeys([*deployment.programs, *there]))
     pids = {name: _pid(name, supervised, deployment) for name in names}
     trees = {name: _tree(pid) for name, pid in pids.items()}
     for processes in trees.values():

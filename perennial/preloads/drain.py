@@ -111,6 +111,35 @@ async def park(patience: float, dask_worker: Any) -> list[str]:
     return running
 
 
+def unpark(dask_worker: Any) -> str:
+    """In the worker: begin tasks again, as after a retirement that Dask itself gives up.
+
+    Parameters
+    ----------
+    dask_worker : distributed.Worker
+        The worker that runs this; Dask fills it in.
+
+    Returns
+    -------
+    str
+        Dask's word for its state now.
+    """
+    if dask_worker.status == Status.closing_gracefully:
+        dask_worker.status = Status.running
+    return str(dask_worker.status.name)
+
+
+def hasten(seconds: float) -> None:
+    """In the nanny: wait no longer than this when the worker is told to stop.
+
+    Parameters
+    ----------
+    seconds : float
+        Time for the drain; what is not done then is given up.
+    """
+    dask.config.set({"perennial.drain": seconds})
+
+
 def _running(worker: Any) -> list[str]:
     """Keys of the tasks that run; not of those that were cancelled and only hold a thread."""
     tasks = worker.state.all_running_tasks

@@ -12,10 +12,11 @@ from perennial.services.dask import (
     jupyter,
     scheduler,
     scheduler_address,
-    services,
     worker,
     worker_names,
 )
+from perennial.services.keeper import keeper
+from perennial.services.scaler import scaler
 from perennial.services.values import (
     ADDRESS,
     INSTANCE,
@@ -32,6 +33,7 @@ from perennial.services.values import (
     from_json,
     to_json,
 )
+from perennial.services.whole import services
 
 __all__ = [
     "ADDRESS",
@@ -49,8 +51,10 @@ __all__ = [
     "from_json",
     "host",
     "jupyter",
+    "keeper",
     "merge",
     "nested",
+    "scaler",
     "scheduler",
     "scheduler_address",
     "services",

@@ -23,28 +23,16 @@ from perennial.services.values import (
 from perennial.spec import ClusterSpec, WorkerGroup
 
 
-def services(spec: ClusterSpec, site: Site) -> tuple[Service, ...]:
-    """List what a cluster consists of: the scheduler, each worker group, Jupyter.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    site : Site
-        Where things are.
-    """
-    workers = [worker(spec, site, name, group) for name, group in spec.workers.items()]
-    labs = [jupyter(spec, site)] if spec.jupyter is not None else []
-    return (scheduler(spec, site), *workers, *labs)
-
-
 def scheduler(spec: ClusterSpec, site: Site) -> Service:
     """Describe the cluster's scheduler."""
     config = f"{site.config}/scheduler.yaml"
     health = f"http://127.0.0.1:{spec.scheduler.dashboard_port}/health"
     # Dask gives every server a folder for files, by default one in /tmp that it leaves behind.
     dask = merge({"temporary-directory": site.scratch, **_ucx(spec)}, nested(spec.dask))
-    preloads = ["perennial.preloads.ready", *_tls_preloads(spec)]
+    ours = ("ready", "demand", "page", "roster")
+    preloads = [*(f"perennial.preloads.{name}" for name in ours), *_tls_preloads(spec)]
+    if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
+        preloads.append("perennial.preloads.fleets")
     argv = (
         *(site.python, "-m", "dask", "scheduler"),
         *("--host", site.address, "--port", str(spec.scheduler.port)),
@@ -58,7 +46,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         description=f"Dask scheduler of the cluster {spec.name}",
         command=Command(argv, (("DASK_CONFIG", config),), site.scratch),
         access=Access(
-            secrets=_tls_files(spec, site, "scheduler"),
+            secrets=tls_files(spec, site, "scheduler"),
             writes=(site.scratch,),
             ports=(spec.scheduler.port, spec.scheduler.dashboard_port),
         ),
@@ -66,7 +54,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         lifecycle=Lifecycle(
             stop_timeout=20.0, notifies=True, watchdog=spec.scheduler.watchdog, health=health
         ),
-        files=(File(config, _config(spec, site, dask)),),
+        files=(File(config, dask_config(spec, site, dask)),),
     )
 
 
@@ -79,6 +67,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     tls = _tls_preloads(spec)
     ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
     resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
+    ours = {"group": name, "processes": group.processes, "drain": group.drain}
     argv = (
         *(site.python, "-m", "dask", "worker", scheduler_address(spec, site)),
         *("--name", instance, "--host", site.address),
@@ -89,7 +78,15 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         *(("--resources", resources) if resources else ()),
         *_tls_flags(spec, site, "worker"),
-        *_repeat("--preload", ["perennial.preloads.keep", *tls, *_own_preloads(dask, "worker")]),
+        *_repeat(
+            "--preload",
+            [
+                "perennial.preloads.keep",
+                "perennial.preloads.member",
+                *tls,
+                *_own_preloads(dask, "worker"),
+            ],
+        ),
         *_repeat(
             "--preload-nanny",
             [
@@ -105,12 +102,12 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
         command=Command(argv, (("DASK_CONFIG", config),), site.scratch),
-        access=Access(secrets=_tls_files(spec, site, "worker"), writes=(site.scratch,)),
+        access=Access(secrets=tls_files(spec, site, "worker"), writes=(site.scratch,)),
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
         # The drain ends by itself at its deadline; the rest is for the process to leave.
         lifecycle=Lifecycle(stop_timeout=group.drain + 30.0, notifies=True),
-        files=(File(config, _config(spec, site, dask, drain=group.drain)),),
+        files=(File(config, dask_config(spec, site, dask, **ours)),),
         group=name,
     )
 
@@ -123,7 +120,13 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
     dask = merge(_ucx(spec), nested(spec.dask))
     if site.dashboard:
         dask = merge(dask, {"distributed": {"dashboard": {"link": notebooks.DASHBOARD_LINK}}})
-    rendered = notebooks.jupyter_files(spec.jupyter, site, spec.scheduler.dashboard_port)
+    port = spec.scheduler.dashboard_port
+    clusters = site.dashboard and bool(spec.scaled)
+    if clusters:
+        group = spec.scaled[0]
+        title = spec.name if len(spec.scaled) == 1 else f"{spec.name}: {group}"
+        dask = merge(dask, notebooks.dask_sidebar(title, group, port))
+    rendered = notebooks.jupyter_files(spec.jupyter, site, port, clusters)
     return Service(
         name="jupyter",
         role="jupyter",
@@ -139,7 +142,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         ),
         access=Access(
             secrets=(
-                *_tls_files(spec, site, "client"),
+                *tls_files(spec, site, "client"),
                 notebooks.token_file(site),
                 *notebooks.certificate_files(site),
             ),
@@ -152,7 +155,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         ),
         limits=Limits(memory=spec.jupyter.memory),
         lifecycle=Lifecycle(stop_timeout=20.0),
-        files=(File(config, _config(spec, site, dask)), *(File(*file) for file in rendered)),
+        files=(File(config, dask_config(spec, site, dask)), *(File(*file) for file in rendered)),
     )
 
 
@@ -183,11 +186,22 @@ def worker_names(group: WorkerGroup, member: str) -> tuple[str, ...]:
     return tuple(f"{member}-{process}" for process in range(group.processes))
 
 
-def _config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: Any) -> str:
+def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: Any) -> str:
     """Dask's configuration for a service, over the user's own in their home.
 
     Dask reads ``~/.config/dask`` as well, where `perennial connect` may have put the address
     and the certificate of another cluster; so these keys are always set, also to nothing.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    site : Site
+        Where things are.
+    dask : mapping
+        The user's own configuration for this service, nested.
+    **ours
+        What our preloads have to know.
     """
     # Not `true`: it would forbid a user's own LocalCluster in a notebook. With certificates on
     # their command line, the scheduler and the workers accept nothing but TLS anyway.
@@ -216,7 +230,18 @@ def _tls_preloads(spec: ClusterSpec) -> list[str]:
     return ["perennial.preloads.certificates"] if spec.security.tls else []
 
 
-def _tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
+def tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
+    """Files of a role's certificate: the authority's, its own, and its key; none without TLS.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    site : Site
+        Where things are.
+    role : str
+        ``scheduler``, ``worker`` or ``client``.
+    """
     if not spec.security.tls:
         return ()
     return tuple(f"{site.tls}/{name}.pem" for name in ("ca", role, f"{role}-key"))
@@ -225,13 +250,13 @@ def _tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
 def _tls_flags(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
     if not spec.security.tls:
         return ("--protocol", spec.protocol)
-    ca, cert, key = _tls_files(spec, site, role)
+    ca, cert, key = tls_files(spec, site, role)
     return ("--protocol", "tls", "--tls-ca-file", ca, "--tls-cert", cert, "--tls-key", key)
 
 
 def _client_tls(spec: ClusterSpec, site: Site) -> tuple[tuple[str, str], ...]:
     """Name a client's certificate to Dask; in variables, so that a unit can put its own path."""
-    files = _tls_files(spec, site, "client")
+    files = tls_files(spec, site, "client")
     keys = ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
     return tuple(
         (f"DASK_DISTRIBUTED__COMM__TLS__{key}", file)

@@ -18,7 +18,7 @@ ADDRESS = "\ue001"
 #: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
 LOOPBACK = "127.0.0.1"
 
-Role = Literal["scheduler", "worker", "jupyter"]
+Role = Literal["scheduler", "worker", "jupyter", "scaler", "keeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class Site:
         Where JupyterLab listens; with TLS anywhere but on loopback.
     dashboard : bool
         Whether the scheduler's dashboard is on JupyterLab's machine.
+    scaler : str
+        Folder of what the scaler remembers.
+    keeper : str
+        Folder of what a machine's keeper remembers; empty where the platform has none.
     """
 
     python: str
@@ -64,6 +68,8 @@ class Site:
     scheduler: str = ""
     jupyter_address: str = LOOPBACK
     dashboard: bool = True
+    scaler: str = ""
+    keeper: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,8 @@ class Service:
     Parameters
     ----------
     name : str
-        ``scheduler``, ``jupyter``, ``<group>-<INSTANCE>`` or ``<group>-<machine>-<INSTANCE>``.
+        ``scheduler``, ``jupyter``, ``scaler``, ``keeper``, ``<group>-<INSTANCE>`` or
+        ``<group>-<machine>-<INSTANCE>``.
     role : str
         What it is.
     description : str

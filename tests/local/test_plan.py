@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.local.plan import Running, Step, plan, sizes
+from perennial.local.plan import Running, Step, members, plan, sizes, staying
 
 UP = Running(alive=True)
 
@@ -91,6 +91,31 @@ def test_each_program_has_at_most_one_step_and_the_rest_is_as_asked(desired, dis
 @given(texts)
 def test_what_runs_as_asked_needs_no_step(desired) -> None:
     assert plan(desired, desired, dict.fromkeys(desired, UP)) == ()
+
+
+def test_who_was_told_to_leave_is_no_part_of_a_plan() -> None:
+    leaving = Running(alive=True, state="STOPPING")
+    left = Running(alive=False, state="STOPPED")
+    assert staying({"a": UP, "b": leaving, "c": left}, ["a"], ["a"]) == {"a": UP}
+    assert staying({"a": left, "b": leaving}, ["a", "b"], []) == {"a": left, "b": leaving}
+    # Cut off before it was told, and one whose name is asked for again.
+    assert staying({"a": UP, "b": leaving, "c": left}, [], ["b", "c"]) == {"a": UP, "b": leaving}
+
+
+def test_who_is_there_stays_and_the_lowest_free_numbers_come() -> None:
+    assert members(3, ()) == (0, 1, 2)
+    assert members(3, {7, 0, 3}) == (0, 3, 7)
+    assert members(4, {7, 0, 3}) == (0, 1, 3, 7)
+    assert members(2, {7, 0, 3}) == (0, 3)
+    assert members(0, {7}) == ()
+
+
+@given(st.integers(0, 30), st.sets(st.integers(0, 40)))
+def test_members_are_as_many_as_asked_for_and_nobody_is_moved(size, have) -> None:
+    chosen = members(size, have)
+    assert len(set(chosen)) == size
+    assert len(have & set(chosen)) == min(size, len(have))
+    assert list(chosen) == sorted(chosen)
 
 
 def test_a_size_belongs_to_scale_until_the_count_in_the_file_changes() -> None:

@@ -1,0 +1,246 @@
+"""The members of a group on this machine, for the scaler: units on disk and supervisord.
+
+A member is a unit on disk. It was asked for when its unit was written and is told to leave when
+its unit is removed, so a supervisord that starts anew has who shall be there and nobody else;
+what supervisord runs follows. Every change is made under the lock that `perennial up` holds, and
+one that was cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
+from perennial.files import write_atomic
+from perennial.local import plan
+from perennial.local.hold import holder, standing_in
+from perennial.local.layout import Program, programs
+from perennial.local.lock import exclusive
+from perennial.local.state import State
+from perennial.local.supervisor import Process, Supervisor, signal_process
+from perennial.paths import ClusterPaths
+from perennial.scaler.values import Member, MemberState, Observation
+from perennial.spec import load
+
+#: States in which a program has a process.
+_UP = ("STARTING", "RUNNING", "STOPPING")
+
+
+class LocalFleet:
+    """The members of one group on this machine.
+
+    Parameters
+    ----------
+    root : str
+        The cluster's state folder.
+    group : str
+        Name of the group.
+    python : str
+        Interpreter that has deployed the cluster; it stands in the units.
+    fixed : bool
+        Whether its size is not the scaler's: then it takes the size that it has and no other.
+    """
+
+    chooses: ClassVar[bool] = True
+
+    def __init__(self, root: str, group: str, python: str, fixed: bool = False) -> None:
+        self.paths = ClusterPaths(Path(root))
+        self.group = group
+        self.python = python
+        self.fixed = fixed
+
+    # The contract
+
+    def observe(self) -> Observation:
+        """Look, in one consistent read; changes nothing.
+
+        Raises
+        ------
+        FleetError
+            supervisord does not answer; `FleetMissing` when the cluster is down.
+        """
+        units = self._units()
+        supervisor = self._supervisor()
+        while True:
+            found = self._processes(supervisor)
+            again = self._units()
+            if again == units:
+                break
+            units = again
+        seen = (self._member(name, units, found) for name in {**units, **found})
+        members = tuple(member for member in seen if member is not None)
+        return Observation(
+            desired=len(units),
+            members=members,
+            settled=len(members) == len(units)
+            and all(member.state == "running" for member in members),
+            least=len(units) if self.fixed else 0,
+            most=len(units) if self.fixed else None,
+        )
+
+    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
+        """Make it so many members; does not wait, see `perennial.fleets.fleet.Fleet`.
+
+        Parameters
+        ----------
+        to : int
+            Size.
+        leaving : sequence of Member
+            Who leaves; drained already, though SIGTERM drains whoever is not.
+
+        Returns
+        -------
+        int
+            The size that it now has.
+
+        Raises
+        ------
+        NoCapacity
+            The disk is full, or supervisord cannot have more programs.
+        Busy
+            Somebody else changes the cluster, such as `perennial up`.
+        FleetMissing
+            The cluster is down.
+        """
+        if self.fixed:
+            return len(self._units())
+        with self._alone():
+            supervisor = self._supervisor()
+            try:
+                return self._resize(supervisor, to, {member.id for member in leaving})
+            except OSError as error:
+                raise NoCapacity(
+                    f"{self.group}: {error.filename or self.paths.root}: {error.strerror or error}"
+                ) from error
+            except (Busy, FleetMissing):
+                raise
+            except PerennialError as error:
+                raise Busy(f"{self.group}: {error}") from error
+
+    # What is there
+
+    def _supervisor(self) -> Supervisor:
+        supervisor = Supervisor(self.paths.socket)
+        cluster = self.paths.root.name
+        if not self.paths.spec.exists():
+            raise FleetMissing(f"{cluster}: not on this machine; `perennial up -f FILE` makes it")
+        if not self.paths.socket.exists() or not supervisor.pid():
+            raise FleetMissing(f"{cluster}: supervisord does not run; `perennial up` starts it")
+        return supervisor
+
+    def _units(self) -> dict[str, int]:
+        """Numbers of the members that were asked for, by name, in order."""
+        found = (self._number(path.stem) for path in self.paths.units.glob("*.conf"))
+        return {f"{self.group}-{number}": number for number in sorted(n for n in found if n >= 0)}
+
+    def _number(self, name: str) -> int:
+        group, _, number = name.rpartition("-")
+        return int(number) if group == self.group and number.isdecimal() else -1
+
+    def _processes(self, supervisor: Supervisor) -> dict[str, Process]:
+        """Look up the group's programs that supervisord knows, by name."""
+        try:
+            found = supervisor.processes()
+        except PerennialError as error:
+            raise FleetError(f"{self.group}: {error}") from error
+        ours = [name for name in found if self._number(name) >= 0]
+        return {name: found[name] for name in sorted(ours, key=self._number)}
+
+    def _member(
+        self, name: str, units: Mapping[str, int], found: Mapping[str, Process]
+    ) -> Member | None:
+        process = found.get(name)
+        if name not in units:
+            gone = process is None or not (process.alive or self._held(name))
+            return None if gone else Member(name, name, "leaving")
+        state: MemberState = "running" if process and process.state in _UP else "starting"
+        return Member(name, name, state)
+
+    def _held(self, name: str) -> int:
+        """Process id of a member that runs, with or without supervisord."""
+        return holder(self.paths.run / f"{name}.lock")[0]
+
+    # Changes
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self.paths.root.exists():
+            raise FleetMissing(f"{self.paths.root.name}: not on this machine")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self.paths.lock, lambda _text: None, patience=0.0))
+            except (PerennialError, OSError) as error:
+                raise Busy(f"{self.group}: {error}") from error
+            yield
+
+    def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
+        units, found = self._units(), self._processes(supervisor)
+        gone = {name for name in units if name in leaving}
+        staying = [name for name in units if name not in gone]
+        # Only what has no process is given up; the newest first.
+        down = [name for name in staying if name not in found or found[name].state not in _UP]
+        gone |= set(down[::-1][: max(0, len(staying) - to)])
+        staying = [name for name in staying if name not in gone]
+        # The unit goes first: cut off here, the member still counts as told to leave.
+        for name in gone:
+            (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
+        left = self._see_off(supervisor, {n: p for n, p in found.items() if n not in staying})
+        new = self._programs(to - len(staying), {*units.values(), *map(self._number, left)})
+        for name, program in new.items():
+            write_atomic(self.paths.units / f"{name}.conf", program.text)
+        self._remember(len(staying) + len(new))
+        supervisor.reload()
+        known = {name: found[name] for name in found if name in staying}
+        self._raise(supervisor, [*staying, *new], known)
+        return len(staying) + len(new)
+
+    def _see_off(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
+        """Stop those who have no unit any more, forget who has stopped; who is still there."""
+        left = set()
+        for name, process in found.items():
+            held = self._held(name)
+            if process.alive and process.state != "STOPPING":
+                supervisor.signal_stop(name)
+            elif not process.alive and held:
+                # Whoever stood in for it went without passing the signal on.
+                signal_process(held, signal.SIGTERM)
+            if process.alive or held:
+                left.add(name)
+                continue
+            supervisor.remove(name)
+            lock = self.paths.run / f"{name}.lock"
+            lock.unlink(missing_ok=True)
+            Path(standing_in(lock)).unlink(missing_ok=True)
+        return left
+
+    def _programs(self, number: int, taken: Collection[int]) -> dict[str, Program]:
+        """Make the programs of new members, as `perennial up` would write them."""
+        if number <= 0:
+            return {}
+        spec = load(self.paths.spec, remembered=True)
+        if self.group not in spec.workers:
+            raise FleetMissing(f"{self.group}: no group of {spec.name}; `perennial up` knows why")
+        chosen = plan.members(len(taken) + number, taken)
+        fresh = {self.group: sorted(set(chosen) - set(taken))}
+        found = programs(spec, self.paths, fresh, self.python)
+        return {name: program for name, program in found.items() if program.group == self.group}
+
+    def _remember(self, size: int) -> None:
+        state = State.load(self.paths)
+        if state.sizes.get(self.group) != size:
+            replace(state, sizes={**state.sizes, self.group: size}).save(self.paths)
+
+    def _raise(
+        self, supervisor: Supervisor, names: Sequence[str], known: Mapping[str, Process]
+    ) -> None:
+        """Start those who have a unit and no process."""
+        for name in names:
+            if name not in known:
+                supervisor.add(name)
+            elif not known[name].alive:
+                supervisor.start(name)

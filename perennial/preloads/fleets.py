@@ -1,0 +1,237 @@
+"""Bring the scaler and the keepers of the machines together. Given with ``--preload``.
+
+On hosts nobody can start a member on another machine: no port is open for that, and no key of
+SSH stands on the cluster. So a keeper on each machine asks here, over the cluster's own TLS, what
+it shall run, and the scaler says so here. Operations of the scheduler:
+
+``perennial_keep``
+    A keeper tells what it has, and gets what is asked of it.
+``perennial_fleet``
+    The scaler looks at a group.
+``perennial_size``
+    The scaler asks for other members of a group.
+
+All is kept in memory. A keeper remembers on its own disk what it shall run, so a scheduler that
+was restarted knows all again as soon as the keepers have asked; what was asked for and not yet
+done is asked for again by the scaler.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from distributed import Scheduler
+
+#: Seconds without a word from a keeper after which its machine counts as silent.
+SILENCE = 10.0
+#: Machines and groups that are remembered.
+MACHINES, GROUPS = 5000, 200
+#: The largest number of a member.
+NUMBERS = 100_000
+
+
+def dask_setup(scheduler: Any) -> None:
+    """Answer the keepers and the scaler.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+    if isinstance(scheduler, Scheduler):
+        board = Board(scheduler)
+        scheduler.handlers["perennial_keep"] = board.keep
+        scheduler.handlers["perennial_fleet"] = board.fleet
+        scheduler.handlers["perennial_size"] = board.size
+
+
+@dataclass(slots=True)
+class Part:
+    """What one machine has of one group.
+
+    Parameters
+    ----------
+    wanted : list of int
+        Numbers of the members that its keeper keeps running.
+    states : dict of str to str
+        Members that are there: number and ``starting``, ``running`` or ``leaving``.
+    most : int
+        How many it may have.
+    ask : dict or None
+        What is asked of it and not done yet.
+    """
+
+    wanted: list[int] = field(default_factory=list)
+    states: dict[str, str] = field(default_factory=dict)
+    most: int = 0
+    ask: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Machine:
+    """A machine as its keeper has described it.
+
+    Parameters
+    ----------
+    told : float
+        When that was, monotonic.
+    trouble : str
+        Why it cannot do what is asked of it; empty when it can.
+    parts : dict of str to Part
+        By group.
+    """
+
+    told: float
+    trouble: str = ""
+    parts: dict[str, Part] = field(default_factory=dict)
+
+
+class Board:
+    """What the keepers have told, and what is asked of them.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.machines: dict[str, Machine] = {}
+        self._started = monotonic()
+
+    def keep(
+        self, machine: str, groups: Mapping[str, Mapping[str, Any]], trouble: str = ""
+    ) -> dict[str, Any]:
+        """Take what a keeper tells; give what is asked of it, by group.
+
+        Parameters
+        ----------
+        machine : str
+            The machine's name.
+        groups : mapping
+            Of each group ``wanted``, ``states``, ``most`` and ``done``, the name of what was
+            last asked for and has been done, or refused.
+        trouble : str
+            Why nothing can be done there now.
+        """
+        if machine not in self.machines and len(self.machines) >= MACHINES:
+            raise ValueError(f"{machine}: {MACHINES} machines have a keeper already; no more may")
+        if len(groups) > GROUPS:
+            raise ValueError(f"{machine}: found {len(groups)} groups; allowed: {GROUPS}")
+        now = monotonic()
+        before = self.machines.get(machine)
+        found = Machine(now, str(trouble))
+        for name, told in groups.items():
+            part = found.parts[name] = _part(told)
+            old = before.parts.get(name) if before is not None else None
+            # What was asked of a machine that was silent was not asked of what it has now.
+            if before is None or old is None or _silent(before, now):
+                continue
+            if old.ask is not None and old.ask["id"] != told.get("done"):
+                part.ask = old.ask
+        self.machines[machine] = found
+        return {name: part.ask for name, part in found.parts.items() if part.ask is not None}
+
+    def fleet(self, group: str) -> dict[str, Any]:
+        """Describe a group: how long the scheduler has run, and each machine that has told.
+
+        Parameters
+        ----------
+        group : str
+            The group.
+        """
+        now = monotonic()
+        own = {name: each for name, each in self.machines.items() if group in each.parts}
+        silent = {f"{group}-{name}": name for name, each in own.items() if _silent(each, now)}
+        registered = self._registered(silent) if silent else {}
+        return {
+            "uptime": now - self._started,
+            "machines": {
+                name: _described(machine, machine.parts[group], now)
+                | ({"registered": registered[name]} if name in registered else {})
+                for name, machine in own.items()
+            },
+        }
+
+    def size(self, group: str, wanted: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
+        """Ask machines for other members of a group; what was asked of them before is void.
+
+        Parameters
+        ----------
+        group : str
+            The group.
+        wanted : mapping
+            By machine: ``want``, the numbers of its members from now on; and ``unstarted``,
+            those that are given up unless they are running by now.
+
+        Raises
+        ------
+        ValueError
+            A machine is not known, silent, or the numbers are none. Nothing is asked then.
+        """
+        now = monotonic()
+        asks: list[tuple[Part, dict[str, Any]]] = []
+        for name, change in wanted.items():
+            machine = self.machines.get(name)
+            if machine is None or group not in machine.parts or _silent(machine, now):
+                raise ValueError(f"{name}: its keeper does not answer; see whether it runs")
+            part, want = machine.parts[group], _numbers(change["want"])
+            given_up = set(_numbers(change.get("unstarted", ())))
+            if part.ask is not None:  # not done yet: what it gave up may have started by then
+                given_up |= set(part.ask["unstarted"]) - set(want)
+            ask = {"id": uuid.uuid4().hex, "want": want, "unstarted": sorted(given_up)}
+            asks.append((part, ask))
+        for part, ask in asks:
+            part.ask = ask
+
+    def _registered(self, machines: Mapping[str, str]) -> dict[str, list[int]]:
+        """Numbers of the members that the scheduler knows, by machine.
+
+        Parameters
+        ----------
+        machines : mapping of str to str
+            What stands before the numbers of a machine's members, and its name.
+        """
+        found: dict[str, set[int]] = {name: set() for name in machines.values()}
+        for worker in self.scheduler.workers.values():
+            said = worker.extra.get("perennial") or {}
+            prefix, _, number = str(said.get("member", worker.name)).rpartition("-")
+            if prefix in machines and number.isascii() and number.isdigit():
+                found[machines[prefix]].add(int(number))
+        return {name: sorted(numbers) for name, numbers in found.items()}
+
+
+def _silent(machine: Machine, now: float) -> bool:
+    return now - machine.told >= SILENCE
+
+
+def _described(machine: Machine, part: Part, now: float) -> dict[str, Any]:
+    return {
+        "wanted": part.wanted if part.ask is None else part.ask["want"],
+        "pending": part.ask is not None,
+        "states": part.states,
+        "most": part.most,
+        "age": now - machine.told,
+        "trouble": machine.trouble,
+    }
+
+
+def _part(told: Mapping[str, Any]) -> Part:
+    states = {str(int(n)): str(state) for n, state in dict(told["states"]).items()}
+    return Part(_numbers(told["wanted"]), states, int(told["most"]))
+
+
+def _numbers(values: Any) -> list[int]:
+    """Check numbers of members."""
+    found = sorted(set(values))
+    for value in found:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < NUMBERS:
+            raise ValueError(
+                f"member {value!r:.100}: allowed: a whole number from 0 to {NUMBERS - 1}"
+            )
+    return found

@@ -1,0 +1,43 @@
+"""Say on the scheduler's own pages who its workers are. Given to it with ``--preload``.
+
+Dask's page of the same, ``/json/identity.json``, fails for as long as a worker's latest heartbeat
+tells how long tasks took: those times stand under keys that JSON cannot hold. So it fails
+whenever there is work. This one has nothing but names and states.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Scheduler
+from distributed.http.utils import RequestHandler
+
+#: Path of the page: ``{"workers": {ADDRESS: {"name": …, "status": …}}}``.
+PATH = "/perennial/workers.json"
+
+
+class Roster(RequestHandler):  # type: ignore[misc]
+    """The page."""
+
+    def get(self) -> None:
+        """List the workers."""
+        self.write(
+            {
+                "workers": {
+                    address: {"name": str(worker.name), "status": str(worker.status.name)}
+                    for address, worker in self.server.workers.items()
+                }
+            }
+        )
+
+
+def dask_setup(scheduler: Any) -> None:
+    """Add the page.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+    """
+    if isinstance(scheduler, Scheduler):
+        scheduler.http_application.add_handlers(".*$", [(PATH, Roster, {"dask_server": scheduler})])
