@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from perennial import render
+from perennial.hosts.programs import KEPT, MARK
+from perennial.hosts.share import Size, numbers
 from perennial.local.layout import Program, health, held
 from perennial.local.supervisor import command
 from perennial.paths import ClusterPaths
@@ -90,6 +92,8 @@ class Arrangement:
         systemd's names of what is installed.
     programs : tuple of Program
         supervisord's programs.
+    kept : dict of str to str
+        supervisord's groups whose members a keeper starts: what stands before their numbers.
     """
 
     init: Init
@@ -100,6 +104,7 @@ class Arrangement:
     units: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     programs: tuple[Program, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def arrange(
     cluster: str,
     init: Init,
     parts: Sequence[Service],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, Size],
     secrets: Mapping[str, str],
     watch: tuple[int, float] = (0, 0.0),
     booted: bool = True,
@@ -136,8 +141,8 @@ def arrange(
         The machine's service manager.
     parts : sequence of Service
         What runs there, with the machine's address in it.
-    sizes : mapping of str to int
-        Members of each group there.
+    sizes : mapping of str to int or collection of int
+        Members of each group there: how many, or which ones where a keeper starts them.
     secrets : mapping of str to str
         Paths and texts of secret files.
     watch : (int, float)
@@ -198,7 +203,7 @@ def users(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, str]:
         first = min(parts, key=lambda part: part.role == "jupyter")
         home = next((render.home(part) for part in parts if part.role == "jupyter"), None)
         return {render.user(cluster, first): home or f"{STATE}/{cluster}/supervisord"}
-    return {render.user(cluster, part): render.home(part) for part in parts}
+    return render.users(cluster, parts)
 
 
 def _marked(part: Service, mark: str) -> Service:
@@ -210,10 +215,11 @@ def _systemd(
     cluster: str,
     parts: Sequence[Service],
     marked: Mapping[str, str],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, Size],
     secrets: Mapping[str, str],
 ) -> Arrangement:
-    texts = render.systemd(parts, cluster, sizes)
+    counts = {name: size if isinstance(size, int) else None for name, size in sizes.items()}
+    texts = render.systemd(parts, cluster, counts)
     folders = []
     for part in parts:
         for path in part.access.writes:
@@ -241,13 +247,13 @@ def _systemd(
     )
 
 
-def _instances(cluster: str, part: Service, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+def _instances(cluster: str, part: Service, sizes: Mapping[str, Size]) -> list[tuple[str, str]]:
     """Names of the units of a service, and of its members."""
     if part.group is None:
         return [(f"dask-{cluster}-{part.name}.service", part.name)]
     return [
         (f"dask-{cluster}-{part.group}@{index}.service", part.member(str(index)).name)
-        for index in range(sizes[part.group])
+        for index in numbers(sizes[part.group])
     ]
 
 
@@ -255,7 +261,7 @@ def _supervisord(
     cluster: str,
     parts: Sequence[Service],
     marked: Mapping[str, str],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, Size],
     how: tuple[Mapping[str, str], tuple[int, float], bool],
 ) -> Arrangement:
     secrets, watch, booted = how
@@ -265,21 +271,23 @@ def _supervisord(
     holder = (python, "-I", "-m", "perennial.local.hold")
     members: dict[str, Member] = {}
     programs = [health(paths, python, *watch)]
+    kept = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
+    parts = [_kept_by_itself(part, paths) if part.role == "keeper" else part for part in parts]
     for part in parts:
-        count = 1 if part.group is None else sizes[part.group]
-        for index in range(count):
+        for index in numbers(1 if part.group is None else sizes[part.group]):
             member = part if part.group is None else part.member(str(index))
             members[member.name] = Member(member.name, marked[part.name], part.group)
             program = held(member, paths, holder, marked[part.name])
             programs.append(replace(program, group=part.group, registers=_registers(member)))
     written = {path for part in parts for path in part.access.writes}
-    longest = max((program.stop_timeout for program in programs), default=0.0)
+    longest = max((part.lifecycle.stop_timeout for part in parts), default=0.0)
     starter = _starter(cluster, paths, python, user, longest + 30.0 if booted else None)
     folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
     return Arrangement(
         init="supervisord",
         files=(
             *(Placed(file.path, file.text) for part in parts for file in part.files),
+            *(_kept_program(part, paths, holder, marked[part.name]) for part in kept.values()),
             starter,
             *(Placed(path, text, 0o600, user) for path, text in secrets.items()),
         ),
@@ -289,7 +297,26 @@ def _supervisord(
         units=(PurePath(starter.path).name,) if booted else (),
         targets=(),
         programs=tuple(programs),
+        kept={group: part.member("").name for group, part in kept.items()},
     )
+
+
+def _is_kept(size: Size) -> bool:
+    """Whether a keeper starts the members: then it is said which ones."""
+    return not isinstance(size, int)
+
+
+def _kept_by_itself(keeper: Service, paths: ClusterPaths) -> Service:
+    """Let a keeper speak to the supervisord that has started it."""
+    argv = (*keeper.command.argv, str(paths.root))
+    return replace(keeper, command=replace(keeper.command, argv=argv))
+
+
+def _kept_program(part: Service, paths: ClusterPaths, holder: Sequence[str], mark: str) -> Placed:
+    """Write a group's program for its keeper, with a mark in the place of a member's number."""
+    [config] = (file.path for file in part.files)
+    path = PurePath(config).parent / KEPT / f"{part.group}.conf"
+    return Placed(str(path), held(part.member(MARK), paths, holder, mark).text)
 
 
 def _starter(
@@ -338,4 +365,9 @@ def request(arrangement: Arrangement, conf: str, port: int) -> dict[str, Any]:
     for program in programs:
         del program["files"]
         program["ports"] = ()  # JupyterLab is waited for at the machine's own address
-    return {"programs": programs, "conf": conf, "dashboard": port or None}
+    return {
+        "programs": programs,
+        "conf": conf,
+        "dashboard": port or None,
+        "kept": dict(arrangement.kept),
+    }

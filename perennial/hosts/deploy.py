@@ -27,11 +27,11 @@ from perennial.hosts.arrange import (
     steps,
 )
 from perennial.hosts.checks import check, look, manager
+from perennial.hosts.kept import chosen, counted
 from perennial.hosts.provision import look_environment, make_environment, remove_environment
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets
 from perennial.hosts.share import Share
-from perennial.local.plan import sizes
 from perennial.paths import ClusterPaths
 from perennial.services import Service
 
@@ -97,8 +97,7 @@ def apply_services(
             agent.ask("remove", cluster=share.cluster)
             found = look(agent, share)
         manifest = found["manifest"]
-        now = sizes(share.counts, manifest.get("declared", {}), manifest.get("sizes", {}))
-        now |= scaled or {}
+        now = chosen(share, found) | dict(scaled or {})
         parts = [part.at(found["address"]) for part in share.services]
         issued = issuing.issue(share, found, secrets, parts)
         wanted = arrange(
@@ -109,6 +108,7 @@ def apply_services(
         if not found["systemd"] and not found["cron"]:
             say("found no cron: nothing there starts the services again after a reboot")
         _put(agent, share, wanted, found, issued.renewed)
+        agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
         if not manifest:  # what runs all the same could not be seen without one
             found["members"] = agent.ask("members", cluster=share.cluster)
         todo = steps(wanted, found["members"])
@@ -119,10 +119,12 @@ def apply_services(
         else:
             _change_supervisord(agent, share, wanted, todo, turn)
         _await_jupyter(agent, parts, todo)
+        fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
         remember = {
             "declared": dict(share.counts),
-            "sizes": now,
-            "members": {unit: member.fingerprint for unit, member in wanted.members.items()},
+            "sizes": counted(now),
+            "kept": dict(share.kept),
+            "members": {unit: member.fingerprint for unit, member in fixed.items()},
             "expected": {file.path: _expected(file, found["files"]) for file in wanted.files},
             "certificates": issued.remember,
         }
@@ -229,7 +231,9 @@ def remove_services(share: Share, say: Say) -> list[str]:
 
 
 def stop_scheduler(share: Share, say: Say) -> None:
-    """Stop the scheduler alone, before all is taken down: with it no drain has a meaning.
+    """Stop the scheduler before all is taken down: with it no drain has a meaning.
+
+    The scaler stops before it, so that it replaces nobody.
 
     Parameters
     ----------
@@ -240,11 +244,12 @@ def stop_scheduler(share: Share, say: Say) -> None:
     """
     with borrowed(share.target, say) as agent:
         found = agent.ask("members", cluster=share.cluster)
-        unit = f"dask-{share.cluster}-scheduler.service"
-        if unit in found:
-            agent.ask("systemd_stop", units=[unit])
-        elif "scheduler" in found:
-            agent.ask("supervisord_end", cluster=share.cluster, name="scheduler")
+        for name in ("scaler", "scheduler"):
+            unit = f"dask-{share.cluster}-{name}.service"
+            if unit in found:
+                agent.ask("systemd_stop", units=[unit])
+            elif name in found:
+                agent.ask("supervisord_end", cluster=share.cluster, name=name)
 
 
 @contextmanager
@@ -288,7 +293,7 @@ def _put(
             or [name for name in wanted.units if wanted.init == "supervisord"],
             "folders": [folder["path"] for folder in wanted.folders],
             "notebooks": notebooks,
-            "stop_timeout": max((p.stop_timeout for p in wanted.programs), default=0.0),
+            "stop_timeout": max((p.lifecycle.stop_timeout for p in share.services), default=0.0),
         },
     )
     changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]

@@ -32,9 +32,12 @@ def _of_machine(share: Share, form: render.Format) -> dict[str, str]:
     address = share.target.internal or share.target.address
     if form == "systemd":
         parts = [part.at(address) for part in share.services]
-        return render.systemd(parts, share.cluster, share.counts)
+        counts = {name: None if name in share.kept else n for name, n in share.counts.items()}
+        return render.systemd(parts, share.cluster, counts)
     found: dict[str, str] = {}
     for name, anywhere in members(share).items():
+        if anywhere.role in ("scaler", "keeper"):
+            continue  # a keeper needs systemd; by hand, a group has the size that was rendered
         member = anywhere.at(address)
         found |= {file.path: file.text for file in member.files}
         log = f"/var/log/dask-perennial/{share.cluster}/{name}.log"

@@ -14,7 +14,7 @@ from perennial.errors import FleetError, PerennialError
 from perennial.hosts import deploy
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
-from perennial.hosts.share import connection_parts, shares
+from perennial.hosts.share import Size, connection_parts, numbers, shares
 from perennial.hosts.sizes import spread
 from perennial.local.cluster import START_TIMEOUT
 from perennial.local.dashboard import counts_of
@@ -125,13 +125,13 @@ class Operator:
             placed.name: self.spec.workers[placed.group]
             for machine, manifest in manifests.items()
             for placed in self.placed(machine, manifest)
-            if placed.group
+            if placed.group and placed.group not in self.spec.scaled
         }
         wanted = {name for member, group in members.items() for name in worker_names(group, member)}
         (place,) = (share.target for share in self.shares.values() if share.dashboard_port)
         with borrowed(place) as agent:
             for _ in polls(START_TIMEOUT, LOOK):
-                page = self._page(agent, "/json/identity.json")
+                page = self._page(agent, "/perennial/workers.json")
                 known = {str(worker["name"]) for worker in page.get("workers", {}).values()}
                 missing = sorted(wanted - known)
                 if not missing:
@@ -171,9 +171,14 @@ class Operator:
         Raises
         ------
         PerennialError
-            For an unknown group, a size outside its bounds, or a machine that is away.
+            For an unknown group, one that the scaler sizes, a size outside its bounds, or a
+            machine that is away.
         """
         check_sizes(self.spec, wanted)
+        if sized := [group for group in wanted if group in self.spec.scaled]:
+            raise PerennialError(
+                f"{', '.join(sized)}: the scaler chooses the size; ask it with `perennial scale`"
+            )
         before: dict[str, dict[str, int]] = {group: {} for group in wanted}
         for machine, seen in self.everywhere(self._look).items():
             if isinstance(seen, FleetError):
@@ -317,13 +322,14 @@ class Operator:
             What the machine remembers of the cluster.
         """
         share = self.shares[machine]
-        sizes = {**share.counts, **manifest.get("sizes", {})}
+        sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
+        sizes |= manifest.get("numbers", {})
         found = []
         for part in share.services:
-            numbers: Sequence[int | None] = (
-                [None] if part.group is None else range(sizes[part.group])
+            members: Sequence[int | None] = (
+                [None] if part.group is None else numbers(sizes[part.group])
             )
-            for number in numbers:
+            for number in members:
                 name = part.name if number is None else part.member(str(number)).name
                 unit = name
                 if manifest.get("init", "systemd") == "systemd":

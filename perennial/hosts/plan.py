@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from perennial.hosts.share import Share, Size
 
 Action = Literal["make", "start", "restart", "stop", "renew", "repair", "change", "remove"]
 
@@ -171,13 +174,16 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     from perennial.services import fingerprint
 
     before, after = from_json(old.share or {}), from_json(share)
+    # Which members the scaler has chosen is not known here, and they stay.
+    chosen = [group for group in after.kept if group in before.kept]
     # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.
-    kept = {
+    sizes: dict[str, Size] = {
         group: sum(name.startswith(f"{group}-{machine}-") for name in old.members)
         for group, count in after.counts.items()
-        if old.members and before.counts.get(group) == count
+        if old.members and (before.counts.get(group) == count or group in after.kept)
     }
-    have, want = members(before, kept), members(after, kept)
+    sizes |= dict.fromkeys(chosen, ())
+    have, want = members(before, sizes), members(after, sizes)
     prints = {name: fingerprint(service) for name, service in have.items()}
     found = []
     for name, service in want.items():
@@ -186,11 +192,24 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
         elif prints[name] != fingerprint(service):
             reason = _with_cost(service.group, name, "changed")
             found.append(Step(machine, "restart", name, reason))
+    found += _chosen(machine, chosen, before, after)
     gone = [name for name in have if name not in want]
     return found + [
         Step(machine, "stop", name, _with_cost(have[name].group, name, "no longer asked for"))
         for name in gone
     ]
+
+
+def _chosen(machine: str, groups: Sequence[str], before: Share, after: Share) -> list[Step]:
+    """Say which groups change whose members the scaler has chosen."""
+    from perennial.services import fingerprint
+
+    old, new = (
+        {part.group: fingerprint(part) for part in share.services if part.group in groups}
+        for share in (before, after)
+    )
+    reason = f"changed; each member is {DRAINED}"
+    return [Step(machine, "restart", name, reason) for name in groups if old[name] != new[name]]
 
 
 def _with_cost(group: str | None, name: str, reason: str) -> str:

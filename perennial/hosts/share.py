@@ -6,14 +6,15 @@ leaves it equal. It is JSON-able: the input of what is deployed and compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from perennial import services as values
 from perennial.eject import systemd_site
 from perennial.hosts.environment import environment, python
 from perennial.jupyter import DASHBOARD_LINK
+from perennial.render import STATE
 from perennial.services import ADDRESS, Service, Site
 from perennial.spec import ClusterSpec
 
@@ -27,11 +28,16 @@ __all__ = [
     "Target",
     "connection_parts",
     "environment",
+    "fleets",
     "from_json",
     "members",
+    "numbers",
     "shares",
     "to_json",
 ]
+
+#: How many members there are, or their numbers.
+Size = int | Collection[int]
 
 #: Stands for a machine's name while a group is rendered once for all of them.
 _MACHINE = "\ue002"
@@ -85,6 +91,8 @@ class Share:
         What runs there; a worker group with `INSTANCE`, addresses with `ADDRESS` in them.
     counts : dict of str to int
         First number of members of each group that has a place there.
+    kept : dict of str to int
+        Those of the groups whose members the scaler chooses: how many may run there.
     roles : tuple of str
         Certificates that its services need: ``scheduler``, ``worker``, ``client``, ``jupyter``.
     names : tuple of str
@@ -112,6 +120,7 @@ class Share:
     max_unavailable: int = 1
     dashboard_port: int = 0
     watchdog: float = 0.0
+    kept: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +176,11 @@ def connection_parts(spec: ClusterSpec) -> Addresses:
 def _site(spec: ClusterSpec, duties: Mapping[str, Duty]) -> Site:
     """Say where things are on every machine alike, with the machine's name still to come."""
     [first] = [one for one in spec.options.machines if duties[one.called].scheduler]
+    state = f"{STATE}/dask-perennial/{spec.name}"
     return replace(
         systemd_site(spec, python(spec), ADDRESS),
+        scaler=f"{state}/scaler",
+        keeper=f"{state}/keeper",
         machine=_MACHINE,
         scheduler=first.service_host,
         jupyter_address=ADDRESS,
@@ -182,11 +194,17 @@ def _share(
     found = [values.scheduler(spec, site)] if duty.scheduler else []
     found += [values.filled(groups[name], _MACHINE, machine.called) for name in duty.counts]
     found += [values.jupyter(spec, site)] if duty.jupyter else []
+    if duty.scheduler and spec.scaled:
+        found.append(values.scaler(spec, site, fleets(spec)))
+    kept = _kept(spec, duty)
+    if kept:
+        found.append(values.keeper(spec, site, machine.called, kept))
     return Share(
         cluster=spec.name,
         target=_target(spec, machine),
         services=tuple(found),
         counts=dict(duty.counts),
+        kept=kept,
         roles=_certificates(spec, duty),
         names=tuple(dict.fromkeys((machine.called, machine.address, machine.service_host))),
         scheduler=values.scheduler_address(spec, site),
@@ -195,6 +213,35 @@ def _share(
         dashboard_port=spec.scheduler.dashboard_port if duty.scheduler else 0,
         watchdog=spec.scheduler.watchdog if duty.scheduler else 0.0,
     )
+
+
+def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
+    """Say how each group's fleet is reached: what makes a `perennial.hosts.fleet.HostsFleet`.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        A cluster file of the platform hosts.
+    """
+    duties = spec.options.duties(spec)
+    site = _site(spec, duties)
+    names = {"ca": "ca", "cert": "client", "key": "client-key"}
+    tls = {key: f"{site.tls}/{name}.pem" for key, name in names.items()}
+    most = {machine: _kept(spec, duty) for machine, duty in duties.items()}
+    return {
+        group: {
+            "group": group,
+            "machines": {machine: kept[group] for machine, kept in most.items() if group in kept},
+            "scheduler": values.scheduler_address(spec, site),
+            "tls": tls if spec.security.tls else None,
+        }
+        for group in spec.scaled
+    }
+
+
+def _kept(spec: ClusterSpec, duty: Duty) -> dict[str, int]:
+    """List the groups on a machine whose members the scaler chooses: how many may run there."""
+    return {group: duty.most[group] for group in duty.counts if group in spec.scaled}
 
 
 def _target(spec: ClusterSpec, machine: Machine) -> Target:
@@ -219,32 +266,43 @@ def _certificates(spec: ClusterSpec, duty: Duty) -> tuple[str, ...]:
     wanted = {
         "scheduler": duty.scheduler and spec.security.tls,
         "worker": bool(duty.counts) and spec.security.tls,
-        "client": duty.jupyter and spec.security.tls,
+        "client": (duty.jupyter or (duty.scheduler and bool(spec.scaled))) and spec.security.tls,
         "jupyter": duty.jupyter and not own,
     }
     return tuple(role for role, is_wanted in wanted.items() if is_wanted)
 
 
-def members(share: Share, sizes: Mapping[str, int] | None = None) -> dict[str, Service]:
+def members(share: Share, sizes: Mapping[str, Size] | None = None) -> dict[str, Service]:
     """List what runs on a machine, member by member: ``scheduler``, ``cpu-machine-b-0``.
 
     Parameters
     ----------
     share : Share
         The machine's share.
-    sizes : mapping of str to int, optional
-        Members of each group, where they are not the first sizes.
+    sizes : mapping of str to int or collection of int, optional
+        Members of each group, where they are not the first sizes: how many, or which ones.
     """
-    sizes = {**share.counts, **(sizes or {})}
+    now: dict[str, Size] = {**share.counts, **(sizes or {})}
     found: dict[str, Service] = {}
     for service in share.services:
         if service.group is None:
             found[service.name] = service
             continue
-        for index in range(sizes[service.group]):
+        for index in numbers(now[service.group]):
             member = service.member(str(index))
             found[member.name] = member
     return found
+
+
+def numbers(size: Size) -> Sequence[int]:
+    """List the numbers of members: the lowest ones, where it is only said how many.
+
+    Parameters
+    ----------
+    size : int or collection of int
+        How many, or which ones.
+    """
+    return range(size) if isinstance(size, int) else sorted(size)
 
 
 def to_json(share: Share) -> dict[str, Any]:
@@ -261,6 +319,7 @@ def to_json(share: Share) -> dict[str, Any]:
         "max_unavailable": share.max_unavailable,
         "dashboard_port": share.dashboard_port,
         "watchdog": share.watchdog,
+        "kept": dict(share.kept),
     }
 
 
@@ -287,4 +346,5 @@ def from_json(data: Mapping[str, Any]) -> Share:
         max_unavailable=int(data["max_unavailable"]),
         dashboard_port=int(data["dashboard_port"]),
         watchdog=float(data["watchdog"]),
+        kept={group: int(most) for group, most in data.get("kept", {}).items()},
     )

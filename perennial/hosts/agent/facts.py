@@ -49,7 +49,7 @@ def look(
         manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken``
         (who listens, by port).
     """
-    known = manifest.read(cluster)
+    known = manifest.known(cluster)
     found = members(cluster, known)
     own = {member["pid"] for member in found.values()}
     return {

@@ -108,7 +108,7 @@ def take_down(cluster: str, known: dict[str, Any], say: Callable[[str], None]) -
     if (folder / "supervisor.sock").exists() and supervisor.pid():
         say("stopping supervisord and what it runs")
         names = [name for name in supervisor.processes() if name != "scheduler"]
-        for name in names:
+        for name in sorted(names, key=lambda name: name != "keeper"):  # it starts nobody anew
             supervisor.signal_stop(name)
         supervisor.wait_stopped(names, timeout)
         if systemd.booted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,6 +142,12 @@ def stop(units: Sequence[str], say: Callable[[str], None]) -> None:
     _call("systemctl", "stop", *units, timeout=longest + GRACE, check=False)
 
 
+def stop_later(units: Sequence[str]) -> None:
+    """Have units drain and stop; does not wait."""
+    if units:
+        _call("systemctl", "stop", "--no-block", *units)
+
+
 def disable(units: Sequence[str]) -> None:
     """Let units not come back at boot."""
     _call("systemctl", "disable", *units, check=False)
@@ -247,13 +254,15 @@ def _stop_timeout(unit: Mapping[str, str]) -> float:
 
 
 def _call(*argv: str, check: bool = True, timeout: float = TIMEOUT) -> str:
+    # A keeper's own state is no business of the programs that it calls.
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=timeout, errors="replace"
+            argv, capture_output=True, check=False, timeout=timeout, env=environment
         )
     except subprocess.TimeoutExpired:
         raise PerennialError(f"{' '.join(argv[:3])}: no answer after {timeout:g} s") from None
     if check and done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise PerennialError(f"{' '.join(argv[:3])}: {said}")
-    return done.stdout.strip()
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        raise PerennialError(f"{' '.join(argv[:3])}: {said or f'exit code {done.returncode}'}")
+    return done.stdout.decode(errors="replace").strip()

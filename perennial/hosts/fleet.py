@@ -1,0 +1,344 @@
+"""The fleet of a group on hosts: its members on all machines, sized through their keepers.
+
+The scheduler's preload `perennial.preloads.fleets` stands between the two; who leaves is chosen by
+the caller, where new members come by this module: on the machine with the fewest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
+from perennial.scaler.values import Member, MemberState, Observation
+
+#: Seconds in which the scheduler must answer.
+ANSWER = 10.0
+#: Seconds after the scheduler's start in which every keeper must have told what it has.
+GATHERING = 30.0
+
+#: A member's place: the machine and its number there.
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one machine has of a group.
+
+    Parameters
+    ----------
+    wanted : frozenset of int
+        Numbers that it runs, or has been asked to.
+    states : mapping of int to str
+        What is there.
+    most : int
+        How many it may have.
+    pending : bool
+        Whether it has still to do what was asked of it.
+    trouble : str
+        Why nothing can be asked of it now; empty when it can.
+    away : bool
+        Whether its keeper is silent.
+    """
+
+    wanted: frozenset[int]
+    states: Mapping[int, MemberState]
+    most: int
+    pending: bool = False
+    trouble: str = ""
+    away: bool = False
+
+    @property
+    def used(self) -> set[int]:
+        """Numbers that no new member can have."""
+        return {*self.wanted, *self.states}
+
+    @property
+    def free(self) -> list[int]:
+        """Numbers for new members."""
+        return [number for number in range(self.most) if number not in self.used]
+
+
+class HostsFleet:
+    """The members of one group on machines that have a keeper.
+
+    Parameters
+    ----------
+    group : str
+        The group.
+    machines : mapping of str to int
+        Machines, in the order of the cluster file, and how many members each may have.
+    scheduler : str
+        The scheduler's address.
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key`` of a client; None for a cluster without TLS.
+    """
+
+    chooses: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        group: str,
+        machines: Mapping[str, int],
+        scheduler: str,
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
+        self.group = group
+        self.machines = dict(machines)
+        self._scheduler = scheduler
+        self._tls = tls
+
+    def observe(self) -> Observation:
+        """Look, in one read of what the keepers have told; changes nothing.
+
+        A machine whose keeper is silent is counted with those of its members that the
+        scheduler still knows: they work, but nothing can be asked of them. The others of it are
+        gone, and so is its room for more, until its keeper is back.
+
+        Raises
+        ------
+        FleetError
+            The scheduler does not answer, or has just started and not heard of every machine.
+        """
+        held = self._look()
+        members = tuple(
+            self._member(name, one, number)
+            for name, one in held.items()
+            for number in sorted(one.used)
+        )
+        return Observation(
+            desired=sum(len(one.wanted) for one in held.values()),
+            members=members,
+            settled=not any(one.pending or one.away for one in held.values())
+            and len(held) == len(self.machines)
+            and all(member.state == "running" for member in members),
+            most=sum(max(one.most, len(one.wanted)) for one in held.values()),
+        )
+
+    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
+        """Make it so many members, see `perennial.fleets.fleet.Fleet`.
+
+        Parameters
+        ----------
+        to : int
+            Size.
+        leaving : sequence of Member
+            Who leaves.
+
+        Returns
+        -------
+        int
+            The size that the platform now holds.
+
+        Raises
+        ------
+        NoCapacity
+            Every machine has as many as it may have.
+        Busy
+            A deploy is at work on a machine, members that leave still stand in the way of new
+            ones, or the scheduler, or the keeper of a machine that is needed, is silent.
+        FleetMissing
+            The scheduler knows no keepers.
+        """
+        try:
+            return self._resize(to, leaving)
+        except (NoCapacity, Busy, FleetMissing):
+            raise
+        except FleetError as error:
+            raise Busy(str(error)) from None
+
+    # Inside
+
+    def _resize(self, to: int, leaving: Sequence[Member]) -> int:
+        held = self._look()
+        places = {self._place(member.id) for member in leaving}
+        change = planned(held, to, {place for place in places if place is not None})
+        for machine in change.wants:
+            if held[machine].trouble:
+                raise Busy(f"{self.group} on {machine}: {held[machine].trouble}")
+        if change.wants:
+            wanted = {
+                name: {"want": sorted(want), "unstarted": sorted(change.unstarted.get(name, ()))}
+                for name, want in change.wants.items()
+            }
+            self._ask("perennial_size", group=self.group, wanted=wanted)
+        size = sum(len(change.wants.get(name, one.wanted)) for name, one in held.items())
+        if size < to and not change.grown:
+            raise self._full(held, size)
+        return size
+
+    def _full(self, held: Mapping[str, Held], size: int) -> FleetError:
+        away = [name for name in self.machines if name not in held or held[name].trouble]
+        leaving = any(one.used - one.wanted for one in held.values())
+        if away or leaving:
+            why = f"waits for {', '.join(away)}" if away else "waits for those that leave"
+            return Busy(f"{self.group}: no room for more than {size} members now; {why}")
+        return NoCapacity(
+            f"{self.group}: the machines have no room for more than {size} members; raise"
+            " scale.max, or give the group more machines"
+        )
+
+    def _look(self) -> dict[str, Held]:
+        """Read what every machine has; those that are gone with all their members are left out."""
+        answer = self._ask("perennial_fleet", group=self.group)
+        if answer is None:
+            raise FleetMissing(
+                f"{self.group}: the scheduler runs without `--preload perennial.preloads.fleets`;"
+                " `perennial up` starts it with that"
+            )
+        told, found = answer["machines"], {}
+        unheard = [name for name in self.machines if name not in told]
+        if unheard == list(self.machines) and answer["uptime"] >= GATHERING:
+            raise FleetMissing(
+                f"{self.group}: no keeper has asked the scheduler about it; see whether they run"
+                " on the machines, or run `perennial up`"
+            )
+        if unheard and answer["uptime"] < GATHERING:
+            raise FleetError(
+                f"{self.group}: the keeper of {', '.join(unheard)} has not asked the scheduler"
+                f" since that started, {answer['uptime']:.0f} s ago"
+            )
+        for name in self.machines:
+            if name in told:
+                held = read(told[name])
+                if held is not None:
+                    found[name] = held
+        return found
+
+    def _member(self, machine: str, held: Held, number: int) -> Member:
+        state: MemberState = held.states.get(number, "starting")
+        if number not in held.wanted:
+            state = "leaving"
+        elif state == "leaving":
+            state = "starting"  # it is being restarted
+        worker = f"{self.group}-{machine}-{number}"
+        return Member(f"{machine}/{self.group}@{number}", worker, state)
+
+    def _place(self, member: str) -> Place | None:
+        """Say where a member is; None for what is called like none of ours."""
+        found = re.fullmatch(rf"([a-z0-9-]+)/{re.escape(self.group)}@([0-9]+)", member)
+        return (found[1], int(found[2])) if found else None
+
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        try:
+            return asyncio.run(_asked(self._scheduler, self._tls, operation, arguments))
+        except (OSError, TimeoutError) as error:
+            why = f" ({error})" if str(error) else ""
+            raise FleetError(
+                f"{self.group}: the scheduler at {self._scheduler} has not answered within"
+                f" {ANSWER:g} s{why}"
+            ) from None
+        except ValueError as error:  # it has refused
+            raise Busy(f"{self.group}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be asked of machines.
+
+    Parameters
+    ----------
+    wants : mapping of str to set of int
+        Numbers from now on, by machine; of those that change.
+    unstarted : mapping of str to set of int
+        Numbers that are given up unless they run by now.
+    grown : bool
+        Whether there is any new member.
+    """
+
+    wants: Mapping[str, set[int]]
+    unstarted: Mapping[str, set[int]]
+    grown: bool = False
+
+
+def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Change:
+    """Choose who comes and who goes. Pure.
+
+    Those that leave are removed; of the others only what has not started is given up, on the
+    machine with the most first; new ones come where there are fewest, under the lowest numbers
+    that are free.
+
+    Parameters
+    ----------
+    held : mapping of str to Held
+        What each machine has.
+    to : int
+        Size of the group.
+    leaving : iterable of (str, int)
+        Machine and number of those that leave; whoever is not there has left.
+    """
+    now = {name: set(one.wanted) for name, one in held.items()}
+    unstarted: dict[str, set[int]] = {}
+    for machine, number in leaving:
+        now.get(machine, set()).discard(number)
+    size = sum(map(len, now.values()))
+    names = list(now)
+    while size > to:
+        idle = {name: _unstarted(held[name], now[name]) for name in reversed(names)}
+        name = max((n for n in idle if idle[n]), key=lambda n: len(now[n]), default=None)
+        if name is None:
+            break
+        number = max(idle[name])
+        now[name].discard(number)
+        unstarted.setdefault(name, set()).add(number)
+        size -= 1
+    grown = False
+    free = {name: held[name].free if not held[name].trouble else [] for name in names}
+    while size < to and any(free.values()):
+        name = min((name for name in names if free[name]), key=lambda name: len(now[name]))
+        now[name].add(free[name].pop(0))
+        size, grown = size + 1, True
+    wants = {name: want for name, want in now.items() if want != held[name].wanted}
+    return Change(wants, unstarted, grown)
+
+
+def read(told: Mapping[str, Any]) -> Held | None:
+    """Understand what a machine's keeper has told; None when it and all its members are away.
+
+    Parameters
+    ----------
+    told : mapping
+        See `perennial.preloads.fleets`; with ``registered`` where the keeper is silent.
+    """
+    wanted = frozenset(told["wanted"])
+    if "registered" not in told:
+        states = {int(number): state for number, state in told["states"].items()}
+        return Held(wanted, states, told["most"], told["pending"], told["trouble"])
+    left = frozenset(told["registered"])
+    if not left:
+        return None
+    why = f"its keeper has not asked the scheduler for {told['age']:.0f} s; see whether it runs"
+    # Whatever was asked of it and not done is void; what still works there is what there is.
+    return Held(left, dict.fromkeys(left, "running"), 0, trouble=why, away=True)
+
+
+def _unstarted(held: Held, now: set[int]) -> set[int]:
+    if held.trouble:
+        return set()
+    return {n for n in now if held.states.get(n, "starting") != "running"}
+
+
+async def _asked(
+    address: str, tls: Mapping[str, str] | None, operation: str, arguments: Mapping[str, Any]
+) -> Any:
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    security = Security()
+    if tls is not None:
+        security = Security(
+            tls_ca_file=tls["ca"],
+            tls_client_cert=tls["cert"],
+            tls_client_key=tls["key"],
+            require_encryption=True,
+        )
+    connection = security.get_connection_args("client")
+    scheduler = rpc(address, connection_args=connection, timeout=ANSWER)
+    try:
+        async with asyncio.timeout(ANSWER):
+            return await getattr(scheduler, operation)(**arguments)
+    finally:
+        await scheduler.close_rpc()

@@ -1,0 +1,240 @@
+"""What a keeper does: keep the members running that a machine shall have. No network.
+
+The numbers that it shall run stand in one file, which is written before anything is done about
+them. Everything else follows from comparing that file with what runs, again and again: a keeper
+that was killed anywhere ends what it had begun.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from perennial.errors import Busy, PerennialError
+from perennial.hosts.agent import manifest
+
+logger = logging.getLogger("perennial.keeper")
+
+State = Literal["starting", "running", "leaving"]
+#: Group → number → state, of what is there.
+States = Mapping[str, Mapping[int, State]]
+
+
+class Units(Protocol):
+    """The members of a machine's groups, under its service manager."""
+
+    def states(self) -> dict[str, dict[int, State]]:
+        """Look what is there; a member that does not run and is not about to is not."""
+        ...
+
+    def start(self, group: str, numbers: Collection[int]) -> None:
+        """Start members; does not wait."""
+        ...
+
+    def stop(self, group: str, numbers: Collection[int]) -> None:
+        """Have members drain and stop; does not wait."""
+        ...
+
+
+class Keeper:
+    """Keeps the members of a machine's groups running that it shall have.
+
+    Parameters
+    ----------
+    most : mapping of str to int
+        Groups, and how many members of each the machine may have: numbers below that.
+    file : pathlib.Path
+        Remembers the numbers.
+    lock : pathlib.Path
+        File that a deploy holds while it changes the machine.
+    units : Units
+        The service manager.
+    """
+
+    def __init__(self, most: Mapping[str, int], file: Path, lock: Path, units: Units) -> None:
+        self.most = dict(most)
+        self.units = units
+        #: Why it cannot act; empty when it can.
+        self.trouble = ""
+        self._file = file
+        self._lock = lock
+        self._done: dict[str, str] = {}
+
+    def step(self, asks: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+        """Take up what is asked, bring what runs into line, and describe what there is.
+
+        Parameters
+        ----------
+        asks : mapping, optional
+            By group: ``id``, ``want`` and ``unstarted``, see `perennial.preloads.fleets`.
+
+        Returns
+        -------
+        dict
+            Of each group ``wanted``, ``states``, ``most`` and ``done``.
+        """
+        try:
+            with alone(self._lock):
+                states = self.units.states()
+                wanted = self._taken(asks or {}, self._remembered(states), states)
+                if self._mend(wanted, states):
+                    states = self.units.states()
+            self.trouble = ""
+        except (PerennialError, OSError) as error:
+            if str(error) != self.trouble:
+                logger.warning("nothing is changed now: %s", error)
+            self.trouble = str(error)
+            states = self.units.states()
+            wanted = self._known(states)
+        return {
+            group: {
+                "wanted": sorted(wanted.get(group, ())),
+                "states": {str(n): state for n, state in states.get(group, {}).items()},
+                "most": most,
+                "done": self._done.get(group),
+            }
+            for group, most in self.most.items()
+        }
+
+    def _known(self, states: States) -> dict[str, set[int]]:
+        """Say what shall run, as far as it can be read."""
+        try:
+            return self._remembered(states)
+        except (PerennialError, OSError):
+            return self._running(states)
+
+    def _remembered(self, states: States) -> dict[str, set[int]]:
+        """Read what shall run; where nothing says so, it is what runs."""
+        found, running = manifest.remembered(self._file), self._running(states)
+        return {group: set(found.get(group, running[group])) for group in self.most}
+
+    def _running(self, states: States) -> dict[str, set[int]]:
+        return {
+            group: {n for n, state in states.get(group, {}).items() if state != "leaving"}
+            for group in self.most
+        }
+
+    def _taken(
+        self, asks: Mapping[str, Mapping[str, Any]], wanted: dict[str, set[int]], states: States
+    ) -> dict[str, set[int]]:
+        """Write down what is asked, group by group; what is not ours to do is refused."""
+        for group, ask in asks.items():
+            try:
+                now = answer(group, ask, self.most, wanted.get(group, set()), states)
+            except ValueError as error:
+                logger.warning("refused: %s", error)
+            else:
+                if now != wanted[group]:
+                    logger.info("%s: %s instead of %s", group, _listed(now), _listed(wanted[group]))
+                    wanted = {**wanted, group: now}
+                    manifest.remember(self._file, wanted)
+            if group in self.most:
+                self._done[group] = str(ask["id"])
+        return wanted
+
+    def _mend(self, wanted: Mapping[str, set[int]], states: States) -> bool:
+        """Start and stop what differs; say whether anything did."""
+        acted = False
+        for group in self.most:
+            start, stop = compare(wanted[group], states.get(group, {}))
+            # New members come before old ones go, so that data has somewhere to go.
+            if start:
+                logger.info("%s: starting %s", group, _listed(start))
+                self.units.start(group, start)
+            if stop:
+                logger.info("%s: stopping %s", group, _listed(stop))
+                self.units.stop(group, stop)
+            acted = acted or bool(start or stop)
+        return acted
+
+
+def compare(wanted: Collection[int], now: Mapping[int, State]) -> tuple[list[int], list[int]]:
+    """Say which members are to be started, and which stopped. Pure.
+
+    Parameters
+    ----------
+    wanted : collection of int
+        Numbers that shall run.
+    now : mapping of int to str
+        What is there.
+    """
+    start = sorted(set(wanted) - set(now))
+    stop = sorted(n for n, state in now.items() if n not in wanted and state != "leaving")
+    return start, stop
+
+
+def answer(
+    group: str,
+    ask: Mapping[str, Any],
+    most: Mapping[str, int],
+    wanted: Collection[int],
+    states: States,
+) -> set[int]:
+    """Find out which members shall run once an ask has been done. Pure.
+
+    Parameters
+    ----------
+    group : str
+        The group that it is about.
+    ask : mapping
+        What is asked: ``want`` and ``unstarted``.
+    most : mapping of str to int
+        Groups of this machine.
+    wanted : collection of int
+        Numbers that shall run so far.
+    states : mapping
+        What is there.
+
+    Raises
+    ------
+    ValueError
+        It is not for this machine to do.
+    """
+    if group not in most:
+        raise ValueError(f"group {group!r:.100}: allowed: {', '.join(most)}")
+    want = manifest.whole(ask["want"])
+    there = {*wanted, *states.get(group, {})}
+    # What is above the maximum because that was lowered stays until the scaler lets it go.
+    beyond = sorted(number for number in want - there if number >= most[group])
+    if beyond:
+        raise ValueError(f"{group}: found member {beyond[0]}; allowed: below {most[group]}")
+    running = {n for n, state in states.get(group, {}).items() if state == "running"}
+    spared = manifest.whole(ask.get("unstarted", ())) & running & set(wanted)
+    return want | spared
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Let no deploy change the machine meanwhile.
+
+    Parameters
+    ----------
+    lock : pathlib.Path
+        The lock of the machine's part of the cluster.
+
+    Raises
+    ------
+    Busy
+        A deploy is at work.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        held = False
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever removes the cluster takes the lock's file away, and this is the old one then.
+            held = os.path.samestat(os.fstat(handle), os.stat(lock))
+        if not held:
+            raise Busy("a deploy is at work there; it is tried again once that has ended")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(numbers))) or "none"

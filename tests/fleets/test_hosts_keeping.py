@@ -1,0 +1,208 @@
+"""What a keeper takes and refuses, and how a fleet spreads members: small and without processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perennial.errors import PerennialError
+from perennial.hosts import keeper
+from perennial.hosts.fleet import Held, planned, read
+from perennial.hosts.keeping import Keeper, State, answer, compare
+
+
+class Units:
+    """Members that are a dictionary."""
+
+    def __init__(self, **groups: dict[int, State]) -> None:
+        self.there: dict[str, dict[int, State]] = groups
+        self.calls: list[tuple[str, str, list[int]]] = []
+
+    def states(self) -> dict[str, dict[int, State]]:
+        return {group: dict(states) for group, states in self.there.items()}
+
+    def start(self, group: str, numbers: Collection[int]) -> None:
+        self.calls.append(("start", group, sorted(numbers)))
+        self.there[group].update(dict.fromkeys(numbers, "starting"))
+
+    def stop(self, group: str, numbers: Collection[int]) -> None:
+        self.calls.append(("stop", group, sorted(numbers)))
+        self.there[group].update(dict.fromkeys(numbers, "leaving"))
+
+
+def made(folder: Path, units: Units, most: int = 4) -> Keeper:
+    return Keeper({"cpu": most}, folder / "keeper" / "wanted.json", folder / "lock", units)
+
+
+def ask(*want: int, unstarted: Collection[int] = (), id: str = "1") -> dict[str, object]:
+    return {"cpu": {"id": id, "want": list(want), "unstarted": list(unstarted)}}
+
+
+def test_it_starts_what_is_asked_and_remembers_it_before(tmp_path: Path) -> None:
+    units = Units(cpu={})
+    told = made(tmp_path, units).step(ask(0, 2))  # type: ignore[arg-type]
+    assert told["cpu"] == {
+        "wanted": [0, 2],
+        "states": {"0": "starting", "2": "starting"},
+        "most": 4,
+        "done": "1",
+    }
+    assert json.loads((tmp_path / "keeper/wanted.json").read_text()) == {"cpu": [0, 2]}
+    assert (tmp_path / "keeper/wanted.json").stat().st_mode & 0o777 == 0o600
+    # Another keeper finds what is missing, and what is too many.
+    units.there["cpu"] = {2: "running", 3: "running"}
+    made(tmp_path, units).step()
+    assert units.calls[1:] == [("start", "cpu", [0]), ("stop", "cpu", [3])]
+
+
+def test_where_nothing_is_written_down_what_runs_stays(tmp_path: Path) -> None:
+    units = Units(cpu={1: "running", 2: "leaving"})
+    told = made(tmp_path, units).step()
+    assert told["cpu"]["wanted"] == [1]
+    assert units.calls == []
+
+
+def test_a_damaged_file_stops_nobody(tmp_path: Path) -> None:
+    units = Units(cpu={1: "running"})
+    (tmp_path / "keeper").mkdir()
+    for text in ("", "[1]", '{"cpu": 3}', '{"cpu": ["0"]}', '{"cpu": [-1]}'):
+        (tmp_path / "keeper/wanted.json").write_text(text)
+        own = made(tmp_path, units)
+        told = own.step(ask())  # type: ignore[arg-type]
+        assert told["cpu"]["wanted"] == [1]
+        assert told["cpu"]["done"] is None
+        assert "damaged" in own.trouble
+    assert units.calls == []
+
+
+def test_nothing_is_done_while_a_deploy_is_at_work(tmp_path: Path) -> None:
+    units = Units(cpu={})
+    own = made(tmp_path, units)
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert own.step(ask(0))["cpu"]["done"] is None  # type: ignore[arg-type]
+        assert "a deploy is at work" in own.trouble
+        assert units.calls == []
+    assert own.step(ask(0))["cpu"]["done"] == "1"  # type: ignore[arg-type]
+    assert own.trouble == ""
+
+
+def test_who_is_given_up_and_runs_by_now_stays(tmp_path: Path) -> None:
+    units = Units(cpu={0: "running", 1: "running", 2: "starting"})
+    own = made(tmp_path, units)
+    told = own.step(ask(0, unstarted=[1, 2]))  # type: ignore[arg-type]
+    assert told["cpu"]["wanted"] == [0, 1]
+    assert units.calls == [("stop", "cpu", [2])]
+
+
+def test_it_refuses_other_groups_and_numbers() -> None:
+    most = {"cpu": 2}
+    for group, want in (("ssh", [0]), ("cpu", [2]), ("cpu", [-1]), ("cpu", ["0"]), ("cpu", [0.5])):
+        with pytest.raises((ValueError, TypeError)):
+            answer(group, {"want": want}, most, (), {})
+    # Above a maximum that was lowered: whoever is there stays, and may go.
+    assert answer("cpu", {"want": [0, 5]}, most, [0, 5], {}) == {0, 5}
+    assert answer("cpu", {"want": [0]}, most, [0, 5], {}) == {0}
+
+
+def test_nothing_is_told_to_leave_twice() -> None:
+    assert compare([0, 1], {1: "leaving", 2: "leaving", 3: "starting"}) == ([0], [3])
+
+
+def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
+    file = tmp_path / "keeper.json"
+    told = {
+        "cluster": "lab",
+        "machine": "machine-b",
+        "scheduler": "tls://machine-a:8786",
+        "tls": None,
+        "state": "/nowhere",
+        "groups": {"cpu": 2},
+    }
+    file.write_text(json.dumps(told))
+    assert keeper.read(file).groups == {"cpu": 2}
+    for change in ({"cluster": "a b"}, {"machine": "../x"}, {"groups": {"cpu": "x"}}, {"more": 1}):
+        file.write_text(json.dumps(told | change))
+        with pytest.raises(PerennialError, match=next(iter(change))):
+            keeper.read(file)
+    file.write_text("{")
+    with pytest.raises(PerennialError, match="no JSON"):
+        keeper.read(file)
+    with pytest.raises(PerennialError, match="perennial up"):
+        keeper.read(tmp_path / "none")
+
+
+held = st.builds(
+    lambda wanted, extra, most, trouble: Held(
+        frozenset(wanted),
+        {n: "running" if n % 2 else "starting" for n in {*wanted, *extra}},
+        most,
+        trouble=trouble,
+    ),
+    st.sets(st.integers(0, 6)),
+    st.sets(st.integers(0, 6)),
+    st.integers(0, 7),
+    st.sampled_from(["", "", "busy"]),
+)
+places = st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 6)))
+
+
+@given(st.dictionaries(st.sampled_from("abc"), held), st.integers(0, 20), places)
+def test_a_plan_removes_nobody_who_runs_and_is_not_named(
+    there: dict[str, Held], to: int, leaving: set[tuple[str, int]]
+) -> None:
+    change = planned(there, to, leaving)
+    size = 0
+    for name, one in there.items():
+        want = change.wants.get(name, set(one.wanted))
+        size += len(want)
+        for number in one.wanted - want:
+            assert (name, number) in leaving or one.states[number] != "running"
+        for number in want - one.wanted:
+            # A new member has a name that nobody has, and a place.
+            assert number < one.most
+            assert number not in one.states
+            assert not one.trouble
+    named = {(name, n) for name, n in leaving if name in there and n in there[name].wanted}
+    assert not any(number in change.wants.get(name, ()) for name, number in named)
+    if size < to:
+        room = [one for name, one in there.items() if not one.trouble]
+        assert all(
+            len(one.used | change.wants.get(n, set())) >= one.most
+            for n, one in there.items()
+            if one in room
+        )
+
+
+def test_members_are_spread_evenly() -> None:
+    empty = {name: Held(frozenset(), {}, 10) for name in "abc"}
+    found = planned(empty, 7, ())
+    assert {name: sorted(want) for name, want in found.wants.items()} == {
+        "a": [0, 1, 2],
+        "b": [0, 1],
+        "c": [0, 1],
+    }
+
+
+def test_a_silent_machine_has_those_that_the_scheduler_knows() -> None:
+    told = {
+        "wanted": [0, 1],
+        "states": {"0": "running", "1": "running"},
+        "most": 4,
+        "pending": False,
+        "age": 12.0,
+        "trouble": "",
+        "registered": [1],
+    }
+    found = read(told)
+    assert found is not None
+    assert (set(found.wanted), found.most, found.free) == ({1}, 0, [])
+    assert found.away
+    assert "12 s" in found.trouble
+    assert read(told | {"registered": []}) is None

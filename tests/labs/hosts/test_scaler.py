@@ -1,0 +1,280 @@
+"""The scaler on hosts: members come and go on two machines by demand, and no key is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.labs.hosts.clusters import Cluster, cluster_file, traces, wait_until
+from tests.labs.hosts.host import Host
+from tests.labs.hosts.network import Network
+
+pytestmark = pytest.mark.lab
+
+#: Machines with members; machine-a has the scheduler and the scaler.
+PLACES = ("machine-b", "machine-c")
+SCALE: dict[str, Any] = {"min": 0, "max": 4, "idle": "4 s", "start_up": "5 s", "step_down": 1}
+#: One machine under systemd, one under supervisord.
+MACHINES = (
+    {"address": "machine-a", "roles": ["scheduler"]},
+    {"address": "machine-b", "roles": ["cpu"]},
+    {"address": "machine-c", "roles": ["cpu"], "init": "supervisord"},
+)
+
+
+def described(**scale: Any) -> str:
+    return cluster_file(
+        jupyter=None,
+        scaler={"interval": "1 s"},
+        workers={
+            "cpu": {
+                "count": 0,
+                "memory": "512 MiB",
+                "drain": "60 s",
+                "scale": {**SCALE, **scale},
+            }
+        },
+        hosts={"machines": list(MACHINES)},
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(network: Network) -> Iterator[Cluster]:
+    network.machines("machine-a", *PLACES)
+    made = Cluster(network)
+    made.write(described())
+    before = {machine: traces(machine) for machine in network.all().values()}
+    made.up()
+    yield made
+    made.perennial("down", made.name, "--force")
+    assert {machine: traces(machine) for machine in before} == before
+
+
+def processes(machine: Host, what: str) -> dict[str, int]:
+    """Process ids by what a pattern finds in the command line."""
+    lines = machine.run("ps", "-eo", "pid,args").stdout.splitlines()
+    found = (re.match(rf"\s*(\d+) \S+ -m {what}", line) for line in lines)
+    return {match[2]: int(match[1]) for match in found if match}
+
+
+def units(cluster: Cluster) -> dict[str, int]:
+    """Members that run, with their process ids: ``machine-b-0``."""
+    found: dict[str, int] = {}
+    for place in PLACES:
+        found |= processes(cluster.network[place], r"dask worker .* --name cpu-(\S+)")
+    return found
+
+
+def keeper(machine: Host) -> int:
+    """Process id of the keeper; 0 when it does not run just now."""
+    return processes(machine, r"perennial\.hosts\.(keeper)").get("keeper", 0)
+
+
+def kill_keepers(cluster: Cluster) -> None:
+    for place in PLACES:
+        if pid := keeper(cluster.network[place]):
+            cluster.network[place].run("kill", "-9", str(pid), check=False)
+
+
+def wanted(cluster: Cluster, place: str) -> list[int]:
+    said = cluster.network[place].run("cat", "/var/lib/dask-perennial/lab/keeper/wanted.json")
+    numbers: list[int] = json.loads(said.stdout)["cpu"]
+    return numbers
+
+
+def test_members_come_with_work_and_leave_without(cluster: Cluster) -> None:
+    assert units(cluster) == {}
+    said = cluster.client(
+        "def work(n):\n"
+        "    time.sleep(2)\n"
+        "    return n, bytes(1000)\n"
+        "found = client.map(work, range(60))\n"
+        "assert [n for n, _ in client.gather(found)] == list(range(60))\n"
+        "workers = client.scheduler_info()['workers'].values()\n"
+        "print(sorted({worker['name'].rpartition('-')[0] for worker in workers}))\n",
+        timeout=180,
+    )
+    assert said.strip() == "['cpu-machine-b', 'cpu-machine-c']"
+    wait_until(lambda: not units(cluster), 120)
+    assert all(wanted(cluster, place) == [] for place in PLACES)
+
+
+HOLDER = """
+import json, sys
+def work(n):
+    time.sleep(1)
+    return bytes(1000 + n)
+computed = client.map(work, range(48))
+wait(computed)
+# On each of the workers some that nobody can compute again.
+scattered = [client.scatter(bytes(2000 + n), broadcast=False) for n in range(40)]
+print("ready")
+for line in sys.stdin:
+    sizes = [len(data) for data in client.gather(computed + scattered)]
+    assert sizes == [1000 + n for n in range(48)] + [2000 + n for n in range(40)], sizes
+    print("whole")
+"""
+
+
+def test_a_scaler_that_is_killed_loses_no_key(cluster: Cluster) -> None:
+    client = cluster.start_client(HOLDER)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    assert client.stdout.readline() == "ready\n"
+    assert len(units(cluster)) > 1
+    # The log of what it has begun is written before anything is done about it.
+    log, machine = "/var/lib/dask-perennial/lab/scaler/intents.jsonl", cluster.network["machine-a"]
+    for what in ("drain", "remove", "drain", "remove"):
+        until = f"until tail -n 1 {log} | grep -q {what}; do sleep 0.02; done"
+        machine.run("timeout", "20", "sh", "-c", until, check=False)
+        machine.run("systemctl", "kill", "-s", "KILL", "dask-lab-scaler", check=False)
+        client.stdin.write("\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == "whole\n"
+    wait_until(lambda: len(units(cluster)) == 1, 120)
+    # The last one holds what somebody still wants.
+    time.sleep(8.0)
+    assert len(units(cluster)) == 1
+    client.stdin.write("\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == "whole\n"
+    client.stdin.close()
+    assert client.wait(60) == 0
+    wait_until(lambda: not units(cluster), 120)
+
+
+def pinned(cluster: Cluster, size: int) -> dict[str, int]:
+    """Have so many members; gives their process ids."""
+    cluster.perennial("scale", f"cpu={size}")
+    wait_until(lambda: len(units(cluster)) == size, 120)
+    return units(cluster)
+
+
+def test_up_again_changes_nothing_whoever_runs(cluster: Cluster) -> None:
+    pinned(cluster, 4)
+    pinned(cluster, 3)
+    before = units(cluster)
+    assert set(re.findall(r"\d+ (\w+)", cluster.up())) == {"unchanged"}
+    assert cluster.plan() == []
+    assert units(cluster) == before
+    assert {f"cpu-{member}" for member in before} <= set(cluster.services())
+
+
+def test_other_bounds_restart_no_member(cluster: Cluster) -> None:
+    before = units(cluster)
+    cluster.write(described(max=6))
+    lines = cluster.plan()
+    assert all("keeper" in line or "scaler" in line for line in lines), lines
+    cluster.up()
+    assert units(cluster) == before
+    assert len(pinned(cluster, 6)) == 6
+    cluster.write(described())
+    cluster.up()
+    assert len(units(cluster)) == 6
+    pinned(cluster, 2)
+
+
+def test_members_outlive_their_keeper(cluster: Cluster) -> None:
+    before = units(cluster)
+    kill_keepers(cluster)
+    assert units(cluster) == before
+    after = pinned(cluster, 4)
+    assert before.items() <= after.items()
+    # Killed just after it was told: what it has written down it ends.
+    cluster.perennial("scale", "cpu=2")
+    for _ in range(8):
+        kill_keepers(cluster)
+        time.sleep(3.0)
+    wait_until(lambda: len(units(cluster)) == 2, 120)
+
+
+def test_the_scheduler_restarts(cluster: Cluster) -> None:
+    before = set(units(cluster))
+    numbers = {place: wanted(cluster, place) for place in PLACES}
+    cluster.perennial("restart", "scheduler")
+    wait_until(lambda: cluster.workers() == len(before), 120)
+    assert set(units(cluster)) == before
+    assert {place: wanted(cluster, place) for place in PLACES} == numbers
+    assert len(pinned(cluster, 3)) == 3
+
+
+def test_a_reboot_brings_back_just_those_who_ran(cluster: Cluster) -> None:
+    place = "machine-c"
+    numbers = wanted(cluster, place)
+    before = units(cluster)
+    assert numbers
+    cluster.network[place].reboot()
+    wait_until(lambda: set(units(cluster)) == set(before), 120)
+    assert wanted(cluster, place) == numbers
+    stayed = {member: pid for member, pid in before.items() if not member.startswith(place)}
+    assert stayed.items() <= units(cluster).items()
+    wait_until(lambda: cluster.workers() == len(before), 60)
+
+
+def test_a_keeper_listens_on_nothing_and_does_nothing_else(cluster: Cluster) -> None:
+    machine = cluster.network["machine-b"]
+    before, numbers = units(cluster), wanted(cluster, "machine-b")
+    pid = keeper(machine)
+    sockets = machine.run("sh", "-c", f"ls -l /proc/{pid}/fd | grep -o 'socket:.[0-9]*'").stdout
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        lines = machine.run("cat", f"/proc/net/{table}").stdout.splitlines()[1:]
+        heard = {words[9] for words in map(str.split, lines) if words[3] in ("0A", "07")}
+        assert not heard & set(re.findall(r"\d+", sockets))
+    status = machine.run("cat", f"/proc/{pid}/status").stdout
+    assert re.findall(r"Cap(?:Eff|Prm|Bnd|Inh|Amb):\t(\w+)", status) == ["0" * 16] * 5
+    cluster.client(
+        "def ask(**wanted):\n"
+        "    return client.sync(client.scheduler.perennial_size, **wanted)\n"
+        "ask(group='cpu', wanted={'machine-b': {'want': [99]}})\n"
+        "time.sleep(3)\n"
+        "for group, want in (('sshd', [0]), ('cpu', [-1]), ('cpu', ['0/../../ssh'])):\n"
+        "    try:\n"
+        "        ask(group=group, wanted={'machine-b': {'want': want}})\n"
+        "    except (ValueError, TypeError):\n"
+        "        continue\n"
+        "    raise AssertionError(group)\n"
+    )
+    log = machine.run("journalctl", "-u", "dask-lab-keeper", "-o", "cat").stdout
+    assert "refused: cpu: found member 99; allowed: below 2" in log
+    assert wanted(cluster, "machine-b") == numbers
+    assert units(cluster) == before
+
+
+def test_a_change_restarts_members_one_after_another_and_loses_nothing(cluster: Cluster) -> None:
+    pinned(cluster, 3)
+    client = cluster.start_client(HOLDER)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    assert client.stdout.readline() == "ready\n"
+    before = units(cluster)
+    cluster.write(described().replace("512 MiB", "600 MiB"))
+    assert any("cpu changed; each member is drained first" in line for line in cluster.plan())
+    cluster.up()
+    after = units(cluster)
+    assert set(after) == set(before)
+    assert not set(after.values()) & set(before.values())
+    client.stdin.write("\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == "whole\n"
+    client.stdin.close()
+    assert client.wait(60) == 0
+
+
+def test_other_machines_take_over_from_one_that_is_gone(cluster: Cluster) -> None:
+    gone = cluster.network["machine-c"]
+    pinned(cluster, 0)
+    before = pinned(cluster, 2)
+    assert {member[:9] for member in before} == set(PLACES)
+    gone.cut_power()
+    there = cluster.network["machine-b"]
+    pattern = r"dask worker .* --name cpu-(\S+)"
+    wait_until(lambda: len(processes(there, pattern)) == 2, 120)
+    gone.boot()
+    # Its member is back, and one of the three is drained.
+    wait_until(lambda: cluster.workers() == 2 and len(units(cluster)) == 2, 180)
+    assert set(before) & set(units(cluster))
