@@ -1,0 +1,388 @@
+"""Turn decisions into deeds: drains, returns, and sizes of fleets. Each deed can be cut off.
+
+What is begun with a member is written down before it is done (`perennial.scaler.intents`). A size
+needs no such note: it is absolute, and the platform holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time as clocks
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from typing import Any
+
+from perennial.scaler.drain import Drain, Drains, Who
+from perennial.scaler.hands import Hand
+from perennial.scaler.intents import Doing, Intent, Intents
+from perennial.scaler.members import Book, State, derive
+from perennial.scaler.settings import GroupSettings
+from perennial.scaler.values import Decision, Decisions, GroupSeen, Member, Observation
+from perennial.scaler.workers import PARKED
+
+logger = logging.getLogger("perennial.scaler")
+
+#: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
+STRAY = 60.0
+#: Seconds for which a member that could not be drained is left alone; twice as long each time.
+ALONE, LONGEST = 60.0, 3600.0
+
+
+class Actor:
+    """Drains, brings back, and resizes.
+
+    Parameters
+    ----------
+    groups : mapping of str to GroupSettings
+        The groups.
+    hands : mapping of str to Hand
+        Their fleets.
+    drains : Drains
+        The drains that go on.
+    intents : Intents
+        What has been begun.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, GroupSettings],
+        hands: Mapping[str, Hand],
+        drains: Drains,
+        intents: Intents,
+    ) -> None:
+        self.groups = groups
+        self.hands = hands
+        self.drains = drains
+        self.intents = intents
+        self.clock = drains.clock
+        #: How many members have left, come back, could not be drained, were given up.
+        self.counts = dict.fromkeys(("removed", "returned", "stayed", "given-up"), 0)
+        #: Members that could not be drained: why, until when they are left alone, how often.
+        self._stay: dict[Who, tuple[str, float, int]] = {}
+        self.books = {name: Book() for name in groups}
+        self._truth = False
+        self._scheduler = ""
+        self._dry = False
+        #: Since when more members are parked than anybody accounts for, by group.
+        self._strays: dict[str, float] = {}
+
+    def resume(self, mode: str) -> None:
+        """Go on with what a scaler before this one has begun.
+
+        Parameters
+        ----------
+        mode : {"act", "dry-run", "paused"}
+            In a dry run nothing is begun again.
+        """
+        self._dry = mode == "dry-run"
+        if self._dry:
+            return
+        for intent in list(self.intents.open.values()):
+            if intent.group not in self.groups or intent.doing == "return" or mode == "paused":
+                self.drains.bring_back([(intent.group, intent.member)])
+            else:
+                self.drains.begin(self._drain(intent))
+            logger.info("%s: goes on with its %s", intent.member, intent.doing)
+
+    def live(
+        self,
+        group: str,
+        observation: Observation,
+        registered: frozenset[str],
+    ) -> None:
+        """Find out where each member of a group is in its life; strike off what has ended.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        observation : Observation
+            What its platform has.
+        registered : frozenset of str
+            Members that the scheduler knows.
+        """
+        if not self._dry:
+            self._settle(group, observation)
+        ready = frozenset(name for name, each in self.drains.of(group).items() if each.ready)
+        book = self.books[group]
+        states = derive(observation, registered, self.intents.of(group), ready, book.states)
+        for name, step in book.find(states).items():
+            logger.info("%s: %s, and not by the scaler", name, step)
+
+    def _settle(self, group: str, observation: Observation) -> None:
+        """Strike off what has ended in a group, and take up again what has not."""
+        intents = self.intents.of(group)
+        here = {member.worker for member in observation.members}
+        gone = intents.keys() - here
+        removed = {name for name in gone if intents[name].doing == "remove"}
+        if gone:
+            self.drains.forget((group, name) for name in gone)
+            self._end(group, removed, "removed")
+            self._end(group, gone - removed, "gone")
+            for name in sorted(gone):
+                logger.info("%s: is gone%s", name, "" if name in removed else " before its time")
+        for name in sorted(removed_again(intents, observation) - self.drains.of(group).keys()):
+            # It was given to the platform, and is still there, as after a kill at that instant.
+            self.drains.begin(self._drain(intents[name]))
+        back = [who for who in self.drains.returned if who[0] == group]
+        for who in back:
+            self.drains.returned.remove(who)
+            self.counts["returned"] += 1
+            logger.info("%s: is back", who[1])
+        self._end(group, [name for _, name in back], "returned")
+
+    async def adopt(self, group: str, seen: GroupSeen) -> None:
+        """Bring back members that are parked and that nobody drains, as after a loss of the log.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        seen : GroupSeen
+            What the scheduler knows of it.
+        """
+        now, observation = self.clock(), self.hands[group].observation
+        drains = {name for where, name in self._under_way() if where == group}
+        members = observation.members if observation else ()
+        here = {member.worker for member in members if member.state == "running"}
+        ours = drains | (set(seen.names) - here)
+        if len(seen.names) - seen.members <= len(ours & set(seen.names)):
+            self._strays.pop(group, None)
+            return
+        since = self._strays.setdefault(group, now)
+        if now - since < self.groups[group].group.drain + STRAY:
+            return
+        found = await self.drains.workers.find()
+        parked = [
+            (where, name)
+            for (where, name), each in found.items()
+            if where == group and name in here and name not in drains
+            if each.statuses and set(each.statuses.values()) == {PARKED}
+        ]
+        del self._strays[group]
+        if parked:
+            logger.warning("%s: parked, and nobody drains it; brought back", _names(parked))
+            self._back(parked, "parked, and nobody drains it")
+
+    def _under_way(self) -> Collection[Who]:
+        return self.drains.drains.keys() | self.drains.returning.keys()
+
+    def draining(self, group: str, observation: Observation | None) -> dict[str, bool]:
+        """Members that are being drained; True for those whose drain can be undone.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        observation : Observation or None
+            What its platform has: who has been told to leave is not there any more.
+        """
+        drains = self.drains.of(group)
+        if observation is not None:
+            here = {each.worker for each in observation.members if each.state != "leaving"}
+            drains = {name: each for name, each in drains.items() if name in here}
+        return {name: not each.given_up for name, each in drains.items()}
+
+    async def act(self, decisions: Decisions, scheduler: str | None) -> None:
+        """Do what was decided for each group.
+
+        Parameters
+        ----------
+        decisions : Decisions
+            What the policy has decided.
+        scheduler : str or None
+            The scheduler that has answered; None when none has, and nobody is removed.
+        """
+        self._truth = scheduler is not None
+        if scheduler is not None and scheduler != self._scheduler:
+            self._scheduler = scheduler
+            self.drains.again()  # what was drained of one scheduler has come back to the next
+        await _all(
+            self._act(decision, hand, hand.observation)
+            for decision in decisions.groups.values()
+            if (hand := self.hands[decision.group]).observation is not None
+        )
+        await self.remove_drained()
+        for who in [each for each in self.drains.returned if each[0] not in self.groups]:
+            self.drains.returned.remove(who)  # of a group that the cluster file has no more
+            self._end(who[0], [who[1]], "returned")
+
+    async def remove_drained(self) -> None:
+        """Have the platforms remove the members that are drained."""
+        for each in list(self.drains.drains.values()):
+            if each.stays:
+                self._leave_alone(each)
+        ready = {each.group for each in self.drains.drains.values() if each.ready}
+        await _all(self._remove(name) for name in ready)
+
+    def let_go(self) -> None:
+        """Undo all drains: the scaler pauses, and a parked member is of no use to anybody."""
+        drains = [*self.drains.drains]
+        if drains:
+            logger.info("%s: drains are undone, for the scaler pauses", _names(drains))
+            self._back(drains, "the scaler pauses")
+
+    def trouble(self, group: str) -> str:
+        """Say what a person should know of the drains of a group; empty when all goes well.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        """
+        now = self.clock()
+        drains = self.drains.of(group)
+        said = [each.trouble(now) for each in drains.values()]
+        said += [
+            f"{name} stays: {why}"
+            for (where, name), (why, until, _) in self._stay.items()
+            if where == group and until > now
+        ]
+        said += [self.drains.trouble] * bool(drains)
+        return "; ".join(filter(None, said))
+
+    async def _act(self, decision: Decision, hand: Hand, observation: Observation) -> None:
+        """Bring back, resize, begin drains; in this order."""
+        group = decision.group
+        draining = self.draining(group, observation)
+        back = [name for name in decision.back if name in draining]
+        if back:
+            self._back([(group, name) for name in back], decision.reason)
+        staying = len(draining.keys() - set(back))
+        # Who is being drained and who is about to be is still a member for its platform.
+        to = decision.to + staying + len(decision.leave)
+        to = max(to, observation.least)
+        to = to if observation.most is None else min(to, max(observation.most, staying))
+        unstarted = observation.desired > sum(m.state == "running" for m in observation.members)
+        if (to > observation.desired or (to < observation.desired and unstarted)) and hand.free:
+            await hand.resize(to)
+        elif to == observation.desired:
+            hand.content()
+        room = observation.desired - observation.least - staying
+        self._begin(decision, observation, max(0, room))
+
+    def _begin(self, decision: Decision, observation: Observation, room: int) -> None:
+        """Begin to drain those who shall leave, as many as the platform lets go."""
+        group, now = decision.group, self.clock()
+        here = {each.worker for each in observation.members if each.state != "leaving"}
+        alone = {who for who, (_, until, _) in self._stay.items() if until > now}
+        busy = {*self._under_way(), *alone}
+        book = self.books[group]
+        chosen = [
+            name
+            for name in decision.leave
+            if name in here and (group, name) not in busy and book.may(name, State.PARKING)
+        ]
+        if not chosen[:room]:
+            return
+        wall = clocks.time()
+        intents = [Intent(group, name, "drain", wall, decision.reason) for name in chosen[:room]]
+        self.intents.begin(intents)
+        for intent in intents:
+            book.take(intent.member, State.PARKING)
+            self.drains.begin(self._drain(intent))
+
+    async def _remove(self, name: str) -> None:
+        """Have a platform remove those members of a group that are drained."""
+        hand = self.hands[name]
+        if not self._truth or not hand.free:
+            return
+        observation = await hand.observe()
+        if observation is None:
+            return
+        ready = {member: each for member, each in self.drains.of(name).items() if each.ready}
+        leaving = _removable(observation, ready, hand.chooses)
+        leaving = leaving[: max(0, observation.desired - observation.least)]
+        if not leaving:
+            return
+        drains = [ready[member.worker] for member in leaving]
+        for each in drains:
+            self.books[name].take(each.member, State.PARKED)
+        self.intents.begin(self._intent(each, "remove") for each in drains)
+        # Of those whom the platform has begun to remove before, it holds the new size already.
+        here = sum(member.state != "leaving" for member in observation.members)
+        fewer = max(0, len(leaving) - max(0, here - observation.desired))
+        if await hand.resize(observation.desired - fewer, leaving) is None:
+            return  # it is still drained, and is tried again after the pause
+        for each in drains:
+            self.books[name].take(each.member, State.LEAVING)
+            spent = self.clock() - each.since
+            lost = f"; gives up {each.given_up}" if each.given_up else ""
+            level = logging.WARNING if lost else logging.INFO
+            logger.log(level, "%s: leaves, drained in %.1f s%s", each.member, spent, lost)
+            self.counts["given-up"] += bool(each.given_up)
+            self.counts["removed"] += 1
+        self.drains.forget(each.who for each in drains)
+
+    def _back(self, who: Collection[Who], why: str) -> None:
+        wall = clocks.time()
+        self.intents.begin(Intent(*each, "return", wall, why) for each in who)
+        for group, name in who:
+            if group in self.books:
+                self.books[group].take(name, State.RETURNING)
+        self.drains.bring_back(who)
+
+    def _leave_alone(self, drain: Drain) -> None:
+        """Bring a member back that could not be drained, and do not try it again soon."""
+        times = self._stay[drain.who][2] + 1 if drain.who in self._stay else 0
+        pause = min(ALONE * 2.0 ** min(times, 10), LONGEST)
+        self._stay[drain.who] = (drain.stays, self.clock() + pause, times)
+        self.counts["stayed"] += 1
+        logger.warning("%s: stays for %.0f s at least: %s", drain.member, pause, drain.stays)
+        self._back([drain.who], drain.stays)
+
+    def _drain(self, intent: Intent) -> Drain:
+        """Make the drain that is wanted, with the time that it has had already."""
+        rules = self.groups[intent.group]
+        spent = max(0.0, clocks.time() - intent.since)
+        since = self.clock() - min(spent, rules.group.drain)
+        return Drain(intent.group, intent.member, since, rules.group.drain, rules.on_deadline)
+
+    def _intent(self, drain: Drain, doing: Doing) -> Intent:
+        before = self.intents.open.get(drain.who)
+        since = before.since if before else clocks.time()
+        return Intent(*drain.who, doing, since, before.why if before else "")
+
+    def _end(self, group: str, names: Collection[str], how: str) -> None:
+        try:
+            self.intents.end(group, names, how)
+        except OSError as error:  # found out again by the next scaler
+            logger.warning("Cannot write %s: %s", self.intents.path, error)
+
+
+def _removable(observation: Observation, ready: Mapping[str, Drain], chooses: bool) -> list[Member]:
+    """Those who can be removed now; where the platform picks, only if it would pick them."""
+    here = [member for member in observation.members if member.state != "leaving"]
+    if chooses:
+        return [member for member in here if member.worker in ready]
+    prefix = []
+    for member in here:
+        if member.worker not in ready:
+            break
+        prefix.append(member)
+    return prefix
+
+
+def removed_again(intents: Mapping[str, Intent], observation: Observation) -> set[str]:
+    """Name members that the platform was told to remove, and that it has all the same.
+
+    Parameters
+    ----------
+    intents : mapping of str to Intent
+        What has been begun with the group's members.
+    observation : Observation
+        What its platform has.
+    """
+    here = {each.worker for each in observation.members if each.state != "leaving"}
+    return {name for name in here if name in intents and intents[name].doing == "remove"}
+
+
+async def _all(deeds: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do them side by side, all of them, and raise the first error afterwards."""
+    for outcome in await asyncio.gather(*deeds, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _names(who: Collection[Who]) -> str:
+    return ", ".join(sorted(name for _, name in who))

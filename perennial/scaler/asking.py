@@ -1,0 +1,316 @@
+"""Ask a cluster's scaler: its reports, and what people wish of it.
+
+Both go through the scheduler, which the scaler asks at every tick. So one way serves every
+platform, needs no port of its own, and is as safe as a client's connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, TypeVar
+
+from perennial.errors import PerennialError
+from perennial.scaler.explaining import infeasible
+
+Found = TypeVar("Found")
+
+#: Seconds in which a scheduler must answer.
+PATIENCE = 10.0
+#: Seconds after which a scaler that has said nothing counts as away.
+SILENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the scheduler knows of the scaler.
+
+    Parameters
+    ----------
+    latest : mapping
+        What the scaler has said last; empty when it never has.
+    age : float or None
+        How many seconds ago; None when it never has.
+    records : tuple of mapping
+        Its latest records, the oldest first.
+    """
+
+    latest: Mapping[str, Any]
+    age: float | None
+    records: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def groups(self) -> dict[str, Mapping[str, Any]]:
+        """The latest record of each group, by name."""
+        return {
+            str(name): {**record, "group": name}
+            for name, record in (self.latest.get("groups") or {}).items()
+        }
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has paused the scaler."""
+        return bool((self.latest.get("wishes") or {}).get("paused"))
+
+    @property
+    def pins(self) -> dict[str, int]:
+        """The sizes that people have set, by group."""
+        found = (self.latest.get("wishes") or {}).get("pins") or {}
+        return {str(group): int(each["size"]) for group, each in found.items()}
+
+    @property
+    def infeasible(self) -> tuple[str, ...]:
+        """Work that no group can run, a sentence each."""
+        return infeasible(self.latest)
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """What is wrong with the scaler or the work, a sentence each."""
+        trouble = str(self.latest.get("trouble") or "")
+        return (*self.infeasible, *filter(None, (self.silence, trouble)))
+
+    @property
+    def silence(self) -> str:
+        """Say that the scaler is away; empty when it is not."""
+        if self.age is None:
+            return "the scaler has not answered yet; see `perennial logs scaler`"
+        if self.age <= SILENCE:
+            return ""
+        return f"the scaler has not answered for {self.age:.0f} s; see `perennial logs scaler`"
+
+
+def pin(group: str, size: int, seconds: float | None = None) -> dict[str, Any]:
+    """Wish that a group has a size whatever the demand.
+
+    Parameters
+    ----------
+    group : str
+        Name.
+    size : int
+        Members.
+    seconds : float or None
+        How long; until it is undone when None.
+    """
+    return {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+
+
+def unpin(group: str) -> dict[str, Any]:
+    """Wish that a group follows its demand again."""
+    return {"kind": "unpin", "group": group}
+
+
+def bounds(group: str, least: int | None, most: int | None) -> dict[str, Any]:
+    """Wish other bounds for a group than those of the cluster file.
+
+    Parameters
+    ----------
+    group : str
+        Name.
+    least, most : int or None
+        Smallest and largest number of members; None for that of the cluster file.
+    """
+    return {"kind": "bounds", "group": group, "min": least, "max": most}
+
+
+def unbound(group: str) -> dict[str, Any]:
+    """Wish the bounds of the cluster file for a group again."""
+    return {"kind": "unbound", "group": group}
+
+
+async def report(scheduler: Any) -> Report:
+    """Read what the scaler has said.
+
+    Parameters
+    ----------
+    scheduler : distributed.core.rpc
+        A connection to the scheduler.
+
+    Raises
+    ------
+    PerennialError
+        The scheduler knows of no scalers.
+    """
+    answer = _understood(await scheduler.perennial_report())
+    names = answer["fields"]
+    records = [
+        {"group": group, **dict(zip(names, values, strict=True))}
+        for group, ring in answer["records"].items()
+        for values in ring
+        if values[names.index("time")] is not None
+    ]
+    records.sort(key=lambda record: float(record["time"]))
+    return Report(answer["report"] or {}, answer["age"], tuple(records))
+
+
+async def wish(scheduler: Any, *wishes: Mapping[str, Any]) -> list[str]:
+    """Leave wishes for the scaler, in this order.
+
+    Parameters
+    ----------
+    scheduler : distributed.core.rpc
+        A connection to the scheduler.
+    *wishes : mapping
+        What `pin`, `unpin`, `bounds` and `unbound` make, or ``{"kind": "pause"}``.
+
+    Returns
+    -------
+    list of str
+        Under which names the scheduler keeps them until the scaler has taken them up.
+
+    Raises
+    ------
+    PerennialError
+        The scheduler refuses one, or knows of no scalers.
+    """
+    try:
+        answers = [await scheduler.perennial_wish(wish=dict(each)) for each in wishes]
+    except ValueError as error:
+        raise PerennialError(str(error)) from None
+    return [str(_understood(answer)) for answer in answers]
+
+
+async def wait(
+    scheduler: Any, before: Report, done: Callable[[Report], bool], patience: float
+) -> Report:
+    """Wait until the scaler reports that something is so.
+
+    Parameters
+    ----------
+    scheduler : distributed.core.rpc
+        A connection to the scheduler.
+    before : Report
+        The report before it was wished; only a later one counts.
+    done : callable
+        Says whether it is so, by a report.
+    patience : float
+        Seconds to wait at most.
+
+    Returns
+    -------
+    Report
+        The latest one; `done` says whether the wait was in vain.
+    """
+    end = monotonic() + patience
+    while True:
+        now = await report(scheduler)
+        newer = now.latest.get("time") != before.latest.get("time")
+        if (newer and done(now)) or monotonic() > end:
+            return now
+        await asyncio.sleep(0.25)
+
+
+def check_group(found: Report, group: str, cluster: str) -> None:
+    """Refuse a group that the scaler does not size.
+
+    Parameters
+    ----------
+    found : Report
+        What the scaler has said.
+    group : str
+        What was asked for.
+    cluster : str
+        The cluster's name, for the message.
+
+    Raises
+    ------
+    PerennialError
+        Names the groups that there are.
+    """
+    if found.age is not None and group not in found.groups:
+        raise PerennialError(
+            f"{group}: found no such group that the scaler of {cluster} sizes; there is"
+            f" {', '.join(sorted(found.groups)) or 'none'}"
+        )
+
+
+def ask(
+    address: str,
+    security: Any,
+    question: Callable[[Any], Awaitable[Found]],
+    patience: float = PATIENCE,
+) -> Found:
+    """Connect to a scheduler, ask, and disconnect; for callers without an event loop.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's address.
+    security : distributed.security.Security
+        The client's certificate.
+    question : callable
+        Gets the connection; `report`, say.
+    patience : float
+        Seconds for all of it.
+
+    Raises
+    ------
+    PerennialError
+        The scheduler does not answer.
+    """
+
+    async def asked() -> Found:
+        from distributed.core import rpc
+
+        arguments = security.get_connection_args("client")
+        scheduler = rpc(address, connection_args=arguments, timeout=patience)
+        try:
+            async with asyncio.timeout(patience):
+                return await question(scheduler)
+        except (OSError, TimeoutError) as error:
+            raise away(address, patience, error) from None
+        finally:
+            await scheduler.close_rpc()
+
+    return asyncio.run(asked())
+
+
+def away(address: str, patience: float, error: BaseException) -> PerennialError:
+    """Say in one line that a scheduler does not answer.
+
+    Parameters
+    ----------
+    address : str
+        Its address.
+    patience : float
+        Seconds that it was waited for.
+    error : BaseException
+        What happened.
+    """
+    lines = str(error).splitlines()
+    why = f" ({lines[0][:200]})" if lines and not isinstance(error, TimeoutError) else ""
+    return PerennialError(
+        f"{address}: the scheduler has not answered within {patience:g} s{why}; see"
+        " `perennial status` and `perennial doctor`"
+    )
+
+
+def security(tls: Any) -> Any:
+    """Make Dask's own security of a client's files.
+
+    Parameters
+    ----------
+    tls : perennial.connect.Tls or None
+        With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
+    """
+    from distributed.security import Security
+
+    if tls is None:
+        return Security()
+    return Security(
+        tls_ca_file=tls.ca,
+        tls_client_cert=tls.cert,
+        tls_client_key=tls.key,
+        require_encryption=True,
+    )
+
+
+def _understood(answer: Any) -> Any:
+    """Tell an answer from that of a scheduler that does not know the question."""
+    if answer is None:
+        raise PerennialError(
+            "this scheduler knows of no scalers: it runs without"
+            " `--preload perennial.preloads.demand`; `perennial up` starts it with that"
+        )
+    return answer

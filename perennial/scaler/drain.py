@@ -1,0 +1,393 @@
+"""Drain members before their platform removes them, and undo that where they are needed again.
+
+All drains go on together, in rounds. A round parks what is to be parked, has the scheduler move
+data away, and looks at what is left; it asks the scheduler a few questions, however many members
+drain. A member is ready once nothing runs there and nobody counts on it for any key: then its
+platform can remove it without loss. Nobody is ever removed here.
+
+A drain is undone as Dask gives up a retirement: the worker is told to run again. It keeps its
+process, its data and its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+from perennial.preloads.drain import listed
+from perennial.scaler.settings import OnDeadline
+from perennial.scaler.workers import PARKED, RUNNING, Found, Left, Workers
+
+logger = logging.getLogger("perennial.scaler.drain")
+
+Who = tuple[str, str]  # group, member
+
+#: Seconds between two rounds: while something changes, and while tasks are waited for.
+QUICK, SLOW = 0.2, 1.0
+#: Seconds after which a worker is parked again: a task can have been on its way to it.
+PARK = 5.0
+#: The same, where the scheduler counts on it for a task that it does not run.
+ASTRAY = 1.0
+#: Seconds without unique data after which copies that Dask keeps there are left behind.
+SETTLED = 2.0
+#: Seconds for which nobody can take the data until the drain is given up.
+REFUSED = 5.0
+#: Seconds for which the scheduler does not know the member until it counts as empty. Longer
+#: than a worker takes to come back to a scheduler that was restarted.
+ABSENT = 30.0
+#: Rounds take at most this part of the time: they cost the scheduler something.
+SHARE = 0.05
+
+
+@dataclass
+class Drain:
+    """One drain of one member.
+
+    Parameters
+    ----------
+    group, member : str
+        Names.
+    since : float
+        When it was begun, by the scaler's clock.
+    deadline : float
+        Seconds that it may take.
+    on_deadline : {"wait", "stop"}
+        What happens then, if tasks still run.
+    """
+
+    group: str
+    member: str
+    since: float
+    deadline: float
+    on_deadline: OnDeadline = "wait"
+    addresses: frozenset[str] = frozenset()
+    running: dict[str, list[str]] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
+    #: Since when: parked last, without unique data, without anybody to take it, unknown to Dask.
+    parked: float | None = None
+    settled: float | None = None
+    refused: float | None = None
+    absent: float | None = None
+    #: Whether its platform can remove it.
+    ready: bool = False
+    #: Why it must stay; empty when it need not.
+    stays: str = ""
+    #: What is lost by the group's rule; empty when nothing is.
+    given_up: str = ""
+
+    @property
+    def who(self) -> Who:
+        """Group and member."""
+        return self.group, self.member
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks that still run there, or that the scheduler thinks do."""
+        known = {task for left in self.left.values() for task in left.tasks}
+        return sorted(known.union(*self.running.values()))
+
+    @property
+    def unique(self) -> list[str]:
+        """Keys that nobody else holds."""
+        return sorted({key for left in self.left.values() for key in left.unique})
+
+    def trouble(self, now: float) -> str:
+        """Say what a person should know of; empty when it goes on as it should.
+
+        Parameters
+        ----------
+        now : float
+            By the scaler's clock.
+        """
+        if self.stays:
+            return f"{self.member} stays: {self.stays}"
+        late = now - self.since - self.deadline
+        if late <= 0 or self.ready or not (self.tasks or self.unique):
+            return ""
+        waits = listed("task", self.tasks) if self.tasks else listed("key", self.unique)
+        return f"{self.member} is {late:.0f} s past the deadline of its drain: waits for {waits}"
+
+
+class Drains:
+    """All drains that go on, and members on their way back.
+
+    Parameters
+    ----------
+    workers : Workers
+        The way to Dask's workers.
+    clock : callable
+        The scaler's clock.
+    """
+
+    def __init__(self, workers: Workers, clock: Callable[[], float]) -> None:
+        self.workers = workers
+        self.clock = clock
+        self.drains: dict[Who, Drain] = {}
+        #: Members that are brought back, and when they were last seen running.
+        self.returning: dict[Who, float | None] = {}
+        #: Members that came back since the loop looked last.
+        self.returned: list[Who] = []
+        #: Why the last round could not be completed.
+        self.trouble = ""
+        #: Set when a drain has become ready or is given up, or a member is back.
+        self.news = asyncio.Event()
+        self._moves: dict[frozenset[str], asyncio.Task[frozenset[str]]] = {}
+        self._begun = asyncio.Event()
+
+    def begin(self, drain: Drain) -> None:
+        """Begin a drain, or go on with one that a scaler before this one has begun.
+
+        Parameters
+        ----------
+        drain : Drain
+            What is to be drained.
+        """
+        self.returning.pop(drain.who, None)
+        self.drains.setdefault(drain.who, drain)
+        self._begun.set()
+
+    def of(self, group: str) -> dict[str, Drain]:
+        """List the drains of a group, by worker name.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        """
+        return {name: each for (where, name), each in self.drains.items() if where == group}
+
+    def bring_back(self, who: Iterable[Who]) -> None:
+        """Undo drains.
+
+        Parameters
+        ----------
+        who : iterable of (str, str)
+            Group and member of each.
+        """
+        for each in who:
+            self.drains.pop(each, None)
+            self.returning.setdefault(each, None)
+        self._begun.set()
+
+    def again(self) -> None:
+        """Begin all drains anew, with the time that they have had: the scheduler is another one."""
+        for drain in self.drains.values():
+            drain.addresses, drain.ready, drain.absent = frozenset(), False, None
+
+    def forget(self, who: Iterable[Who]) -> None:
+        """Take no more care of members: they have been given to their platform, or are gone.
+
+        Parameters
+        ----------
+        who : iterable of (str, str)
+            Group and member of each.
+        """
+        for each in who:
+            self.drains.pop(each, None)
+            self.returning.pop(each, None)
+
+    async def run(self) -> None:
+        """Do the rounds, as long as there is something to do; for ever."""
+        while True:
+            if not (self.drains or self.returning):
+                self._begun.clear()
+                await self._begun.wait()
+            self._begun.clear()
+            begun = monotonic()
+            try:
+                await self.round()
+                self.trouble = ""
+            except Exception as error:  # whatever it is: nothing is removed, and it is tried again
+                usual = isinstance(error, OSError | KeyError)
+                logger.log(logging.DEBUG if usual else logging.ERROR, "a round failed: %r", error)
+                self.trouble = f"drains are held up: {error!r}"
+            waits = all(drain.tasks or drain.ready for drain in self.drains.values())
+            pause = SLOW if waits and not self.returning else QUICK
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, (monotonic() - begun) / SHARE)):
+                    await self._begun.wait()
+
+    async def close(self) -> None:
+        """Stop asking; the scheduler goes on with what it moves."""
+        for task in self._moves.values():
+            task.cancel()
+        await asyncio.gather(*self._moves.values(), return_exceptions=True)
+
+    async def round(self) -> None:
+        """Take one step in each drain.
+
+        Raises
+        ------
+        OSError
+            The scheduler does not answer.
+        """
+        found = await self.workers.find()
+        self._reap()
+        await self._return(found)
+        drains = [each for each in self.drains.values() if not each.ready]
+        if not drains:
+            return
+        for drain in drains:
+            self._locate(drain, found.get(drain.who, Found()))
+        await self._park(drains)
+        self._move(drains)
+        statuses = {at: word for each in found.values() for at, word in each.statuses.items()}
+        ours = {at for drain in self.drains.values() for at in drain.addresses}
+        staying = {at for at, word in statuses.items() if word != PARKED} - ours
+        await self._look(drains, staying)
+        for drain in drains:
+            if drain.who in self.drains:
+                await self._judge(drain)
+
+    def _locate(self, drain: Drain, found: Found) -> None:
+        """Find the member's processes; those that were restarted are drained anew."""
+        if found.addresses != drain.addresses:
+            drain.addresses = found.addresses
+            drain.parked = drain.settled = drain.refused = None
+            drain.moved = frozenset()
+            drain.running, drain.left = {}, {}
+        now = self.clock()
+        drain.absent = None if found.addresses else drain.absent or now
+        if any(word != PARKED for word in found.statuses.values()):
+            drain.parked = None
+
+    async def _park(self, drains: Collection[Drain]) -> None:
+        """Park those that are not, and look again at those that seem to have ended their tasks."""
+        now = self.clock()
+        due = [each for each in drains if each.addresses and _to_park(each, now)]
+        addresses = {at for drain in due for at in drain.addresses}
+        running = await self.workers.park(addresses) if addresses else {}
+        for drain in due:
+            if drain.addresses <= set(running):
+                drain.parked = now
+                drain.running = {at: running[at] for at in drain.addresses}
+
+    def _move(self, drains: Collection[Drain]) -> None:
+        """Have data moved away, beside everything else: it may take long."""
+        under_way = frozenset().union(*self._moves) if self._moves else frozenset()
+        due = {
+            at
+            for drain in drains
+            if drain.parked is not None and not drain.addresses & under_way
+            if not drain.addresses <= drain.moved or drain.refused is not None or _holds(drain)
+            for at in drain.addresses
+        }
+        if due:
+            addresses = frozenset(due)
+            self._moves[addresses] = asyncio.create_task(self.workers.move(addresses))
+
+    def _reap(self) -> None:
+        """Take note of what became of moves that have ended."""
+        for addresses, task in list(self._moves.items()):
+            if task.done():
+                del self._moves[addresses]
+                self._moved(addresses, task)
+
+    def _moved(self, addresses: frozenset[str], task: asyncio.Task[frozenset[str]]) -> None:
+        """Take note of what became of a move."""
+        if task.cancelled() or task.exception() is not None:
+            return  # it is tried again
+        moved = task.result()
+        for drain in self.drains.values():
+            if drain.addresses <= addresses:
+                drain.moved = (drain.moved - addresses) | (drain.addresses & moved)
+                refused = not drain.addresses <= moved
+                drain.refused = (drain.refused or self.clock()) if refused else None
+
+    async def _look(self, drains: Collection[Drain], staying: Collection[str]) -> None:
+        """Find out what is left there."""
+        addresses = {at for drain in drains for at in drain.addresses}
+        left = await self.workers.left(addresses, staying) if addresses else {}
+        for drain in drains:
+            known = {at: left[at] for at in drain.addresses if at in left}
+            # What a task has made since has to be moved as well.
+            if len(drain.unique) < sum(len(each.unique) for each in known.values()):
+                drain.moved = frozenset()
+            drain.left = known
+
+    async def _judge(self, drain: Drain) -> None:
+        """Decide whether it is ready, must stay, or goes on."""
+        now = self.clock()
+        if drain.absent is not None:
+            drain.ready = now - drain.absent >= ABSENT
+        elif drain.refused is not None and now - drain.refused >= REFUSED:
+            what = listed("key", drain.unique) if drain.unique else "actors, perhaps"
+            drain.stays = f"no other worker can take what only it holds ({what})"
+        else:
+            if drain.unique or drain.tasks or drain.left.keys() < drain.addresses:
+                drain.settled = None
+            elif drain.settled is None:
+                drain.settled = now
+            drain.ready = _empty(drain, now)
+        late = now - drain.since >= drain.deadline
+        if late and not (drain.ready or drain.stays) and drain.on_deadline == "stop":
+            await self._give_up(drain)
+        if drain.ready or drain.stays:
+            self.news.set()
+
+    async def _give_up(self, drain: Drain) -> None:
+        """Let the member go with what it runs and holds, as the group's rule is."""
+        if drain.refused is not None:
+            return  # the rule gives up what takes too long, not what nobody can take
+        lost = [("task", drain.tasks)] * bool(drain.tasks)
+        lost += [("key", drain.unique)] * bool(drain.unique)
+        drain.given_up = " and ".join(listed(noun, keys) for noun, keys in lost)
+        await self.workers.hasten(drain.addresses)
+        drain.ready = True
+
+    async def _return(self, found: Mapping[Who, Found]) -> None:
+        """Undo drains, until the scheduler says that these members run."""
+        busy = frozenset().union(*self._moves) if self._moves else frozenset()
+        parked: set[str] = set()
+        now = self.clock()
+        for who, since in list(self.returning.items()):
+            statuses = found.get(who, Found()).statuses
+            again = {at for at, word in statuses.items() if word == PARKED}
+            if again or busy & statuses.keys():
+                # A move that nobody can complete parks a worker once more when it ends.
+                self.returning[who] = None
+                parked |= again
+            elif since is None:
+                self.returning[who] = now
+            elif now - since >= 2 * QUICK:
+                del self.returning[who]
+                self.returned.append(who)
+                self.news.set()
+        if parked:
+            await self.workers.unpark(parked)
+
+
+def _to_park(drain: Drain, now: float) -> bool:
+    """Whether to tell it to park: for the first time, again, or to be sure that nothing runs."""
+    if drain.parked is None or now - drain.parked >= PARK:
+        return True
+    known = {task for left in drain.left.values() for task in left.tasks}
+    running = {task for tasks in drain.running.values() for task in tasks}
+    if known - running and now - drain.parked >= ASTRAY:
+        return True
+    return bool(drain.left) and not known and bool(running)
+
+
+def _holds(drain: Drain) -> bool:
+    """Whether it holds what others do not, although its data has been moved."""
+    return bool(drain.left) and not drain.tasks and bool(drain.unique)
+
+
+def _empty(drain: Drain, now: float) -> bool:
+    """Whether nothing runs there and nobody counts on it for any key.
+
+    Holding no copy at all, not even one of what others hold too, is what makes two drains at
+    the same time safe, of which the scaler knows one alone.
+    """
+    if drain.parked is None or drain.settled is None or not drain.addresses <= drain.moved:
+        return False
+    holds = any(left.held for left in drain.left.values())
+    return not holds or now - drain.settled >= SETTLED
+
+
+__all__ = ["PARKED", "RUNNING", "Drain", "Drains", "Who"]

@@ -1,0 +1,313 @@
+"""The scaler's loop: look, decide, drain, resize, write down; again after some seconds.
+
+Each tick asks the fleets and the scheduler, has the policy decide, and acts. Nothing is acted on
+that is not known for certain now. What takes longer than a tick, the drains, goes on beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time as clocks
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from perennial.scaler import calendar
+from perennial.scaler.acting import Actor
+from perennial.scaler.demand import DemandError, Source
+from perennial.scaler.hands import Hand
+from perennial.scaler.policy import decide, detail_wanted
+from perennial.scaler.records import Log, Record, record
+from perennial.scaler.settings import Settings
+from perennial.scaler.state import Memory
+from perennial.scaler.values import Decisions, Demand, Rules, Standing
+from perennial.scaler.wishes import Wishes
+
+logger = logging.getLogger("perennial.scaler")
+
+#: Seconds between two times that what the policy remembers is written down.
+SAVE = 30.0
+
+
+@dataclass
+class Health:
+    """What is needed to say whether the scaler does its work.
+
+    Parameters
+    ----------
+    started : float
+        When the loop began, by the scaler's clock.
+    """
+
+    started: float
+    ticks: int = 0
+    failed: int = 0
+    #: When the last tick ended, and the last one that knew the truth; seconds that it took.
+    ended: float | None = None
+    truth: float | None = None
+    seconds: float = 0.0
+    #: What is wrong now.
+    trouble: dict[str, str] = field(default_factory=dict)
+
+
+class Loop:
+    """One scaler at work.
+
+    Parameters
+    ----------
+    settings : Settings
+        What it is told.
+    source : Source
+        Where demand is read.
+    hands : mapping of str to Hand
+        The fleets, by group.
+    actor : Actor
+        Who drains and resizes.
+    memory : Memory
+        What the policy remembers.
+    wishes : Wishes
+        What people want.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        hands: Mapping[str, Hand],
+        actor: Actor,
+        memory: Memory,
+        wishes: Wishes,
+    ) -> None:
+        self.settings = settings
+        self.source = source
+        self.hands = hands
+        self.actor = actor
+        self.memory = memory
+        self.wishes = wishes
+        self.clock = memory.clock
+        self.log = Log(settings.state)
+        self.health = Health(self.clock())
+        #: What was told last, for the scheduler to keep, and for `/metrics`.
+        self.report: dict[str, Any] = {}
+        self._acknowledged: list[str] = []
+        self._saved = 0.0
+        self._said: dict[str, tuple[Any, ...]] = {}
+        self._unwritten = ""
+
+    @property
+    def mode(self) -> str:
+        """Whether it acts."""
+        if self.settings.dry_run:
+            return "dry-run"
+        return "paused" if self.wishes.paused else "act"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tick until told to stop. What has been begun on a platform is brought to its end.
+
+        Parameters
+        ----------
+        stop : asyncio.Event
+            Set when it shall end.
+        """
+        self.actor.resume(self.mode)
+        drains = asyncio.create_task(self.actor.drains.run())
+        try:
+            while not stop.is_set():
+                begun = clocks.monotonic()
+                await self.guarded_tick()
+                await self._between(stop, begun + self.settings.interval)
+        finally:
+            drains.cancel()
+            await asyncio.gather(drains, return_exceptions=True)
+            await self.actor.drains.close()
+            self._save(force=True)
+
+    async def guarded_tick(self) -> None:
+        """Tick; whatever goes wrong, nothing more happens and the next one tries again."""
+        begun = clocks.monotonic()
+        try:
+            await self.tick()
+            self.health.trouble.pop("tick", None)
+        except Exception as error:
+            self.health.failed += 1
+            self.health.trouble["tick"] = f"a tick has failed: {type(error).__name__}: {error}"
+            logger.exception("A tick has failed; nothing is changed")
+        self.health.ticks += 1
+        self.health.ended = self.clock()
+        self.health.seconds = clocks.monotonic() - begun
+
+    async def tick(self) -> Decisions:
+        """Look, decide, act, and write down."""
+        await asyncio.gather(*(hand.observe() for hand in self.hands.values()))
+        rules = self.rules(datetime.now(UTC))
+        standings = {name: self._standing(name) for name in self.hands}
+        now = self.clock()
+        wanted = detail_wanted(rules, standings, self.memory.history, now)
+        demand = await self._read(wanted)
+        if demand is not None:
+            rules = self.rules(datetime.now(UTC))  # with what was wished just now
+        known = {name: self._registered(name, demand) for name in self.hands}
+        self._live(known)
+        standings = {name: self._standing(name) for name in self.hands}
+        now = self.clock()
+        decisions = decide(rules, demand, standings, self.memory.history, now)
+        self._tell(decisions)
+        mode = self.mode
+        if mode == "act":
+            await self.actor.act(decisions, demand.scheduler if demand else None)
+            for name, seen in demand.groups.items() if demand else ():
+                if name in self.hands:
+                    await self.actor.adopt(name, seen)
+        elif mode == "paused":
+            self.actor.let_go()
+        self.memory.history = decisions.history
+        self._save()
+        self._note(decisions, standings, demand, rules)
+        if demand is not None and all(each.observation for each in standings.values()):
+            self.health.truth = self.clock()
+        return decisions
+
+    def rules(self, now: datetime) -> Rules:
+        """Work the calendar and people's wishes into the rules.
+
+        Parameters
+        ----------
+        now : datetime.datetime
+            The time by the clock on the wall.
+        """
+        groups = []
+        for each in self.settings.groups:
+            group = each.group
+            bounds = calendar.bounds(each.schedules, group.min, group.max, now)
+            group = replace(group, min=bounds.min, max=bounds.max)
+            groups.append(self.wishes.applied(group))
+        return Rules(tuple(groups), self.settings.budget)
+
+    async def _read(self, detail: tuple[str, ...]) -> Demand | None:
+        """Read the demand, and take up what people wish."""
+        try:
+            demand, wishes = await self.source.read(detail, self.report or None, self._acknowledged)
+        except DemandError as error:
+            self.health.trouble["scheduler"] = str(error)
+            return None
+        self.health.trouble.pop("scheduler", None)
+        now = self.clock()
+        try:
+            said = self.wishes.take(wishes, frozenset(self.hands), now)
+            said += self.wishes.expire(now)
+            self._acknowledged = [str(wish["id"]) for wish in wishes]
+            self.health.trouble.pop("state", None)
+        except OSError as error:  # they come again
+            self._acknowledged = []
+            self.health.trouble["state"] = f"cannot write what was wished: {error}"
+            return demand
+        for line in said:
+            logger.info("%s", line)
+        return demand
+
+    def _registered(self, name: str, demand: Demand | None) -> frozenset[str] | None:
+        if demand is None:
+            return None
+        seen = demand.groups.get(name)
+        return frozenset(seen.names if seen else ())
+
+    def _live(self, known: Mapping[str, frozenset[str] | None]) -> None:
+        """Find out where each member is in its life, and strike off what has ended."""
+        for name, hand in self.hands.items():
+            registered = known[name]
+            if hand.observation is None or registered is None:
+                continue
+            self.actor.live(name, hand.observation, registered)
+
+    def _standing(self, name: str) -> Standing:
+        hand = self.hands[name]
+        return Standing(
+            observation=hand.observation,
+            draining=self.actor.draining(name, hand.observation),
+            blocked=hand.blocked,
+            trouble=hand.said,
+            chooses=hand.chooses,
+        )
+
+    def _tell(self, decisions: Decisions) -> None:
+        """Log a line for each decision that changes something, once."""
+        for name, each in decisions.groups.items():
+            what = (each.to, each.leave, each.back, each.rule)
+            if (each.to != each.current or each.leave or each.back) and self._said.get(
+                name
+            ) != what:
+                logger.info(
+                    "%s: %d → %d (%s): %s", name, each.current, each.to, each.rule, each.reason
+                )
+            self._said[name] = what
+        texts = tuple(each.text for each in decisions.infeasible)
+        if texts and self._said.get("") != texts:
+            for text in texts:
+                logger.warning("%s", text)
+        self._said[""] = texts
+
+    def _note(
+        self,
+        decisions: Decisions,
+        standings: Mapping[str, Standing],
+        demand: Demand | None,
+        rules: Rules,
+    ) -> None:
+        """Write the records, and the report that others read at the scheduler."""
+        now = clocks.time()
+        away = self.health.trouble.get("scheduler", "")
+        records: dict[str, Record] = {
+            name: record(
+                *(decision, standings[name], demand, rules),
+                time=now,
+                mode=self.mode,
+                trouble="; ".join(filter(None, (away, self.actor.trouble(name)))),
+            )
+            for name, decision in decisions.groups.items()
+        }
+        try:
+            self.log.write(records.values())
+            self.health.trouble.pop("records", None)
+        except OSError as error:
+            self.health.trouble["records"] = f"cannot write {self.log.path}: {error}"
+        self.report = {
+            "time": round(now, 3),
+            "cluster": self.settings.cluster,
+            "mode": self.mode,
+            "interval": self.settings.interval,
+            "groups": records,
+            "infeasible": [
+                {"tasks": each.tasks, "oldest": round(each.oldest, 1), "text": each.text}
+                for each in decisions.infeasible
+            ],
+            "wishes": self.wishes.summary(self.clock()),
+            "trouble": "; ".join(self.health.trouble.values()),
+        }
+
+    def _save(self, force: bool = False) -> None:
+        now = self.clock()
+        if not force and now - self._saved < SAVE:
+            return
+        try:
+            self.memory.save(self.memory.history)
+            self._saved = now
+        except OSError as error:
+            logger.warning("Cannot write %s: %s", self.memory.path, error)
+
+    async def _between(self, stop: asyncio.Event, until: float) -> None:
+        """Wait for the next tick; members that are drained meanwhile leave at once."""
+        while not stop.is_set() and (left := until - clocks.monotonic()) > 0:
+            stopping = asyncio.create_task(stop.wait())
+            news = asyncio.create_task(self.actor.drains.news.wait())
+            await asyncio.wait({stopping, news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopping, news):
+                task.cancel()
+            if self.actor.drains.news.is_set():
+                self.actor.drains.news.clear()
+                if not stop.is_set() and self.mode == "act":
+                    try:
+                        await self.actor.remove_drained()
+                    except Exception:
+                        logger.exception("Removing what is drained has failed; tried again")

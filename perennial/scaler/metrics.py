@@ -1,0 +1,172 @@
+"""``/metrics`` for Prometheus and a ``/health`` that tells the truth, on loopback.
+
+Served from a thread of its own, so that a loop that hangs is told of as well.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from perennial.errors import PerennialError
+
+#: Intervals without a tick that knew the truth, after which the scaler is not well.
+MISSED = 3
+#: Seconds that it may take beside them: a slow platform is no reason to wake anybody.
+GRACE = 5.0
+
+_PREFIX = "perennial_scaler"
+#: Key of a record → what Prometheus is told about it.
+_GAUGES = {
+    "seen": "Members that the scheduler can use.",
+    "existing": "Members that the platform has.",
+    "asked": "Members that the platform has been asked for.",
+    "to": "Members that the scaler wants.",
+    "starting": "Members that have not registered with the scheduler yet.",
+    "draining": "Members that are being drained.",
+    "busy": "Members with something to do.",
+    "queued": "Ready tasks that the scheduler holds back.",
+    "unrunnable": "Ready tasks that no worker can run.",
+    "processing": "Tasks that workers have been given.",
+    "demand": "Tasks that could run at the same time.",
+    "work": "Seconds of work.",
+    "memory": "Bytes that the workers use.",
+    "limit": "Bytes that the workers may use.",
+}
+
+
+def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
+    """Say whether the scaler does its work.
+
+    Parameters
+    ----------
+    state : mapping
+        ``interval``; ``truth`` and ``ended``, when the last tick that knew the truth ended and
+        the last one at all; ``trouble`` and ``fleets``, by what and by group; ``mode``.
+    now : float
+        Time by the same clock.
+
+    Returns
+    -------
+    status : int
+        200 when it does, else 503.
+    body : dict
+        Why not, and what else is wrong.
+    """
+    patience = MISSED * state["interval"] + GRACE
+    reasons = []
+    for what, last in (("tick", state["ended"]), ("tick that knew the truth", state["truth"])):
+        if last is None:
+            reasons.append(f"no {what} has ended yet")
+        elif now - last > patience:
+            reasons.append(f"the last {what} ended {now - last:.0f} s ago")
+    trouble = [*state["trouble"].values(), *state["fleets"].values()]
+    body = {
+        "healthy": not reasons,
+        "mode": state["mode"],
+        "reasons": reasons,
+        "trouble": trouble,
+        "truth": None if state["truth"] is None else round(now - state["truth"], 1),
+    }
+    return (503 if reasons else 200), body
+
+
+def exposition(state: Mapping[str, Any], now: float) -> str:
+    """Write what Prometheus reads.
+
+    Parameters
+    ----------
+    state : mapping
+        As for `health`, with ``groups``, the records; ``infeasible``, how many tasks; and
+        ``counts``, by name.
+    now : float
+        Time by the same clock.
+    """
+    groups = state["groups"]
+    lines = _metric("up", "Whether the scaler does its work.", {"": health(state, now)[0] == 200})
+    for key, text in _GAUGES.items():
+        values = {_label("group", name): each.get(key) for name, each in groups.items()}
+        lines += _metric(f"group_{key}", text, values)
+    lines += _metric("infeasible_tasks", "Tasks that no group can run.", {"": state["infeasible"]})
+    lines += _metric("tick_seconds", "How long the last tick took.", {"": state["seconds"]})
+    troubled = {_label("group", name): bool(state["fleets"].get(name)) for name in groups}
+    lines += _metric("group_trouble", "Whether the platform does not do as told.", troubled)
+    for name, count in state["counts"].items():
+        what = name.replace("-", "_")
+        lines += _metric(f"{what}_total", f"Number of: {name}.", {"": count}, "counter")
+    return "\n".join(lines) + "\n"
+
+
+def _metric(
+    name: str, text: str, values: Mapping[str, float | None], kind: str = "gauge"
+) -> list[str]:
+    known = {label: value for label, value in values.items() if value is not None}
+    if not known:
+        return []
+    lines = [f"# HELP {_PREFIX}_{name} {text}", f"# TYPE {_PREFIX}_{name} {kind}"]
+    return lines + [
+        f"{_PREFIX}_{name}{label} {float(value):.15g}" for label, value in known.items()
+    ]
+
+
+def _label(name: str, value: str) -> str:
+    quoted = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{{{name}="{quoted}"}}'
+
+
+class Pages:
+    """The two pages, on a port of loopback.
+
+    Parameters
+    ----------
+    port : int
+        The port; 0 for any that is free.
+    state : callable
+        Gives the state that `health` and `exposition` speak of, from any thread.
+    clock : callable
+        The scaler's clock.
+    """
+
+    def __init__(
+        self, port: int, state: Callable[[], Mapping[str, Any]], clock: Callable[[], float]
+    ) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/health":
+                    status, body = health(state(), clock())
+                    self._answer(status, json.dumps(body) + "\n", "application/json")
+                elif self.path == "/metrics":
+                    text = exposition(state(), clock())
+                    self._answer(200, text, "text/plain; version=0.0.4; charset=utf-8")
+                else:
+                    self._answer(404, "/health, /metrics\n", "text/plain")
+
+            def _answer(self, status: int, body: str, kind: str) -> None:
+                data = body.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing: it is asked every few seconds, for ever."""
+
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise PerennialError(
+                f"scaler: found port {port} of loopback taken ({error.strerror}); choose another"
+                " one as `scaler.port`, or end what listens there"
+            ) from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,150 @@
+"""The scaler put together from its parts, and run until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from perennial.fleets.fleet import opened as fleet
+from perennial.scaler.acting import Actor
+from perennial.scaler.demand import opened as source
+from perennial.scaler.drain import Drains
+from perennial.scaler.hands import LIMIT, Hand
+from perennial.scaler.intents import Intents
+from perennial.scaler.loop import Loop
+from perennial.scaler.metrics import Pages
+from perennial.scaler.settings import Settings
+from perennial.scaler.state import Memory, lock
+from perennial.scaler.wishes import Wishes
+from perennial.scaler.workers import DaskWorkers
+
+logger = logging.getLogger("perennial.scaler")
+
+#: Seconds between two signs of life, where no watchdog asks for more.
+ALIVE = 10.0
+#: Seconds without the end of a tick after which no sign of life is given any more.
+HUNG = 4 * LIMIT
+
+
+def assembled(told: Settings) -> Loop:
+    """Put a scaler together; its folder must be locked.
+
+    Parameters
+    ----------
+    told : Settings
+        What it is told.
+    """
+    groups = {each.group.name: each for each in told.groups}
+    processes = {name: each.group.processes for name, each in groups.items()}
+    tls = None if told.tls is None else told.tls.model_dump()
+    memory, wishes, intents = Memory(told.state), Wishes(told.state), Intents(told.state)
+    for note in filter(None, (memory.note, wishes.note)):
+        logger.warning("%s", note)
+    if intents.damaged:
+        logger.warning("%s: %d lines are damaged and skipped", intents.path, intents.damaged)
+    hands = {
+        name: Hand(name, partial(fleet, told.platform, each.fleet), memory.clock)
+        for name, each in groups.items()
+    }
+    drains = Drains(DaskWorkers(told.scheduler, processes, tls), memory.clock)
+    demand = source(told.scheduler, processes, tls, told.http)
+    return Loop(told, demand, hands, Actor(groups, hands, drains, intents), memory, wishes)
+
+
+async def serve(told: Settings, stop: asyncio.Event) -> None:
+    """Be a cluster's scaler.
+
+    Parameters
+    ----------
+    told : Settings
+        What it is told.
+    stop : asyncio.Event
+        Set when it shall end.
+
+    Raises
+    ------
+    PerennialError
+        Another scaler holds the cluster, or the port is taken.
+    """
+    with lock(told.state, told.cluster):
+        loop = assembled(told)
+        pages = Pages(told.port, partial(state, loop), loop.clock) if told.port else None
+        signs = asyncio.create_task(_alive(loop))
+        logger.info(
+            "Scaler of %s on %s: %s every %g s%s",
+            *(told.cluster, told.platform, ", ".join(loop.hands), told.interval),
+            {"act": "", "dry-run": "; a dry run, nothing is changed", "paused": "; paused"}[
+                loop.mode
+            ],
+        )
+        try:
+            await loop.run(stop)
+        finally:
+            _notify("STOPPING=1")
+            signs.cancel()
+            await loop.source.close()
+            await loop.actor.drains.workers.close()
+            if pages is not None:
+                pages.close()
+        open_ = len(loop.actor.intents.open)
+        logger.info("Stopped%s", f"; {open_} members wait for the next scaler" if open_ else "")
+
+
+def state(loop: Loop) -> Mapping[str, Any]:
+    """Say how a scaler is, for its pages.
+
+    Parameters
+    ----------
+    loop : Loop
+        The scaler.
+    """
+    report, health = loop.report, loop.health
+    return {
+        "mode": loop.mode,
+        "interval": loop.settings.interval,
+        "truth": health.truth,
+        "ended": health.ended,
+        "seconds": health.seconds,
+        "trouble": dict(health.trouble),
+        "fleets": {name: hand.said for name, hand in loop.hands.items() if hand.said},
+        "groups": report.get("groups", {}),
+        "infeasible": sum(each["tasks"] for each in report.get("infeasible", ())),
+        "counts": {
+            "ticks": health.ticks,
+            "failed-ticks": health.failed,
+            "platform-errors": sum(hand.errors for hand in loop.hands.values()),
+            **loop.actor.counts,
+        },
+    }
+
+
+async def _alive(loop: Loop) -> None:
+    """Tell the service manager when it is ready, and that it is alive as long as ticks end."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    pause = min(ALIVE, int(microseconds) / 2e6) if microseconds.isdigit() else ALIVE
+    while loop.health.ended is None:
+        await asyncio.sleep(0.05)
+    _notify("READY=1")
+    with suppress(asyncio.CancelledError):
+        while True:
+            if loop.clock() - (loop.health.ended or 0.0) < HUNG:
+                sizes = (f"{name} {each['to']}" for name, each in _groups(loop).items())
+                _notify("WATCHDOG=1", f"STATUS={loop.mode}: {', '.join(sizes)}")
+            await asyncio.sleep(pause)
+
+
+def _groups(loop: Loop) -> Mapping[str, Any]:
+    groups: Mapping[str, Any] = loop.report.get("groups", {})
+    return groups
+
+
+def _notify(*lines: str) -> None:
+    if "NOTIFY_SOCKET" in os.environ:
+        from perennial.preloads.ready import notify
+
+        notify(*lines)

@@ -1,0 +1,219 @@
+"""What a scaler is told: the JSON file that the platform's deployment has written for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from perennial.errors import PerennialError
+from perennial.fleets.fleet import FLEETS
+from perennial.scaler.values import Group
+from perennial.spec.scaling import Schedule
+
+OnDeadline = Literal["wait", "stop"]
+
+_GROUP = TypeAdapter(Group)
+_OWN = {each.name for each in fields(Group)}
+
+
+class Tls(BaseModel):
+    """Where the certificate is with which the scaler reaches the scheduler."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ca: str
+    cert: str
+    key: str
+
+
+class _File(BaseModel):
+    """The file as it is written; its groups are looked at one by one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    cluster: str = Field(min_length=1)
+    platform: str
+    scheduler: str = Field(pattern=r"^(tcp|tls|ucx|ws|wss)://")
+    tls: Tls | None = None
+    interval: float = Field(default=1.0, ge=0.1, le=3600)
+    state: str = Field(pattern=r"^/")
+    port: int = Field(default=0, ge=0, le=65535)
+    dry_run: bool = False
+    budget: float | None = Field(default=None, ge=0)
+    groups: list[dict[str, Any]]
+    http: str | None = None
+
+
+class _Beside(BaseModel):
+    """What stands beside the rules of a group."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fleet: dict[str, Any]
+    schedules: tuple[Schedule, ...] = ()
+    on_deadline: OnDeadline = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """One group: its rules, its calendar, and how its fleet is reached.
+
+    Parameters
+    ----------
+    group : Group
+        Rules, before the calendar and people's wishes are worked in.
+    fleet : mapping
+        The fleet's handle.
+    schedules : tuple of Schedule
+        Other bounds at certain times.
+    on_deadline : {"wait", "stop"}
+        What becomes of a member that is at work when its drain's time is over.
+    """
+
+    group: Group
+    fleet: Mapping[str, Any]
+    schedules: tuple[Schedule, ...] = ()
+    on_deadline: OnDeadline = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a scaler is told.
+
+    Parameters
+    ----------
+    cluster, platform : str
+        Names.
+    scheduler : str
+        Dask's address of the scheduler.
+    state : pathlib.Path
+        Folder for what it remembers.
+    groups : tuple of GroupSettings
+        In the order of the cluster file.
+    tls : Tls or None
+        Certificate; None for a cluster without TLS.
+    interval : float
+        Seconds between two looks.
+    port : int
+        Port on loopback of ``/metrics`` and ``/health``; 0 for none.
+    dry_run : bool
+        Decide and record, and change nothing.
+    budget : float or None
+        Most that all members may cost for an hour.
+    http : str or None
+        ``host:port`` of the scheduler's own pages, for one without our preload.
+    """
+
+    cluster: str
+    platform: str
+    scheduler: str
+    state: Path
+    groups: tuple[GroupSettings, ...] = ()
+    tls: Tls | None = None
+    interval: float = 1.0
+    port: int = 0
+    dry_run: bool = False
+    budget: float | None = None
+    http: str | None = None
+
+
+def read(path: Path) -> Settings:
+    """Read a scaler's configuration.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    PerennialError
+        It is not there, or does not say what it must.
+    """
+    try:
+        return parse(json.loads(path.read_bytes(), parse_constant=_no_number), str(path))
+    except OSError as error:
+        raise PerennialError(
+            f"{path}: {error.strerror or error}; `perennial up` writes the scaler's configuration"
+        ) from error
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise PerennialError(
+            f"{path}: found no JSON ({error}); `perennial up` writes it anew"
+        ) from error
+
+
+def parse(found: Any, source: str = "scaler.json") -> Settings:
+    """Make sense of a scaler's configuration.
+
+    Parameters
+    ----------
+    found : object
+        As it stood in the file.
+    source : str
+        Name of the file, for errors.
+
+    Raises
+    ------
+    PerennialError
+        It does not say what it must; names the first key that is wrong.
+    """
+    try:
+        file = _File.model_validate(found)
+    except ValidationError as error:
+        raise _refused(source, error) from None
+    if file.platform not in FLEETS:
+        raise _wrong(source, "platform", file.platform, f"one of {', '.join(sorted(FLEETS))}")
+    if file.scheduler.startswith("tls:") and file.tls is None:
+        raise _wrong(source, "tls", "nothing", "ca, cert and key, for the scheduler speaks TLS")
+    groups = tuple(_group(source, index, each) for index, each in enumerate(file.groups))
+    names = [each.group.name for each in groups]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise _wrong(source, f"groups[{index}].name", name, "a name that no other group has")
+    return Settings(
+        **{key: getattr(file, key) for key in _File.model_fields if key not in ("groups", "state")},
+        state=Path(file.state),
+        groups=groups,
+    )
+
+
+def _group(source: str, index: int, found: Mapping[str, Any]) -> GroupSettings:
+    where = f"groups[{index}]"
+    try:
+        beside = _Beside.model_validate({k: v for k, v in found.items() if k not in _OWN})
+        group = _GROUP.validate_python({k: v for k, v in found.items() if k in _OWN})
+    except ValidationError as error:
+        raise _refused(source, error, where) from None
+    if not 0 <= group.min <= group.max:
+        raise _wrong(source, f"{where}.min", group.min, f"0 to max, which is {group.max}")
+    if group.slots < 1 or group.processes < 1:
+        raise _wrong(source, f"{where}.slots", group.slots, "at least 1, as processes")
+    return GroupSettings(group, beside.fleet, beside.schedules, beside.on_deadline)
+
+
+def _no_number(found: str) -> float:
+    raise ValueError(f"{found} is no number")
+
+
+def _refused(source: str, error: ValidationError, where: str = "") -> PerennialError:
+    first = error.errors(include_url=False)[0]
+    path = where
+    for part in first["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    missing = first["type"] == "missing"
+    found = "nothing" if missing else repr(first["input"])[:100]
+    allowed = "a value" if missing else first["msg"][:1].lower() + first["msg"][1:]
+    if first["type"] == "extra_forbidden":
+        allowed = "no such key"
+    return _wrong(source, path or "(file)", found, allowed)
+
+
+def _wrong(source: str, path: str, found: object, allowed: str) -> PerennialError:
+    return PerennialError(
+        f"{source}: {path}: found {found}; allowed: {allowed}; `perennial up` writes this file anew"
+    )

@@ -1,0 +1,129 @@
+"""What a scaler remembers on disk, so that one that was killed goes on where it stopped.
+
+All of it stands in one folder, readable by its user alone, and all of it can be lost: what there
+is is found again at the scheduler and on the platform, and a member that was parked and that
+nobody remembers is brought back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time as clocks
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from perennial.errors import PerennialError
+from perennial.files import make_private, read_json, write_json
+from perennial.scaler.values import History
+
+_HISTORY = TypeAdapter(History)
+
+
+@contextmanager
+def lock(folder: Path, cluster: str) -> Iterator[None]:
+    """Be the only scaler of a cluster; the kernel lets go when the process ends, however it ends.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scaler's folder.
+    cluster : str
+        Name, for the error.
+
+    Raises
+    ------
+    PerennialError
+        Another one holds it; names that one.
+    """
+    make_private(folder)
+    path = folder / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "somebody"
+            raise PerennialError(
+                f"{cluster}: found another scaler ({holder}), which holds {path}; allowed: one at"
+                " a time; stop that one, or let it work"
+            ) from None
+        since = clocks.strftime("%Y-%m-%d %H:%M:%S")
+        os.ftruncate(handle, 0)
+        who = f"process {os.getpid()} on {socket.gethostname()}, since {since}\n"
+        os.pwrite(handle, who.encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Clock:
+    """A clock that is never set back, and that goes on where a scaler before this one stopped.
+
+    Between two scalers it takes the time from the clock on the wall, and nothing else ever
+    does: a wall clock that jumps changes no decision.
+
+    Parameters
+    ----------
+    start : float
+        What it shows now.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._offset = start - clocks.monotonic()
+
+    def __call__(self) -> float:
+        """Seconds since some time."""
+        return clocks.monotonic() + self._offset
+
+
+class Memory:
+    """What the policy remembers and the clock by which it does.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scaler's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "history.json"
+        self.note = ""
+        self.history = History()
+        start = 0.0
+        try:
+            found = read_json(self.path, missing={})
+            self.history = _HISTORY.validate_python(found.get("history", {}))
+            away = max(0.0, clocks.time() - float(found.get("wall", 0.0)))
+            start = float(found.get("now", 0.0)) + (away if found else 0.0)
+        except (PerennialError, ValidationError, ValueError, TypeError, AttributeError) as error:
+            lines = str(error).splitlines()
+            self.note = f"{self.path} is damaged ({lines[0]}): start-up times are learned anew"
+        except OSError as error:
+            self.note = f"{self.path} cannot be read ({error}): start-up times are learned anew"
+        self.clock = Clock(start)
+
+    def save(self, history: History) -> None:
+        """Write it down.
+
+        Parameters
+        ----------
+        history : History
+            What the policy wants to know the next time.
+
+        Raises
+        ------
+        OSError
+            The disk is full, say.
+        """
+        self.history = history
+        value = {
+            "history": _HISTORY.dump_python(history, mode="json"),
+            "now": self.clock(),
+            "wall": clocks.time(),
+        }
+        write_json(self.path, value)

@@ -1,0 +1,205 @@
+"""What people have asked of the scaler: pins, bounds, a pause. Kept on disk, as they are taken up.
+
+A wish arrives through the scheduler until it is acknowledged, so the same one can come twice; its
+id is remembered, and it is taken up once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perennial.errors import PerennialError
+from perennial.files import read_json, write_json
+from perennial.scaler.values import Group
+
+#: Seconds for which a group that was woken has a member whatever the demand.
+AWAKE = 300.0
+#: Ids of wishes that are remembered.
+REMEMBERED = 200
+
+
+class _Pin(BaseModel):
+    size: int = Field(ge=0)
+    until: float | None = None
+
+
+class _Bounds(BaseModel):
+    min: int | None = Field(default=None, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(validate_assignment=True)
+
+    pins: dict[str, _Pin] = {}
+    bounds: dict[str, _Bounds] = {}
+    awake: dict[str, float] = {}
+    paused: bool = False
+    taken: list[str] = []
+
+
+class Wishes:
+    """What people want now.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scaler's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "wishes.json"
+        self.note = ""
+        self._is = _File()
+        try:
+            self._is = _File.model_validate(read_json(self.path, missing={}))
+        except (PerennialError, ValidationError, OSError) as error:
+            line = str(error).splitlines()[0]
+            self.note = f"{self.path} is damaged ({line}): pins, bounds and a pause are forgotten"
+
+    @property
+    def paused(self) -> bool:
+        """Whether the scaler shall change nothing."""
+        return self._is.paused
+
+    def take(
+        self, wishes: Iterable[Mapping[str, Any]], groups: frozenset[str], now: float
+    ) -> list[str]:
+        """Take wishes up and write them down.
+
+        Parameters
+        ----------
+        wishes : iterable of mapping
+            As the scheduler keeps them, each with its ``id``.
+        groups : frozenset of str
+            Names of the groups.
+        now : float
+            By the scaler's clock.
+
+        Returns
+        -------
+        list of str
+            What was taken up or refused, a sentence each.
+
+        Raises
+        ------
+        OSError
+            They could not be written, and are to be taken up again.
+        """
+        said = []
+        after = self._is.model_copy(deep=True)
+        for wish in wishes:
+            name = str(wish.get("id", ""))
+            if name and name in after.taken:
+                continue
+            try:
+                said.append(_taken(after, wish, groups, now))
+            except (ValueError, KeyError, TypeError) as error:
+                said.append(f"refused: {dict(wish)}: {str(error).splitlines()[0]}")
+            after.taken = [*after.taken, name][-REMEMBERED:]
+        if after != self._is:
+            write_json(self.path, after.model_dump(mode="json"))
+            self._is = after
+        return said
+
+    def expire(self, now: float) -> list[str]:
+        """Let go of pins and wakes whose time is over; say of which.
+
+        Parameters
+        ----------
+        now : float
+            By the scaler's clock.
+        """
+        pins = [name for name, pin in self._is.pins.items() if _over(pin.until, now)]
+        awake = [name for name, until in self._is.awake.items() if _over(until, now)]
+        for name in pins:
+            del self._is.pins[name]
+        for name in awake:
+            del self._is.awake[name]
+        if pins or awake:
+            write_json(self.path, self._is.model_dump(mode="json"))
+        return [f"{name}: its pin is over" for name in pins]
+
+    def applied(self, group: Group) -> Group:
+        """Work what people want into the rules of a group.
+
+        Parameters
+        ----------
+        group : Group
+            Rules by the cluster file and the calendar.
+        """
+        if group.name in self._is.bounds:
+            wanted = self._is.bounds[group.name]
+            least = group.min if wanted.min is None else wanted.min
+            most = group.max if wanted.max is None else wanted.max
+            # The one that a person has named counts; the other gives way.
+            least = min(least, most) if wanted.min is None else least
+            group = replace(group, min=least, max=max(least, most))
+        if group.name in self._is.awake:
+            group = replace(group, min=min(max(group.min, 1), group.max))
+        if group.name in self._is.pins:
+            group = replace(group, pin=self._is.pins[group.name].size)
+        return group
+
+    def summary(self, now: float) -> dict[str, Any]:
+        """Say what is in force, for the scaler's report.
+
+        Parameters
+        ----------
+        now : float
+            By the scaler's clock.
+        """
+        return {
+            "paused": self._is.paused,
+            "pins": {
+                name: {"size": pin.size, "left": None if pin.until is None else pin.until - now}
+                for name, pin in self._is.pins.items()
+            },
+            "bounds": {name: each.model_dump() for name, each in self._is.bounds.items()},
+        }
+
+
+def _over(until: float | None, now: float) -> bool:
+    return until is not None and until <= now
+
+
+def _taken(to: _File, wish: Mapping[str, Any], groups: frozenset[str], now: float) -> str:
+    """Work one wish in; say what it was."""
+    kind = wish["kind"]
+    if kind in ("pause", "resume"):
+        to.paused = kind == "pause"
+        return "paused" if to.paused else "resumed"
+    name = wish["group"]
+    if name not in groups:
+        raise ValueError(f"no group {name}; the groups are {', '.join(sorted(groups))}")
+    match kind:
+        case "pin":
+            seconds = wish.get("seconds")
+            if seconds is not None and not isfinite(seconds):
+                raise ValueError(f"{seconds} is no number of seconds")
+            until = None if seconds is None else now + float(seconds)
+            to.pins[name] = _Pin(size=wish["size"], until=until)
+            return f"{name}: pinned at {wish['size']}" + (f" for {seconds:g} s" if seconds else "")
+        case "unpin":
+            to.pins.pop(name, None)
+            return f"{name}: not pinned any more"
+        case "bounds":
+            wanted = _Bounds(min=wish["min"], max=wish["max"])
+            if wanted.min is not None and wanted.max is not None and wanted.min > wanted.max:
+                raise ValueError(f"min {wanted.min} is above max {wanted.max}")
+            to.bounds[name] = wanted
+            said = [f"{key} {value}" for key, value in wanted if value is not None]
+            return f"{name}: bounds: {', '.join(said) or 'those of the cluster file'}"
+        case "unbound":
+            to.bounds.pop(name, None)
+            return f"{name}: the bounds of the cluster file"
+        case "wake":
+            to.awake[name] = now + AWAKE
+            return f"{name}: woken for {AWAKE:g} s"
+    raise ValueError(f"no wish of the kind {kind}")

@@ -1,0 +1,264 @@
+"""What a drain asks of Dask, all of it through the scheduler, which reaches every worker.
+
+No operation here removes a worker, and each is by address: Dask's own ways to retire ``n`` of
+them choose among the workers of all groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+logger = logging.getLogger("perennial.scaler.workers")
+
+#: Seconds in which the scheduler, and through it a worker, must answer.
+PATIENCE = 15.0
+#: Seconds that the scheduler has to move what a worker holds; then it is asked again.
+MOVE = 300.0
+#: Seconds that a nanny's own drain gets when the group's rule is to stop at the deadline.
+HASTE = 2.0
+
+RUNNING, PARKED = "running", "closing_gracefully"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A member as Dask knows it.
+
+    Parameters
+    ----------
+    statuses : mapping of str to str
+        Dask's word for each of its processes, by address.
+    """
+
+    statuses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Where its processes are."""
+        return frozenset(self.statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left on a worker.
+
+    Parameters
+    ----------
+    tasks : tuple of str
+        Tasks that the scheduler has given to it.
+    held : int
+        How many keys it holds.
+    unique : tuple of str
+        Those of them that no worker holds which is going to stay.
+    """
+
+    tasks: tuple[str, ...] = ()
+    held: int = 0
+    unique: tuple[str, ...] = ()
+
+
+class Workers(Protocol):
+    """What a drain asks of Dask."""
+
+    async def find(self) -> dict[tuple[str, str], Found]:
+        """All members that the scheduler knows, by group and name."""
+        ...
+
+    async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
+        """Have workers begin no more tasks; give what each still runs."""
+        ...
+
+    async def unpark(self, addresses: Collection[str]) -> None:
+        """Have parked workers begin tasks again."""
+        ...
+
+    async def move(self, addresses: Collection[str]) -> frozenset[str]:
+        """Have what only they hold moved away; give those for which that worked."""
+        ...
+
+    async def left(self, addresses: Collection[str], staying: Collection[str]) -> dict[str, Left]:
+        """Find out what is left on workers, of which some stay."""
+        ...
+
+    async def hasten(self, addresses: Collection[str]) -> None:
+        """Have their nannies not wait again for what is given up."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class DaskWorkers:
+    """Workers that are reached through their scheduler.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's.
+    groups : mapping of str to int
+        The groups, and how many worker processes a member of each has.
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
+    """
+
+    def __init__(
+        self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
+    ) -> None:
+        self.address = address
+        self.groups = dict(groups)
+        self.tls = tls
+        self._rpc: Any = None
+
+    async def find(self) -> dict[tuple[str, str], Found]:
+        """All members that the scheduler knows, by group and name."""
+        answer = await self._ask("identity", n_workers=-1)
+        members: dict[tuple[str, str], dict[str, str]] = {}
+        for address, worker in answer["workers"].items():
+            whose = belongs(worker, self.groups)
+            members.setdefault(whose, {})[address] = worker["status"]
+        return {whose: Found(statuses) for whose, statuses in members.items()}
+
+    async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
+        """Have workers begin no more tasks; give what each still runs."""
+        from perennial.preloads.drain import park
+
+        return await self._run(park, addresses, patience=0.0)
+
+    async def unpark(self, addresses: Collection[str]) -> None:
+        """Have parked workers begin tasks again."""
+        from perennial.preloads.drain import unpark
+
+        await self._run(unpark, addresses)
+
+    async def move(self, addresses: Collection[str]) -> frozenset[str]:
+        """Have what only they hold moved away; give those for which that worked."""
+        only: dict[str, Any] = {"close_workers": False, "remove": False}
+        retired = await self._ask("retire_workers", MOVE, workers=list(addresses), **only)
+        return frozenset(retired) & frozenset(addresses)
+
+    async def left(self, addresses: Collection[str], staying: Collection[str]) -> dict[str, Left]:
+        """Find out what is left on workers, of which some stay."""
+        stay = frozenset(staying)
+        known = await self._ask("ncores", workers=list(addresses))
+        # Tasks first: the result of one that ends between two questions is then seen as data.
+        tasks = await self._ask("processing", workers=list(known)) if known else {}
+        held = await self._ask("has_what", workers=list(known)) if known else {}
+        keys = {key for each in held.values() for key in each}
+        holders = await self._ask("who_has", keys=list(keys)) if keys else {}
+        only = {key for key in keys if stay.isdisjoint(holders.get(key, ()))}
+        return {
+            address: Left(
+                tuple(sorted(map(str, tasks.get(address, ())))),
+                len(held[address]),
+                tuple(sorted(str(key) for key in held[address] if key in only)),
+            )
+            for address in known
+        }
+
+    async def hasten(self, addresses: Collection[str]) -> None:
+        """Have their nannies not wait again for what is given up."""
+        from perennial.preloads.drain import hasten
+
+        await self._run(hasten, addresses, nanny=True, seconds=HASTE)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._rpc is not None:
+            rpc, self._rpc = self._rpc, None
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await rpc.close_rpc()
+
+    async def _run(
+        self, function: Any, addresses: Collection[str], nanny: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
+        """Run a function in workers or their nannies; those that do not answer are left out."""
+        from distributed.core import clean_exception
+        from distributed.protocol.pickle import dumps
+
+        message = {"op": "run", "function": dumps(function), "kwargs": dumps(arguments)}
+        answers = await self._ask(
+            "broadcast", msg=message, workers=list(addresses), nanny=nanny, on_error="return_pickle"
+        )
+        results = {}
+        for address, answer in answers.items():
+            if isinstance(answer, bytes):
+                logger.debug("%s does not answer", address)
+            elif answer["status"] == "OK":
+                results[address] = answer["result"]
+            else:
+                _, error, _ = clean_exception(**answer)
+                logger.warning("%s: %r", address, error)
+        return results
+
+    async def _ask(self, operation: str, patience: float = PATIENCE, **arguments: Any) -> Any:
+        """Ask the scheduler; again where a connection broke while nobody used it.
+
+        Raises
+        ------
+        OSError
+            The scheduler is not there; TimeoutError, which is one, when it is busy.
+        """
+        for attempt in range(3):
+            try:
+                async with asyncio.timeout(patience):
+                    return await getattr(self._connected(), operation)(**arguments)
+            except TimeoutError:
+                raise
+            except OSError:
+                await self.close()  # the next connection reads the certificate anew
+                if attempt == 2:
+                    raise
+        raise AssertionError  # not reached
+
+    def _connected(self) -> Any:
+        """Give the connection; it opens itself."""
+        if self._rpc is None:
+            from distributed.core import rpc
+
+            self._rpc = rpc(self.address, timeout=PATIENCE, connection_args=arguments(self.tls))
+        return self._rpc
+
+
+def arguments(tls: Mapping[str, str] | None) -> dict[str, Any]:
+    """Arguments for Dask's connections with a client's certificate.
+
+    Parameters
+    ----------
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
+    """
+    if tls is None:
+        return {}
+    from distributed.security import Security
+
+    files = {"tls_ca_file": tls["ca"]} | {
+        f"tls_client_{part}": tls[part] for part in ("cert", "key")
+    }
+    found: dict[str, Any] = Security(require_encryption=True, **files).get_connection_args("client")
+    return found
+
+
+def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
+    """Say which group and member a worker is of; by its name, where it does not say so itself.
+
+    Parameters
+    ----------
+    worker : mapping
+        What the scheduler tells of it.
+    groups : mapping of str to int
+        The groups, and how many processes a member of each has.
+    """
+    said = worker.get("perennial")
+    if isinstance(said, Mapping) and {"group", "member"} <= set(said):
+        return str(said["group"]), str(said["member"])
+    name = str(worker["name"])
+    fitting = [group for group in groups if name.startswith(f"{group}-")]
+    group = max(fitting, key=len, default="")
+    return group, name.rpartition("-")[0] if groups.get(group, 1) > 1 else name

@@ -1,0 +1,445 @@
+"""The loop over a world in memory: what it does, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perennial.errors import Busy, FleetError, NoCapacity
+from perennial.scaler import acting, drain, hands
+from perennial.scaler.intents import Intent, Intents
+from perennial.scaler.loop import Loop
+from perennial.scaler.values import Decision, Decisions, Observation
+from perennial.scaler.workers import PARKED, RUNNING
+from tests.scaler.world import Life, World, WorldFleet, live, scaler
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in less time."""
+    scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
+    for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
+        monkeypatch.setattr(drain, name, value)
+
+
+def run(loop: Loop, until: Any, seconds: float = 20.0) -> None:
+    assert asyncio.run(live(loop, until, seconds))
+
+
+def ticks(loop: Loop, number: int) -> Any:
+    """Whether so many more ticks have ended."""
+    before = loop.health.ticks
+    return lambda: loop.health.ticks >= before + number
+
+
+def pinned(world: World, size: int, seconds: float | None = None) -> None:
+    world.wish(kind="pin", group="cpu", size=size, seconds=seconds)
+
+
+def size(world: World) -> int:
+    return world.platform.observe().desired
+
+
+def test_it_grows_for_work_and_shrinks_without(tmp_path: Path) -> None:
+    world = World(0)
+    world.ready = 100
+    loop = scaler(tmp_path, world)
+
+    def grown() -> bool:
+        if size(world) == 8:
+            world.ready = 0
+        return world.ready == 0
+
+    run(loop, grown)
+    run(scaler(tmp_path, world), lambda: size(world) == 0)
+    assert world.lost == []
+
+
+def test_a_busy_member_stays_until_it_is_done(tmp_path: Path) -> None:
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"task-{name}": time.monotonic() + 0.5} for name in world.status}
+    pinned(world, 1)
+    begun = time.monotonic()
+    run(scaler(tmp_path, world), lambda: size(world) == 1)
+    assert time.monotonic() - begun >= 0.4
+    assert world.lost == []
+    assert len(world.removed) == 1
+
+
+def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
+    world = World(3)
+    pinned(world, 1)
+    loop = scaler(tmp_path, world, dry_run=True)
+    run(loop, ticks(loop, 20))
+    assert loop.report["groups"]["cpu"]["to"] == 1
+    assert loop.report["mode"] == "dry-run"
+    assert world.platform.asked == []
+    assert set(world.status.values()) == {RUNNING}
+    assert not (tmp_path / "intents.jsonl").read_text()
+
+
+def test_a_dry_run_leaves_what_another_scaler_has_begun(tmp_path: Path) -> None:
+    world = World(2)
+    world.look()
+    Intents(tmp_path).begin([Intent("cpu", "cpu-0", "drain", time.time())])
+    world.status["cpu-0"] = PARKED
+    before = (tmp_path / "intents.jsonl").read_text()
+    loop = scaler(tmp_path, world, dry_run=True)
+    run(loop, ticks(loop, 10))
+    assert world.status["cpu-0"] == PARKED
+    assert Intents(tmp_path).open.keys() == {("cpu", "cpu-0")}
+    assert "cpu-0" in before
+
+
+def test_a_pause_undoes_drains_and_changes_nothing_else(tmp_path: Path) -> None:
+    world = World(3)
+    world.look()
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: list(world.status.values()).count(PARKED) == 2)
+    world.wish(kind="pause")
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: loop.mode == "paused" and set(world.status.values()) == {RUNNING})
+    loop = scaler(tmp_path, world)  # and the next one is paused as well
+    run(loop, ticks(loop, 10))
+    assert loop.report["mode"] == "paused"
+    assert loop.report["groups"]["cpu"]["to"] == 1
+    assert world.platform.asked == []
+    world.wish(kind="resume")
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: list(world.status.values()).count(PARKED) == 2)
+
+
+def test_wishes_are_taken_up_once_and_forgotten_at_the_scheduler(tmp_path: Path) -> None:
+    world = World(1)
+    pinned(world, 3, seconds=3600)
+    world.wish(kind="bounds", group="cpu", min=None, max=5)
+    world.wish(kind="pin", group="gpu", size=3, seconds=None)
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: size(world) == 3 and not world.wishes)
+    (group,) = loop.rules(_now()).groups
+    assert (group.pin, group.min, group.max) == (3, 0, 5)
+    again = scaler(tmp_path, world)
+    assert again.rules(_now()).groups == (group,)
+    left = again.wishes.summary(again.clock())["pins"]["cpu"]["left"]
+    assert 3500 < left <= 3600
+
+
+def test_a_pin_ends(tmp_path: Path) -> None:
+    world = World(1)
+    pinned(world, 3, seconds=0.3)
+    run(scaler(tmp_path, world), lambda: size(world) == 3)
+    run(scaler(tmp_path, world), lambda: size(world) == 0)
+
+
+def test_a_scheduler_that_is_away_holds_everything(tmp_path: Path) -> None:
+    world = World(4)
+    world.look()
+    world.tasks = {"cpu-3": {"t": time.monotonic() + 0.2}}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: PARKED in world.status.values())
+    asked = list(world.platform.asked)
+    world.away = True
+    loop = scaler(tmp_path, world)
+    run(loop, ticks(loop, 20))
+    assert world.platform.asked == asked
+    assert "does not answer" in loop.report["groups"]["cpu"]["trouble"]
+    assert loop.report["groups"]["cpu"]["rule"] == "no-demand"
+    world.away = False
+    run(scaler(tmp_path, world), lambda: size(world) == 1)
+    assert world.lost == []
+
+
+def test_after_a_new_scheduler_nobody_leaves_until_all_are_there(tmp_path: Path) -> None:
+    world = World(4)
+    loop = scaler(tmp_path, world, min=2, max=2)
+    world.silent = {"cpu-2", "cpu-3"}
+    world.scheduler, world.uptime = "second", 1.0
+    run(loop, ticks(loop, 20))
+    assert world.platform.asked == []
+    assert loop.report["groups"]["cpu"]["rule"] == "restarted"
+    world.silent = set()
+    run(scaler(tmp_path, world, min=2, max=2), lambda: size(world) == 2)
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, *leave: str, to: int) -> None:
+    """A policy that is less careful than ours."""
+
+    def decide(_: Any, __: Any, standings: Any, history: Any, ___: float) -> Decisions:
+        draining = standings["cpu"].draining
+        left = tuple(name for name in leave if name not in draining)
+        return Decisions({"cpu": Decision("cpu", to + len(left), to, left)}, (), history)
+
+    monkeypatch.setattr("perennial.scaler.loop.decide", decide)
+
+
+def test_a_member_whose_data_nobody_can_take_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(2)
+    world.look()
+    world.data = {name: {f"data-{name}"} for name in world.status}
+    chosen(monkeypatch, "cpu-0", "cpu-1", to=0)
+    loop = scaler(tmp_path, world)
+
+    def refused() -> bool:
+        return loop.actor.counts["stayed"] >= 2 and RUNNING in world.status.values()
+
+    run(loop, refused)
+    trouble = loop.actor.trouble("cpu")
+    assert "stays: no other worker can take what only it holds (1 key (data-cpu-" in trouble
+    assert world.lost == []
+    assert world.platform.asked == []
+    monkeypatch.undo()
+    run(scaler(tmp_path, world), lambda: PARKED not in world.status.values())
+
+
+def test_a_refusal_is_tried_again_after_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "ALONE", 0.2)
+    world = World(2)
+    world.look()
+    world.actors = {"cpu-0"}
+    chosen(monkeypatch, "cpu-0", to=1)
+    loop = scaler(tmp_path, world)
+
+    def over() -> bool:
+        if loop.actor.counts["stayed"] == 2:
+            world.actors = set()
+        return size(world) == 1
+
+    run(loop, over)
+    assert world.lost == []
+
+
+def test_past_the_deadline_it_waits_and_says_for_what(tmp_path: Path) -> None:
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"long-{name}": time.monotonic() + 2} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world, drain=0.2)
+    run(loop, lambda: "past the deadline" in loop.actor.trouble("cpu"))
+    assert "waits for 1 task (long-cpu-" in loop.actor.trouble("cpu")
+    assert world.platform.asked == []
+    run(scaler(tmp_path, world, drain=0.2), lambda: size(world) == 1)
+    assert world.lost == []
+
+
+def test_past_the_deadline_it_stops_and_says_what_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"long-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world, drain=0.2, on_deadline="stop")
+    run(loop, lambda: size(world) == 1)
+    assert len(world.lost) == 1
+    assert f"gives up 1 task ({world.lost[0]})" in caplog.text
+    assert loop.actor.counts["given-up"] == 1
+    assert world.hastened == {f"at-{world.removed[0]}"}
+
+
+def test_members_come_back_before_new_ones_are_started(tmp_path: Path) -> None:
+    world = World(4)
+    world.look()
+    world.data = {name: {f"data-{name}"} for name in world.status}
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 0.6} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: len(loop.actor.drains.drains) == 3)
+    kept = dict(world.status)
+
+    class Held(WorldFleet):
+        """Takes no removal, so that the parked members stay parked."""
+
+        def resize(self, to: int, leaving: Any = ()) -> int:
+            if leaving:
+                raise Busy("cpu: somebody else is at work")
+            return super().resize(to, leaving)
+
+    loop = scaler(tmp_path, world, fleet=Held(world, Life()))
+    run(loop, lambda: all(each.ready for each in loop.actor.drains.drains.values()))
+    pinned(world, 4)
+    run(scaler(tmp_path, world), lambda: set(world.status.values()) == {RUNNING})
+    assert world.status.keys() == kept.keys()
+    assert world.platform.asked == []
+
+
+def test_a_parked_member_that_nobody_remembers_is_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(acting, "STRAY", 0.2)
+    world = World(3)
+    world.look()
+    world.status["cpu-1"] = PARKED
+    run(scaler(tmp_path, world, min=3, drain=0.1), lambda: PARKED not in world.status.values())
+    assert "cpu-1: parked, and nobody drains it; brought back" in caplog.text
+
+
+def test_a_member_of_a_group_that_is_no_more_is_brought_back(tmp_path: Path) -> None:
+    Intents(tmp_path).begin([Intent("gpu", "gpu-0", "drain", time.time())])
+    world = World(1)
+    loop = scaler(tmp_path, world, min=1)
+    run(loop, lambda: not loop.actor.intents.open)
+    assert Intents(tmp_path).open == {}
+
+
+def test_a_member_that_goes_by_itself_is_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "perennial.scaler")
+    world = World(2)
+    loop = scaler(tmp_path, world, min=2)
+    run(loop, ticks(loop, 3))
+    world.platform.resize(1, [world.platform.observe().members[0]])
+    run(loop, lambda: size(world) == 2 and len(world.status) == 2)
+    assert "cpu-0: running → " in caplog.text
+    assert "and not by the scaler" in caplog.text
+
+
+def test_a_removal_that_the_platform_forgot_is_asked_for_again(tmp_path: Path) -> None:
+    world = World(2)
+
+    class Forgetful(WorldFleet):
+        times = 0
+
+        def resize(self, to: int, leaving: Any = ()) -> int:
+            if leaving and not Forgetful.times:
+                Forgetful.times += 1
+                return to
+            return super().resize(to, leaving)
+
+    pinned(world, 1)
+    run(scaler(tmp_path, world, fleet=Forgetful(world, Life())), lambda: size(world) == 1)
+    assert Forgetful.times == 1
+
+
+def test_where_the_platform_picks_it_picks_who_is_drained(tmp_path: Path) -> None:
+    world = World(3)
+    world.look()
+
+    class Picking(WorldFleet):
+        chooses = False
+
+    world.tasks = {"cpu-0": {"t": time.monotonic() + 0.3}}
+    pinned(world, 1)
+    run(scaler(tmp_path, world, fleet=Picking(world, Life())), lambda: size(world) == 1)
+    assert world.lost == []
+    assert world.removed == ["cpu-0", "cpu-1"]
+
+
+def test_after_an_error_the_platform_is_left_alone_for_longer_and_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "PAUSE", 0.1)
+    world = World(0)
+    calls: list[float] = []
+
+    class Full(WorldFleet):
+        def resize(self, to: int, leaving: Any = ()) -> int:
+            calls.append(time.monotonic())
+            raise NoCapacity("cpu: no room for more; wait, or lower max")
+
+    loop = scaler(tmp_path, world, fleet=Full(world, Life()), min=3)
+    run(loop, lambda: len(calls) >= 4 and loop.report["groups"]["cpu"]["trouble"])
+    pauses = [after - before for before, after in itertools.pairwise(calls)]
+    assert [pause >= 0.1 * 2**n for n, pause in enumerate(pauses)] == [True, True, True]
+    record = loop.report["groups"]["cpu"]
+    assert record["trouble"] == "cpu: no room for more; wait, or lower max"
+
+
+def test_a_platform_that_does_not_answer_holds_no_tick_up_twice(tmp_path: Path) -> None:
+    world = World(1)
+    hang = threading.Event()
+
+    class Hanging(WorldFleet):
+        calls = 0
+
+        def observe(self) -> Observation:
+            Hanging.calls += 1
+            hang.wait(20)
+            return super().observe()
+
+    loop = scaler(tmp_path, world, fleet=Hanging(world, Life()), min=2)
+    loop.hands["cpu"].limit = 0.2
+    said: list[tuple[int, str, str]] = []
+
+    def over() -> bool:
+        if loop.health.ticks == 10 and not said:
+            record = loop.report["groups"]["cpu"]
+            said.append((Hanging.calls, record["rule"], record["trouble"]))
+            hang.set()
+        return size(world) == 2
+
+    run(loop, over)
+    ((calls, rule, trouble),) = said
+    assert (calls, rule) == (1, "no-observation")
+    assert "cpu: the platform has not answered for" in trouble
+
+
+def test_whatever_a_fleet_raises_the_loop_goes_on(tmp_path: Path) -> None:
+    world = World(1)
+
+    class Broken(WorldFleet):
+        calls = 0
+
+        def observe(self) -> Observation:
+            Broken.calls += 1
+            if Broken.calls < 5:
+                raise (RuntimeError, FleetError)[Broken.calls % 2](f"broken {Broken.calls}")
+            return super().observe()
+
+    run(scaler(tmp_path, world, fleet=Broken(world, Life()), min=2), lambda: size(world) == 2)
+
+
+def test_without_room_on_the_disk_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(3)
+    pinned(world, 1)
+    loop = scaler(tmp_path, world)
+    full = OSError(28, "No space left on device")
+
+    def refuse(*_: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(loop.actor.intents, "_append", refuse)
+    run(loop, ticks(loop, 10))
+    assert set(world.status.values()) == {RUNNING}
+    assert world.platform.asked == []
+    assert "No space left" in loop.health.trouble["tick"]
+
+
+def test_clocks_that_are_set_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(3)
+    world.look()
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 0.5} for name in world.status}
+    pinned(world, 2, seconds=3600)
+    run(scaler(tmp_path, world), lambda: PARKED in world.status.values())
+    real = time.time
+    for jump in (-1e7, 1e7, 0.0):
+        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+        loop = scaler(tmp_path, world)
+        assert loop.clock() >= 0
+        run(loop, ticks(loop, 3))
+    monkeypatch.undo()
+    assert world.lost == []
+
+
+def _now() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)

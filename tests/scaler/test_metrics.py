@@ -1,0 +1,85 @@
+"""`/metrics` and a `/health` that tells the truth."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from perennial.errors import PerennialError
+from perennial.scaler.metrics import Pages, exposition, health
+
+STATE: dict[str, Any] = {
+    **{"mode": "act", "interval": 5.0, "truth": 98.0, "ended": 99.0, "seconds": 0.25},
+    **{"trouble": {}, "fleets": {}, "infeasible": 60},
+    "groups": {"cpu": {"seen": 2, "existing": None, "to": 4}, 'g"p\nu': {"seen": 1}},
+    "counts": {"ticks": 7, "given-up": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "reason"),
+    [
+        ({}, 100.0, None),
+        ({}, 117.0, None),
+        ({}, 119.0, "the last tick that knew the truth ended 21 s ago"),
+        ({}, 200.0, "the last tick ended 101 s ago"),
+        ({"truth": None}, 100.0, "no tick that knew the truth has ended yet"),
+        ({"ended": None}, 100.0, "no tick has ended yet"),
+    ],
+)
+def test_health_says_why_not(changes: dict[str, Any], now: float, reason: str | None) -> None:
+    status, body = health({**STATE, **changes}, now)
+    assert (status == 200) == (reason is None) == body["healthy"]
+    assert reason is None or reason in body["reasons"]
+
+
+def test_what_has_just_begun_to_be_wrong_is_said_and_wakes_nobody() -> None:
+    trouble = {"trouble": {"scheduler": "it is away"}, "fleets": {"cpu": "cpu: no room"}}
+    status, body = health({**STATE, **trouble}, 100.0)
+    assert (status, body["trouble"]) == (200, ["it is away", "cpu: no room"])
+
+
+def test_prometheus_reads_the_metrics() -> None:
+    parser = pytest.importorskip("prometheus_client.parser")
+    families = list(parser.text_string_to_metric_families(exposition(STATE, 100.0)))
+    samples = {(s.name, s.labels.get("group")): s.value for f in families for s in f.samples}
+    assert samples["perennial_scaler_up", None] == 1
+    assert samples["perennial_scaler_group_to", "cpu"] == 4
+    assert samples["perennial_scaler_group_seen", 'g"p\nu'] == 1
+    assert samples["perennial_scaler_infeasible_tasks", None] == 60
+    assert samples["perennial_scaler_ticks_total", None] == 7
+    assert ("perennial_scaler_group_existing", "cpu") not in samples
+    assert all(family.documentation for family in families)
+
+
+def asked(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_pages_stand_on_loopback() -> None:
+    state = dict(STATE)
+    pages = Pages(0, lambda: state, lambda: 100.0)
+    try:
+        status, body = asked(pages.port, "/health")
+        assert (status, json.loads(body)["healthy"]) == (200, True)
+        assert asked(pages.port, "/metrics")[0] == 200
+        assert asked(pages.port, "/")[0] == 404
+        state["ended"] = 0.0
+        status, body = asked(pages.port, "/health")
+        assert status == 503
+        assert json.loads(body)["reasons"] == ["the last tick ended 100 s ago"]
+        with pytest.raises(PerennialError, match=f"found port {pages.port} of loopback taken"):
+            Pages(pages.port, lambda: state, lambda: 0.0)
+    finally:
+        pages.close()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", pages.port)) != 0

@@ -1,0 +1,318 @@
+"""What a scaler remembers: one at a time, through kills, damage and clocks that jump."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import stat
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perennial.errors import PerennialError
+from perennial.scaler import intents as log
+from perennial.scaler.intents import Intent, Intents
+from perennial.scaler.members import TRANSITIONS, Book, State, allowed, derive
+from perennial.scaler.state import Memory, lock
+from perennial.scaler.values import Group, GroupHistory, History, Member, Observation
+from perennial.scaler.wishes import Wishes
+
+
+def held(folder: str, ready: Any, over: Any) -> None:
+    with lock(Path(folder), "lab"):
+        ready.set()
+        over.wait(200)
+
+
+def test_a_second_scaler_is_told_who_the_first_one_is(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, over = context.Event(), context.Event()
+    other = context.Process(target=held, args=(str(tmp_path), ready, over))
+    other.start()
+    try:
+        assert ready.wait(120)
+        with pytest.raises(PerennialError) as caught, lock(tmp_path, "lab"):
+            pass
+        message = str(caught.value)
+        assert f"process {other.pid} on " in message
+        assert len(message.splitlines()) == 1
+        other.kill()
+        other.join(30)
+        with lock(tmp_path, "lab"):  # nobody has to clean up after a kill
+            assert f"process {os.getpid()} on " in (tmp_path / "lock").read_text()
+    finally:
+        over.set()
+        other.join(30)
+
+
+def test_everything_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with lock(folder, "lab"):
+        Memory(folder).save(History())
+        Intents(folder).begin([Intent("cpu", "cpu-0", "drain", 1.0)])
+        Wishes(folder).take([{"id": "1", "kind": "pause"}], frozenset(), 0.0)
+        modes = {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_clock_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    history = History(
+        groups={
+            "cpu": GroupHistory(
+                asked={"cpu-3": 12.5}, start_ups=(3.0, 4.0), wanted=((1.0, 2),), grown=7.0
+            )
+        },
+        scheduler="Scheduler-1",
+        settled=True,
+    )
+    memory.save(history)
+    before = memory.clock()
+    again = Memory(tmp_path)
+    assert again.note == ""
+    assert again.history == history
+    assert before <= again.clock() < before + 30
+
+
+@pytest.mark.parametrize(("jump", "least"), [(-1e6, 0.0), (1e6, 9e5)])
+def test_a_wall_clock_that_was_set_never_takes_the_clock_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, least: float
+) -> None:
+    memory = Memory(tmp_path)
+    memory.save(History())
+    before = memory.clock()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    assert Memory(tmp_path).clock() >= before + least - 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"history": 3}', '{"history": {"groups": {"cpu": {"asked": 1}}}}', "\0"],
+)
+def test_a_damaged_memory_is_forgotten_and_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.json").write_text(text)
+    memory = Memory(tmp_path)
+    assert "is damaged" in memory.note
+    assert len(memory.note.splitlines()) == 1
+    assert memory.history == History()
+    memory.save(History(scheduler="s"))
+    assert Memory(tmp_path).history.scheduler == "s"
+
+
+def test_a_memory_of_another_version_is_read(tmp_path: Path) -> None:
+    Memory(tmp_path).save(History(groups={"cpu": GroupHistory(start_ups=(3.0,))}))
+    found = json.loads((tmp_path / "history.json").read_text())
+    found["history"]["tomorrow"] = 1
+    found["history"]["groups"]["cpu"]["tomorrow"] = [1]
+    del found["history"]["scheduler"]
+    (tmp_path / "history.json").write_text(json.dumps(found))
+    assert Memory(tmp_path).history.groups["cpu"].start_ups == (3.0,)
+
+
+# Intents
+
+
+def test_intents_are_on_the_disk_before_anything_is_done(tmp_path: Path) -> None:
+    first = Intents(tmp_path)
+    first.begin([Intent("cpu", f"cpu-{n}", "drain", 5.0, "idle") for n in range(3)])
+    first.begin([Intent("cpu", "cpu-1", "remove", 5.0, "idle")])
+    first.end("cpu", ["cpu-0", "cpu-9"], "removed")
+    again = Intents(tmp_path)  # and nothing was closed or flushed
+    assert again.of("cpu") == {
+        "cpu-1": Intent("cpu", "cpu-1", "remove", 5.0, "idle"),
+        "cpu-2": Intent("cpu", "cpu-2", "drain", 5.0, "idle"),
+    }
+    assert again.of("gpu") == {}
+
+
+def test_a_log_that_is_cut_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    first = Intents(whole)
+    first.begin([Intent("cpu", "cpu-0", "drain", 5.0)])
+    first.begin([Intent("cpu", "cpu-1", "drain", 5.0, "Grüße")])
+    data = (whole / "intents.jsonl").read_bytes()
+    line = data.index(b"\n") + 1
+    for cut in {*range(0, len(data), 5), line - 1, line, len(data) - 1}:
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "intents.jsonl").write_bytes(data[:cut])
+        found = Intents(folder)
+        # A line without its end is a line all the same, once all of it is there.
+        assert len(found.open) == (cut >= line - 1) + (cut >= len(data) - 1)
+        assert found.damaged == (cut not in (0, line - 1, line, len(data) - 1))
+        found.begin([Intent("cpu", "cpu-2", "drain", 5.0)])
+        assert ("cpu", "cpu-2") in Intents(folder).open
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"doing": "dance"}', '{"doing":"drain","group":"a"}'])
+def test_nonsense_in_the_log_is_skipped(tmp_path: Path, line: str) -> None:
+    (tmp_path / "intents.jsonl").write_text(line + "\n")
+    found = Intents(tmp_path)
+    assert (found.open, found.damaged) == ({}, 1)
+
+
+def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SIZE", 2000)
+    intents = Intents(tmp_path)
+    intents.begin([Intent("cpu", "stays", "drain", 5.0)])
+    for number in range(100):
+        intents.begin([Intent("cpu", f"cpu-{number}", "drain", 5.0)])
+        intents.end("cpu", [f"cpu-{number}"], "removed")
+        assert intents.path.stat().st_size < 2500
+    assert Intents(tmp_path).open.keys() == {("cpu", "stays")}
+
+
+def test_what_cannot_be_written_was_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intents = Intents(tmp_path)
+    intents.begin([Intent("cpu", "cpu-0", "drain", 5.0)])
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        intents.begin([Intent("cpu", "cpu-1", "drain", 5.0)])
+    monkeypatch.undo()
+    assert intents.open.keys() == Intents(tmp_path).open.keys() == {("cpu", "cpu-0")}
+
+
+# States
+
+
+def test_every_state_has_its_row_and_can_be_left() -> None:
+    assert TRANSITIONS.keys() == set(State)
+    for before, after in product(State, State):
+        assert allowed(before, after) == (before == after or after in TRANSITIONS[before])
+    reached = {State.ASKED}
+    while more := {after for each in reached for after in TRANSITIONS[each]} - reached:
+        reached |= more
+    assert reached == set(State) - {State.LOST}  # which is found out, and never made
+
+
+def test_only_a_parked_member_is_given_to_its_platform() -> None:
+    by_us = {State.PARKING, State.PARKED, State.RUNNING, State.RETURNING, State.LOST}
+    assert {each for each in by_us if State.LEAVING in TRANSITIONS[each]} == {State.PARKED}
+
+
+def test_a_step_that_the_table_lacks_is_refused() -> None:
+    book = Book()
+    book.find({"cpu-0": State.RUNNING})
+    assert not book.may("cpu-0", State.LEAVING)
+    assert not book.may("cpu-9", State.PARKING)
+    with pytest.raises(ValueError, match="cpu-0 is running and cannot be leaving"):
+        book.take("cpu-0", State.LEAVING)
+    book.take("cpu-0", State.PARKING)
+    assert book.find({"cpu-0": State.GONE}) == {"cpu-0": "parking → gone"}
+
+
+def test_states_are_found_out_from_both_truths_and_the_log() -> None:
+    members = [
+        *(Member(name, name, "starting") for name in ("asked",)),
+        *(Member(name, name, "running") for name in ("starting", "running", "lost", "restarted")),
+        *(Member(name, name, "running") for name in ("parking", "parked", "removed", "returning")),
+        Member("leaving", "leaving", "leaving"),
+    ]
+    doing = {"parking": "drain", "parked": "drain", "removed": "remove", "returning": "return"}
+    intents = {name: Intent("cpu", name, what, 0.0) for name, what in doing.items()}  # type: ignore[arg-type]
+    registered = frozenset({"running", "parking", "parked", "removed", "returning", "leaving"})
+    before = {"lost": State.RUNNING, "gone": State.LEAVING, "long": State.GONE}
+    states = derive(
+        Observation(9, tuple(members)), registered, intents, frozenset({"parked"}), before
+    )
+    expected = {name: State(name) for name in ("asked", "starting", "running", "lost", "parking")}
+    expected |= {name: State(name) for name in ("parked", "returning", "leaving", "gone")}
+    assert states == {**expected, "restarted": State.STARTING, "removed": State.PARKED}
+
+
+# Wishes
+
+
+GROUPS = frozenset({"cpu", "gpu"})
+
+
+def taken(wishes: Wishes, now: float = 0.0, **wish: Any) -> list[str]:
+    return wishes.take([{"id": f"{wish}{now}", **wish}], GROUPS, now)
+
+
+def test_wishes_outlive_the_scaler(tmp_path: Path) -> None:
+    wishes = Wishes(tmp_path)
+    assert taken(wishes, kind="pin", group="cpu", size=3, seconds=60) == [
+        "cpu: pinned at 3 for 60 s"
+    ]
+    taken(wishes, kind="bounds", group="gpu", min=1, max=2)
+    taken(wishes, kind="pause")
+    again = Wishes(tmp_path)
+    assert again.paused
+    assert again.applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8, pin=3)
+    assert again.applied(Group("gpu", 0, 8)) == Group("gpu", 1, 2)
+    assert again.expire(59.0) == []
+    assert again.expire(60.0) == ["cpu: its pin is over"]
+    assert Wishes(tmp_path).applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8)
+
+
+def test_a_wish_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    wish = {"id": "a", "kind": "pin", "group": "cpu", "size": 3, "seconds": 60}
+    wishes = Wishes(tmp_path)
+    assert len(wishes.take([wish], GROUPS, 0.0)) == 1
+    assert wishes.take([wish], GROUPS, 50.0) == []
+    assert len(Wishes(tmp_path).expire(60.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "low", "high"),
+    [
+        ({"min": 2, "max": None}, 2, 4),
+        ({"min": 6, "max": None}, 6, 6),
+        ({"min": None, "max": 0}, 0, 0),
+        ({"min": None, "max": 9}, 1, 9),
+        ({"min": None, "max": None}, 1, 4),
+    ],
+)
+def test_half_of_the_bounds(tmp_path: Path, wish: dict[str, Any], low: int, high: int) -> None:
+    wishes = Wishes(tmp_path)
+    taken(wishes, kind="bounds", group="cpu", **wish)
+    group = wishes.applied(Group("cpu", 1, 4))
+    assert (group.min, group.max) == (low, high)
+    taken(wishes, 1.0, kind="unbound", group="cpu")
+    assert wishes.applied(Group("cpu", 1, 4)) == Group("cpu", 1, 4)
+
+
+def test_a_group_that_is_woken_has_a_member_for_a_while(tmp_path: Path) -> None:
+    wishes = Wishes(tmp_path)
+    taken(wishes, 10.0, kind="wake", group="cpu")
+    assert wishes.applied(Group("cpu", 0, 4)).min == 1
+    assert wishes.applied(Group("cpu", 0, 0)).min == 0
+    wishes.expire(400.0)
+    assert wishes.applied(Group("cpu", 0, 4)).min == 0
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"kind": "pin", "group": "tpu", "size": 1, "seconds": None},
+        {"kind": "pin", "group": "cpu", "size": -1, "seconds": None},
+        {"kind": "pin", "group": "cpu", "size": 1, "seconds": float("nan")},
+        {"kind": "bounds", "group": "cpu", "min": 3, "max": 1},
+        {"kind": "dance", "group": "cpu"},
+        {"kind": "pin"},
+        {},
+    ],
+)
+def test_nonsense_is_refused_and_said(tmp_path: Path, wish: dict[str, Any]) -> None:
+    wishes = Wishes(tmp_path)
+    (said,) = taken(wishes, **wish)
+    assert said.startswith("refused: ")
+    assert wishes.applied(Group("cpu", 0, 4)) == Group("cpu", 0, 4)
+
+
+def test_damaged_wishes_are_forgotten_and_said(tmp_path: Path) -> None:
+    (tmp_path / "wishes.json").write_text('{"pins": 3}')
+    assert "are forgotten" in Wishes(tmp_path).note
