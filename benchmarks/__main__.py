@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import demand
 from benchmarks.measure import Figure, absolute, clock, ratio, table
 from benchmarks.standing import Home, by_hand_to_first_result, up_to_first_result
 
@@ -108,6 +109,8 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
     finally:
         home.down()
         home.close()
+    if only is None or "g" in only:
+        figures += demand.measure(demand.Size(10_000, 1_000_000, 20), 5_000, 3 * repeats)
     return figures
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.spec import json_schema as schemas
+from perennial.spec.scalars import is_plain
 
 FOLDER = Path(__file__).parent / "reference" / "generated"
 
@@ -89,7 +90,7 @@ def flow(value: Any) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    return f"'{value}'" if isinstance(value, str) and not is_plain(value) else str(value)
 
 
 def cell(text: str) -> str:

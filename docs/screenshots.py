@@ -1,8 +1,11 @@
-"""Take the screenshot of JupyterLab with a real browser, on a cluster that runs.
+"""Take the screenshots with a real browser, on a cluster that runs.
 
 Usage: ``python docs/screenshots.py http://127.0.0.1:8888 TOKEN_FILE``, from anywhere. It puts
 a notebook beside those that are there, runs it, takes the picture while the cluster works, and
 removes the notebook and its kernel again.
+
+``--scaler http://127.0.0.1:8787`` takes that of the scaler's page instead, from the dashboard of a
+cluster whose groups have just grown and shrunk.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from tests import browser  # noqa: E402 - needs the path above
 
 IMAGE = ROOT / "docs" / "images" / "jupyterlab.png"
+SCALER = ROOT / "docs" / "images" / "scaler.png"
 NOTEBOOK = "flights.ipynb"
 CELLS = [
     "from distributed import Client\n\nclient = Client()\nclient",
@@ -127,13 +131,29 @@ def take(url: str, token: str, image: Path) -> None:
         page.screenshot(path=image)
 
 
+def take_scaler(dashboard: str, image: Path) -> None:
+    """Take the picture of the scaler's page as it is."""
+    with browser.browser_page(1240, 820) as page:
+        page.goto(f"{dashboard}/scaler")
+        page.get_by_role("cell", name="cpu").first.wait_for()
+        page.wait_for_timeout(3_000)  # a look for new records takes two seconds
+        page.screenshot(path=image)
+
+
 def main() -> None:
     """Read the arguments, take the screenshot, say where it is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("url", help="address of JupyterLab, such as http://127.0.0.1:8888")
-    parser.add_argument("token_file", type=Path, help="file that holds its token")
+    parser.add_argument("url", nargs="?", help="JupyterLab's, such as http://127.0.0.1:8888")
+    parser.add_argument("token_file", nargs="?", type=Path, help="file that holds its token")
     parser.add_argument("--image", type=Path, default=IMAGE)
+    parser.add_argument("--scaler", metavar="URL", help="the dashboard's; its page instead")
     arguments = parser.parse_args()
+    if arguments.scaler:
+        take_scaler(arguments.scaler.rstrip("/"), SCALER)
+        print(f"{SCALER}: {SCALER.stat().st_size / 1000:.0f} kB")
+        return
+    if arguments.token_file is None:
+        parser.error("the address of JupyterLab and the file of its token are needed")
     token = arguments.token_file.read_text().strip()
     take(arguments.url.rstrip("/").removesuffix("/lab"), token, arguments.image)
     print(f"{arguments.image}: {arguments.image.stat().st_size / 1000:.0f} kB")

@@ -135,7 +135,7 @@ def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
 
 
 def jupyter_files(
-    jupyter: Jupyter, place: Place, dashboard_port: int
+    jupyter: Jupyter, place: Place, dashboard_port: int, clusters: bool = False
 ) -> tuple[tuple[str, str], ...]:
     """Render the configuration files of JupyterLab, path and text; they hold no secret.
 
@@ -147,6 +147,8 @@ def jupyter_files(
         Where things are.
     dashboard_port : int
         Port of Dask's dashboard on loopback.
+    clusters : bool
+        Whether the Dask sidebar lists clusters, see `dask_sidebar`.
     """
     idle = math.ceil(jupyter.idle)
     values = {
@@ -161,11 +163,39 @@ def jupyter_files(
         "dashboard": DASHBOARD if place.dashboard else None,
         "dashboard_port": dashboard_port,
     }
-    settings = json.dumps(_interface_settings(place.dashboard), indent=2, sort_keys=True) + "\n"
+    interface = _interface_settings(place.dashboard, clusters)
+    settings = json.dumps(interface, indent=2, sort_keys=True) + "\n"
     return (
         (_server_config(place), _render("jupyter_server_config.py.j2", values)),
         (f"{place.config}/jupyter/labconfig/default_setting_overrides.json", settings),
     )
+
+
+def dask_sidebar(title: str, group: str, dashboard_port: int) -> dict[str, Any]:
+    """Write Dask's configuration with which the Dask sidebar lists the cluster that stands.
+
+    What the sidebar calls SCALE asks the cluster's scaler; SHUTDOWN only takes it off the list,
+    and NEW puts it there again.
+
+    Parameters
+    ----------
+    title : str
+        How the cluster is called there.
+    group : str
+        The group that SCALE is about.
+    dashboard_port : int
+        Port of Dask's dashboard on loopback.
+    """
+    arguments = {
+        "group": group,
+        # JupyterLab may be there before the scheduler is.
+        "wait": False,
+        "quiet": True,
+        # The extension wants one that it can open itself.
+        "dashboard-link": f"http://{_LOOPBACK}:{dashboard_port}/status",
+    }
+    factory = {"module": "perennial", "class": "Cluster", "args": [], "kwargs": arguments}
+    return {"labextension": {"factory": factory, "initial": [{"name": title}]}}
 
 
 def open_url_file(url: str, token: str, directory: Path) -> Path:
@@ -206,14 +236,14 @@ def _server_config(place: Place) -> str:
     return f"{place.config}/jupyter/jupyter_server_config.py"
 
 
-def _interface_settings(dashboard: bool) -> dict[str, dict[str, Any]]:
+def _interface_settings(dashboard: bool, clusters: bool) -> dict[str, dict[str, Any]]:
     """Defaults of the interface; a user's own settings stand above them."""
     return {
         "dask-labextension:plugin": {
             # Relative to the address in the browser, so it holds through a tunnel as well.
             "defaultURL": f"/{DASHBOARD}" if dashboard else "",
-            # The extension's own clusters live and die with Jupyter; this one stands.
-            "hideClusterManager": True,
+            # The extension's own clusters would live and die with Jupyter; this one stands.
+            "hideClusterManager": not clusters,
         },
         "@jupyterlab/apputils-extension:notification": {
             "checkForUpdates": False,

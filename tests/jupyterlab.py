@@ -160,9 +160,15 @@ def process(argv: list[str], log: Path, **variables: str) -> Iterator[subprocess
 
 
 @contextmanager
-def start(site: Site, spec: Jupyter, dashboard_port: int = 1, **variables: str) -> Iterator[Lab]:
+def start(
+    site: Site,
+    spec: Jupyter,
+    dashboard_port: int = 1,
+    clusters: bool = False,
+    **variables: str,
+) -> Iterator[Lab]:
     """JupyterLab as a service manager runs it; not waited for."""
-    for path, text in jupyter.jupyter_files(spec, site, dashboard_port):
+    for path, text in jupyter.jupyter_files(spec, site, dashboard_port, clusters):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     log = Path(site.config) / f"jupyter-{spec.port}.log"

@@ -30,7 +30,13 @@ NAMES = sorted(path.name for path in CASES.iterdir())
 #: Those that stand on one machine, in a folder that may be anywhere.
 LOCAL = [name for name in NAMES if read(name).platform == "local"]
 #: The worst score that a unit may have, of 10.
-SCORES = {"scheduler.service": 1.5, "jupyter.service": 2.0, "@.service": 1.7}
+SCORES = {
+    "scheduler.service": 1.5,
+    "scaler.service": 1.5,
+    "jupyter.service": 2.0,
+    "keeper.service": 1.7,
+    "@.service": 1.7,
+}
 
 needs_systemd = pytest.mark.skipif(
     not (os.path.exists(MANAGER) and shutil.which("systemd-analyze")),

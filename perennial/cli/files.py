@@ -116,6 +116,7 @@ def summary(spec: ClusterSpec) -> str:
         f"1 scheduler, {plural(workers, 'worker')} in {plural(len(groups), 'group')}"
         f" ({plural(threads, 'thread')}, {about(memory)})"
         + (", Jupyter" if spec.jupyter is not None else "")
+        + (f", a scaler of {', '.join(spec.scaled)}" if spec.scaled else "")
     )
 
 

@@ -66,27 +66,34 @@ def status(
 ) -> None:
     """Show the services of a cluster and the scheduler's own numbers."""
     chosen = choose(name)
-    look = _part(chosen).report
     if as_json:
-        print(json.dumps(look(chosen), indent=2))
+        print(json.dumps(_look(chosen), indent=2))
         return
     from rich.console import Console
 
     console = Console(soft_wrap=True)
     if not watch:
-        console.print(_table(look(chosen)))
+        console.print(_table(_look(chosen)))
         return
     from rich.live import Live
 
-    with Live(_table(look(chosen)), console=console, auto_refresh=False) as live:
+    with Live(_table(_look(chosen)), console=console, auto_refresh=False) as live:
         while True:
-            live.update(_table(look(chosen)), refresh=True)
+            live.update(_table(_look(chosen)), refresh=True)
             time.sleep(1.0)
+
+
+def _look(name: str) -> dict[str, Any]:
+    from perennial.cli.steer import standing
+
+    report: dict[str, Any] = _part(name).report(name)
+    return {**report, "scaler": standing(name) if report["scheduler"] else None}
 
 
 def _table(report: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     machines = any("machine" in row for row in report["services"])
@@ -119,7 +126,9 @@ def _table(report: dict[str, Any]) -> RenderableType:
         last += f"\n{row['note']}" if row.get("note") else ""
     if not report.get("supervisord", True):
         last += "\nsupervisord does not run; `perennial up` starts it and adopts what still runs"
-    return Group(table, f"{report['name']}: {last}")
+    sized = report.get("scaler") or {"lines": (), "wrong": ()}
+    last += "".join(f"\n{line}" for line in (*sized["lines"], *sized["wrong"]))
+    return Group(table, Text(f"{report['name']}: {last}"))
 
 
 def _uptime(seconds: float) -> str:
@@ -154,20 +163,59 @@ def restart(
 
 def scale(
     sizes: Annotated[list[str], typer.Argument(metavar="GROUP=N...", help="New sizes.")],
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="DURATION",
+            help="How long the scaler shall keep to it, such as 2h; until --auto.",
+        ),
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Groups named without =N follow their demand again.")
+    ] = False,
     name: Cluster = None,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
-    wanted = dict(_size(text) for text in sizes)
-    chosen = choose(name)
-    for group, (before, now) in _part(chosen).scale(chosen, wanted).items():
+    from perennial.cli import steer
+
+    wanted = dict(_free(text) if auto else _size(text) for text in sizes)
+    seconds = None if last is None else _lasting(last, auto)
+    chosen = steer.chosen(name)
+    sized = [group for group in wanted if steer.is_scaled(chosen, group)]
+    if sized:
+        steer.pin(chosen, {group: wanted[group] for group in sized}, seconds)
+    fixed = {group: size for group, size in wanted.items() if group not in sized}
+    if not fixed:
+        return
+    if auto or seconds is not None:
+        raise PerennialError(
+            f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
+        )
+    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()})
+    for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 
 
-def _size(text: str) -> tuple[str, int]:
+def _size(text: str) -> tuple[str, int | None]:
     group, equals, number = text.partition("=")
     if not equals or not number.isdecimal() or int(number) > 100_000:
         raise PerennialError(f"{text!r}: write GROUP=N, such as cpu=4")
     return group, int(number)
+
+
+def _free(text: str) -> tuple[str, int | None]:
+    if "=" in text:
+        raise PerennialError(f"{text!r}: found a size; with --auto write the group alone")
+    return text, None
+
+
+def _lasting(text: str, auto: bool) -> float:
+    from perennial.scaler.explaining import seconds
+
+    if auto:
+        raise PerennialError("--for and --auto: a group that follows its demand has no end of it")
+    return seconds(text)
 
 
 def rotate(name: Name = None) -> None:

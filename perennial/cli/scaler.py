@@ -1,0 +1,244 @@
+"""`explain`, `history`, `scaler`: what the scaler does, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perennial.cli.life import Name, choose
+from perennial.cli.steer import ask, reach, warn
+from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.scaler.asking import Report
+    from perennial.scaler.history import Record
+
+Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
+Json = Annotated[bool, typer.Option("--json", help="For a script.")]
+
+
+class Action(StrEnum):
+    """What `perennial scaler` does."""
+
+    run = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What can be found out about a cluster's scaler.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    filed, told : list of mapping
+        Records: from the scaler's own files, complete, and from the scheduler, with less in them.
+    report : Report or None
+        What the scheduler knows of it; None when the scheduler does not answer.
+    notes : tuple of str
+        What is wrong with all that.
+    """
+
+    cluster: str
+    filed: list[Record]
+    told: list[Record]
+    report: Report | None
+    notes: tuple[str, ...]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(explain)
+    app.command()(history)
+    app.command()(scaler)
+
+
+def explain(
+    group: Annotated[str | None, typer.Argument(help="A worker group; all.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When: 14:05, '10 min ago' or 2026-03-01T14:05; now."),
+    ] = None,
+    name: Cluster = None,
+    as_json: Json = False,
+) -> None:
+    """Say why a group has its size: what the scaler saw, weighed and decided."""
+    from perennial.scaler import explaining
+    from perennial.scaler.policy import RULES
+
+    until = None if at is None else explaining.moment(at, _now())
+    known = _learn(name)
+    groups = _groups(known, until)
+    if group is not None:
+        from perennial.scaler.history import known_group
+
+        known_group(group, list(groups.values()), known.cluster)
+        groups = {group: groups[group]}
+    wrong = _wrong(known) if until is None else list(known.notes)
+    if as_json:
+        print(json.dumps({"cluster": known.cluster, "notes": wrong, "groups": groups}, indent=2))
+        return
+    paragraphs = ["\n".join(wrong)] if wrong else []
+    for record in groups.values():
+        first, *rest = explaining.explain(record, time.time(), RULES)
+        paragraphs.append("\n".join([first, *(f"  {line}" for line in rest)]))
+    print("\n\n".join(paragraphs))
+
+
+def history(
+    group: Annotated[str | None, typer.Argument(help="A worker group; all.")] = None,
+    since: Annotated[
+        str, typer.Option(metavar="DURATION", help="How far back: 30 min, 2h, 7d.")
+    ] = "1d",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: .svg or .html.")
+    ] = None,
+    name: Cluster = None,
+    as_json: Json = False,
+) -> None:
+    """List each change of a group's size with its reason; or draw sizes and demand over time."""
+    from perennial.scaler import explaining
+    from perennial.scaler.history import changes, known_group, merge
+
+    if plot is not None and plot.suffix not in (".svg", ".html"):
+        raise PerennialError(
+            f"{plot}: found {plot.suffix or 'no ending'}; allowed: .svg or .html; a browser"
+            " prints both"
+        )
+    now = time.time()
+    begin = now - explaining.seconds(since)
+    known = _learn(name)
+    records = merge(known.filed, known.told)
+    if group is not None:
+        known_group(group, records, known.cluster)
+        records = [record for record in records if record["group"] == group]
+    warn(_wrong(known))
+    if plot is not None:
+        recent = [record for record in records if float(record["time"]) >= begin]
+        _draw(known.cluster, recent, plot, since)
+        return
+    found = [change for change in changes(records) if change.time >= begin]
+    if as_json:
+        print(json.dumps([change.to_json() for change in found], indent=2))
+        return
+    if not found:
+        print(f"{known.cluster}: no change in {explaining.lasting(now - begin)}")
+    for each in found:
+        size = f"{each.before} → {each.to}" if each.before != each.to else f"stays {each.to}"
+        stamp = explaining.clock(each.time, now)
+        print(f"{stamp:>8}  {each.group:16} {size:>11}  {each.rule:12} {each.text}")
+
+
+def scaler(
+    action: Annotated[Action, typer.Argument(help="Run it here, in the foreground.")],
+    name: Name = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decide and record, but change nothing.")
+    ] = False,
+) -> None:
+    """Run a cluster's scaler in the foreground, until Ctrl-C."""
+    from perennial.paths import cluster_state
+
+    chosen = choose(name)
+    paths = cluster_state(chosen)
+    file, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
+    if not file.is_file():
+        raise PerennialError(
+            f"{chosen}: found no {file}; `perennial up` writes it for a cluster that stands here"
+            " and has a group with `scale`"
+        )
+    if dask.is_file():
+        os.environ["DASK_CONFIG"] = str(dask)
+    more = ["--dry-run"] if dry_run else []
+    os.execv(sys.executable, [sys.executable, "-m", "perennial.scaler", str(file), *more])  # noqa: S606
+
+
+# What is known
+
+
+def _learn(name: str | None) -> Knowledge:
+    """Read the scaler's files, where it stands here, and ask the scheduler."""
+    from perennial import paths
+    from perennial.scaler import asking, records
+    from perennial.scaler.history import read
+
+    connection = reach(name)
+    cluster = connection.cluster
+    filed: list[Record] = []
+    notes: list[str] = []
+    if cluster in paths.known_clusters():
+        filed, notes = read(records.files(paths.cluster_state(cluster).scaler))
+    report = None
+    try:
+        report = ask(connection, asking.report, asking.PATIENCE)
+    except PerennialError as error:
+        if not filed:
+            raise
+        notes.append(str(error))
+    told = list(report.records) if report is not None else []
+    if not filed and not told:
+        raise PerennialError(
+            f"{cluster}: no scaler has recorded anything; a group with `scale` in the cluster file"
+            " has one, and `perennial status` says whether it runs"
+        )
+    return Knowledge(cluster, filed, told, report, tuple(notes))
+
+
+def _groups(known: Knowledge, until: float | None) -> dict[str, Record]:
+    """Find the record of each group that held at a time, the most complete one."""
+    from perennial.scaler.explaining import clock
+    from perennial.scaler.history import latest
+
+    if until is None and known.report is not None and known.report.groups:
+        return dict(known.report.groups)
+    found = {**latest(known.told, until), **latest(known.filed, until)}
+    if not found:
+        first = min(float(record["time"]) for record in (*known.filed, *known.told))
+        raise PerennialError(
+            f"{known.cluster}: the records begin at {clock(first, time.time())}; ask for a later"
+            " time"
+        )
+    return found
+
+
+def _wrong(known: Knowledge) -> list[str]:
+    """Say in sentences what is wrong now."""
+    if known.report is None:
+        return list(known.notes)
+    return [*known.report.wrong, *known.notes]
+
+
+def _draw(cluster: str, records: list[Record], file: Path, since: str) -> None:
+    from perennial.files import write_atomic
+
+    if not records:
+        raise PerennialError(f"{cluster}: no record within {since}; ask for a longer --since")
+    title = f"{cluster}: worker groups over time"
+    if file.suffix == ".svg":
+        from perennial.scaler.plotting import svg
+
+        text = svg(records, title)
+    else:
+        try:
+            from perennial.scaler.page import document
+        except ImportError as error:
+            raise PerennialError(
+                f"{file}: an .html needs Bokeh ({error}); `pip install bokeh`, or draw an .svg"
+            ) from None
+        text = document(records, title)
+    write_atomic(file, text, 0o644)
+    print(f"{file}: {len(records)} records")
+
+
+def _now() -> Any:
+    from datetime import datetime
+
+    return datetime.now().astimezone()

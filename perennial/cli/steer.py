@@ -1,0 +1,217 @@
+"""`pause`, `resume`, and the scaler's part of `scale` and `status`: wishes that it takes up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from perennial.cli.life import Name
+from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.connect import Connection
+    from perennial.scaler.asking import Report
+    from perennial.scaler.history import Record
+
+Found = TypeVar("Found")
+
+#: Seconds in which a scaler takes a wish up and says so: some ticks.
+TAKEN_UP = 20.0
+#: Seconds in which the scheduler must answer `status`, which has more to show.
+GLANCE = 3.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(pause)
+    app.command()(resume)
+
+
+def pause(name: Name = None) -> None:
+    """Let the scaler change nothing: it goes on to decide and to record."""
+    connection = reach(name)
+    _wish(connection, [{"kind": "pause"}], lambda report: report.paused)
+    print(f"{connection.cluster}: the scaler is paused; `perennial resume` ends that")
+
+
+def resume(name: Name = None) -> None:
+    """Let the scaler act on its decisions again."""
+    connection = reach(name)
+    _wish(connection, [{"kind": "resume"}], lambda report: not report.paused)
+    print(f"{connection.cluster}: the scaler acts again")
+
+
+def reach(name: str | None) -> Connection:
+    """Say how a cluster's scheduler is reached; through the tunnel where there is one.
+
+    Parameters
+    ----------
+    name : str or None
+        The cluster; the only one when None.
+    """
+    from perennial import connect, paths
+
+    connection = connect.find(name)
+    if not paths.tunnel(connection.cluster).is_file():
+        return connection
+    from perennial.hosts import tunnel
+
+    return tunnel.through(connection)
+
+
+def chosen(name: str | None) -> str:
+    """Say which cluster is meant: one of this user's, or one whose bundle they have.
+
+    Parameters
+    ----------
+    name : str or None
+        What the user wrote.
+    """
+    from perennial import connect, paths
+
+    return connect.choose(name) if paths.known_clusters() else connect.find(name).cluster
+
+
+def is_scaled(name: str, group: str) -> bool:
+    """Whether the size of a group belongs to a scaler; elsewhere than here, all may.
+
+    Parameters
+    ----------
+    name : str
+        The cluster.
+    group : str
+        The group.
+    """
+    from perennial import paths
+
+    return name not in paths.known_clusters() or group in scaled(name)
+
+
+def scaled(name: str) -> tuple[str, ...]:
+    """Name the groups of a cluster of this user whose size belongs to a scaler.
+
+    Parameters
+    ----------
+    name : str
+        The cluster.
+    """
+    from perennial.fleets.fleet import FLEETS
+    from perennial.paths import cluster_state
+    from perennial.spec import load
+
+    file = cluster_state(name).spec
+    if not file.is_file():
+        return ()
+    spec = load(file, remembered=True)
+    return tuple(spec.scaled) if spec.scaler is not None and spec.platform in FLEETS else ()
+
+
+def standing(name: str) -> dict[str, Any] | None:
+    """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler.
+
+    Parameters
+    ----------
+    name : str
+        A cluster of this user.
+    """
+    if not scaled(name):
+        return None
+    from perennial.scaler import asking, explaining
+
+    connection = reach(name)
+    try:
+        report = ask(connection, asking.report, GLANCE)
+    except PerennialError as error:
+        return {"wrong": [str(error)], "groups": {}, "lines": []}
+    wrong = list(report.wrong)
+    lines = [explaining.line(record) for record in report.groups.values()]
+    return {"wrong": wrong, "groups": report.groups, "lines": lines}
+
+
+def pin(name: str, sizes: Mapping[str, int | None], seconds: float | None) -> None:
+    """Give sized groups a size whatever the demand, or let them follow it again; say what comes.
+
+    Parameters
+    ----------
+    name : str
+        The cluster.
+    sizes : mapping of str to int or None
+        Members of each group; None to follow the demand again.
+    seconds : float or None
+        How long; until it is undone when None.
+    """
+    from perennial.scaler import asking, explaining
+
+    connection = reach(name)
+    wishes = [
+        asking.unpin(group) if size is None else asking.pin(group, size, seconds)
+        for group, size in sizes.items()
+    ]
+
+    def taken_up(report: Report) -> bool:
+        return all(report.pins.get(group) == size for group, size in sizes.items())
+
+    before = _wish(connection, wishes, taken_up, sizes)
+    until = explaining.clock(time.time() + seconds, time.time()) if seconds else "further notice"
+    for group, size in sizes.items():
+        if size is None:
+            print(f"{name}: {group} follows its demand again")
+        else:
+            asked = before.get(group, {}).get("asked", "?")
+            print(f"{name}: {group} {asked} → {size}, pinned until {until}; --auto ends that")
+
+
+def _wish(
+    connection: Connection,
+    wishes: list[dict[str, Any]],
+    done: Callable[[Report], bool],
+    groups: Mapping[str, Any] | None = None,
+) -> dict[str, Record]:
+    """Leave wishes and wait until the scaler has taken them up; the groups as they were before."""
+    from perennial.scaler import asking
+
+    async def wished(scheduler: Any) -> tuple[Report, Report]:
+        before = await asking.report(scheduler)
+        for group in groups or ():
+            asking.check_group(before, group, connection.cluster)
+        await asking.wish(scheduler, *wishes)
+        return before, await asking.wait(scheduler, before, done, TAKEN_UP)
+
+    before, after = ask(connection, wished, asking.PATIENCE + TAKEN_UP)
+    if not done(after):
+        why = after.silence or "the scaler has not taken it up yet; see `perennial explain`"
+        raise PerennialError(f"{connection.cluster}: the scheduler keeps the wish, but {why}")
+    if after.latest.get("mode") == "dry-run":
+        warn(["the scaler only records what it would do (dry-run)"])
+    if after.paused and groups is not None:
+        warn(["the scaler is paused; `perennial resume` lets it act"])
+    return before.groups
+
+
+def ask(
+    connection: Connection, question: Callable[[Any], Awaitable[Found]], patience: float
+) -> Found:
+    """Ask the scheduler of a cluster.
+
+    Parameters
+    ----------
+    connection : Connection
+        How it is reached.
+    question : callable
+        Gets the connection, see `perennial.scaler.asking.ask`.
+    patience : float
+        Seconds for all of it.
+    """
+    from perennial.scaler import asking
+
+    security = asking.security(connection.tls)
+    return asking.ask(connection.scheduler_address, security, question, patience)
+
+
+def warn(notes: Sequence[str]) -> None:
+    """Say what a person should know, beside what was asked for."""
+    for note in notes:
+        typer.echo(f"warning: {note}", err=True)

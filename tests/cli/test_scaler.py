@@ -1,0 +1,201 @@
+"""`explain`, `history`, `scale`, `pause`, `resume` as a user types them, on a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perennial import authority, connect, paths
+from perennial.connect import Connection, Tls
+from perennial.scaler import asking
+from tests.cli.test_use import perennial
+from tests.scaler.feeder import Scaler, record, scheduler
+
+SPEC = """
+name: lab
+platform: local
+workers:
+  cpu: {scale: {min: 0, max: 8}}
+  gpu: {scale: {min: 0, max: 2}}
+  fixed: {count: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home of the user whose machine the cluster runs on."""
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.fixture(scope="module")
+def cluster(machine: Path) -> Iterator[paths.ClusterPaths]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(machine))
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        cluster = paths.cluster_state("lab")
+        authority.ensure(cluster.tls, "lab", ())
+        cluster.spec.write_text(SPEC)
+    with scheduler(machine, cluster.tls) as address:
+        connect.save(cluster, Connection("lab", address, tls=Tls.in_folder(cluster.tls)))
+        yield cluster
+
+
+@pytest.fixture
+def scaler(cluster: paths.ClusterPaths) -> Iterator[Scaler]:
+    connection = connect.load(cluster)
+    with Scaler(connection.scheduler_address, asking.security(connection.tls)) as running:
+        yield running
+
+
+def write(cluster: paths.ClusterPaths, *records: object, tail: str = "") -> None:
+    cluster.scaler.mkdir(exist_ok=True)
+    text = "".join(json.dumps(each) + "\n" for each in records) + tail
+    (cluster.scaler / "records.jsonl").write_text(text)
+
+
+def test_nothing_is_known_before_a_scaler_has_reported(
+    machine: Path, cluster: paths.ClusterPaths
+) -> None:
+    for command in ("explain", "history"):
+        code, out, error = perennial(machine, command)
+        assert (code, out) == (1, "")
+        assert error.startswith("lab: no scaler has recorded anything;")
+        assert error.count("\n") == 1
+
+
+def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
+    code, out, error = perennial(machine, "scale", "cpu=5", "--for", "2h")
+    assert (code, error) == (0, "")
+    assert out.startswith("lab: cpu 2 → 5, pinned until ")
+    assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 5, "seconds": 7200}]
+
+    code, out, error = perennial(machine, "scale", "cpu", "--auto")
+    assert (code, out, error) == (0, "lab: cpu follows its demand again\n", "")
+    assert scaler.taken[1:] == [{"kind": "unpin", "group": "cpu"}]
+
+
+def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
+    said = "lab: the scaler is paused; `perennial resume` ends that\n"
+    assert perennial(machine, "pause") == (0, said, "")
+    code, out, _ = perennial(machine, "explain", "gpu")
+    assert code == 0
+    assert "Mode: the scaler is paused" in out
+    assert perennial(machine, "resume") == (0, "lab: the scaler acts again\n", "")
+    assert scaler.taken == [{"kind": "pause"}, {"kind": "resume"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("scale", "cpu=-1"), "'cpu=-1': write GROUP=N, such as cpu=4"),
+        (("scale", "cpu=4", "--auto"), "'cpu=4': found a size; with --auto write the group alone"),
+        (("scale", "cpu", "--auto", "--for", "2h"), "--for and --auto: a group that follows"),
+        (("scale", "cpu=4", "--for", "soon"), "'soon': found no duration; write one such as"),
+        (("scale", "fixed=1", "--for", "1h"), "fixed: no scaler sizes it; --for and --auto are"),
+        (("explain", "tpu"), "tpu: found no record of this group of lab; there is cpu, gpu"),
+        (("explain", "--at", "noon"), "'noon': found no time; write 14:05"),
+        (("history", "--plot", "a.png"), "a.png: found .png; allowed: .svg or .html;"),
+        (("scaler", "run"), "lab: found no "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    machine: Path, scaler: Scaler, words: tuple[str, ...], says: str
+) -> None:
+    code, out, error = perennial(machine, *words)
+
+    assert (code, out) == (1, "")
+    assert error.startswith(says)
+    assert error.count("\n") == 1
+    assert scaler.taken == []
+
+
+def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> None:
+    scaler.infeasible = ["60 tasks need FPGA: 1; no group has it"]
+    scaler.groups["cpu"] = {"trouble": "the platform has no room", "to": 4, "rule": "blocked"}
+    time.sleep(1)
+
+    code, out, error = perennial(machine, "explain", "cpu")
+
+    assert (code, error) == (0, "")
+    first, empty, head, trouble, *rest = out.splitlines()
+    assert (first, empty) == ("60 tasks need FPGA: 1; no group has it", "")
+    assert head.startswith("cpu, ")
+    assert head.endswith("ago): grows from 2 to 4 members.")
+    assert trouble == "  Trouble: the platform has no room."
+    assert "  Why: 2 members have 4 tasks." in rest
+    assert any(line.startswith("  Rule: blocked: ") for line in rest)
+    found = json.loads(perennial(machine, "explain", "--json")[1])
+    assert found["notes"] == [first]
+    assert set(found["groups"]) == {"cpu", "gpu"}
+
+
+def test_a_history_cut_in_the_middle_of_a_line(
+    machine: Path, cluster: paths.ClusterPaths, scaler: Scaler
+) -> None:
+    now = time.time()
+    write(
+        cluster,
+        record(time=now - 300, to=2),
+        record(time=now - 200, to=6, rule="demand", reason="24 tasks wait"),
+        record(time=now - 100, to=6, asked=6, rule="demand", reason="24 tasks wait"),
+        tail='{"time": 17, "group": "cp',
+    )
+    try:
+        code, out, error = perennial(machine, "history", "cpu", "--since", "10 min")
+        assert code == 0
+        assert "1 line is damaged (cut off, say) and skipped" in error
+        lines = [line.split() for line in out.splitlines()]
+        assert lines[0][1:] == ["cpu", "2", "→", "6", "demand", "24", "tasks", "wait"]
+
+        code, out, error = perennial(machine, "explain", "cpu", "--at", "150 s ago")
+        assert code == 0
+        assert "grows from 2 to 6 members" in out
+        assert "1 line is damaged" in out
+        code, _, error = perennial(machine, "explain", "cpu", "--at", "6 min ago")
+        assert code == 1
+        assert error.startswith("lab: the records begin at ")
+
+        for kind, mark in (("svg", "<svg "), ("html", "<!DOCTYPE html>")):
+            plot = machine / f"plot.{kind}"
+            code, out, _ = perennial(machine, "history", "--since", "1h", "--plot", str(plot))
+            assert code == 0
+            assert out.startswith(f"{plot}: ")
+            assert mark in plot.read_text()[:200]
+    finally:
+        (cluster.scaler / "records.jsonl").unlink()
+
+
+def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPaths) -> None:
+    connection = connect.load(cluster)
+    security = asking.security(connection.tls)
+    with Scaler(connection.scheduler_address, security):
+        time.sleep(1)
+    code, out, error = perennial(machine, "pause")
+
+    assert (code, out) == (1, "")
+    assert error.startswith("lab: the scheduler keeps the wish, but the scaler has not ")
+    assert error.count("\n") == 1
+    with Scaler(connection.scheduler_address, security) as scaler:
+        end = time.monotonic() + 60
+        while not scaler.taken:
+            assert time.monotonic() < end, "the wish is gone"
+            time.sleep(0.1)
+        assert scaler.taken == [{"kind": "pause"}]
+
+
+def test_a_scheduler_that_is_away_is_named(machine: Path, tmp_path: Path) -> None:
+    """A colleague with a bundle, while the cluster is down."""
+    folder = tmp_path / ".local/state/perennial/connections.d/there"
+    folder.mkdir(parents=True)
+    gone = Connection("there", "tcp://127.0.0.1:9")
+    (folder / "connection.json").write_text(json.dumps(gone.to_json()))
+
+    for words in (("explain",), ("scale", "cpu=1")):
+        code, out, error = perennial(tmp_path, *words)
+        assert (code, out) == (1, "")
+        assert error.startswith("tcp://127.0.0.1:9: the scheduler has not answered within ")
+        assert error.count("\n") == 1, error
