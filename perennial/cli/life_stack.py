@@ -36,14 +36,15 @@ SIGNS = {
 
 def plan(document: Document, _file: Path, strict: bool) -> None:
     """Show what `up` would do, to the machines as they are now; change nothing."""
-    from contextlib import nullcontext
-
     from perennial.local.lock import exclusive
 
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, strict)
     driver = _driver(install=False)
-    with Progress(spec.name) as say, exclusive(paths.lock, say) if _there(paths) else nullcontext():
+    if not paths.spec.exists():  # never deployed; the plan leaves no trace either
+        _show(spec.name, import_module("perennial.stacks.planning").first(spec))
+        return
+    with Progress(spec.name) as say, exclusive(paths.lock, say):
         steps = _steps(driver.plan(spec, say), spec)
     _show(spec.name, steps)
 
@@ -225,11 +226,6 @@ def _steps(outcome: Any, spec: ClusterSpec) -> Sequence[Step]:
     planning = import_module("perennial.stacks.planning")
     steps: Sequence[Step] = planning.planned(outcome.tale, order)
     return steps
-
-
-def _there(paths: ClusterPaths) -> bool:
-    """Whether the cluster was deployed, so that a plan leaves no trace where it was not."""
-    return paths.spec.exists()
 
 
 def _deployed(paths: ClusterPaths) -> ClusterSpec:

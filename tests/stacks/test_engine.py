@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,33 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 WHOLE = ["environment", "services"]
+
+
+_BOTH = """
+import sys
+from pathlib import Path
+from perennial.spec import load
+from perennial.stacks import driver, planning
+spec = load(Path(sys.argv[1]))
+order = [machine.called for machine in spec.options.machines]
+found = planning.planned(driver.plan(spec, lambda text: None).tale, order)
+assert found == planning.first(spec), (found, planning.first(spec))
+print(len(found))
+"""
+
+
+def test_a_first_plan_is_what_the_engine_would_say(site: Site) -> None:
+    site.spec["workers"]["cpu"]["scale"] = {"min": 0, "max": 4}
+    site.file.write_text(json.dumps(site.spec))
+    said = subprocess.run(
+        [sys.executable, "-c", _BOTH, str(site.file)],
+        env=site.environment,
+        cwd=site.root,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(said.stdout) > 3
 
 
 def test_life(site: Site) -> None:
