@@ -26,6 +26,9 @@ from tests.labs.pulumi import engine
 NAMES = [f"machine-{letter}" for letter in "abcdefgh"]
 CLIENT = "from distributed import Client; client = Client(timeout=60); "
 
+#: What Dask's processes have on their command line.
+DASK = r"[d]istributed.cli|[d]ask (scheduler|worker)|[d]ask_spec"
+
 SSH_CLUSTER = """
 import os, sys, time
 from distributed import Client, SSHCluster
@@ -182,7 +185,10 @@ def ssh_cluster(bench: Bench, machines: list[Host]) -> tuple[float, int]:
             raise RuntimeError(process.communicate()[1])
     finally:
         bench.seat.kill(process)
-    return float(line), _left(machines)
+    left = _left(machines)
+    for machine in machines:  # what it leaves holds the ports
+        machine.run("pkill", "-KILL", "-f", DASK, check=False)
+    return float(line), left
 
 
 def ours(bench: Bench, machines: list[Host]) -> tuple[float, int]:
@@ -209,8 +215,7 @@ def ours(bench: Bench, machines: list[Host]) -> tuple[float, int]:
 def _left(machines: list[Host], wait: float = 20.0) -> int:
     """Dask's processes on some machines, a while after somebody has died."""
     time.sleep(wait)
-    pattern = r"[d]istributed.cli|[d]ask (scheduler|worker)|[d]ask_spec"
-    found = [machine.run("pgrep", "-fc", pattern, check=False).stdout for machine in machines]
+    found = [machine.run("pgrep", "-fc", DASK, check=False).stdout for machine in machines]
     return sum(int(text or 0) for text in found)
 
 

@@ -36,7 +36,7 @@ MODULES = (
     "perennial.hosts.agent.manifest",
     "perennial.hosts.agent.systemd",
     "perennial.hosts.agent.supervisord",
-    "perennial.hosts.agent.store",
+    "perennial.hosts.agent.states",
     "perennial.hosts.agent.facts",
     "perennial.hosts.agent.environments",
     "perennial.hosts.agent.operations",
@@ -44,6 +44,8 @@ MODULES = (
 )
 #: What is sent before the first question that needs it, by the module that answers.
 LATER = {
+    "store": ("perennial.hosts.agent.store",),
+    "making": ("perennial.hosts.agent.store", "perennial.hosts.agent.making"),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
     "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
@@ -163,12 +165,17 @@ class Agent:
         FleetError
             With the machine's name and what it says.
         """
-        module = OPERATIONS[do].partition(".")[0] if do in OPERATIONS else ""
-        if module in LATER and module not in self._sent:
-            self._sent.add(module)
-            self.ask("load", sources=[(name, _source(name)) for name in LATER[module]])
+        self._send_later(do)
         self._write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         return self._answer()
+
+    def _send_later(self, do: str) -> None:
+        """Send what answers a question, if it is not there yet."""
+        module = OPERATIONS[do].partition(".")[0] if do in OPERATIONS else ""
+        missing = [name for name in LATER.get(module, ()) if name not in self._sent]
+        if missing:
+            self._sent.update(missing)
+            self.ask("load", sources=[(name, _source(name)) for name in missing])
 
     def upload(self, source: Path, path: str, mode: int = 0o644) -> None:
         """Send a file.
@@ -183,6 +190,7 @@ class Agent:
             Its permissions.
         """
         size = source.stat().st_size
+        self._send_later("upload")
         request = {"do": "upload", "path": path, "size": size, "mode": mode}
         self._write(json.dumps(request).encode() + b"\n")
         with source.open("rb") as file:
@@ -325,7 +333,7 @@ def _source(name: str) -> str:
 
 
 def _bare(source: str) -> str:
-    """Leave comments and docstrings at home: they are a third of what would be sent."""
+    """Leave comments, docstrings and annotations at home: half of what would be sent."""
     with _parsing:
         tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -333,4 +341,8 @@ def _bare(source: str) -> str:
             node
         ):
             node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
     return ast.unparse(tree)

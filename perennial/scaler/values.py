@@ -109,8 +109,8 @@ class Work:
         Ready tasks that the scheduler holds back (Dask's ``queued``), and that no worker can
         run (``no-worker``).
     processing : mapping of str to Load
-        Tasks given to workers, by group; those with resources pile up on the first worker that
-        has them, more than it can run.
+        Tasks given to workers, by group, but for those that have seceded; those with resources
+        pile up on the first worker that has them, more than it can run.
     waiting : int
         Tasks whose inputs are not there yet.
     oldest : float
@@ -346,7 +346,7 @@ class Decision:
     leave : tuple of str
         Members that shall be drained, by worker name, in this order.
     back : tuple of str
-        Members whose drain shall be undone by restarting them.
+        Members whose drain shall be undone.
     rule : str
         The rule that was binding: one of `perennial.scaler.policy.RULES`.
     reason : str
@@ -395,7 +395,7 @@ class GroupHistory:
     gaps : tuple of (float, int)
         The latest pauses after which members were needed again: how long, and how many members.
     back : tuple of str
-        Members that are being restarted: how long that takes says nothing of a new one.
+        Members whose drain is being undone: how long that takes says nothing of a new one.
     """
 
     asked: Mapping[str, float] = field(default_factory=dict)

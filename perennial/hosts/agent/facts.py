@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
-from perennial.hosts.agent import manifest, store, supervisord, systemd
+from perennial.hosts.agent import manifest, states, supervisord, systemd
 
 _SIOCGIFADDR = 0x8915  # netdevice(7): the IPv4 address of an interface
 
@@ -59,7 +59,7 @@ def look(
         "cron": any(shutil.which(name) for name in ("cron", "crond")),
         "address": service_address(interface, names, server, addresses()),
         "manifest": known,
-        "files": store.states(known.get("files", ())),
+        "files": states.states(known.get("files", ())),
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,

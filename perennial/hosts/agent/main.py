@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from perennial.errors import PerennialError
-from perennial.hosts.agent import manifest, store
+from perennial.hosts.agent import manifest
 from perennial.hosts.agent.operations import OPERATIONS, TELLING
 
 #: Seconds to wait for another deploy.
@@ -73,8 +73,8 @@ class Server:
             for module, source in request["sources"]:
                 sys.modules["__main__"].load(module, source)
             return None
-        if name == "upload":
-            return store.upload(self._requests, **request)
+        if name == "upload":  # the file follows
+            request["stream"] = self._requests
         if name == "look":  # the address to which the SSH connection came
             request["server"] = sys.argv[1] if len(sys.argv) > 1 else ""
         if name in TELLING:

@@ -13,6 +13,7 @@ OPERATIONS = {
     "manifest": "manifest.known",
     "begin": "store.begin",
     "write": "store.write",
+    "upload": "store.upload",
     "keep": "manifest.keep",
     "finish": "store.finish",
     "remove": "store.remove",
@@ -31,8 +32,8 @@ OPERATIONS = {
     "supervisord_bounce": "supervisord.bounce",
     "supervisord_end": "supervisord.end",
     "environment_look": "environments.look",
-    "environment_make": "environments.make",
-    "environment_remove": "environments.remove",
+    "environment_make": "making.make",
+    "environment_remove": "making.remove",
 }
 
 #: Operations that say what they do while they do it.

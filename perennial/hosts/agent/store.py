@@ -6,12 +6,11 @@ The manifest names a file before it is written: whatever was cut off, `remove` f
 from __future__ import annotations
 
 import grp
-import hashlib
 import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -133,11 +132,6 @@ def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
 def sizes(paths: Sequence[str]) -> dict[str, int]:
     """Bytes of each file that is there."""
     return {path: Path(path).stat().st_size for path in paths if Path(path).is_file()}
-
-
-def states(paths: Iterable[str]) -> dict[str, list[Any]]:
-    """Digest, mode and owner of each file that is there."""
-    return {path: found for path in paths if (found := _state(path)) is not None}
 
 
 def finish(
@@ -267,25 +261,6 @@ def _holds_something(folder: Path) -> bool:
     return folder.is_dir() and any(
         path.is_file() and ".ipynb_checkpoints" not in path.parts for path in folder.rglob("*")
     )
-
-
-def _state(path: str) -> list[Any] | None:
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
-            status = os.fstat(file.fileno())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    return [digest, status.st_mode & 0o7777, _user_name(status.st_uid)]
-
-
-def _user_name(uid: int) -> str | None:
-    if uid == 0:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"number {uid}"
 
 
 def _ids(user: str | None) -> tuple[int, int]:

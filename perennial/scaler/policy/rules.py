@@ -39,7 +39,7 @@ RULES = {
     "demand": "Ready work would still be there when a new member has come; it is asked for.",
     "probe": "Nobody knows how long the ready tasks take; a few members find out.",
     "memory": "Members hold more data than fits in 0.6 of their memory; more members share it.",
-    "back": "Work came back while members were parked and idle; they are restarted.",
+    "back": "Work came back while members were being drained; they begin tasks again.",
     "client": "A client has connected and no group has a member; one is started for it.",
     "min": "The group is never smaller than its min.",
     "max": "The group is never larger than its max.",
