@@ -9,6 +9,8 @@ one that was cut off is finished by the next one.
 from __future__ import annotations
 
 import signal
+import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,6 +28,10 @@ from perennial.local.supervisor import Process, Supervisor, signal_process
 from perennial.paths import ClusterPaths
 from perennial.scaler.values import Member, MemberState, Observation
 from perennial.spec import load
+
+#: Seconds that a group waits for the others of its cluster.
+_TURN = 10.0
+_turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 #: States in which a program has a process.
 _UP = ("STARTING", "RUNNING", "STOPPING")
@@ -172,6 +178,10 @@ class LocalFleet:
         if not self.paths.root.exists():
             raise FleetMissing(f"{self.paths.root.name}: not on this machine")
         with ExitStack() as stack:
+            # The groups of one scaler wait for each other; nobody waits for another process.
+            if not (turn := _turns[self.paths.root]).acquire(timeout=_TURN):
+                raise Busy(f"{self.group}: another group of this cluster is being sized")
+            stack.callback(turn.release)
             try:
                 stack.enter_context(exclusive(self.paths.lock, lambda _text: None, patience=0.0))
             except (PerennialError, OSError) as error:

@@ -155,6 +155,8 @@ def record(
         "starting": sum(each.state != "leaving" for each in waiting) if demand else None,
         "draining": len(standing.draining),
         **load,
+        # What the policy has given to the group, where it got so far.
+        "demand": int(decision.numbers.get("tasks", load["demand"])),
         "busy": seen.busy if seen else 0,
         "memory": seen.memory if seen else 0,
         "limit": seen.limit if seen else 0,

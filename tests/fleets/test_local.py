@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,12 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
 def test_busy_says_who_is_at_work(platform: OnThisMachine) -> None:
     with platform.busy(), pytest.raises(Busy, match=f"process {os.getpid()}"):
         platform.fleet.resize(1)
+
+
+def test_the_groups_of_one_scaler_wait_for_each_other(platform: OnThisMachine) -> None:
+    handle = layout.fleets(platform.spec, platform.paths)["cpu"]
+    others = [fleets.LocalFleet(**handle) for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        held = list(pool.map(lambda fleet: fleet.resize(5), others))
+    assert held == [5] * 4
+    platform.settled(5)
