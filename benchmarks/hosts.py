@@ -295,6 +295,21 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
                 f" SSHCluster {theirs[1]}, ours {mine[1]} |",
                 flush=True,
             )
+        if only is None or "n" in only:
+            # Eight machines that share two processors are no eight machines; so confined, they
+            # and their operator have as much as one machine and its operator.
+            for machine in machines:
+                machine.confine(0.2)
+        take(
+            "n",
+            lambda: ratio(
+                "(n) the same, each machine with a fifth of a processor",
+                lambda: bench.deploy(NAMES),
+                lambda: bench.deploy(NAMES[:1]),
+                1.6,
+                repeats,
+            ),
+        )
     return figures
 
 

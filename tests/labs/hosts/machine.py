@@ -27,7 +27,7 @@ from typing import Self
 import psutil
 
 from tests.labs.hosts.base import CHECKOUT, UnavailableError, make_base
-from tests.labs.hosts.reaper import folder_of, make_cgroups, new_lab, remove_cgroups
+from tests.labs.hosts.reaper import confine, folder_of, make_cgroups, new_lab, remove_cgroups
 
 __all__ = ["ENVIRONMENT", "PYTHON", "Machine", "UnavailableError", "make_base"]
 
@@ -72,6 +72,10 @@ class Machine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def confine(self, part: float) -> None:
+        """Give it this part of one processor and no more, until it is removed."""
+        confine(self._group, part)
 
     @property
     def console(self) -> str:

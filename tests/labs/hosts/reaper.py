@@ -21,6 +21,7 @@ from pathlib import Path
 
 _NAMESPACES = Path("/run/netns")
 _CGROUPS = Path("/sys/fs/cgroup")
+_PROCESSOR = _CGROUPS / "cpu"
 _NAME = re.compile(r"plab(\d+)-\d+")
 _numbers = itertools.count()
 
@@ -66,7 +67,8 @@ def make_cgroups(name: str) -> list[Path]:
 def remove_cgroups(prefix: str, timeout: float = 10.0) -> None:
     """Remove the control groups whose names begin so, as soon as their processes are gone."""
     deadline = time.monotonic() + timeout
-    while groups := [group for root in _hierarchies() for group in root.glob(f"{prefix}*")]:
+    roots = (*_hierarchies(), _PROCESSOR)
+    while groups := [group for root in roots for group in root.glob(f"{prefix}*")]:
         for group in groups:
             for folder, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):
@@ -76,6 +78,20 @@ def remove_cgroups(prefix: str, timeout: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+def confine(name: str, part: float) -> None:
+    """Give the processes of a control group, and all they will start, a part of one processor.
+
+    Needs the processor's own hierarchy, which cgroup v1 has.
+    """
+    group = _PROCESSOR / name
+    group.mkdir(exist_ok=True)
+    period = int((group / "cpu.cfs_period_us").read_text())
+    (group / "cpu.cfs_quota_us").write_text(str(int(part * period)))
+    for pid in grouped(name):
+        with contextlib.suppress(ProcessLookupError):
+            (group / "cgroup.procs").write_text(str(pid))
+
+
 def sweep(lab: str) -> None:
     """Take a lab away."""
     namespaces = namespaces_of(lab)
@@ -83,7 +99,7 @@ def sweep(lab: str) -> None:
     while time.monotonic() < deadline:
         # A container's first process outlives the program that holds the container.
         alive = [pid for namespace in namespaces for pid in processes_of(namespace)]
-        alive += _grouped(f"{lab}-")
+        alive += grouped(f"{lab}-")
         if not alive:
             break
         for pid in alive:
@@ -106,7 +122,7 @@ def sweep_stale() -> None:
             sweep(lab)
 
 
-def _grouped(prefix: str) -> list[int]:
+def grouped(prefix: str) -> list[int]:
     """List the processes in the control groups whose names begin so."""
     found: set[int] = set()
     for root in _hierarchies():
