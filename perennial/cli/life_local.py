@@ -115,6 +115,8 @@ def _cost(step: Step, drained: bool) -> str:
         return "; ALL RUNNING WORK AND RESULTS ARE LOST"
     if step.name == "jupyter":
         return "; its kernels end"
+    if step.name == "scaler":
+        return "; no worker notices"
     return "; drained first, nothing is lost" if drained else ""
 
 
