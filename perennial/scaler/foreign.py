@@ -11,8 +11,9 @@ import json
 import urllib.request
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from http.client import HTTPException
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from perennial.scaler.demand import SchedulerAway, Wish
@@ -51,6 +52,7 @@ class HttpSource:
         self.where = where
         self.groups = dict(groups)
         self.patience = patience
+        self._workers: tuple[float, Any] | None = None  # when they were last told, and what
 
     async def read(
         self,
@@ -59,11 +61,15 @@ class HttpSource:
         acknowledged: Collection[str] = (),
     ) -> tuple[Demand, list[Wish]]:
         """Ask once; there are neither details of members nor wishes. See `Source.read`."""
-        counts, identity = await asyncio.gather(
-            *(asyncio.to_thread(self._get, page) for page in ("counts", "identity"))
+        counts, (age, identity) = await asyncio.gather(
+            asyncio.to_thread(self._get, "counts"), asyncio.to_thread(self._identity)
         )
         try:
-            return foreign(counts, identity, self.groups), []
+            demand = foreign(counts, identity, self.groups)
+            if age:
+                old = f"its workers are those of {age:.0f} s ago: Dask's page of them fails"
+                demand = replace(demand, partial=f"{demand.partial}; {old} while they work")
+            return demand, []
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SchedulerAway(
                 f"dashboard at {self.where}: not that of a Dask scheduler ({error!r}); "
@@ -72,6 +78,21 @@ class HttpSource:
 
     async def close(self) -> None:
         """Do nothing: no connection is kept."""
+
+    def _identity(self) -> tuple[float, Any]:
+        """Ask for the workers; give how old the answer is, and the answer.
+
+        Dask cannot write the page while a worker's heartbeat tells how long tasks took, so
+        whenever there is work. Then the last one has to do.
+        """
+        try:
+            self._workers = monotonic(), self._get("identity")
+            return 0.0, self._workers[1]
+        except SchedulerAway:
+            if self._workers is None:
+                raise
+            told, identity = self._workers
+            return monotonic() - told, identity
 
     def _get(self, page: str) -> Any:
         url = f"http://{self.where}/json/{page}.json"

@@ -340,6 +340,25 @@ def test_a_dashboard_without_workers_makes_all_work_demand() -> None:
     asyncio.run(read())
 
 
+def test_a_page_that_fails_while_there_is_work_is_no_scheduler_away() -> None:
+    async def read() -> None:
+        async with (
+            Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler,
+            Worker(scheduler.address, name="cpu-0"),
+        ):
+            source = HttpSource(f"127.0.0.1:{scheduler.http_server.port}", GROUPS)
+            demand, _ = await source.read()
+            assert "ago" not in demand.partial
+            (worker,) = scheduler.workers.values()
+            heartbeat = worker.metrics
+            worker.metrics = {**heartbeat, "spans": {("execute", "cpu"): 1.0}}  # as with work
+            demand, _ = await source.read()
+            assert demand.groups["cpu"].names == ("cpu-0",)
+            assert "its workers are those of 0 s ago" in demand.partial
+
+    asyncio.run(read())
+
+
 def test_queued_tasks_are_those_that_are_nothing_else() -> None:
     others = {"released": 1, "waiting": 2, "unrunnable": 3, "processing": 4, "erred": 5}
     assert queued({"tasks": 100, "memory": 6, **others}) == 79
