@@ -59,7 +59,9 @@ class Scaler:
                 last = self._stopped.is_set()
                 answer = await scheduler.perennial_demand(report=self.report(), acknowledged=done)
                 self._reported.set()
-                if last:
+                if last:  # what was wished at the very end is not for the next one
+                    names = [wish["id"] for wish in answer["wishes"]]
+                    await scheduler.perennial_demand(report=None, acknowledged=names)
                     return
                 for wish in answer["wishes"]:
                     if wish["id"] not in done:
