@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 
 
-def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name: a unix socket's path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="w-") as folder:
+        yield Path(folder)
+
+
+def test_the_wheel_works_without_the_checkout(short: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(short)],
         cwd=CHECKOUT,
         check=True,
         capture_output=True,
     )
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
+    (wheel,) = short.glob("*.whl")
+    site = short / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     shipped = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
@@ -29,13 +40,13 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     for module in (CHECKOUT / "perennial").rglob("*.py"):
         assert module.relative_to(CHECKOUT).as_posix() in shipped
 
-    (tmp_path / "cluster.yaml").write_text("name: lab\nplatform: local\nworkers: {cpu: {}}\n")
-    environment = {**os.environ, "PYTHONPATH": str(site), "HOME": str(tmp_path)}
+    (short / "cluster.yaml").write_text("name: lab\nplatform: local\nworkers: {cpu: {}}\n")
+    environment = {**os.environ, "PYTHONPATH": str(site), "HOME": str(short)}
 
     def run(*words: str) -> str:
         return subprocess.run(
             [sys.executable, "-m", *words],
-            cwd=tmp_path,
+            cwd=short,
             env=environment,
             check=True,
             capture_output=True,
@@ -44,10 +55,10 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
 
     code = [sys.executable, "-c", "import perennial.cli; print(perennial.cli.__file__)"]
     where = subprocess.run(
-        code, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        code, cwd=short, env=environment, check=True, capture_output=True, text=True
     ).stdout
     assert where.startswith(str(site))
     for form in ("systemd", "supervisord"):
         run("perennial", "render", "cluster.yaml", "--format", form, "-o", form)
-        assert any((tmp_path / form).rglob("*scheduler*"))
+        assert any((short / form).rglob("*scheduler*"))
     assert '"$schema"' in run("perennial", "schema")

@@ -19,7 +19,7 @@ from perennial.render import supervisord_conf
 from tests.homes import wait_until
 
 MEMBER = """\
-[ -e ROOT/slow ] && trap 'sleep 2; exit 0' TERM && : > ROOT/set
+[ -e ROOT/slow ] && trap 'sleep 8; exit 0' TERM && : > ROOT/set
 while :; do sleep 0.1; done
 """
 PROGRAM = f"""[program:cpu-machine-c-{MARK}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -47,10 +49,15 @@ class Recorder(pulumi.runtime.Mocks):
 
 
 @pytest.fixture
-def recorder() -> Recorder:
+def recorder() -> Iterator[Recorder]:
+    # Pulumi takes the thread's own loop, and `asyncio.run` in a test before has left none.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     made = Recorder()
     pulumi.runtime.set_mocks(made)
-    return made
+    yield made
+    loop.close()
+    asyncio.set_event_loop(None)
 
 
 def test_the_registries_have_the_same_keys() -> None:
