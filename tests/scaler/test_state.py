@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 import time
 from itertools import product
 from pathlib import Path
@@ -21,32 +22,31 @@ from perennial.scaler.state import Memory, lock
 from perennial.scaler.values import Group, GroupHistory, History, Member, Observation
 from perennial.scaler.wishes import Wishes
 
-
-def held(folder: str, ready: Any, over: Any) -> None:
-    with lock(Path(folder), "lab"):
-        ready.set()
-        over.wait(200)
+HOLDER = """
+import sys
+from pathlib import Path
+from perennial.scaler.state import lock
+with lock(Path(sys.argv[1]), "lab"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_second_scaler_is_told_who_the_first_one_is(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, over = context.Event(), context.Event()
-    other = context.Process(target=held, args=(str(tmp_path), ready, over))
-    other.start()
-    try:
-        assert ready.wait(120)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
         with pytest.raises(PerennialError) as caught, lock(tmp_path, "lab"):
             pass
         message = str(caught.value)
         assert f"process {other.pid} on " in message
         assert len(message.splitlines()) == 1
         other.kill()
-        other.join(30)
+        other.wait(30)
         with lock(tmp_path, "lab"):  # nobody has to clean up after a kill
             assert f"process {os.getpid()} on " in (tmp_path / "lock").read_text()
-    finally:
-        over.set()
-        other.join(30)
 
 
 def test_everything_is_readable_by_its_user_alone(tmp_path: Path) -> None:
