@@ -299,11 +299,11 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
             # Eight machines that share two processors are no eight machines; so confined, they
             # and their operator have as much as one machine and its operator.
             for machine in machines:
-                machine.confine(0.2)
+                machine.confine(0.1)
         take(
             "n",
             lambda: ratio(
-                "(n) the same, each machine with a fifth of a processor",
+                "(n) the same, each machine with a tenth of a processor",
                 lambda: bench.deploy(NAMES),
                 lambda: bench.deploy(NAMES[:1]),
                 1.6,

@@ -35,7 +35,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "unbound": ("group",),
     "pause": (),
     "resume": (),
-    "wake": ("group",),
 }
 
 

@@ -6,7 +6,7 @@ A change costs the same however many tasks there are, and so does reading the su
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -14,6 +14,9 @@ from perennial.preloads.members import Process, Workers
 
 #: States of tasks that ask something of a worker now or later.
 LIVE = frozenset({"waiting", "queued", "no-worker", "processing"})
+
+#: States of tasks for which there is no worker now.
+SHORT = frozenset({"queued", "no-worker"})
 
 #: Counts of which the durations are looked at at a time: a tenth of a millisecond.
 TURN = 300
@@ -119,10 +122,13 @@ class Counts:
     ----------
     workers : Workers
         Its workers.
+    short : callable or None
+        Called when tasks of a kind find no worker while no others of that kind waited for one.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, short: Callable[[], None] | None = None) -> None:
         self.workers = workers
+        self.short = short
         self.plain = Kind((), False)  # what most tasks are
         self.kinds: dict[tuple[Any, ...], Kind] = {((), False): self.plain}
         #: Where each live task is counted: it has to be taken from there, whatever has become
@@ -184,6 +190,8 @@ class Counts:
             count = self._make(kind, sums, place, task.prefix)
         count.add(1)
         self.places[key] = count
+        if state in SHORT and count.total.tasks == 1 and self.short is not None:
+            self.short()
         if state == "no-worker":
             kind.waits[key] = monotonic() if since is None else since
 

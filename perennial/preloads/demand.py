@@ -7,6 +7,9 @@ its own connections and so under its own TLS:
 ``perennial_demand``
     The numbers; what people have asked of the scaler; each member's state for groups that are
     named. Takes the scaler's report along.
+``perennial_news``
+    Wait for something that the scaler should see at once: work for which there is no worker, a
+    client, a wish.
 ``perennial_wish``
     Ask something of the scaler.
 ``perennial_report``
@@ -34,6 +37,7 @@ from perennial.preloads.answering import details, whole, work
 from perennial.preloads.channel import Channel
 from perennial.preloads.counting import LIVE, Counts
 from perennial.preloads.members import Workers
+from perennial.preloads.news import News
 
 logger = logging.getLogger("distributed.perennial.demand")
 
@@ -95,7 +99,8 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.scheduler = scheduler
         self.channel = Channel()
         self.workers = Workers()
-        self.counts = Counts(self.workers)
+        self.told = News()
+        self.counts = Counts(self.workers, self.told.tell)
         #: Why the counts cannot be trusted; empty when they can.
         self.fault = ""
         self._logged = False
@@ -107,6 +112,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Count what there is, and listen to the scheduler from now on."""
         scheduler = self.scheduler
         scheduler.handlers["perennial_demand"] = self.demand
+        scheduler.handlers["perennial_news"] = self.news
         scheduler.handlers["perennial_wish"] = self.wish
         scheduler.handlers["perennial_report"] = self.report
         for operation in SILENT:
@@ -147,6 +153,12 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
     def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
         """Let a worker go."""
         self.workers.remove(worker)
+
+    @_guarded
+    def add_client(self, scheduler: Any, client: str) -> None:
+        """Notice that a person has come."""
+        if _is_person(client):
+            self.told.tell()
 
     @_guarded
     def log_event(self, topic: str, msg: Any) -> None:
@@ -220,6 +232,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             "uptime": monotonic() - self._started,
             "clients": sum(map(_is_person, self.scheduler.clients)),
             "wishes": list(self.channel.wishes.values()),
+            "news": self.told.count,
         }
         self._heal()
         if not self.fault:
@@ -231,7 +244,26 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def wish(self, wish: Mapping[str, Any]) -> str:
         """Take a wish for the scaler; raise ValueError for what is none."""
-        return self.channel.wish(wish)
+        name = self.channel.wish(wish)
+        self.told.tell()
+        return name
+
+    async def news(self, known: int, seconds: float) -> int:
+        """Wait for news.
+
+        Parameters
+        ----------
+        known : int
+            ``news`` of the last answer.
+        seconds : float
+            How long to wait at most; never longer than a minute.
+
+        Returns
+        -------
+        int
+            ``news`` of now.
+        """
+        return await self.told.after(known, min(seconds, SILENCE))
 
     def report(self, since: float | None = None) -> dict[str, Any]:
         """Give the scaler's latest report, its age, and the records newer than a time."""
@@ -258,7 +290,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         known, change = self.workers.known, self.workers.change
         self.workers = Workers()
         self.workers.known, self.workers.change = known, change + 1
-        self.counts = Counts(self.workers)
+        self.counts = Counts(self.workers, self.told.tell)
         for worker in self.scheduler.workers.values():
             self.workers.add(worker)
         begun = self.scheduler.unrunnable

@@ -24,6 +24,8 @@ PROTOCOL = 1
 OLDEST = (2026, 6)
 #: Seconds in which a scheduler must answer.
 PATIENCE = 10.0
+#: Seconds for which the scheduler lets a question for news wait.
+POLL = 30.0
 #: Seconds after which a scheduler without the preload is asked for it again.
 AGAIN = 300.0
 
@@ -75,6 +77,16 @@ class Source(Protocol):
         DemandError
             It cannot be read now: `SchedulerAway`, `OtherVersion`, `NoPreload`,
             `DemandUnknown`.
+        """
+        ...
+
+    async def news(self) -> bool:
+        """Wait for something that should be looked at now, for half a minute or so.
+
+        Returns
+        -------
+        bool
+            Whether there is. Where nobody can tell, there never is.
         """
         ...
 
@@ -143,6 +155,11 @@ class EitherSource:
             self._without = 0.0  # the next one may have it
             raise
 
+    async def news(self) -> bool:
+        """Wait where there are news; see `Source.news`."""
+        source = self.http if monotonic() < self._without else self.preload
+        return await source.news()
+
     async def close(self) -> None:
         """Close the connections of both."""
         await self.preload.close()
@@ -176,6 +193,8 @@ class PreloadSource:
         self.tls = tls
         self.patience = patience
         self._rpc: Any = None
+        self._news: Any = None
+        self._heard = 0  # the news that are known
         self._names: dict[str, dict[str, None]] = {}
         self._since = ("", -1)
 
@@ -200,15 +219,36 @@ class PreloadSource:
                 "see its log; restart it when its work is done"
             )
         self._learn(answer["names"], answer["scheduler"])
+        self._heard = answer["news"]
         return demand(answer, self._names), list(answer["wishes"])
 
+    async def news(self) -> bool:
+        """Wait at the scheduler; see `Source.news`.
+
+        On a connection of its own: an answer that does not come shall not delay the demand.
+        """
+        known = self._heard
+        try:
+            if self._news is None:
+                self._news = self._opened()
+            async with asyncio.timeout(POLL + self.patience):
+                told = await self._news.perennial_news(known=known, seconds=POLL)
+        except (OSError, TimeoutError):
+            told = None
+        if not isinstance(told, int):  # it is away, or does not know the question
+            rpc, self._news = self._news, None
+            await _closed(rpc)
+            await asyncio.sleep(self.patience)
+            return False
+        news = told not in (known, self._heard)  # a tick may have seen them meanwhile
+        self._heard = told
+        return news
+
     async def close(self) -> None:
-        """Close the connection."""
-        if self._rpc is not None:
-            rpc, self._rpc = self._rpc, None
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await rpc.close_rpc()
+        """Close the connections."""
+        (rpc, news), self._rpc, self._news = (self._rpc, self._news), None, None
+        await _closed(rpc)
+        await _closed(news)
 
     async def _ask(self, **question: Any) -> Any:
         """Ask; a second time where the connection was of a scheduler before this one."""
@@ -220,34 +260,43 @@ class PreloadSource:
                 except OSError:
                     if not used:
                         raise
-                    await self.close()
+                    await self._hang_up()
                     return await self._connected().perennial_demand(**question)
         except TimeoutError:
-            await self.close()  # the late answer would be taken for that of the next question
+            await self._hang_up()  # the late answer would be taken for that of the next question
             raise SchedulerAway(
                 f"scheduler at {self.address}: no answer in {self.patience:g} s; "
                 "it is away or busy; asks again"
             ) from None
         except OSError as error:
-            await self.close()
+            await self._hang_up()
             raise SchedulerAway(
                 f"scheduler at {self.address}: does not answer ({_reason(error)}); asks again"
             ) from None
 
-    def _connected(self) -> Any:
-        """Give the connection; it opens itself."""
-        if self._rpc is None:
-            from distributed.core import rpc
-            from distributed.security import Security
+    async def _hang_up(self) -> None:
+        """Close the connection on which demand is asked for."""
+        rpc, self._rpc = self._rpc, None
+        await _closed(rpc)
 
-            arguments = {}
-            if self.tls is not None:
-                files = {"tls_ca_file": self.tls["ca"]}
-                files |= {f"tls_client_{part}": self.tls[part] for part in ("cert", "key")}
-                security = Security(require_encryption=True, **files)
-                arguments = security.get_connection_args("client")
-            self._rpc = rpc(self.address, timeout=self.patience, connection_args=arguments)
+    def _connected(self) -> Any:
+        """Give the connection on which demand is asked for."""
+        if self._rpc is None:
+            self._rpc = self._opened()
         return self._rpc
+
+    def _opened(self) -> Any:
+        """Make a connection; it opens itself."""
+        from distributed.core import rpc
+        from distributed.security import Security
+
+        arguments = {}
+        if self.tls is not None:
+            files = {"tls_ca_file": self.tls["ca"]}
+            files |= {f"tls_client_{part}": self.tls[part] for part in ("cert", "key")}
+            security = Security(require_encryption=True, **files)
+            arguments = security.get_connection_args("client")
+        return rpc(self.address, timeout=self.patience, connection_args=arguments)
 
     def _check(self, answer: Any) -> None:
         """Refuse an answer that would be misunderstood."""
@@ -282,6 +331,14 @@ class PreloadSource:
             else:
                 members.pop(member, None)
         self._since = (scheduler, names["change"])
+
+
+async def _closed(rpc: Any) -> None:
+    """Close a connection, if there is one."""
+    if rpc is not None:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await rpc.close_rpc()
 
 
 def demand(answer: Mapping[str, Any], names: Mapping[str, Collection[str]]) -> Demand:

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from time import monotonic, time
 from typing import Any
 
-from perennial.scaler.demand import SchedulerAway, Wish
+from perennial.scaler.demand import POLL, SchedulerAway, Wish
 from perennial.scaler.values import Demand, GroupSeen, Load, Work
 
 #: Seconds in which a dashboard must answer; it looks at every task.
@@ -75,6 +75,11 @@ class HttpSource:
                 f"dashboard at {self.where}: not that of a Dask scheduler ({error!r}); "
                 "name its host and port"
             ) from None
+
+    async def news(self) -> bool:
+        """Wait: a dashboard tells nothing by itself. See `Source.news`."""
+        await asyncio.sleep(POLL)
+        return False
 
     async def close(self) -> None:
         """Do nothing: no connection is kept."""

@@ -1,7 +1,8 @@
 """The scaler's loop: look, decide, drain, resize, write down; again after some seconds.
 
-Each tick asks the fleets and the scheduler, has the policy decide, and acts. Nothing is acted on
-that is not known for certain now. What takes longer than a tick, the drains, goes on beside it.
+Each tick asks the fleets and the scheduler, has the policy decide, and acts. It comes early when
+the scheduler tells of work that nobody is there for. Nothing is acted on that is not known for
+certain now. What takes longer than a tick, the drains, goes on beside it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ logger = logging.getLogger("perennial.scaler")
 
 #: Seconds between two times that what the policy remembers is written down.
 SAVE = 30.0
+#: A tick that the scheduler asks for comes at the earliest this part of the interval after another.
+SOONEST = 0.2
 
 
 @dataclass
@@ -94,7 +97,7 @@ class Loop:
         self._acknowledged: list[str] = []
         self._saved = 0.0
         self._said: dict[str, tuple[Any, ...]] = {}
-        self._unwritten = ""
+        self._woken = asyncio.Event()
 
     @property
     def mode(self) -> str:
@@ -112,15 +115,16 @@ class Loop:
             Set when it shall end.
         """
         self.actor.resume(self.mode)
-        drains = asyncio.create_task(self.actor.drains.run())
+        beside = [asyncio.create_task(each) for each in (self.actor.drains.run(), self._listen())]
         try:
             while not stop.is_set():
                 begun = clocks.monotonic()
                 await self.guarded_tick()
-                await self._between(stop, begun + self.settings.interval)
+                await self._between(stop, begun)
         finally:
-            drains.cancel()
-            await asyncio.gather(drains, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self.actor.drains.close()
             self._save(force=True)
 
@@ -140,6 +144,7 @@ class Loop:
 
     async def tick(self) -> Decisions:
         """Look, decide, act, and write down."""
+        self._woken.clear()
         await asyncio.gather(*(hand.observe() for hand in self.hands.values()))
         rules = self.rules(datetime.now(UTC))
         standings = {name: self._standing(name) for name in self.hands}
@@ -296,16 +301,27 @@ class Loop:
         except OSError as error:
             logger.warning("Cannot write %s: %s", self.memory.path, error)
 
-    async def _between(self, stop: asyncio.Event, until: float) -> None:
+    async def _listen(self) -> None:
+        """Have the next tick come at once when the scheduler has news."""
+        while True:
+            if await self.source.news():
+                self._woken.set()
+
+    async def _between(self, stop: asyncio.Event, begun: float) -> None:
         """Wait for the next tick; members that are drained meanwhile leave at once."""
-        while not stop.is_set() and (left := until - clocks.monotonic()) > 0:
-            stopping = asyncio.create_task(stop.wait())
-            news = asyncio.create_task(self.actor.drains.news.wait())
-            await asyncio.wait({stopping, news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            for task in (stopping, news):
+        drained, interval = self.actor.drains.news, self.settings.interval
+        while not stop.is_set():
+            part = SOONEST if self._woken.is_set() else 1.0
+            left = begun + part * interval - clocks.monotonic()
+            if left <= 0:
+                return
+            events = [stop, drained, *(() if self._woken.is_set() else (self._woken,))]
+            waiting = {asyncio.create_task(event.wait()) for event in events}
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
                 task.cancel()
-            if self.actor.drains.news.is_set():
-                self.actor.drains.news.clear()
+            if drained.is_set():
+                drained.clear()
                 if not stop.is_set() and self.mode == "act":
                     try:
                         await self.actor.remove_drained()

@@ -18,8 +18,6 @@ from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.scaler.values import Group
 
-#: Seconds for which a group that was woken has a member whatever the demand.
-AWAKE = 300.0
 #: Ids of wishes that are remembered.
 REMEMBERED = 200
 
@@ -39,7 +37,6 @@ class _File(BaseModel):
 
     pins: dict[str, _Pin] = {}
     bounds: dict[str, _Bounds] = {}
-    awake: dict[str, float] = {}
     paused: bool = False
     taken: list[str] = []
 
@@ -109,7 +106,7 @@ class Wishes:
         return said
 
     def expire(self, now: float) -> list[str]:
-        """Let go of pins and wakes whose time is over; say of which.
+        """Let go of pins whose time is over; say of which.
 
         Parameters
         ----------
@@ -117,12 +114,9 @@ class Wishes:
             By the scaler's clock.
         """
         pins = [name for name, pin in self._is.pins.items() if _over(pin.until, now)]
-        awake = [name for name, until in self._is.awake.items() if _over(until, now)]
         for name in pins:
             del self._is.pins[name]
-        for name in awake:
-            del self._is.awake[name]
-        if pins or awake:
+        if pins:
             write_json(self.path, self._is.model_dump(mode="json"))
         return [f"{name}: its pin is over" for name in pins]
 
@@ -141,8 +135,6 @@ class Wishes:
             # The one that a person has named counts; the other gives way.
             least = min(least, most) if wanted.min is None else least
             group = replace(group, min=least, max=max(least, most))
-        if group.name in self._is.awake:
-            group = replace(group, min=min(max(group.min, 1), group.max))
         if group.name in self._is.pins:
             group = replace(group, pin=self._is.pins[group.name].size)
         return group
@@ -199,7 +191,4 @@ def _taken(to: _File, wish: Mapping[str, Any], groups: frozenset[str], now: floa
         case "unbound":
             to.bounds.pop(name, None)
             return f"{name}: the bounds of the cluster file"
-        case "wake":
-            to.awake[name] = now + AWAKE
-            return f"{name}: woken for {AWAKE:g} s"
     raise ValueError(f"no wish of the kind {kind}")

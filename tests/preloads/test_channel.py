@@ -17,7 +17,6 @@ GOOD = [
     {"kind": "unbound", "group": "cpu"},
     {"kind": "pause"},
     {"kind": "resume"},
-    {"kind": "wake", "group": "cpu"},
 ]
 
 
@@ -42,8 +41,8 @@ BAD = {
     "a size that is none": {"kind": "pin", "group": "cpu", "size": True, "seconds": None},
     "no time": {"kind": "pin", "group": "cpu", "size": 1, "seconds": 0},
     "no end of time": {"kind": "pin", "group": "cpu", "size": 1, "seconds": float("nan")},
-    "no group": {"kind": "wake", "group": ""},
-    "a group that is none": {"kind": "wake", "group": 7},
+    "no group": {"kind": "unpin", "group": ""},
+    "a group that is none": {"kind": "unpin", "group": 7},
     "min above max": {"kind": "bounds", "group": "cpu", "min": 3, "max": 2},
     "a very long size": {"kind": "pin", "group": "cpu", "size": "9" * 9999, "seconds": None},
 }

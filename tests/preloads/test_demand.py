@@ -202,7 +202,7 @@ def test_the_operations_are_there_over_the_wire(tmp_path: Path) -> None:
             assert answer["names"]["all"] == {"cpu": ("cpu-3",)}
             assert answer["groups"]["cpu"]["members"] == 1
             assert answer["uptime"] > 0
-            name = await scheduler.perennial_wish(wish={"kind": "wake", "group": "cpu"})
+            name = await scheduler.perennial_wish(wish={"kind": "unpin", "group": "cpu"})
             report = {"time": 1.0, "groups": {"cpu": {"seen": 1}}}
             wishes = (await scheduler.perennial_demand(report=report))["wishes"]
             assert [wish["id"] for wish in wishes] == [name]

@@ -21,6 +21,7 @@ from perennial import authority
 from perennial.preloads import demand as preload
 from perennial.preloads import member
 from perennial.scaler.demand import (
+    POLL,
     DemandUnknown,
     NoPreload,
     OtherVersion,
@@ -147,6 +148,72 @@ def test_wishes_come_until_they_are_acknowledged_and_reports_go() -> None:
             assert wishes == []
             assert plugin(scheduler).report()["report"] == {"time": 3.0}
             await source.close()
+
+    asyncio.run(read())
+
+
+def test_news_are_told_at_once_and_once() -> None:
+    async def read() -> None:
+        async with in_process() as scheduler:
+            source = PreloadSource(scheduler.address, GROUPS)
+            told: list[str] = []
+
+            async def listen(what: str, act: Any) -> None:
+                await source.read()
+                listening = asyncio.create_task(source.news())
+                await asyncio.sleep(0.3)
+                assert not listening.done(), what
+                act()
+                async with asyncio.timeout(POLL / 2):
+                    assert await listening, what
+                told.append(what)
+
+            await listen("a wish", lambda: plugin(scheduler).wish({"kind": "pause"}))
+            clients: list[Client] = []
+            await listen(
+                "a client", lambda: clients.append(Client(scheduler.address, asynchronous=True))
+            )
+            client = await clients[0]
+            futures: list[Any] = []
+            await listen("work", lambda: futures.append(client.submit(abs, 1, pure=False)))
+            await source.read()
+            listening = asyncio.create_task(source.news())
+            futures.append(client.submit(abs, 1, pure=False))  # more of the same waits its turn
+            await asyncio.sleep(0.5)
+            assert not listening.done()
+            needs = client.submit(abs, 1, resources={"GPU": 1}, pure=False)  # of another kind
+            async with asyncio.timeout(POLL / 2):
+                assert await listening
+            assert told == ["a wish", "a client", "work"]
+            await client.cancel([*futures, needs])
+            await source.close()
+            await client.close()
+
+    asyncio.run(read())
+
+
+def test_where_there_are_no_news_nobody_asks_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read() -> None:
+        async with in_process(preloaded=False) as scheduler:
+            source = PreloadSource(scheduler.address, GROUPS, patience=0.5)
+            asked = 0
+            handlers = scheduler.handlers
+
+            def news(**question: Any) -> None:
+                nonlocal asked
+                asked += 1
+
+            handlers["perennial_news"] = news
+            begun = time.monotonic()
+            assert not await source.news()
+            assert not await source.news()
+            assert asked == 2
+            assert time.monotonic() - begun >= 1.0
+            del handlers["perennial_news"]
+            assert not await source.news()
+            await source.close()
+        assert not await source.news()  # nobody is there
+        await source.close()
 
     asyncio.run(read())
 

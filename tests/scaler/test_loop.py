@@ -58,6 +58,27 @@ def test_it_grows_for_work_and_shrinks_without(tmp_path: Path) -> None:
     assert world.lost == []
 
 
+def test_news_are_looked_at_before_the_next_tick_is_due(tmp_path: Path) -> None:
+    world = World(0)
+    loop = scaler(tmp_path, world, interval=20.0)
+
+    async def watch() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(loop.run(stop))
+        while not loop.health.ticks:
+            await asyncio.sleep(0.01)
+        world.ready, world.news = 100, True
+        async with asyncio.timeout(19):  # of 20: it has been woken
+            while size(world) < 8:
+                await asyncio.sleep(0.01)
+        stop.set()
+        await running
+
+    asyncio.run(watch())
+    first, second = world.reads[:2]
+    assert second - first >= 4.0 - 0.5, "not sooner than a fifth of the interval"
+
+
 def test_a_busy_member_stays_until_it_is_done(tmp_path: Path) -> None:
     world = World(2)
     world.look()

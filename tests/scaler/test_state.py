@@ -285,15 +285,6 @@ def test_half_of_the_bounds(tmp_path: Path, wish: dict[str, Any], low: int, high
     assert wishes.applied(Group("cpu", 1, 4)) == Group("cpu", 1, 4)
 
 
-def test_a_group_that_is_woken_has_a_member_for_a_while(tmp_path: Path) -> None:
-    wishes = Wishes(tmp_path)
-    taken(wishes, 10.0, kind="wake", group="cpu")
-    assert wishes.applied(Group("cpu", 0, 4)).min == 1
-    assert wishes.applied(Group("cpu", 0, 0)).min == 0
-    wishes.expire(400.0)
-    assert wishes.applied(Group("cpu", 0, 4)).min == 0
-
-
 @pytest.mark.parametrize(
     "wish",
     [

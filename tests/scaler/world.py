@@ -75,6 +75,8 @@ class World:
         self.reports: list[Mapping[str, Any]] = []
         self.hastened: set[str] = set()
         self.silent: set[str] = set()
+        self.news = False
+        self.reads: list[float] = []
 
     def look(self) -> None:
         """Let the workers register and leave, and tasks end."""
@@ -213,6 +215,7 @@ class WorldSource:
     ) -> tuple[Demand, list[dict[str, Any]]]:
         self.life.touch()
         world = self.world
+        world.reads.append(time.monotonic())
         if world.away:
             raise SchedulerAway("scheduler at memory: does not answer; asks again")
         world.look()
@@ -250,6 +253,12 @@ class WorldSource:
             unique=len(world.unique(name)),
         )
 
+    async def news(self) -> bool:
+        while not self.world.news:
+            await asyncio.sleep(0.005)
+        self.world.news = False
+        return True
+
     async def close(self) -> None:
         pass
 
@@ -286,6 +295,7 @@ def scaler(
     on_deadline: str = "wait",
     dry_run: bool = False,
     fleet: Any = None,
+    interval: float = 0.02,
     **changes: Any,
 ) -> Loop:
     """A scaler over the world; the same folder is the same scaler in another life."""
@@ -296,7 +306,7 @@ def scaler(
         scheduler="tcp://memory:0",
         state=folder,
         groups=(GroupSettings(rules(**changes), {}, (), on_deadline),),  # type: ignore[arg-type]
-        interval=0.02,
+        interval=interval,
         dry_run=dry_run,
     )
     memory, wishes = Memory(folder), Wishes(folder)

@@ -1,0 +1,42 @@
+"""Tell the scaler at once of what it should not find out at its next tick."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class News:
+    """Counts what is worth a look, and lets others wait for more."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._more = asyncio.Event()
+
+    def tell(self) -> None:
+        """Say that there is something new. To be called where the event loop runs."""
+        self.count += 1
+        self._more.set()
+
+    async def after(self, known: int, seconds: float) -> int:
+        """Wait until there is more than somebody knows.
+
+        Parameters
+        ----------
+        known : int
+            The count that is known; another one than that of now is answered at once.
+        seconds : float
+            How long to wait at most.
+
+        Returns
+        -------
+        int
+            The count.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self.count == known:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pass
+        return self.count
