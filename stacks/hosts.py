@@ -94,7 +94,7 @@ class HostsCluster(pulumi.ComponentResource):
             "tls": tls if spec.security.tls else None,
         }
         self.connection = pulumi.Output.secret(pulumi.Output.all(**parts))
-        self.fleets = pulumi.Output.from_input(fleets(spec, shares))
+        self.fleets = pulumi.Output.from_input(sharing.fleets(spec))
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
@@ -108,27 +108,6 @@ class HostsCluster(pulumi.ComponentResource):
 
 #: What the registry of stacks looks for.
 Cluster = HostsCluster
-
-
-def fleets(spec: ClusterSpec, shares: dict[str, sharing.Share]) -> dict[str, Any]:
-    """Say where the members of each group stand.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    shares : dict of str to Share
-        What each machine has to do with.
-    """
-    return {
-        group: {
-            "platform": "hosts",
-            "cluster": spec.name,
-            "group": group,
-            "machines": [name for name, share in shares.items() if group in share.counts],
-        }
-        for group in spec.workers
-    }
 
 
 def schedules(share: sharing.Share) -> bool:

@@ -17,6 +17,7 @@ from pulumi.dynamic import (
 )
 
 from perennial.local import deploy
+from perennial.local.layout import fleets
 from perennial.paths import cluster_state
 from perennial.spec import ClusterSpec, dump, parse
 
@@ -124,10 +125,6 @@ class LocalCluster(pulumi.ComponentResource):
         super().__init__("perennial:local:LocalCluster", name, None, opts)
         services = LocalServices("services", dump(spec), pulumi.ResourceOptions(parent=self))
         connection = deploy.connection(spec, cluster_state(spec.name))
-        fleets = {
-            group: {"platform": "local", "cluster": spec.name, "group": group}
-            for group in spec.workers
-        }
 
         def done(value: Any) -> pulumi.Output[Any]:
             # Known before, but told only when it stands.
@@ -137,7 +134,7 @@ class LocalCluster(pulumi.ComponentResource):
         self.dashboard_url = done(connection.dashboard_link)
         self.jupyter_url = done(connection.jupyter_url)
         self.connection = pulumi.Output.secret(done(connection.to_json()))
-        self.fleets = done(fleets)
+        self.fleets = done(fleets(spec, cluster_state(spec.name)))
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,

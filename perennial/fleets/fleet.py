@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
+from perennial.fleets.fixed import FixedFleet
 from perennial.scaler.values import Member, Observation
 
 __all__ = ["FLEETS", "Fleet", "Member", "Observation", "opened"]
@@ -80,8 +81,11 @@ def opened(platform: str, handle: Mapping[str, Any]) -> Fleet:
     platform : str
         A platform of `FLEETS`.
     handle : mapping
-        JSON-able values: the keyword arguments of the fleet's class.
+        JSON-able values: the keyword arguments of the fleet's class. One that lists the members
+        themselves is that of a `FixedFleet`, on any platform.
     """
+    if handle.keys() == {"members"}:
+        return FixedFleet(**handle)
     module, _, name = FLEETS[platform].rpartition(".")
     fleet: Fleet = getattr(import_module(module), name)(**handle)
     return fleet

@@ -218,6 +218,8 @@ def _share(
 def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
     """Say how each group's fleet is reached: what makes a `perennial.hosts.fleet.HostsFleet`.
 
+    Groups without `scale` are fixed: the scaler knows of them, for they do some of the work.
+
     Parameters
     ----------
     spec : ClusterSpec
@@ -235,8 +237,19 @@ def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
             "scheduler": values.scheduler_address(spec, site),
             "tls": tls if spec.security.tls else None,
         }
-        for group in spec.scaled
+        if group in spec.scaled
+        else {"members": _members(group, duties)}
+        for group in spec.workers
     }
+
+
+def _members(group: str, duties: Mapping[str, Duty]) -> list[str]:
+    """Name the members of a group on all machines."""
+    return [
+        f"{group}-{machine}-{number}"
+        for machine, duty in duties.items()
+        for number in range(duty.counts.get(group, 0))
+    ]
 
 
 def _kept(spec: ClusterSpec, duty: Duty) -> dict[str, int]:

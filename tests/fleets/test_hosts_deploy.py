@@ -67,6 +67,22 @@ def test_the_scaler_understands_what_it_is_told() -> None:
     assert group.fleet["machines"] == {"machine-b": 4, "10-0-0-3": 4}
 
 
+def test_the_scaler_knows_of_fixed_groups_by_the_names_of_their_members() -> None:
+    spec = spec_of(SCALED, workers={**SCALED["workers"], "big": {"count": 2}})
+    named = fleets(spec)["big"]["members"]
+    run = {
+        f"big-{machine}-{number}"
+        for machine, share in shares(spec).items()
+        for number in range(share.counts.get("big", 0))
+    }
+    assert set(named) == run
+    assert len(named) == len(run) == 2
+    *_, scaler = shares(spec)["machine-a"].services
+    [file] = [file for file in scaler.files if file.path.endswith(".json")]
+    groups = {each.group.name: each for each in parse(json.loads(file.text)).groups}
+    assert groups["big"].fleet == {"members": named}
+
+
 def test_a_share_that_was_remembered_without_keepers_is_read() -> None:
     data = to_json(share_of(scaler=None))
     del data["kept"]

@@ -102,6 +102,15 @@ def test_it_is_opened_by_its_handle() -> None:
     assert "memory" in FLEETS
 
 
+def test_a_fixed_group_has_its_size_whatever_is_asked() -> None:
+    fleet = opened("hosts", {"members": ["gpu-mb-0", "gpu-mc-0"]})
+    seen = fleet.observe()
+    assert [member.worker for member in seen.members] == ["gpu-mb-0", "gpu-mc-0"]
+    assert (seen.desired, seen.least, seen.most, seen.settled) == (2, 2, 2, True)
+    assert fleet.resize(0, seen.members) == 2
+    assert fleet.observe() == seen
+
+
 @given(st.lists(st.tuples(st.integers(0, 12), st.sets(st.integers(0, 12))), max_size=20))
 def test_a_running_member_leaves_only_when_it_is_named(steps: list[tuple[int, set[int]]]) -> None:
     clock = Clock()
