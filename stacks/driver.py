@@ -22,6 +22,7 @@ from perennial.spec import ClusterSpec
 from . import engine, journal, quick
 from .engine import MissingEngineError, find_command, install
 from .events import Tale, last_line
+from .process import AT_ONCE
 from .program import deploy
 
 __all__ = [
@@ -88,7 +89,12 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
     wanted = journal.entries(spec) if spec.platform == "hosts" else {}
     book.write(wanted)
-    failed = _failure(tale, partial(stack.up, refresh=True, continue_on_error=True), spec.name, say)
+    failed = _failure(
+        tale,
+        partial(stack.up, refresh=True, continue_on_error=True, parallel=AT_ONCE),
+        spec.name,
+        say,
+    )
     uncleaned = _sweep(book, engine.state(folder, spec.name), had, set(wanted), say)
     engine.prune(folder)
     outputs = stack.secret_outputs() if fresh or tale.steps else {}
@@ -124,7 +130,9 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
         stack = engine.open_stack(place, spec.name, partial(deploy, spec))
         tale = Tale(preview=True)
         engine.settle(stack, place)
-        failed = _failure(tale, partial(stack.preview, refresh=True), spec.name, say)
+        failed = _failure(
+            tale, partial(stack.preview, refresh=True, parallel=AT_ONCE), spec.name, say
+        )
     if failed:
         raise FleetError(failed)
     return Outcome(tale, time.monotonic() - began)
@@ -143,7 +151,7 @@ def refresh(spec: ClusterSpec, say: Say) -> Outcome:
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, tale = _open(folder, spec, say), Tale()
     tale.preview = True
-    failed = _failure(tale, stack.refresh, spec.name, say)
+    failed = _failure(tale, partial(stack.refresh, parallel=AT_ONCE), spec.name, say)
     if failed:
         raise FleetError(failed)
     return Outcome(tale, time.monotonic() - began)
@@ -168,7 +176,9 @@ def down(spec: ClusterSpec, say: Say) -> Outcome:
     stack, tale = _open(folder, spec, say), Tale()
     had = _deployed(folder, spec.name)
     _stop_scheduler(spec, had, say)
-    failed = _failure(tale, partial(stack.destroy, continue_on_error=True), spec.name, say)
+    failed = _failure(
+        tale, partial(stack.destroy, continue_on_error=True, parallel=AT_ONCE), spec.name, say
+    )
     book, now = journal.Journal(folder), engine.state(folder, spec.name)
     uncleaned = _sweep(book, now, had, set(), say)
     if failed:

@@ -33,7 +33,7 @@ from perennial.errors import PerennialError
 from perennial.hosts import libraries
 from perennial.hosts.share import Share, Target, from_json
 
-from . import life_line
+from . import process
 
 Values = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Provider(ResourceProvider):
 
     def configure(self, req: ConfigureRequest) -> None:
         """Begin to work for an engine."""
-        life_line.hold()
+        process.prepare()
 
     def check(self, _olds: Values, news: Values) -> CheckResult:
         """Refuse inputs that are missing."""

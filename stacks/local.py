@@ -21,7 +21,7 @@ from perennial.local.layout import fleets
 from perennial.paths import cluster_state
 from perennial.spec import ClusterSpec, dump, parse
 
-from . import life_line
+from . import process
 
 Values = dict[str, Any]
 
@@ -33,7 +33,7 @@ class LocalProvider(ResourceProvider):
 
     def configure(self, req: ConfigureRequest) -> None:
         """Begin to work for an engine."""
-        life_line.hold()
+        process.prepare()
 
     def check(self, _olds: Values, news: Values) -> CheckResult:
         """Take the inputs as they are: the spec was validated before."""
