@@ -10,6 +10,8 @@ its own connections and so under its own TLS:
 ``perennial_news``
     Wait for something that the scaler should see at once: work for which there is no worker, a
     client, a wish.
+``perennial_members``, ``perennial_left``
+    What a drain asks, see `perennial.preloads.leaving`.
 ``perennial_wish``
     Ask something of the scaler.
 ``perennial_report``
@@ -22,7 +24,7 @@ not complete, and the tasks are counted anew when they are few enough.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
@@ -36,6 +38,7 @@ from tornado.ioloop import PeriodicCallback
 from perennial.preloads.answering import details, whole, work
 from perennial.preloads.channel import Channel
 from perennial.preloads.counting import LIVE, Counts
+from perennial.preloads.leaving import found, left
 from perennial.preloads.members import Workers
 from perennial.preloads.news import News
 
@@ -113,6 +116,8 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         scheduler = self.scheduler
         scheduler.handlers["perennial_demand"] = self.demand
         scheduler.handlers["perennial_news"] = self.news
+        scheduler.handlers["perennial_members"] = self.members
+        scheduler.handlers["perennial_left"] = self.left
         scheduler.handlers["perennial_wish"] = self.wish
         scheduler.handlers["perennial_report"] = self.report
         for operation in SILENT:
@@ -264,6 +269,14 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             ``news`` of now.
         """
         return await self.told.after(known, min(seconds, SILENCE))
+
+    def members(self, who: Collection[Sequence[str]]) -> list[list[Any]] | None:
+        """Say where members are; None when the counters have stopped."""
+        return None if self.fault else found(self.workers, who)
+
+    def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Any] | None:
+        """Say what is left on workers; None when the counters have stopped."""
+        return None if self.fault else left(self.workers, addresses, leaving)
 
     def report(self, since: float | None = None) -> dict[str, Any]:
         """Give the scaler's latest report, its age, and the records newer than a time."""

@@ -12,13 +12,13 @@ import time as clocks
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
-from perennial.scaler.drain import Drain, Drains, Who
+from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.hands import Hand
 from perennial.scaler.intents import Doing, Intent, Intents
 from perennial.scaler.members import Book, State, derive
 from perennial.scaler.settings import GroupSettings
 from perennial.scaler.values import Decision, Decisions, GroupSeen, Member, Observation
-from perennial.scaler.workers import PARKED
+from perennial.scaler.workers import PARKED, Who
 
 logger = logging.getLogger("perennial.scaler")
 
@@ -152,7 +152,7 @@ class Actor:
         since = self._strays.setdefault(group, now)
         if now - since < self.groups[group].group.drain + STRAY:
             return
-        found = await self.drains.workers.find()
+        found = await self.drains.workers.find([(group, name) for name in seen.names])
         parked = [
             (where, name)
             for (where, name), each in found.items()

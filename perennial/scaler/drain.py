@@ -20,11 +20,9 @@ from time import monotonic
 
 from perennial.preloads.drain import listed
 from perennial.scaler.settings import OnDeadline
-from perennial.scaler.workers import PARKED, RUNNING, Found, Left, Workers
+from perennial.scaler.workers import PARKED, RUNNING, Found, Left, Who, Workers
 
 logger = logging.getLogger("perennial.scaler.drain")
-
-Who = tuple[str, str]  # group, member
 
 #: Seconds between two rounds: while something changes, and while tasks are waited for.
 QUICK, SLOW = 0.2, 1.0
@@ -226,7 +224,7 @@ class Drains:
         OSError
             The scheduler does not answer.
         """
-        found = await self.workers.find()
+        found = await self.workers.find([*self.drains, *self.returning])
         self._reap()
         await self._return(found)
         drains = [each for each in self.drains.values() if not each.ready]
@@ -236,10 +234,7 @@ class Drains:
             self._locate(drain, found.get(drain.who, Found()))
         await self._park(drains)
         self._move(drains)
-        statuses = {at: word for each in found.values() for at, word in each.statuses.items()}
-        ours = {at for drain in self.drains.values() for at in drain.addresses}
-        staying = {at for at, word in statuses.items() if word != PARKED} - ours
-        await self._look(drains, staying)
+        await self._look(drains)
         for drain in drains:
             if drain.who in self.drains:
                 await self._judge(drain)
@@ -299,10 +294,11 @@ class Drains:
                 refused = not drain.addresses <= moved
                 drain.refused = (drain.refused or self.clock()) if refused else None
 
-    async def _look(self, drains: Collection[Drain], staying: Collection[str]) -> None:
+    async def _look(self, drains: Collection[Drain]) -> None:
         """Find out what is left there."""
         addresses = {at for drain in drains for at in drain.addresses}
-        left = await self.workers.left(addresses, staying) if addresses else {}
+        leaving = {at for drain in self.drains.values() for at in drain.addresses}
+        left = await self.workers.left(addresses, leaving) if addresses else {}
         for drain in drains:
             known = {at: left[at] for at in drain.addresses if at in left}
             # What a task has made since has to be moved as well.

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol
 
 logger = logging.getLogger("perennial.scaler.workers")
@@ -21,6 +22,12 @@ PATIENCE = 15.0
 MOVE = 300.0
 #: Seconds that a nanny's own drain gets when the group's rule is to stop at the deadline.
 HASTE = 2.0
+
+#: Seconds after which a scheduler without the preload is asked for it again.
+AGAIN = 60.0
+
+#: Group and name of a member.
+Who = tuple[str, str]
 
 RUNNING, PARKED = "running", "closing_gracefully"
 
@@ -54,7 +61,7 @@ class Left:
     held : int
         How many keys it holds.
     unique : tuple of str
-        Those of them that no worker holds which is going to stay.
+        Those of them that no worker holds which is going to stay; of very many only some.
     """
 
     tasks: tuple[str, ...] = ()
@@ -65,8 +72,8 @@ class Left:
 class Workers(Protocol):
     """What a drain asks of Dask."""
 
-    async def find(self) -> dict[tuple[str, str], Found]:
-        """All members that the scheduler knows, by group and name."""
+    async def find(self, who: Collection[Who]) -> dict[Who, Found]:
+        """Find members; those that the scheduler does not know are left out."""
         ...
 
     async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
@@ -81,8 +88,8 @@ class Workers(Protocol):
         """Have what only they hold moved away; give those for which that worked."""
         ...
 
-    async def left(self, addresses: Collection[str], staying: Collection[str]) -> dict[str, Left]:
-        """Find out what is left on workers, of which some stay."""
+    async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
+        """Find out what is left on workers, when some leave and all that are parked."""
         ...
 
     async def hasten(self, addresses: Collection[str]) -> None:
@@ -114,14 +121,20 @@ class DaskWorkers:
         self.groups = dict(groups)
         self.tls = tls
         self._rpc: Any = None
+        self._without = 0.0  # until when the preload is not asked
 
-    async def find(self) -> dict[tuple[str, str], Found]:
-        """All members that the scheduler knows, by group and name."""
-        answer = await self._ask("identity", n_workers=-1)
-        members: dict[tuple[str, str], dict[str, str]] = {}
-        for address, worker in answer["workers"].items():
+    async def find(self, who: Collection[Who]) -> dict[Who, Found]:
+        """Find members; those that the scheduler does not know are left out."""
+        if not who:
+            return {}
+        rows = await self._ask_preload("perennial_members", who=[list(each) for each in who])
+        if rows is not None:
+            return {(group, name): Found(statuses) for group, name, statuses in rows}
+        members: dict[Who, dict[str, str]] = {}
+        for address, worker in (await self._everybody()).items():
             whose = belongs(worker, self.groups)
-            members.setdefault(whose, {})[address] = worker["status"]
+            if whose in who:
+                members.setdefault(whose, {})[address] = worker["status"]
         return {whose: Found(statuses) for whose, statuses in members.items()}
 
     async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
@@ -142,9 +155,18 @@ class DaskWorkers:
         retired = await self._ask("retire_workers", MOVE, workers=list(addresses), **only)
         return frozenset(retired) & frozenset(addresses)
 
-    async def left(self, addresses: Collection[str], staying: Collection[str]) -> dict[str, Left]:
-        """Find out what is left on workers, of which some stay."""
-        stay = frozenset(staying)
+    async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
+        """Find out what is left on workers, when some leave and all that are parked."""
+        question = {"addresses": list(addresses), "leaving": list(leaving)}
+        rows = await self._ask_preload("perennial_left", **question)
+        if rows is not None:
+            return {
+                address: Left(tuple(sorted(tasks)), held, tuple(sorted(unique)))
+                for address, (tasks, held, unique) in rows.items()
+            }
+        everybody = await self._everybody()
+        stay = {at for at, worker in everybody.items() if worker["status"] != PARKED}
+        stay -= set(leaving)
         known = await self._ask("ncores", workers=list(addresses))
         # Tasks first: the result of one that ends between two questions is then seen as data.
         tasks = await self._ask("processing", workers=list(known)) if known else {}
@@ -174,6 +196,20 @@ class DaskWorkers:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):
                     await rpc.close_rpc()
+
+    async def _everybody(self) -> dict[str, Any]:
+        """All workers that the scheduler knows, by address: much, and dear."""
+        workers: dict[str, Any] = (await self._ask("identity", n_workers=-1))["workers"]
+        return workers
+
+    async def _ask_preload(self, operation: str, **arguments: Any) -> Any:
+        """Ask the scheduler's preload; None where it has none, or it has stopped counting."""
+        if monotonic() < self._without:
+            return None
+        answer = await self._ask(operation, **arguments)
+        if answer is None:
+            self._without = monotonic() + AGAIN
+        return answer
 
     async def _run(
         self, function: Any, addresses: Collection[str], nanny: bool = False, **arguments: Any

@@ -143,10 +143,11 @@ class WorldWorkers:
             raise OSError("away")
         self.world.look()
 
-    async def find(self) -> dict[tuple[str, str], Found]:
+    async def find(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], Found]:
         self._look()
         status = self.world.status
-        return {("cpu", name): Found({f"at-{name}": word}) for name, word in status.items()}
+        known = [("cpu", name) for name in status if ("cpu", name) in who]
+        return {(group, name): Found({f"at-{name}": status[name]}) for group, name in known}
 
     async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
         self._look()
@@ -181,8 +182,10 @@ class WorldWorkers:
         self.life.touch()
         return frozenset(moved)
 
-    async def left(self, addresses: Collection[str], staying: Collection[str]) -> dict[str, Left]:
+    async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
         self._look()
+        free = {f"at-{name}" for name, word in self.world.status.items() if word != PARKED}
+        staying = free.difference(leaving)
         found = {}
         for at in addresses:
             name = at.removeprefix("at-")
