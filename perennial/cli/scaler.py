@@ -18,6 +18,8 @@ from perennial.cli.steer import ask, reach, warn
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perennial.scaler.asking import Report
     from perennial.scaler.history import Record
 
@@ -82,7 +84,7 @@ def explain(
 
         known_group(group, list(groups.values()), known.cluster)
         groups = {group: groups[group]}
-    wrong = _wrong(known) if until is None else list(known.notes)
+    wrong = _wrong(known) if until is None else _wrong_then(known, groups.values())
     if as_json:
         print(json.dumps({"cluster": known.cluster, "notes": wrong, "groups": groups}, indent=2))
         return
@@ -214,6 +216,14 @@ def _wrong(known: Knowledge) -> list[str]:
     if known.report is None:
         return list(known.notes)
     return [*known.report.wrong, *known.notes]
+
+
+def _wrong_then(known: Knowledge, records: Iterable[Record]) -> list[str]:
+    """Say in sentences what was wrong with the work at the time of some records."""
+    from perennial.scaler.explaining import infeasible
+
+    texts = (text for record in records for text in infeasible(record))
+    return [*dict.fromkeys(texts), *known.notes]
 
 
 def _draw(cluster: str, records: list[Record], file: Path, since: str) -> None:

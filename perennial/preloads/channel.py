@@ -24,7 +24,7 @@ GROUPS = 200
 FIELDS = (
     *("time", "seen", "existing", "asked", "to", "starting", "draining", "demand"),
     *("queued", "unrunnable", "processing", "work", "busy", "memory", "limit"),
-    *("rule", "mode", "reason", "trouble", "partial"),
+    *("rule", "mode", "reason", "trouble", "partial", "infeasible"),
 )
 
 #: What each kind of wish says.

@@ -36,7 +36,6 @@ def explain(record: Record, now: float, rules: Mapping[str, str]) -> list[str]:
     lines = [f"{record['group']}, {stamp} ({back} ago): {_decision(record)}."]
     if record.get("trouble"):
         lines.append(f"Trouble: {_sentence(record['trouble'])}")
-    lines += [f"No group can run: {_sentence(text)}" for text in infeasible(record)]
     if record.get("partial"):
         lines.append(f"Not known: {_sentence(record['partial'])}")
     lines += _mode(record)

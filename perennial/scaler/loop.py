@@ -269,6 +269,7 @@ class Loop:
                 time=now,
                 mode=self.mode,
                 trouble="; ".join(filter(None, (away, self.actor.trouble(name)))),
+                infeasible=[each.text for each in decisions.infeasible],
             )
             for name, decision in decisions.groups.items()
         }

@@ -119,6 +119,7 @@ def record(
     time: float,
     mode: str,
     trouble: str = "",
+    infeasible: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Write down what a tick has seen of a group and decided for it.
 
@@ -138,6 +139,8 @@ def record(
         Whether the scaler acts.
     trouble : str
         What went wrong, beside what the standing says.
+    infeasible : iterable of str
+        Names the work that no group can run.
     """
     name = decision.group
     observation = standing.observation
@@ -170,6 +173,7 @@ def record(
         "partial": demand.partial if demand else "",
         "trouble": "; ".join(filter(None, (standing.trouble, trouble))),
         "mode": mode,
+        "infeasible": list(infeasible),
     }
 
 

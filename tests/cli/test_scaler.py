@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,7 @@ def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> Non
     code, out, error = perennial(machine, "explain", "cpu")
 
     assert (code, error) == (0, "")
+    wrong = time.time()
     first, empty, head, trouble, *rest = out.splitlines()
     assert (first, empty) == ("60 tasks need FPGA: 1; no group has it", "")
     assert head.startswith("cpu, ")
@@ -131,6 +133,12 @@ def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> Non
     found = json.loads(perennial(machine, "explain", "--json")[1])
     assert found["notes"] == [first]
     assert set(found["groups"]) == {"cpu", "gpu"}
+    scaler.infeasible = []
+    time.sleep(1)
+    assert first not in perennial(machine, "explain")[1]
+    out = perennial(machine, "explain", "--at", datetime.fromtimestamp(wrong).isoformat())[1]
+    assert out.splitlines()[:2] == [first, ""], "what was wrong then is told of then, and once"
+    assert out.count(first) == 1
 
 
 def test_a_history_cut_in_the_middle_of_a_line(

@@ -70,7 +70,8 @@ class Scaler:
                 await asyncio.sleep(self.interval)
 
     def report(self) -> dict[str, Any]:
-        groups = {name: record(name, mode=self.mode, **more) for name, more in self.groups.items()}
+        same = {"mode": self.mode, "infeasible": self.infeasible}
+        groups = {name: record(name, **same, **more) for name, more in self.groups.items()}
         pins = {name: {"size": size, "left": None} for name, size in self.pins.items()}
         return {
             **{"time": time.time(), "mode": self.mode, "infeasible": self.infeasible},

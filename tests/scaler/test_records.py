@@ -54,6 +54,7 @@ def test_a_record_has_the_keys_that_others_read() -> None:
         **{"work": 7.0, "demand": 14, "busy": 1, "memory": 5, "limit": 10, "to": 4},
         **{"leave": [], "back": [], "rule": "demand", "reason": "more"},
         **{"numbers": {"want": 0.333}, "again": 2.0, "partial": "", "trouble": "", "mode": "act"},
+        **{"infeasible": []},
     }
 
 
