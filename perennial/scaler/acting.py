@@ -10,14 +10,15 @@ import asyncio
 import logging
 import time as clocks
 from collections.abc import Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.hands import Hand
 from perennial.scaler.intents import Doing, Intent, Intents
-from perennial.scaler.members import Book, State, derive
+from perennial.scaler.members import Book, State, derive, removable, removed_again
 from perennial.scaler.settings import GroupSettings
-from perennial.scaler.values import Decision, Decisions, GroupSeen, Member, Observation
+from perennial.scaler.values import Decision, Decisions, GroupSeen, Observation
 from perennial.scaler.workers import PARKED, Who
 
 logger = logging.getLogger("perennial.scaler")
@@ -215,12 +216,35 @@ class Actor:
         ready = {each.group for each in self.drains.drains.values() if each.ready}
         await _all(self._remove(name) for name in ready)
 
-    def let_go(self) -> None:
-        """Undo all drains: the scaler pauses, and a parked member is of no use to anybody."""
+    def let_go(self, why: str = "the scaler pauses") -> None:
+        """Undo all drains: a parked member is of no use when nobody goes on with its drain.
+
+        Parameters
+        ----------
+        why : str
+            The reason.
+        """
         drains = [*self.drains.drains]
         if drains:
-            logger.info("%s: drains are undone, for the scaler pauses", _names(drains))
-            self._back(drains, "the scaler pauses")
+            logger.info("%s: drains are undone, for %s", _names(drains), why)
+            self._back(drains, why)
+
+    async def put_down(self, seconds: float) -> None:
+        """Undo all drains and wait until that is done: there may be no scaler after this one.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait at most; the next scaler goes on with what is left.
+        """
+        self.let_go("the scaler stops")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.drains.returning and not self.drains.trouble:
+                    await asyncio.sleep(0.1)
+        for group, name in self.drains.returned:
+            self._end(group, [name], "returned")
+        self.drains.returned.clear()
 
     def trouble(self, group: str) -> str:
         """Say what a person should know of the drains of a group; empty when all goes well.
@@ -291,7 +315,7 @@ class Actor:
         if observation is None:
             return
         ready = {member: each for member, each in self.drains.of(name).items() if each.ready}
-        leaving = _removable(observation, ready, hand.chooses)
+        leaving = removable(observation, ready, hand.chooses)
         leaving = leaving[: max(0, observation.desired - observation.least)]
         if not leaving:
             return
@@ -348,33 +372,6 @@ class Actor:
             self.intents.end(group, names, how)
         except OSError as error:  # found out again by the next scaler
             logger.warning("Cannot write %s: %s", self.intents.path, error)
-
-
-def _removable(observation: Observation, ready: Mapping[str, Drain], chooses: bool) -> list[Member]:
-    """Those who can be removed now; where the platform picks, only if it would pick them."""
-    here = [member for member in observation.members if member.state != "leaving"]
-    if chooses:
-        return [member for member in here if member.worker in ready]
-    prefix = []
-    for member in here:
-        if member.worker not in ready:
-            break
-        prefix.append(member)
-    return prefix
-
-
-def removed_again(intents: Mapping[str, Intent], observation: Observation) -> set[str]:
-    """Name members that the platform was told to remove, and that it has all the same.
-
-    Parameters
-    ----------
-    intents : mapping of str to Intent
-        What has been begun with the group's members.
-    observation : Observation
-        What its platform has.
-    """
-    here = {each.worker for each in observation.members if each.state != "leaving"}
-    return {name for name in here if name in intents and intents[name].doing == "remove"}
 
 
 async def _all(deeds: Iterable[Coroutine[Any, Any, None]]) -> None:

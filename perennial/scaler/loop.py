@@ -30,6 +30,8 @@ logger = logging.getLogger("perennial.scaler")
 
 #: Seconds between two times that what the policy remembers is written down.
 SAVE = 30.0
+#: Seconds in which members that are being drained are brought back when the scaler stops.
+STOPPING = 8.0
 #: A tick that the scheduler asks for comes at the earliest this part of the interval after another.
 SOONEST = 0.2
 
@@ -107,7 +109,7 @@ class Loop:
         return "paused" if self.wishes.paused else "act"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tick until told to stop. What has been begun on a platform is brought to its end.
+        """Tick until told to stop; then bring back whoever is being drained.
 
         Parameters
         ----------
@@ -121,6 +123,8 @@ class Loop:
                 begun = clocks.monotonic()
                 await self.guarded_tick()
                 await self._between(stop, begun)
+            if not self.settings.dry_run:
+                await self.actor.put_down(STOPPING)
         finally:
             for task in beside:
                 task.cancel()

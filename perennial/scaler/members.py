@@ -9,11 +9,12 @@ itself are refused if the table does not have them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from itertools import takewhile
 
 from perennial.scaler.intents import Intent
-from perennial.scaler.values import Observation
+from perennial.scaler.values import Member, Observation
 
 
 class State(StrEnum):
@@ -160,6 +161,39 @@ class Book:
             for name, state in states.items()
             if name in before and not allowed(before[name], state)
         }
+
+
+def removable(observation: Observation, ready: Collection[str], chooses: bool) -> list[Member]:
+    """List those who can be removed now.
+
+    Parameters
+    ----------
+    observation : Observation
+        What the platform has.
+    ready : collection of str
+        Members that are drained.
+    chooses : bool
+        Whether the caller says who leaves; where the platform picks, only those are removed whom
+        it would pick.
+    """
+    here = [member for member in observation.members if member.state != "leaving"]
+    if chooses:
+        return [member for member in here if member.worker in ready]
+    return list(takewhile(lambda member: member.worker in ready, here))
+
+
+def removed_again(intents: Mapping[str, Intent], observation: Observation) -> set[str]:
+    """Name members that the platform was told to remove, and that it has all the same.
+
+    Parameters
+    ----------
+    intents : mapping of str to Intent
+        What has been begun with the group's members.
+    observation : Observation
+        What its platform has.
+    """
+    here = {each.worker for each in observation.members if each.state != "leaving"}
+    return {name for name in here if name in intents and intents[name].doing == "remove"}
 
 
 def _begun(intent: Intent, ready: bool) -> State:

@@ -39,6 +39,11 @@ def pinned(world: World, size: int, seconds: float | None = None) -> None:
     world.wish(kind="pin", group="cpu", size=size, seconds=seconds)
 
 
+def trouble(loop: Loop) -> str:
+    """What the latest record of the group says is wrong."""
+    return str(loop.report["groups"]["cpu"]["trouble"]) if loop.report else ""
+
+
 def size(world: World) -> int:
     return world.platform.observe().desired
 
@@ -136,6 +141,41 @@ def test_a_pause_undoes_drains_and_changes_nothing_else(tmp_path: Path) -> None:
     run(loop, lambda: list(world.status.values()).count(PARKED) == 2)
 
 
+def test_who_is_being_drained_is_brought_back_when_it_stops(tmp_path: Path) -> None:
+    world = World(3)
+    world.look()
+    world.tasks = {name: {f"task-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 1)
+    run(scaler(tmp_path, world), lambda: list(world.status.values()).count(PARKED) == 2)
+    assert set(world.status.values()) == {RUNNING}
+    assert len(world.status) == size(world) == 3
+    assert not Intents(tmp_path).open
+    assert world.removed == []
+
+
+def test_it_stops_although_nobody_can_be_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perennial.scaler.loop.STOPPING", 0.2)
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"task-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 1)
+
+    def gone() -> bool:
+        world.away = PARKED in world.status.values()
+        return world.away
+
+    run(scaler(tmp_path, world), gone)
+    assert len(Intents(tmp_path).open) == 1  # the next one goes on
+    world.away = False
+    monkeypatch.undo()
+    loop = scaler(tmp_path, world)
+    run(loop, ticks(loop, 3))
+    assert set(world.status.values()) == {RUNNING}
+    assert not Intents(tmp_path).open
+
+
 def test_wishes_are_taken_up_once_and_forgotten_at_the_scheduler(tmp_path: Path) -> None:
     world = World(1)
     pinned(world, 3, seconds=3600)
@@ -170,7 +210,7 @@ def test_a_scheduler_that_is_away_holds_everything(tmp_path: Path) -> None:
     loop = scaler(tmp_path, world)
     run(loop, ticks(loop, 20))
     assert world.platform.asked == asked
-    assert "does not answer" in loop.report["groups"]["cpu"]["trouble"]
+    assert "does not answer" in trouble(loop)
     assert loop.report["groups"]["cpu"]["rule"] == "no-demand"
     world.away = False
     run(scaler(tmp_path, world), lambda: size(world) == 1)
@@ -246,8 +286,8 @@ def test_past_the_deadline_it_waits_and_says_for_what(tmp_path: Path) -> None:
     world.tasks = {name: {f"long-{name}": time.monotonic() + 2} for name in world.status}
     pinned(world, 1)
     loop = scaler(tmp_path, world, drain=0.2)
-    run(loop, lambda: "past the deadline" in loop.actor.trouble("cpu"))
-    assert "waits for 1 task (long-cpu-" in loop.actor.trouble("cpu")
+    run(loop, lambda: "past the deadline" in trouble(loop))
+    assert "waits for 1 task (long-cpu-" in trouble(loop)
     assert world.platform.asked == []
     run(scaler(tmp_path, world, drain=0.2), lambda: size(world) == 1)
     assert world.lost == []
