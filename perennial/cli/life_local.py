@@ -125,12 +125,15 @@ def _kept(deployment: Deployment) -> int:
 
 
 def _ask_before_loss(deployment: Deployment) -> None:
+    from perennial.spec.words import plural
+
     counts = deployment.cluster.dashboard.counts()
     if counts is None or not (counts.clients or counts.processing or counts.memory):
         return
     confirm(
-        f"{deployment.spec.name} has {counts.clients} clients, {counts.processing} tasks running"
-        f" and {counts.memory} results in memory, which are lost. Stop it?",
+        f"{deployment.spec.name} has {plural(counts.clients, 'client')},"
+        f" {plural(counts.processing, 'task')} running and {plural(counts.memory, 'result')}"
+        " in memory, which are lost. Stop it?",
         "--force",
     )
 

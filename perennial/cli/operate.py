@@ -95,6 +95,8 @@ def _table(report: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from perennial.spec.words import plural
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     machines = any("machine" in row for row in report["services"])
     words = ("service", *(["machine"] if machines else []), "state")
@@ -115,10 +117,11 @@ def _table(report: dict[str, Any]) -> RenderableType:
         )
     numbers = report["scheduler"]
     last = (
-        f"{numbers['workers']} workers, {numbers['threads']} threads, {numbers['clients']} clients;"
+        f"{plural(numbers['workers'], 'worker')}, {plural(numbers['threads'], 'thread')},"
+        f" {plural(numbers['clients'], 'client')};"
         f" tasks: {numbers['processing']} running, {numbers['waiting']} waiting,"
         f" {numbers['unrunnable']} that no worker can run, {numbers['erred']} failed;"
-        f" {numbers['memory']} results, {numbers['nbytes'] / 2**20:.0f} MiB"
+        f" {plural(numbers['memory'], 'result')}, {numbers['nbytes'] / 2**20:.0f} MiB"
         if numbers
         else "the scheduler does not answer"
     )

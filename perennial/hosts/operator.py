@@ -17,7 +17,7 @@ from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import Size, connection_parts, numbers, shares
 from perennial.hosts.sizes import spread
 from perennial.local.cluster import START_TIMEOUT
-from perennial.local.dashboard import counts_of
+from perennial.local.dashboard import ROSTER, counts_of
 from perennial.local.plan import check_sizes
 from perennial.local.state import State
 from perennial.local.supervisor import polls
@@ -131,7 +131,7 @@ class Operator:
         (place,) = (share.target for share in self.shares.values() if share.dashboard_port)
         with borrowed(place) as agent:
             for _ in polls(START_TIMEOUT, LOOK):
-                page = self._page(agent, "/perennial/workers.json")
+                page = self._page(agent, ROSTER)
                 known = {str(worker["name"]) for worker in page.get("workers", {}).values()}
                 missing = sorted(wanted - known)
                 if not missing:
@@ -280,8 +280,9 @@ class Operator:
         with borrowed(share.target) as agent:
             counts = None
             if share.dashboard_port:
-                page = agent.ask("page", port=share.dashboard_port, path="/json/counts.json")
-                counts = asdict(counts_of(json.loads(page))) if page else None
+                page = self._page(agent, "/json/counts.json")
+                roster = self._page(agent, ROSTER)
+                counts = asdict(counts_of(page, roster)) if page else None
             return {
                 "manifest": agent.ask("manifest", cluster=self.name),
                 "usage": agent.ask("usage", cluster=self.name),

@@ -13,7 +13,8 @@ from typing import Any
 
 #: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
 #: fails while there is work (see `perennial.preloads.roster`).
-WORKERS = ("/perennial/workers.json", "/json/identity.json")
+ROSTER = "/perennial/workers.json"
+WORKERS = (ROSTER, "/json/identity.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +106,24 @@ class Dashboard:
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""
         found = self._json("/json/counts.json")
-        return counts_of(found) if found else None
+        return counts_of(found, self._json(ROSTER)) if found else None
 
 
-def counts_of(page: Mapping[str, Any]) -> Counts:
+def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts:
     """Read a scheduler's numbers.
 
     Parameters
     ----------
     page : mapping
         What its ``/json/counts.json`` says.
+    roster : mapping
+        What our own page says, which tells people from what Dask counts as a client as well, such
+        as a published dataset; empty where there is none.
     """
     return Counts(
         workers=int(page["workers"]),
         threads=int(page["cores"]),
-        clients=int(page["clients"]) - 1,  # Dask counts "fire-and-forget" as a client
+        clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
         tasks=int(page["tasks"]),
         processing=int(page["processing"]),
         waiting=int(page["waiting"]),

@@ -41,6 +41,7 @@ from perennial.preloads.counting import LIVE, Counts
 from perennial.preloads.leaving import found, left
 from perennial.preloads.members import Workers
 from perennial.preloads.news import News
+from perennial.preloads.people import is_person, people
 
 logger = logging.getLogger("distributed.perennial.demand")
 
@@ -162,7 +163,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
     @_guarded
     def add_client(self, scheduler: Any, client: str) -> None:
         """Notice that a person has come."""
-        if _is_person(client):
+        if is_person(client):
             self.told.tell()
 
     @_guarded
@@ -235,7 +236,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             "versions": versions(),
             "scheduler": str(self.scheduler.id),
             "uptime": monotonic() - self._started,
-            "clients": sum(map(_is_person, self.scheduler.clients)),
+            "clients": people(self.scheduler.clients),
             "wishes": list(self.channel.wishes.values()),
             "news": self.told.count,
         }
@@ -372,8 +373,3 @@ def versions() -> dict[str, str]:
     except PackageNotFoundError:
         ours = "unknown"
     return {"dask-perennial": ours, "distributed": distributed_version}
-
-
-def _is_person(client: str) -> bool:
-    """Whether a client is one of a person's, and neither Dask's own nor that of a task."""
-    return client != "fire-and-forget" and not client.startswith("Client-worker-")

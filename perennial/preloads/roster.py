@@ -1,4 +1,6 @@
-"""Say on the scheduler's own pages who its workers are. Given to it with ``--preload``.
+"""Say on the scheduler's own pages who its workers are, and how many people use it.
+
+Given to it with ``--preload``.
 
 Dask's page of the same, ``/json/identity.json``, fails for as long as a worker's latest heartbeat
 tells how long tasks took: those times stand under keys that JSON cannot hold. So it fails
@@ -12,7 +14,9 @@ from typing import Any
 from distributed import Scheduler
 from distributed.http.utils import RequestHandler
 
-#: Path of the page: ``{"workers": {ADDRESS: {"name": …, "status": …}}}``.
+from perennial.preloads.people import people
+
+#: Path of the page: ``{"workers": {ADDRESS: {"name": …, "status": …}}, "clients": 1}``.
 PATH = "/perennial/workers.json"
 
 
@@ -20,13 +24,14 @@ class Roster(RequestHandler):  # type: ignore[misc]
     """The page."""
 
     def get(self) -> None:
-        """List the workers."""
+        """List the workers, and count the clients."""
         self.write(
             {
                 "workers": {
                     address: {"name": str(worker.name), "status": str(worker.status.name)}
                     for address, worker in self.server.workers.items()
-                }
+                },
+                "clients": people(self.server.clients),
             }
         )
 

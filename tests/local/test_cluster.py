@@ -228,7 +228,7 @@ def test_down_asks_when_somebody_works(standing: Home) -> None:
         future = client.submit(sum, [1, 2])
         future.result()
         said = standing.run("down", code=1)
-        assert "1 clients" in said
+        assert "1 client," in said
         assert "add --force" in said
         assert standing.pid("scheduler")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from perennial.local.dashboard import WORKERS, Dashboard
+from perennial.local.dashboard import ROSTER, Dashboard
 from perennial.preloads import roster
 from tests.homes import wait_until
 
@@ -25,7 +25,7 @@ def page(port: int, path: str) -> Any:
 def test_it_answers_while_dasks_own_page_does_not() -> None:
     from time import sleep
 
-    assert WORKERS[0] == roster.PATH
+    assert roster.PATH == ROSTER
     options = {"dashboard_address": "127.0.0.1:0", "protocol": "tcp"}
     with (
         LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **options) as cluster,
@@ -41,6 +41,11 @@ def test_it_answers_while_dasks_own_page_does_not() -> None:
         assert {each["name"] for each in page(port, roster.PATH)["workers"].values()} == names
         assert Dashboard(port).worker_names() == names
         assert Dashboard(port).parked() == frozenset()
+        client.publish_dataset(client.submit(abs, -1), name="kept")  # a client, in Dask's words
+        assert page(port, "/json/counts.json")["clients"] == 3
+        counts = Dashboard(port).counts()
+        assert counts is not None
+        assert counts.clients == page(port, roster.PATH)["clients"] == 1
         client.cancel(work)
         address = client.retire_workers(
             list(client.nthreads())[:1], close_workers=False, remove=False

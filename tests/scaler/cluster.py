@@ -177,7 +177,10 @@ class Burden:
         for at in names(self.client).values():
             value = len(self.scattered)
             # A worker that is parked just now takes no data; Dask then waits for another one.
-            future = self.client.scatter(value, workers=[at], hash=False)
+            try:
+                future = self.client.scatter(value, workers=[at], hash=False)
+            except KeyError:
+                continue  # it has left since it was named; nothing was sent
             self.scattered.append((value, future))
 
     def check(self) -> tuple[int, int]:
