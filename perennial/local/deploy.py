@@ -14,6 +14,7 @@ from perennial.files import make_private, write_atomic
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
+from perennial.local.machine import this_machine
 from perennial.local.plan import Step, members, sizes
 from perennial.local.state import State
 from perennial.paths import ClusterPaths, cluster_state
@@ -160,8 +161,14 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
         The cluster and the plan.
     ready : callable
         Called once the scheduler answers; workers and Jupyter come later.
+
+    Raises
+    ------
+    PerennialError
+        There is no room for so many workers; nothing is changed.
     """
     spec, paths = deployment.spec, deployment.paths
+    _check_room(deployment)
     make_private(paths.root)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
     write_atomic(paths.spec, dump(spec))
@@ -179,6 +186,17 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
         ),
         ready,
     )
+
+
+def _check_room(deployment: Deployment) -> None:
+    machine = this_machine()
+    processes = sum(len(program.registers) for program in deployment.programs.values())
+    if processes > machine.most:
+        raise PerennialError(
+            f"{deployment.spec.name}: {processes:,} worker processes; this machine's"
+            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
+            " ask for fewer"
+        )
 
 
 def open_files() -> int:

@@ -23,6 +23,7 @@ from perennial.local import plan
 from perennial.local.hold import holder, standing_in
 from perennial.local.layout import Program, programs
 from perennial.local.lock import exclusive
+from perennial.local.machine import this_machine
 from perennial.local.state import State
 from perennial.local.supervisor import Process, Supervisor, signal_process
 from perennial.paths import ClusterPaths
@@ -107,7 +108,8 @@ class LocalFleet:
         Raises
         ------
         NoCapacity
-            The disk is full, or supervisord cannot have more programs.
+            The disk is full, this machine's memory has no room for so many, or supervisord cannot
+            have more programs.
         Busy
             Somebody else changes the cluster, such as `perennial up`.
         FleetMissing
@@ -123,7 +125,7 @@ class LocalFleet:
                 raise NoCapacity(
                     f"{self.group}: {error.filename or self.paths.root}: {error.strerror or error}"
                 ) from error
-            except (Busy, FleetMissing):
+            except (Busy, FleetMissing, NoCapacity):
                 raise
             except PerennialError as error:
                 raise Busy(f"{self.group}: {error}") from error
@@ -190,6 +192,12 @@ class LocalFleet:
 
     def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
         units, found = self._units(), self._processes(supervisor)
+        most = this_machine().most
+        if to > max(most, len(units)):
+            raise NoCapacity(
+                f"{self.group}: {to:,} members; this machine's memory has room for {most:,} workers"
+                " that do nothing"
+            )
         gone = {name for name in units if name in leaving}
         staying = [name for name in units if name not in gone]
         # Only what has no process is given up; the newest first.

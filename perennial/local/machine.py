@@ -10,6 +10,10 @@ import psutil
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+#: Bytes that a worker process and its nanny take before they have anything to do; a lower limit.
+IDLE = 100 * 2**20
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A machine as a process on it sees it.
@@ -24,6 +28,11 @@ class Machine:
 
     cores: int
     memory: int
+
+    @property
+    def most(self) -> int:
+        """Worker processes that have room here when they do nothing; more would only thrash."""
+        return max(1, self.memory // IDLE)
 
 
 def this_machine() -> Machine:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perennial.errors import Busy, FleetMissing
+from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.files import make_private, write_atomic
 from perennial.fleets.fleet import Observation, opened
 from perennial.local import fleet as fleets
@@ -212,6 +212,13 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
     before = platform.picture()
     assert fixed.resize(0, seen.members) == 1
     assert fixed.resize(5) == 1
+    assert platform.picture() == before
+
+
+def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMachine) -> None:
+    before = platform.picture()
+    with pytest.raises(NoCapacity, match=r"^cpu: 99,999 members; "):
+        platform.fleet.resize(99_999)
     assert platform.picture() == before
 
 
