@@ -168,6 +168,8 @@ class Cluster:
         The scaler goes first, so that it replaces nobody. The scheduler is next: with it the
         workers' data has no meaning, and they leave without draining.
         """
+        if not self.supervisor.pid():
+            self._end_hung()
         for name in (SCALER, "scheduler"):
             self._say(f"stopping the {name}")
             if self.supervisor.pid():
@@ -191,6 +193,7 @@ class Cluster:
             make_private(folder)
         if self.supervisor.pid():
             return
+        self._end_hung()
         orphans = sorted(self.pids())
         if orphans:
             self._say(f"adopting {', '.join(orphans)}")
@@ -209,6 +212,14 @@ class Cluster:
         else:
             supervision.launch(self.paths.supervisord_conf, self.paths.logs / "supervisord.log")
         self._await_adoption(orphans)
+
+    def _end_hung(self) -> None:
+        """End a supervisord that does not answer: it would start again whatever is stopped."""
+        pid = supervision.running(self.paths.socket, self.paths.supervisord_conf)
+        if pid:
+            self._say(f"supervisord (pid {pid}) does not answer; ending it")
+            supervision.signal_process(pid, signal.SIGKILL)
+            supervision.wait_gone(pid, 10.0)
 
     def _await_adoption(self, names: Collection[str]) -> None:
         """Wait until each orphan has a process of supervisord's that passes signals on to it.

@@ -175,6 +175,29 @@ class Supervisor:
             raise PerennialError(f"supervisord (pid {pid}) still runs after {timeout:g} s")
 
 
+def running(socket_path: Path, conf: Path) -> int:
+    """Find a supervisord, whether it answers or not.
+
+    Parameters
+    ----------
+    socket_path : pathlib.Path
+        Its socket; its pid file stands beside that.
+    conf : pathlib.Path
+        The configuration with which it was started.
+
+    Returns
+    -------
+    int
+        Its process id; 0 when it does not run.
+    """
+    try:
+        pid = int((socket_path.parent / "supervisord.pid").read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return 0
+    return pid if str(conf).encode() in words else 0
+
+
 def polls(timeout: float, interval: float = 0.05) -> Iterator[float]:
     """Yield the seconds that have passed, now and then, until ``timeout`` seconds have."""
     start = time.monotonic()

@@ -132,6 +132,20 @@ def test_down_without_a_supervisord(home: Home) -> None:
     assert home.processes() == []
 
 
+@pytest.mark.lab  # it waits twice for as long as supervisord may take to answer
+def test_a_hung_supervisord_is_ended(home: Home) -> None:
+    home.up()
+    before = {name: home.pid(name) for name in ("scheduler", "cpu-0")}
+    hung = home.pid("supervisord")
+    os.kill(hung, signal.SIGSTOP)
+    assert f"supervisord (pid {hung}) does not answer; ending it" in home.up()
+    assert home.pid("supervisord") != hung
+    assert before == {name: home.pid(name) for name in before}  # all else lives on
+    os.kill(home.pid("supervisord"), signal.SIGSTOP)
+    home.run("down", "--force")
+    assert home.processes() == []
+
+
 def test_health_listener_killed(standing: Home) -> None:
     def listeners() -> list[int]:
         found = []
