@@ -57,18 +57,21 @@ def _load(each: Sum | None) -> list[float]:
 
 
 def whole(group: Group) -> dict[str, int]:
-    """Describe a group as a whole.
+    """Describe a group as a whole: what those can hold who stay, and what they will hold.
+
+    The memory of a parked member leaves with it; its data is going to be in that of others.
 
     Parameters
     ----------
     group : Group
         The group.
     """
+    parked = [process for member in group.parked for process in member.processes.values()]
     return {
         "members": len(group.members) - len(group.parked),
         "busy": group.busy - sum(member.busy > 0 for member in group.parked),
-        "memory": group.memory,
-        "limit": group.limit,
+        "memory": group.memory - sum(each.memory - each.nbytes for each in parked),
+        "limit": group.limit - sum(each.worker.memory_limit for each in parked),
         "nbytes": group.nbytes,
         "spilled": group.spilled,
     }

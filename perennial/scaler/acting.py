@@ -13,20 +13,19 @@ from collections.abc import Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from perennial.scaler.aside import Aside
 from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.hands import Hand
 from perennial.scaler.intents import Doing, Intent, Intents
 from perennial.scaler.members import Book, State, derive, removable, removed_again
 from perennial.scaler.settings import GroupSettings
-from perennial.scaler.values import Decision, Decisions, GroupSeen, Observation
-from perennial.scaler.workers import PARKED, Who
+from perennial.scaler.values import PARKED, Decision, Decisions, GroupSeen, Observation
+from perennial.scaler.workers import Who
 
 logger = logging.getLogger("perennial.scaler")
 
 #: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
 STRAY = 60.0
-#: Seconds for which a member that could not be drained is left alone; twice as long each time.
-ALONE, LONGEST = 60.0, 3600.0
 
 
 class Actor:
@@ -58,8 +57,7 @@ class Actor:
         self.clock = drains.clock
         #: How many members have left, come back, could not be drained, were given up.
         self.counts = dict.fromkeys(("removed", "returned", "stayed", "given-up"), 0)
-        #: Members that could not be drained: why, until when they are left alone, how often.
-        self._stay: dict[Who, tuple[str, float, int]] = {}
+        self.aside = Aside()
         self.books = {name: Book() for name in groups}
         self._truth = False
         self._scheduler = ""
@@ -184,6 +182,17 @@ class Actor:
             drains = {name: each for name, each in drains.items() if name in here}
         return {name: not each.given_up for name, each in drains.items()}
 
+    def late(self, group: str) -> int:
+        """Count the drains of a group that have taken longer than they may.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        """
+        now = self.clock()
+        return sum(now - each.since > each.deadline for each in self.drains.of(group).values())
+
     async def act(self, decisions: Decisions, scheduler: str | None) -> None:
         """Do what was decided for each group.
 
@@ -257,11 +266,7 @@ class Actor:
         now = self.clock()
         drains = self.drains.of(group)
         said = [each.trouble(now) for each in drains.values()]
-        said += [
-            f"{name} stays: {why}"
-            for (where, name), (why, until, _) in self._stay.items()
-            if where == group and until > now
-        ]
+        said += self.aside.said(group, now)
         said += [self.drains.trouble] * bool(drains)
         return "; ".join(filter(None, said))
 
@@ -289,8 +294,7 @@ class Actor:
         """Begin to drain those who shall leave, as many as the platform lets go."""
         group, now = decision.group, self.clock()
         here = {each.worker for each in observation.members if each.state != "leaving"}
-        alone = {who for who, (_, until, _) in self._stay.items() if until > now}
-        busy = {*self._under_way(), *alone}
+        busy = {*self._under_way(), *self.aside.alone(now)}
         book = self.books[group]
         chosen = [
             name
@@ -348,9 +352,7 @@ class Actor:
 
     def _leave_alone(self, drain: Drain) -> None:
         """Bring a member back that could not be drained, and do not try it again soon."""
-        times = self._stay[drain.who][2] + 1 if drain.who in self._stay else 0
-        pause = min(ALONE * 2.0 ** min(times, 10), LONGEST)
-        self._stay[drain.who] = (drain.stays, self.clock() + pause, times)
+        pause = self.aside.put(drain.who, drain.stays, self.clock())
         self.counts["stayed"] += 1
         logger.warning("%s: stays for %.0f s at least: %s", drain.member, pause, drain.stays)
         self._back([drain.who], drain.stays)

@@ -20,7 +20,8 @@ from time import monotonic
 
 from perennial.preloads.drain import listed
 from perennial.scaler.settings import OnDeadline
-from perennial.scaler.workers import PARKED, RUNNING, Found, Left, Who, Workers
+from perennial.scaler.values import PARKED
+from perennial.scaler.workers import RUNNING, Found, Left, Who, Workers
 
 logger = logging.getLogger("perennial.scaler.drain")
 

@@ -161,12 +161,13 @@ def seconds(text: str) -> float:
 
 
 def _decision(record: Record) -> str:
-    asked, to = record.get("asked"), record.get("to")
-    if asked is None or to is None:
+    # Who is being drained is asked for, and not counted any more: that is `current`.
+    now, to = record.get("current", record.get("asked")), record.get("to")
+    if now is None or to is None:
         return "not known" if to is None else f"{_members(to)} wanted"
-    if to == asked:
+    if to == now:
         return f"stays at {_members(to)}"
-    return f"{'grows' if to > asked else 'shrinks'} from {asked} to {_members(to)}"
+    return f"{'grows' if to > now else 'shrinks'} from {now} to {_members(to)}"
 
 
 def _mode(record: Record) -> list[str]:

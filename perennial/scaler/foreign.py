@@ -17,7 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 from perennial.scaler.demand import POLL, SchedulerAway, Wish
-from perennial.scaler.values import Demand, GroupSeen, Load, Work
+from perennial.scaler.values import PARKED, Demand, GroupSeen, Load, Work
 
 #: Seconds in which a dashboard must answer; it looks at every task.
 PATIENCE = 20.0
@@ -192,19 +192,28 @@ def _group(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> GroupSeen:
     present = [
         processes
         for processes in members.values()
-        if any(worker["status"] != "closing_gracefully" for worker in processes)
+        if any(worker["status"] != PARKED for worker in processes)
     ]
+    staying = [worker for processes in present for worker in processes]
+    nbytes = sum(map(_data, everyone))
     return GroupSeen(
         members=len(present),
         busy=sum(any(map(_tasks, processes)) for processes in present),
-        memory=sum(worker["metrics"].get("memory", 0) for worker in everyone),
-        limit=sum(worker["memory_limit"] for worker in everyone),
-        nbytes=sum(worker["metrics"].get("managed_bytes", 0) for worker in everyone),
+        # As in `perennial.preloads.answering.whole`: the data of parked members is to come.
+        memory=sum(worker["metrics"].get("memory", 0) for worker in staying)
+        + (nbytes - sum(map(_data, staying))),
+        limit=sum(worker["memory_limit"] for worker in staying),
+        nbytes=nbytes,
         spilled=sum(
             worker["metrics"].get("spilled_bytes", {}).get("disk", 0) for worker in everyone
         ),
         names=tuple(members),
     )
+
+
+def _data(worker: Mapping[str, Any]) -> int:
+    """How much data a worker holds, as of its last heartbeat."""
+    return int(worker["metrics"].get("managed_bytes", 0))
 
 
 def _given(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> int:

@@ -21,9 +21,9 @@ from perennial.scaler.demand import DemandError, Source
 from perennial.scaler.hands import Hand
 from perennial.scaler.policy import decide, detail_wanted
 from perennial.scaler.records import Log, Record, record
-from perennial.scaler.settings import Settings
+from perennial.scaler.settings import GroupSettings, Settings
 from perennial.scaler.state import Memory
-from perennial.scaler.values import Decisions, Demand, Rules, Standing
+from perennial.scaler.values import Decision, Decisions, Demand, Rules, Standing
 from perennial.scaler.wishes import Wishes
 
 logger = logging.getLogger("perennial.scaler")
@@ -188,11 +188,25 @@ class Loop:
         """
         groups = []
         for each in self.settings.groups:
-            group = each.group
-            bounds = calendar.bounds(each.schedules, group.min, group.max, now)
-            group = replace(group, min=bounds.min, max=bounds.max)
+            bounds = _bounds(each, now)
+            group = replace(each.group, min=bounds.min, max=bounds.max)
             groups.append(self.wishes.applied(group))
         return Rules(tuple(groups), self.settings.budget)
+
+    def _again(self, decision: Decision) -> float | None:
+        """Say in how many seconds time alone may lead to another decision; None for never."""
+        now = self.clock()
+        times = [
+            decision.again,
+            self.wishes.left(decision.group, now),
+            self.actor.aside.left(decision.group, now),
+        ]
+        for each in self.settings.groups:
+            if each.group.name == decision.group:
+                today = datetime.now(UTC)
+                until = _bounds(each, today).until
+                times.append(None if until is None else (until - today).total_seconds())
+        return min((each for each in times if each is not None), default=None)
 
     async def _read(self, detail: tuple[str, ...]) -> Demand | None:
         """Read the demand, and take up what people wish."""
@@ -238,6 +252,7 @@ class Loop:
             blocked=hand.blocked,
             trouble=hand.said,
             chooses=hand.chooses,
+            late=self.actor.late(name),
         )
 
     def _tell(self, decisions: Decisions) -> None:
@@ -269,7 +284,7 @@ class Loop:
         away = self.health.trouble.get("scheduler", "")
         records: dict[str, Record] = {
             name: record(
-                *(decision, standings[name], demand, rules),
+                *(replace(decision, again=self._again(decision)), standings[name], demand, rules),
                 time=now,
                 mode=self.mode,
                 trouble="; ".join(filter(None, (away, self.actor.trouble(name)))),
@@ -332,3 +347,7 @@ class Loop:
                         await self.actor.remove_drained()
                     except Exception:
                         logger.exception("Removing what is drained has failed; tried again")
+
+
+def _bounds(told: GroupSettings, now: datetime) -> calendar.Bounds:
+    return calendar.bounds(told.schedules, told.group.min, told.group.max, now)

@@ -157,6 +157,7 @@ def record(
         "asked": observation.desired if observation else None,
         "starting": sum(each.state != "leaving" for each in waiting) if demand else None,
         "draining": len(standing.draining),
+        "current": decision.current,
         **load,
         # What the policy has given to the group, where it got so far.
         "demand": int(decision.numbers.get("tasks", load["demand"])),

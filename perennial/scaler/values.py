@@ -13,6 +13,9 @@ from typing import Literal
 
 MemberState = Literal["starting", "running", "leaving"]
 
+#: Dask's word for a worker that is parked: it begins no more tasks.
+PARKED = "closing_gracefully"
+
 
 # What a platform says
 
@@ -177,9 +180,10 @@ class GroupSeen:
     busy : int
         Those of them with something to do.
     memory, limit : int
-        Memory that their processes use, and may use.
+        Memory that their processes use, with the data of parked ones that is to come; and memory
+        that they may use.
     nbytes : int
-        Data that they hold.
+        Data that they and the parked ones hold.
     spilled : int
         How much of it is on disk.
     names : tuple of str
@@ -319,6 +323,8 @@ class Standing:
     chooses : bool
         Whether the caller says who leaves; if not, the platform takes the first of
         `Observation.members`.
+    late : int
+        How many of `draining` are past the deadline of their drain.
     """
 
     observation: Observation | None
@@ -326,6 +332,7 @@ class Standing:
     blocked: float = 0.0
     trouble: str = ""
     chooses: bool = True
+    late: int = 0
 
 
 # What is decided
@@ -395,7 +402,10 @@ class GroupHistory:
     gaps : tuple of (float, int)
         The latest pauses after which members were needed again: how long, and how many members.
     back : tuple of str
-        Members whose drain is being undone: how long that takes says nothing of a new one.
+        Members whose drain is being undone, or that have been registered before: how long these
+        take says nothing of a new one.
+    names : tuple of str
+        Members that were registered at the latest decision.
     """
 
     asked: Mapping[str, float] = field(default_factory=dict)
@@ -405,6 +415,7 @@ class GroupHistory:
     shrunk: float | None = None
     gaps: tuple[tuple[float, int], ...] = ()
     back: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,19 @@ class Wishes:
             group = replace(group, pin=self._is.pins[group.name].size)
         return group
 
+    def left(self, group: str, now: float) -> float | None:
+        """Say for how many seconds a group's size is still pinned; None if not, or for ever.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+        now : float
+            By the scaler's clock.
+        """
+        pin = self._is.pins.get(group)
+        return None if pin is None or pin.until is None else max(0.0, pin.until - now)
+
     def summary(self, now: float) -> dict[str, Any]:
         """Say what is in force, for the scaler's report.
 

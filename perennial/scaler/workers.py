@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from perennial.scaler.values import PARKED
+
 logger = logging.getLogger("perennial.scaler.workers")
 
 #: Seconds in which the scheduler, and through it a worker, must answer.
@@ -29,7 +31,7 @@ AGAIN = 60.0
 #: Group and name of a member.
 Who = tuple[str, str]
 
-RUNNING, PARKED = "running", "closing_gracefully"
+RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,12 @@ def test_what_is_wrong_stands_first() -> None:
     assert [line.partition(":")[0] for line in said[1:4]] == ["Trouble", "Not known", "Mode"]
 
 
+def test_who_is_being_drained_is_not_counted_twice() -> None:
+    """Four are asked for and two of them leave: three is more than there will be."""
+    said = explaining.explain(row(1.0, 3, asked=4, current=2, draining=2), 2.0, RULES)
+    assert "grows from 2 to 3 members" in "\n".join(said)
+
+
 def test_a_record_of_the_scaler_itself_is_understood() -> None:
     """What the loop writes is what is read here: a new key or name is seen at once."""
     from perennial.scaler.records import record

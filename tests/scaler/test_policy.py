@@ -248,6 +248,21 @@ def test_the_budget_holds_for_all():
     assert (decisions["a"].to, decisions["a"].rule) == (0, "budget")
 
 
+def test_what_the_budget_refuses_goes_on_to_a_cheaper_group():
+    fast, slow = Group("fast", max=5, priority=1, cost=10.0), Group("slow", max=5, cost=1.0)
+    stands = {name: standing(name, 0) for name in ("fast", "slow")}
+
+    def sizes(budget):
+        rules = Rules((fast, slow), budget=budget)
+        decided = decide(rules, demand(queued(5, 500.0)), stands, History(), NOW).groups
+        return decided["fast"].to, decided["slow"].to
+
+    assert sizes(5.0) == (0, 5)
+    assert sizes(22.0) == (2, 2)  # those of the highest priority come first
+    assert sizes(None) == (5, 0)
+    assert sizes(0.5) == (0, 0)
+
+
 def test_a_client_wakes_one_member_that_waits_for_it():
     toy = Toy((cpu(start_up=60.0),), start_up=60.0, history=History(time=0.0))
     decision = toy.tick().groups["cpu"]

@@ -180,6 +180,65 @@ def test_data_must_fit_into_those_who_stay():
     assert len(decide(rules, demand(groups=others), stands, QUIET, NOW).groups["cpu"].leave) == 3
 
 
+def test_who_is_leaving_already_gives_no_room():
+    """Eight members of 4 GiB with 1.4 GiB each need five: three leave, and then nobody else."""
+
+    data = 14 * GIB // 10
+
+    def told(status):
+        names = [f"cpu-{number}" for number in range(8)]
+        detail = {
+            name: MemberSeen(name, idle=9e3, nbytes=data, unique=3, memory=data, status=status)
+            if name in leaving
+            else MemberSeen(name, idle=9e3, nbytes=data, unique=3, memory=data)
+            for name in names
+        }
+        parked = len(leaving) if status == "closing_gracefully" else 0
+        there = seen("cpu", 8, detail=detail, memory=8 * data, nbytes=8 * data)
+        return replace(there, members=8 - parked, limit=(8 - parked) * 4 * GIB)
+
+    leaving: tuple[str, ...] = ()
+    first = one(cpu(pin=1), demand(groups={"cpu": told("running")}), standing("cpu", 8))
+    assert (len(first.leave), first.to) == (3, 5)
+    leaving = first.leave
+    for status in ("running", "closing_gracefully"):  # told to leave, then parked
+        stands = replace(standing("cpu", 8), draining=dict.fromkeys(leaving, True))
+        next_ = one(cpu(pin=1), demand(groups={"cpu": told(status)}), stands)
+        assert (next_.leave, next_.to, next_.rule) == ((), 5, "data")
+
+
+def test_a_drain_past_its_deadline_keeps_nobody_else():
+    stands = replace(standing("cpu", 8), draining={"cpu-0": True, "cpu-1": True})
+    assert one(cpu(), idle_group(), stands).rule == "step-down"
+    assert len(one(cpu(), idle_group(), replace(stands, late=2)).leave) == 2
+
+
+def test_no_group_shrinks_before_all_are_back_at_a_new_scheduler():
+    groups = (cpu(), Group("gpu", max=4, start_up=60.0, min=1))
+    stands = {"cpu": standing("cpu", 8), "gpu": standing("gpu", 1)}
+    history = replace(QUIET, scheduler="another")
+    said = demand(groups={"cpu": seen("cpu", 8)}, uptime=20.0)
+    decision = decide(Rules(groups), said, stands, history, NOW).groups["cpu"]
+    assert (decision.to, decision.rule) == (8, "restarted")
+    assert "members of other groups have not registered" in decision.reason
+    back = demand(groups={"cpu": seen("cpu", 8), "gpu": seen("gpu", 1)}, uptime=21.0)
+    assert decide(Rules(groups), back, stands, history, NOW).groups["cpu"].rule == "idle"
+    late = replace(said, uptime=9e3)  # it will not come back any more
+    assert decide(Rules(groups), late, stands, history, NOW).groups["cpu"].rule == "idle"
+
+
+def test_short_pauses_do_not_push_out_what_was_learned():
+    known = tuple((40.0, 2) for _ in range(3))
+    history = replace(QUIET, groups={"cpu": GroupHistory(gaps=known, wanted=((0.0, 0),))})
+    now = NOW
+    for tick in range(200):  # needed each other second
+        work = (queued(2, 20.0),) if tick % 2 else ()
+        said = demand(*work, groups={"cpu": seen("cpu", 2)})
+        decisions = decide(Rules((cpu(),)), said, {"cpu": standing("cpu", 2)}, history, now)
+        history, now = decisions.history, now + 1.0
+    assert set(known) <= set(history.groups["cpu"].gaps)
+
+
 def test_the_last_member_keeps_what_only_it_holds():
     detail = {"cpu-0": MemberSeen("cpu-0", idle=9e3, nbytes=10, unique=1, memory=GIB)}
     said = demand(groups={"cpu": seen("cpu", 1, detail=detail)})
@@ -202,6 +261,37 @@ def test_a_member_that_never_registers_is_named_and_not_waited_for():
     decision = one(cpu(), demand(queued(2, 500.0)), standing("cpu", 1), history)
     assert decision.to == 3
     assert "cpu-0 never registered" in decision.reason
+
+
+LOST = replace(QUIET, groups={"cpu": GroupHistory(asked={"cpu-0": 0.0}, wanted=((0.0, 0),))})
+
+
+def test_a_member_that_never_registered_leaves_first():
+    said = demand(groups={"cpu": replace(seen("cpu", 4), names=("cpu-1", "cpu-2", "cpu-3"))})
+    said.groups["cpu"].detail.pop("cpu-0")
+    assert one(cpu(pin=3), said, standing("cpu", 4), LOST).leave == ("cpu-0",)
+    alone = demand(groups={"cpu": seen("cpu", 0)})
+    assert one(cpu(pin=0), alone, standing("cpu", 1), LOST).leave == ("cpu-0",)
+
+
+def test_a_member_that_never_registered_makes_room_for_another():
+    said = demand(queued(2, 500.0), groups={"cpu": seen("cpu", 0)})
+    decision = one(cpu(max=1), said, standing("cpu", 1), LOST)
+    assert (decision.to, decision.leave) == (0, ("cpu-0",))
+    assert "cpu-0 never registered" in decision.reason
+    assert one(cpu(max=4), said, standing("cpu", 1), LOST).leave == ()  # there is room beside it
+
+
+def test_coming_back_to_a_new_scheduler_is_no_start():
+    past = GroupHistory(wanted=((0.0, 0),), start_ups=(60.0,), names=("cpu-0", "cpu-1"))
+    history = replace(QUIET, groups={"cpu": past}, time=NOW - 1)
+    stands = {"cpu": standing("cpu", 3)}
+    for at, names in ((0.0, ()), (1.0, ("cpu-0",)), (2.0, ("cpu-0", "cpu-1")), (30.0, "all")):
+        there = ("cpu-0", "cpu-1", "cpu-2") if names == "all" else names
+        said = demand(groups={"cpu": replace(seen("cpu", len(there)), names=there)}, uptime=at)
+        said = replace(said, scheduler="new")
+        history = decide(Rules((cpu(),)), said, stands, history, NOW + at).history
+    assert history.groups["cpu"].start_ups == (60.0, 30.0)  # only that of cpu-2 was one
 
 
 def test_detail_is_asked_for_only_where_somebody_may_leave():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perennial.scaler.policy import leaving, sizing
@@ -84,7 +84,7 @@ def decide(
         now=now,
         seats=seats,
         budget=sizing.budget_of(rules, seats),
-        memory=leaving.Memory.of(demand.groups),
+        memory=leaving.Memory.of(demand.groups, seats.values()),
         found=found,
         flows=flows(found, list(seats.values()), history, now),
     )
@@ -112,18 +112,20 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
     for work in found:
         each = work.work / (work.known + work.unknown)
         work.steady = steady(tick.flows.get(key(work)), ahead(work, seats), each)
-    asked = {room.seat.group.name: room for room in pack(found, seats, lefts)}
+    asked, refused = _packed(tick, seats, lefts, blocked)
     kept = {room.seat.group.name: room for room in keep(found, seats)}
     client = _client(tick)
     decisions: dict[str, Decision] = {}
     groups: dict[str, GroupHistory] = {}
-    for seat in sorted(tick.seats.values(), key=lambda seat: -seat.group.priority):
+    for seat in _ranked(seats):
         name = seat.group.name
         if seat.observation is None:
             decisions[name], groups[name] = _hold(seat, "no-observation"), seat.past
             continue
         room, wakes = kept[name], client == name
         growth = sizing.growth(seat, asked[name], room.tasks > 0, wakes, blocked[name], tick.budget)
+        if growth.rule == "current" and name in refused:
+            growth = replace(growth, rule="budget", want=refused[name])
         need = max(room.needed, growth.weighed["memory"], int(wakes))
         if growth.to > seat.current:
             decision = _grow(seat, growth)
@@ -133,6 +135,33 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
         decisions[name] = decision
         groups[name] = _remember(tick, seat, decision, need)
     return decisions, groups
+
+
+def _packed(
+    tick: _Tick, seats: Sequence[Seat], lefts: dict[str, int], blocked: Mapping[str, bool]
+) -> tuple[dict[str, Room], dict[str, int]]:
+    """Put work on to groups; what the budget refuses one group goes on to the next.
+
+    Returns the groups, and the size that each would have that was refused.
+    """
+    refused: dict[str, int] = {}
+    while True:
+        rooms = {room.seat.group.name: room for room in pack(tick.found, seats, lefts)}
+        budget, again = replace(tick.budget), False
+        for seat in _ranked(seats):
+            name, room = seat.group.name, rooms[seat.group.name]
+            growth = sizing.growth(seat, room, room.new > 0, False, blocked[name], budget)
+            bought = growth.to - seat.current
+            if growth.rule == "budget" and bought < room.new:
+                refused.setdefault(name, growth.want)
+                lefts[name], again = bought, True
+        if not again:
+            return rooms, refused
+
+
+def _ranked(seats: Iterable[Seat]) -> list[Seat]:
+    """Sort groups by their priority, the highest first."""
+    return sorted(seats, key=lambda seat: -seat.group.priority)
 
 
 def _client(tick: _Tick) -> str:
@@ -175,7 +204,7 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
     patience = leaving.Patience.of(seat)
     recent = patience.kept(_wanted(seat, tick.now), tick.now)
     goal = max(least, largest(seat.group) if forced else max(need, recent))
-    unsettled = _unsettled(tick, seat)
+    unsettled = _unsettled(tick)
     given = 0 if unsettled else max(0, min(seat.spare, seat.current - goal))
     many = seat.current - given - goal
     chosen = leaving.Leaving(held="restarted")
@@ -197,6 +226,8 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
         rule = "min" if to > need else "steady"
     if rule == "blocked":
         again = max(0.0, seat.standing.blocked - tick.now)
+    elif rule == "restarted":
+        again = max(_until_given_up(tick, each) for each in tick.seats.values())
     return Decision(seat.group.name, seat.current, to, leave=chosen.names, rule=rule, again=again)
 
 
@@ -212,10 +243,13 @@ def _remember(tick: _Tick, seat: Seat, decision: Decision, need: int) -> GroupHi
         size = max(size, seat.current)
     oldest = tick.now - 2 * max(seat.price, leaving.Patience.of(seat).least)
     wanted, gaps = leaving.noted(seat.past.wanted, tick.now, size, oldest)
-    absent = {*seat.past.back, *decision.back} - set(seat.seen.names).difference(decision.back)
+    # Shorter ones would not have changed anything, and must not take the place of those that do.
+    gaps = tuple((gap, many) for gap, many in gaps if gap > seat.least)
+    absent = {*seat.back_before, *decision.back} - set(seat.seen.names).difference(decision.back)
     return replace(
         seat.past,
         back=tuple(sorted(absent.intersection({*seat.asked, *decision.back}))),
+        names=seat.seen.names,
         asked=seat.asked,
         start_ups=seat.start_ups,
         wanted=wanted,
@@ -247,18 +281,24 @@ def _told(decision: Decision, seat: Seat, growth: sizing.Growth, room: Room, nee
     )
 
 
-def _unsettled(tick: _Tick, seat: Seat) -> bool:
-    """Whether the scheduler is new, and members that run have not come back to it yet."""
-    known = tick.history.settled and tick.history.scheduler == tick.demand.scheduler
-    if known or not seat.absent:
+def _unsettled(tick: _Tick) -> bool:
+    """Whether the scheduler is new, and members that run have not come back to it yet.
+
+    It goes for all groups: what is missing of one may hold what the work of another needs.
+    """
+    if tick.history.settled and tick.history.scheduler == tick.demand.scheduler:
         return False
-    return tick.demand.uptime < LOST * seat.start_up + 60
+    return any(_until_given_up(tick, seat) > 0 for seat in tick.seats.values())
+
+
+def _until_given_up(tick: _Tick, seat: Seat) -> float:
+    """Say for how many seconds more a new scheduler is given to hear of a group's members."""
+    return LOST * seat.start_up + 60 - tick.demand.uptime if seat.absent else 0.0
 
 
 def _settled(tick: _Tick) -> bool:
     """Whether all members that run were once seen at this scheduler."""
-    seats = tick.seats.values()
-    return not any(seat.observation is None or _unsettled(tick, seat) for seat in seats)
+    return not _unsettled(tick) and all(seat.observation for seat in tick.seats.values())
 
 
 def detail_wanted(

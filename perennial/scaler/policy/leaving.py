@@ -8,7 +8,7 @@ from math import ceil, inf, sqrt
 
 from perennial.scaler.policy.rules import ENOUGH, FULL, PART
 from perennial.scaler.policy.seats import Seat, sane
-from perennial.scaler.values import GroupSeen, MemberSeen
+from perennial.scaler.values import PARKED, GroupSeen, MemberSeen
 
 #: What was wanted lately: times rise, sizes fall; the last is what is wanted now.
 Wanted = tuple[tuple[float, int], ...]
@@ -32,16 +32,24 @@ class Memory:
     members: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, groups: Mapping[str, GroupSeen]) -> Memory:
-        """Look what is left.
+    def of(cls, groups: Mapping[str, GroupSeen], seats: Iterable[Seat]) -> Memory:
+        """Look what is left beside those who are leaving already.
 
         Parameters
         ----------
         groups : mapping of str to GroupSeen
-            What the scheduler sees.
+            What the scheduler sees; what it says of a group does not count who is parked.
+        seats : iterable of Seat
+            Where the groups stand. Who has been told to leave may not be parked yet.
         """
         left = {name: FULL * sane(seen.limit) - sane(seen.memory) for name, seen in groups.items()}
-        return cls(left, {name: seen.members for name, seen in groups.items()})
+        memory = cls(left, {name: seen.members for name, seen in groups.items()})
+        for seat in seats:
+            detail = seat.seen.detail or {}
+            for name in seat.standing.draining:
+                if name in detail and detail[name].status != PARKED:
+                    memory.vacate(seat.group.name, detail[name], limit_of(seat))
+        return memory
 
     def part(self, group: str, member: MemberSeen, limit: float) -> bool:
         """Take a member away, and put its data into what the others have left.
@@ -60,24 +68,37 @@ class Memory:
         bool
             Whether its data fits; if not, nothing is changed.
         """
+        data = sane(member.nbytes)
+        own, _ = self._without(group, member, limit)
+        others = sum(left for name, left in self.left.items() if name != group and left > 0)
+        if data and data > max(0.0, own) + others:
+            return False
+        self.vacate(group, member, limit)
+        return True
+
+    def vacate(self, group: str, member: MemberSeen, limit: float) -> None:
+        """Take a member away and put its data into what the others have left, or beyond it.
+
+        Parameters
+        ----------
+        group, member, limit : str, MemberSeen, float
+            As for `part`.
+        """
+        data = sane(member.nbytes)
+        own, self.members[group] = self._without(group, member, limit)
+        here = min(data, max(0.0, own))
+        self.left[group], data = own - here, data - here
+        for name, left in sorted(self.left.items()):
+            if name != group and left > 0:
+                self.left[name] = left - min(data, left)
+                data -= min(data, left)
+        self.left[group] -= data
+
+    def _without(self, group: str, member: MemberSeen, limit: float) -> tuple[float, int]:
+        """Say what a group has left when a member takes its own memory along, and who stays."""
         stay = self.members.get(group, 0) - (member.status == "running")
         own = self.left.get(group, 0.0) - max(0.0, FULL * limit - sane(member.memory))
-        own = own if stay > 0 else 0.0
-        data = sane(member.nbytes)
-        if not data:
-            self.left[group], self.members[group] = own, stay
-            return True
-        others = sorted((name, left) for name, left in self.left.items() if name != group)
-        others = [(name, left) for name, left in others if left > 0]
-        if data > max(0.0, own) + sum(left for _, left in others):
-            return False
-        self.members[group] = stay
-        self.left[group] = own - min(data, max(0.0, own))
-        data -= min(data, max(0.0, own))
-        for name, left in others:
-            self.left[name] = left - min(data, left)
-            data -= min(data, left)
-        return True
+        return (own if stay > 0 else 0.0), stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +283,7 @@ def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
         return Leaving(held="detail")
     candidates = _candidates(seat, seat.seen.detail, forced)
     step = many if forced else _step(seat)
-    limit = sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
+    limit = limit_of(seat)
     names: list[str] = []
     held = "busy"
     for member in candidates:
@@ -280,9 +301,23 @@ def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
     return Leaving(tuple(names), held if len(names) < many else "")
 
 
+def limit_of(seat: Seat) -> float:
+    """Say how much memory a member of a group may use.
+
+    Parameters
+    ----------
+    seat : Seat
+        The group.
+    """
+    return sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
+
+
 def _step(seat: Seat) -> int:
-    """Say how many more may leave at a time: a part of what the group was lately."""
-    draining = len(seat.standing.draining)
+    """Say how many more may leave at a time: a part of what the group was lately.
+
+    Who is past the deadline of its drain may stay for hours, and keeps nobody else.
+    """
+    draining = max(0, len(seat.standing.draining) - seat.standing.late)
     peak = max((size for _, size in seat.past.wanted), default=0)
     largest = max(peak, seat.current + draining)
     return max(1, ceil(sane(seat.group.step_down) * largest)) - draining
@@ -296,10 +331,13 @@ def _candidates(seat: Seat, detail: Mapping[str, MemberSeen], forced: bool) -> I
         for member in members
         if member.state == "running" and member.worker not in seat.standing.draining
     ]
-    free = {}
+    free: dict[str, tuple[tuple[float, ...], MemberSeen]] = {}
     for place, name in enumerate(staying):
         member = detail.get(name)
-        if member is not None and _may(member, forced):
+        if member is None and name in seat.lost:
+            # It runs, and the scheduler has never heard of it: nothing can be lost with it.
+            free[name] = ((-1.0, float(place)), MemberSeen(name, status="lost", processes=0))
+        elif member is not None and _may(member, forced):
             free[name] = (_preference(member, place), member)
         elif not seat.standing.chooses:
             break  # the platform would take this one first

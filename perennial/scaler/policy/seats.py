@@ -56,6 +56,8 @@ class Seat:
         Members that run and have not registered, for whatever reason.
     back : tuple of str
         Members whose drain can be undone.
+    back_before : tuple of str
+        Members that were registered before: how long they take to come back teaches nothing.
     asked : mapping of str to float
         Since when each member that has not registered is waited for.
     start_ups : tuple of float
@@ -76,6 +78,7 @@ class Seat:
     lost: tuple[str, ...] = ()
     absent: int = 0
     back: tuple[str, ...] = ()
+    back_before: tuple[str, ...] = ()
     asked: Mapping[str, float] = field(default_factory=dict)
     start_ups: tuple[float, ...] = ()
     start_up: float = 0.0
@@ -193,6 +196,8 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
     past, draining = seat.past, seat.standing.draining
     registered = frozenset(seat.seen.names)
     asked = {member.worker: min(now, past.asked.get(member.worker, first)) for member in absent}
+    fresh = asked.keys() - past.asked.keys()
+    again = fresh.intersection(past.names) if fresh else fresh
     # A clock that jumps, or a machine that slept, must not teach that starts take hours.
     longest = LOST * seat.start_up + 60
     came = [
@@ -213,6 +218,7 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
         lost=tuple(name for name, since in asked.items() if since < late),
         absent=sum(member.state == "running" for member in absent),
         back=tuple(sorted(name for name, done in draining.items() if done and name in registered)),
+        back_before=(*past.back, *again),
         asked=asked,
         start_ups=start_ups,
         start_up=start_up,
@@ -253,4 +259,5 @@ def remembered(past: GroupHistory | None, now: float) -> GroupHistory:
         shrunk=None if shrunk is None else min(shrunk, now),
         gaps=past.gaps,
         back=past.back,
+        names=past.names,
     )

@@ -39,7 +39,8 @@ def sentence(decision: Decision, seat: Seat) -> str:
     wants = f"{_work(numbers)} would have {int(numbers.get('want', 0))}"
     coming = f", {seat.starting} on their way" if seat.starting else ""
     needs = f"{need} needed"
-    leaving, absent = len(seat.standing.draining), seat.absent
+    leaving = len(seat.standing.draining)
+    absent = f"{seat.absent} have" if seat.absent else "members of other groups have"
     texts = {
         "steady": f"{stay}, as many as its work needs",
         "demand": f"{change}: {wants}; {start}{coming}",
@@ -61,7 +62,7 @@ def sentence(decision: Decision, seat: Seat) -> str:
         "step-down": f"{stay} ({needs}): {leaving} are leaving already (step_down)",
         "data": f"{stay} ({needs}): their data has no room in who would stay",
         "detail": f"{stay} ({needs}): nothing is known of single members",
-        "restarted": f"{stay} ({needs}): {absent} have not registered at the new scheduler",
+        "restarted": f"{stay} ({needs}): {absent} not registered at the new scheduler",
         "no-demand": f"{stay}: the scheduler does not answer",
         "no-observation": f"{stay}: its platform does not answer",
     }
