@@ -15,17 +15,20 @@ from typing import Any
 
 #: Wishes that are kept until the scaler takes them.
 WISHES = 100
-#: Records of a group that are kept: two hours at one each 5 s.
+#: Records of a group that are kept, and seconds between two that say the same: two hours.
 RECORDS = 1440
+BETWEEN = 5.0
 #: Groups of which records are kept.
 GROUPS = 200
 
 #: What is kept of a record, in this order.
 FIELDS = (
-    *("time", "seen", "existing", "asked", "to", "starting", "draining", "demand"),
+    *("time", "seen", "existing", "asked", "to", "starting", "draining", "current", "demand"),
     *("queued", "unrunnable", "processing", "work", "busy", "memory", "limit"),
-    *("rule", "mode", "reason", "trouble", "partial", "infeasible"),
+    *("rule", "mode", "reason", "trouble", "partial", "infeasible", "again", "leave", "back"),
 )
+#: Of these a change is kept, however soon it comes.
+CHANGES = tuple(FIELDS.index(field) for field in ("asked", "to", "rule", "mode", "leave", "back"))
 
 #: What each kind of wish says.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -101,7 +104,10 @@ class Channel:
             # Texts repeat themselves; each is kept once.
             before = kept[-1] if kept else values
             pairs = zip(values, before, strict=True)
-            kept.append(tuple(old if old == new else new for new, old in pairs))
+            values = tuple(old if old == new else new for new, old in pairs)
+            if len(kept) >= 2 and _dull(kept[-2], kept[-1]):
+                kept.pop()
+            kept.append(values)
 
     @property
     def age(self) -> float | None:
@@ -126,6 +132,13 @@ class Channel:
             "fields": list(FIELDS),
             "records": records,
         }
+
+
+def _dull(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
+    """Whether a record says nothing that one shortly before it does not say."""
+    if any(before[at] != record[at] for at in CHANGES):
+        return False
+    return not _newer(record[0], before[0] + BETWEEN) if _newer(before[0], -1) else False
 
 
 def checked(wish: Any) -> dict[str, Any]:

@@ -265,8 +265,10 @@ class Group:
         How long a drain may take.
     horizon : float or None
         Seconds in which waiting work shall be done; None to choose it from `start_up`.
-    step_up, step_down : float
-        Largest part of the group by which it grows (or shrinks) at a time.
+    step_up : float
+        Largest part of `max` that may be on its way at a time.
+    step_down : float
+        Largest part of the group by which it shrinks at a time.
     pin : int or None
         Size that a person has set; bounds and demand do not matter then.
     """

@@ -180,7 +180,7 @@ class Scale(Model):
     from the time that a member takes to start, when it is not given."""
 
     step_up: Growth = 1.0
-    """Largest part of its size by which a group grows at a time: 1 doubles it. One member may
+    """Largest part of `max` that may be on its way at a time: with 1 all may. One member may
     always come."""
 
     step_down: Shrinking = 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -77,16 +78,30 @@ def test_reports_are_foundfor_others_and_not_without_end(monkeypatch: pytest.Mon
     assert found.told()["age"] is None
     for tick in range(20):
         groups = {"cpu": {"seen": tick, "reason": "idle for long"}, "gpu": {}, "odd": 3}
-        found.tell({"time": float(tick), "mode": "act", "groups": groups})
+        found.tell({"time": 5.0 * tick, "mode": "act", "groups": groups})
     told = found.told()
-    assert told["report"]["time"] == 19
+    assert told["report"]["time"] == 95
     assert 0 <= told["age"] < 60
     assert [len(x) for x in told["records"].values()] == [5, 5]
     record = dict(zip(told["fields"], told["records"]["cpu"][-1], strict=True))
-    assert (record["time"], record["seen"], record["reason"]) == (19, 19, "idle for long")
+    assert (record["time"], record["seen"], record["reason"]) == (95, 19, "idle for long")
     assert record["mode"] == "act"
     assert record["work"] is None
-    assert [r[0] for r in found.told(17)["records"]["cpu"]] == [18, 19]
+    assert [r[0] for r in found.told(86)["records"]["cpu"]] == [90, 95]
     for group in "abc":
         found.tell({"time": 1.0, "groups": {group: {}}})
     assert set(found.told()["records"]) == {"b", "c"}
+
+
+def test_a_look_each_second_does_not_shorten_what_is_kept() -> None:
+    found = channel.Channel()
+    for second in range(61):
+        to = 3 if second < 31 else 4  # a change is kept to the second
+        record = {"to": to, "seen": second % 7, "rule": "steady"}
+        found.tell({"time": float(second), "mode": "act", "groups": {"cpu": record}})
+    told = found.told()
+    times = [row[0] for row in told["records"]["cpu"]]
+    assert times[-1] == 60
+    assert {30.0, 31.0} <= set(times)
+    assert len(times) <= 60 / channel.BETWEEN + 4
+    assert max(b - a for a, b in pairwise(times)) <= 2 * channel.BETWEEN
