@@ -229,6 +229,7 @@ signal.pause()
 
 
 @pytest.mark.parametrize("ending", ["closed", "killed"])
+@pytest.mark.usefixtures("plain")  # where there is no lab, nothing can be left
 def test_nothing_is_left(ending: str) -> None:
     if ending == "closed":
         with Network() as network:

@@ -167,7 +167,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
         ("found Python 3.7.3", "allowed: 3.11 or newer"),
     ),
     "clock": (
-        lambda _, ill: wrong_clock(ill, 3600),
+        lambda _, ill: wrong_clock(ill, 3630),  # what the question takes is not ahead
         ("its clock is 36", "s ahead", "timedatectl"),
     ),
     "port": (
@@ -224,9 +224,13 @@ def test_an_interpreter_that_is_nowhere(cluster: Standing) -> None:
 
 def test_a_bad_file_is_refused_before_anybody_is_spoken_to(cluster: Standing) -> None:
     machines = list(cluster.network.all().values())
-    log = ("journalctl", "-q", "-o", "cat", "-u", "ssh", "_COMM=sshd")
-    before = [machine.run(*log).stdout for machine in machines]
-    assert all("Accepted publickey" in text for text in before)
+
+    def logins() -> list[int]:
+        log = ("journalctl", "-q", "-o", "cat", "-u", "ssh", "_COMM=sshd")
+        return [machine.run(*log).stdout.count("Accepted publickey") for machine in machines]
+
+    before = logins()
+    assert all(before)
     kept = dict(cluster.spec["workers"]["cpu"])
     cluster.spec["workers"]["cpu"] |= {"memory": "lots", "thread": 2}
     cluster.write()
@@ -235,7 +239,7 @@ def test_a_bad_file_is_refused_before_anybody_is_spoken_to(cluster: Standing) ->
     cluster.write()
     assert done.returncode == 2
     assert len(complaints(done)) >= 2
-    assert [machine.run(*log).stdout for machine in machines] == before
+    assert logins() == before
 
 
 def test_then_all_is_deployed(cluster: Standing) -> None:
