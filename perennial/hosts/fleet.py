@@ -139,7 +139,8 @@ class HostsFleet:
             Every machine has as many as it may have.
         Busy
             A deploy is at work on a machine, members that leave still stand in the way of new
-            ones, or the scheduler, or the keeper of a machine that is needed, is silent.
+            ones, or the scheduler, or the keeper of a machine that is needed, is silent. What the
+            other machines can do is done first; this is raised when that is nothing.
         FleetMissing
             The scheduler knows no keepers.
         """
@@ -156,9 +157,9 @@ class HostsFleet:
         held = self._look()
         places = {self._place(member.id) for member in leaving}
         change = planned(held, to, {place for place in places if place is not None})
-        for machine in change.wants:
-            if held[machine].trouble:
-                raise Busy(f"{self.group} on {machine}: {held[machine].trouble}")
+        if change.stuck and not change.wants:
+            machine = min(change.stuck)
+            raise Busy(f"{self.group} on {machine}: {held[machine].trouble}")
         if change.wants:
             wanted = {
                 name: {"want": sorted(want), "unstarted": sorted(change.unstarted.get(name, ()))}
@@ -247,11 +248,14 @@ class Change:
         Numbers that are given up unless they run by now.
     grown : bool
         Whether there is any new member.
+    stuck : frozenset of str
+        Machines of which nothing can be asked and whose members should leave; they still count.
     """
 
     wants: Mapping[str, set[int]]
     unstarted: Mapping[str, set[int]]
     grown: bool = False
+    stuck: frozenset[str] = frozenset()
 
 
 def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Change:
@@ -272,11 +276,13 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
     """
     now = {name: set(one.wanted) for name, one in held.items()}
     unstarted: dict[str, set[int]] = {}
-    for machine, number in leaving:
-        now.get(machine, set()).discard(number)
+    here = {(machine, number) for machine, number in leaving if number in now.get(machine, ())}
+    stuck = {(machine, number) for machine, number in here if held[machine].trouble}
+    for machine, number in here - stuck:
+        now[machine].discard(number)
     size = sum(map(len, now.values()))
     names = list(now)
-    while size > to:
+    while size - len(stuck) > to:  # nobody is given up in the place of who cannot leave yet
         idle = {name: _unstarted(held[name], now[name]) for name in reversed(names)}
         name = max((n for n in idle if idle[n]), key=lambda n: len(now[n]), default=None)
         if name is None:
@@ -292,7 +298,7 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
         now[name].add(free[name].pop(0))
         size, grown = size + 1, True
     wants = {name: want for name, want in now.items() if want != held[name].wanted}
-    return Change(wants, unstarted, grown)
+    return Change(wants, unstarted, grown, frozenset(machine for machine, _ in stuck))
 
 
 def read(told: Mapping[str, Any]) -> Held | None:

@@ -87,7 +87,7 @@ class LocalFleet:
             settled=len(members) == len(units)
             and all(member.state == "running" for member in members),
             least=len(units) if self.fixed else 0,
-            most=len(units) if self.fixed else None,
+            most=len(units) + (0 if self.fixed else self._room(supervisor)),
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
@@ -108,7 +108,7 @@ class LocalFleet:
         Raises
         ------
         NoCapacity
-            The disk is full, this machine's memory has no room for so many, or supervisord cannot
+            The disk is full, this machine's memory has no room for any more, or supervisord cannot
             have more programs.
         Busy
             Somebody else changes the cluster, such as `perennial up`.
@@ -192,12 +192,6 @@ class LocalFleet:
 
     def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
         units, found = self._units(), self._processes(supervisor)
-        most = this_machine().most
-        if to > max(most, len(units)):
-            raise NoCapacity(
-                f"{self.group}: {to:,} members; this machine's memory has room for {most:,} workers"
-                " that do nothing"
-            )
         gone = {name for name in units if name in leaving}
         staying = [name for name in units if name not in gone]
         # Only what has no process is given up; the newest first.
@@ -208,14 +202,38 @@ class LocalFleet:
         for name in gone:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
         left = self._see_off(supervisor, {n: p for n, p in found.items() if n not in staying})
-        new = self._programs(to - len(staying), {*units.values(), *map(self._number, left)})
+        more = to - len(staying)
+        more = min(more, self._room(supervisor)) if more > 0 else 0
+        new = self._programs(more, {*units.values(), *map(self._number, left)})
         for name, program in new.items():
             write_atomic(self.paths.units / f"{name}.conf", program.text)
         self._remember(len(staying) + len(new))
         supervisor.reload()
         known = {name: found[name] for name in found if name in staying}
         self._raise(supervisor, [*staying, *new], known)
+        if len(staying) < to and not new and not gone:
+            raise NoCapacity(
+                f"{self.group}: {len(staying):,} members; this machine's memory has room for"
+                f" {this_machine().most:,} workers that do nothing, and for no more of this group"
+            )
         return len(staying) + len(new)
+
+    def _room(self, supervisor: Supervisor) -> int:
+        """Say how many more members the memory holds idle, beside those of all groups."""
+        try:
+            groups = load(self.paths.spec, remembered=True).workers
+            running = [name for name, each in supervisor.processes().items() if each.alive]
+        except (PerennialError, OSError) as error:
+            raise FleetError(f"{self.group}: {error}") from error
+        if self.group not in groups:
+            return 1  # a change finds out by itself
+        names = {*running, *(path.stem for path in self.paths.units.glob("*.conf"))}
+        used = 0
+        for name in names:
+            group, _, number = name.rpartition("-")
+            if number.isdecimal() and group in groups:
+                used += groups[group].processes
+        return max(0, this_machine().most - used) // groups[self.group].processes
 
     def _see_off(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
         """Stop those who have no unit any more, forget who has stopped; who is still there."""

@@ -11,9 +11,11 @@ import logging
 import time as clocks
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from perennial.scaler.aside import Aside
+from perennial.scaler.boot import uptime
 from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.hands import Hand
 from perennial.scaler.intents import Doing, Intent, Intents
@@ -330,8 +332,13 @@ class Actor:
         # Of those whom the platform has begun to remove before, it holds the new size already.
         here = sum(member.state != "leaving" for member in observation.members)
         fewer = max(0, len(leaving) - max(0, here - observation.desired))
-        if await hand.resize(observation.desired - fewer, leaving) is None:
+        to = observation.desired - fewer
+        if (held := await hand.resize(to, leaving)) is None:
             return  # it is still drained, and is tried again after the pause
+        if held > to and (observation := await hand.observe()) is not None:
+            # Some could not go yet; they are still drained, too.
+            stay = {each.worker for each in observation.members if each.state != "leaving"}
+            drains = [each for each in drains if each.member not in stay]
         for each in drains:
             self.books[name].take(each.member, State.LEAVING)
             spent = self.clock() - each.since
@@ -360,14 +367,13 @@ class Actor:
     def _drain(self, intent: Intent) -> Drain:
         """Make the drain that is wanted, with the time that it has had already."""
         rules = self.groups[intent.group]
-        spent = max(0.0, clocks.time() - intent.since)
+        spent = max(0.0, uptime() - intent.begun)
         since = self.clock() - min(spent, rules.group.drain)
         return Drain(intent.group, intent.member, since, rules.group.drain, rules.on_deadline)
 
     def _intent(self, drain: Drain, doing: Doing) -> Intent:
         before = self.intents.open.get(drain.who)
-        since = before.since if before else clocks.time()
-        return Intent(*drain.who, doing, since, before.why if before else "")
+        return replace(before, doing=doing) if before else Intent(*drain.who, doing, clocks.time())
 
     def _end(self, group: str, names: Collection[str], how: str) -> None:
         try:

@@ -11,11 +11,12 @@ import json
 import os
 import time as clocks
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from perennial.files import make_private, write_atomic
+from perennial.scaler.boot import boot, elapsed, uptime
 
 #: What can be wanted of a member: that it is drained, that it is brought back.
 Doing = Literal["drain", "remove", "return"]
@@ -39,6 +40,9 @@ class Intent:
         When that was begun, in seconds since the epoch; of a removal, when its drain was.
     why : str
         The decision's reason.
+    begun : float
+        The same instant as ``since`` by a clock that nobody can set: `perennial.scaler.boot.uptime`
+        of this boot. What was begun in another boot begins anew.
     """
 
     group: str
@@ -46,6 +50,7 @@ class Intent:
     doing: Doing
     since: float
     why: str = ""
+    begun: float = field(default_factory=uptime, compare=False)
 
 
 class Intents:
@@ -128,7 +133,9 @@ class Intents:
             if found["doing"] not in get_args(Doing):
                 raise ValueError(found["doing"])
             doing = cast(Doing, found["doing"])
-            self.open[key] = Intent(*key, doing, float(found["since"]), str(found.get("why", "")))
+            since, why = float(found["since"]), str(found.get("why", ""))
+            ago = elapsed(found.get("boot"), float(found.get("begun", 0.0)))
+            self.open[key] = Intent(*key, doing, since, why, uptime() - (ago or 0.0))
         except (ValueError, KeyError, TypeError):
             self.damaged += bool(line.strip())
 
@@ -166,4 +173,6 @@ def _line(intent: Intent) -> dict[str, Any]:
         "doing": intent.doing,
         "since": intent.since,
         "why": intent.why,
+        "boot": boot(),
+        "begun": intent.begun,
     }

@@ -11,14 +11,16 @@ import fcntl
 import os
 import socket
 import time as clocks
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_json
+from perennial.scaler.boot import boot, elapsed, uptime
 from perennial.scaler.values import History
 
 _HISTORY = TypeAdapter(History)
@@ -64,8 +66,8 @@ def lock(folder: Path, cluster: str) -> Iterator[None]:
 class Clock:
     """A clock that is never set back, and that goes on where a scaler before this one stopped.
 
-    Between two scalers it takes the time from the clock on the wall, and nothing else ever
-    does: a wall clock that jumps changes no decision.
+    Between two scalers it takes the time from the machine's boot, and only across a boot from the
+    clock on the wall: a wall clock that jumps changes no decision.
 
     Parameters
     ----------
@@ -98,8 +100,7 @@ class Memory:
         try:
             found = read_json(self.path, missing={})
             self.history = _HISTORY.validate_python(found.get("history", {}))
-            away = max(0.0, clocks.time() - float(found.get("wall", 0.0)))
-            start = float(found.get("now", 0.0)) + (away if found else 0.0)
+            start = float(found.get("now", 0.0)) + (_away(found) if found else 0.0)
         except (PerennialError, ValidationError, ValueError, TypeError, AttributeError) as error:
             lines = str(error).splitlines()
             self.note = f"{self.path} is damaged ({lines[0]}): start-up times are learned anew"
@@ -125,5 +126,13 @@ class Memory:
             "history": _HISTORY.dump_python(history, mode="json"),
             "now": self.clock(),
             "wall": clocks.time(),
+            "boot": boot(),
+            "uptime": uptime(),
         }
         write_json(self.path, value)
+
+
+def _away(found: Mapping[str, Any]) -> float:
+    """Seconds since a memory was written."""
+    passed = elapsed(found.get("boot"), float(found.get("uptime", 0.0)))
+    return max(0.0, clocks.time() - float(found.get("wall", 0.0))) if passed is None else passed

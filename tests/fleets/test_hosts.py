@@ -20,7 +20,7 @@ import pytest
 
 from perennial import authority
 from perennial.errors import Busy, FleetError, NoCapacity
-from perennial.hosts.fleet import Held, HostsFleet
+from perennial.hosts.fleet import Held, HostsFleet, planned
 from tests import dask_processes
 from tests.fleets import units_keeper
 from tests.fleets.contract import Contract, Platform, ids, there
@@ -285,6 +285,18 @@ def test_a_machine_whose_keeper_is_silent_frees_the_others(platform: OnHosts) ->
     assert platform.fleet.resize(3, before.members[2:]) == 3
     platform.keep("machine-c", 10)
     assert there(platform.settled(4)) == ids(before.members) | {"machine-b/cpu@2"}
+
+
+def test_a_machine_in_trouble_does_not_keep_the_members_of_others() -> None:
+    held = {
+        "b": Held(frozenset({0, 1}), {0: "running", 1: "starting"}, 10),
+        "c": Held(frozenset({0}), {0: "running"}, 0, trouble="silent", away=True),
+    }
+    change = planned(held, 1, {("b", 0), ("c", 0)})
+    assert change.wants == {"b": {1}}  # nobody is given up in the place of c's member
+    assert change.stuck == {"c"}
+    alone = planned(held, 2, {("c", 0)})
+    assert (alone.wants, alone.stuck) == ({}, {"c"})
 
 
 def test_a_keeper_refuses_what_is_not_its_own(platform: OnHosts) -> None:

@@ -21,6 +21,7 @@ from perennial.local import fleet as fleets
 from perennial.local import layout, supervisor
 from perennial.local.deploy import numbers
 from perennial.local.lock import exclusive
+from perennial.local.machine import IDLE, Machine
 from perennial.local.state import State
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
@@ -216,8 +217,13 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
 
 
 def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMachine) -> None:
+    # cpu-x counts as well: of six workers, five are left for this group.
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE))
+    assert platform.fleet.observe().most == 5
+    assert platform.fleet.resize(99_999) == 5
+    platform.settled(5)
     before = platform.picture()
-    with pytest.raises(NoCapacity, match=r"^cpu: 99,999 members; "):
+    with pytest.raises(NoCapacity, match=r"^cpu: 5 members; this machine's memory has room for 6 "):
         platform.fleet.resize(99_999)
     assert platform.picture() == before
 

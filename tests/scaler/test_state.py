@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from perennial.errors import PerennialError
+from perennial.scaler import boot as boots
 from perennial.scaler import intents as log
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.members import TRANSITIONS, Book, State, allowed, derive
@@ -79,16 +80,51 @@ def test_the_clock_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert before <= again.clock() < before + 30
 
 
-@pytest.mark.parametrize(("jump", "least"), [(-1e6, 0.0), (1e6, 9e5)])
-def test_a_wall_clock_that_was_set_never_takes_the_clock_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, least: float
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_wall_clock_that_was_set_counts_only_in_another_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, same: bool
 ) -> None:
     memory = Memory(tmp_path)
     memory.save(History())
     before = memory.clock()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump)
-    assert Memory(tmp_path).clock() >= before + least - 1
+    if not same:
+        monkeypatch.setattr(boots, "_BOOT", another_boot(tmp_path))
+    passed = Memory(tmp_path).clock() - before
+    expected = jump if jump > 0 and not same else 0.0
+    assert expected - 1 <= passed < expected + 30
+
+
+def another_boot(folder: Path) -> Path:
+    path = folder / "boot_id"
+    path.write_text("another\n")
+    return path
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_drain_has_had_the_time_of_this_boot_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    begun = boots.uptime() - 0.5
+    Intents(tmp_path).begin([Intent("cpu", "cpu-0", "drain", 5.0, begun=begun)])
+    if not same:
+        monkeypatch.setattr(boots, "_BOOT", another_boot(tmp_path))
+    for _ in range(2):  # the second one finds what the first one has written
+        found = Intents(tmp_path).open["cpu", "cpu-0"]
+        assert found.since == 5.0
+        assert (abs(found.begun - begun) < 0.1) == same
+
+
+def test_files_of_before_are_read(tmp_path: Path) -> None:
+    line = {"group": "cpu", "member": "cpu-0", "doing": "drain", "since": 5.0}
+    (tmp_path / "intents.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "history.json").write_text(json.dumps({"now": 7.0, "wall": time.time()}))
+    found = Intents(tmp_path)
+    assert found.damaged == 0
+    assert boots.uptime() - found.open["cpu", "cpu-0"].begun < 30
+    assert 7.0 <= Memory(tmp_path).clock() < 37.0
 
 
 @pytest.mark.parametrize(
