@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial.errors import FleetError, PerennialError
 from perennial.hosts import deploy
+from perennial.hosts.placing import Placed, concerned, placed_on
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
-from perennial.hosts.share import Size, connection_parts, numbers, shares
+from perennial.hosts.share import connection_parts, shares
 from perennial.hosts.sizes import spread
 from perennial.local.cluster import START_TIMEOUT
 from perennial.local.dashboard import ROSTER, counts_of
@@ -34,28 +36,6 @@ AT_ONCE = 32
 FOLLOW = 0.5
 #: Seconds between two looks at who has registered.
 LOOK = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A service where it is.
-
-    Parameters
-    ----------
-    machine : str
-        The machine's name.
-    unit : str
-        Its unit or program there.
-    name : str
-        ``scheduler``, ``jupyter`` or Dask's name of the worker.
-    group : str or None
-        The worker group.
-    """
-
-    machine: str
-    unit: str
-    name: str
-    group: str | None
 
 
 class Operator:
@@ -150,7 +130,10 @@ class Operator:
 
     def restart(self, word: str, say: Say) -> int:
         """Restart a service or the members of a group, one after another. Returns how many."""
-        chosen = self._named(word)
+        chosen, away = self._named(word)
+        if needed := self._needed(word, away):
+            raise needed[0]
+        _warn(away)
         for placed in chosen:
             share = self.shares[placed.machine]
             with deploy.alone(share, _at(placed.machine, say)) as agent:
@@ -211,17 +194,32 @@ class Operator:
         lines : int
             How many of each.
         """
-        for placed in self._named(word):
-            with borrowed(self.shares[placed.machine].target) as agent:
-                for line in agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines):
-                    yield placed.name, line
+        chosen, away = self._named(word)
+        for placed in chosen:
+            if placed.machine in away:
+                continue
+            try:
+                with borrowed(self.shares[placed.machine].target) as agent:
+                    found = agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines)
+            except FleetError as error:
+                away[placed.machine] = error
+                continue
+            for line in found:
+                yield placed.name, line
+        needed = self._needed(word, away)
+        _warn({name: error for name, error in away.items() if error not in needed[:1]})
+        if needed:
+            raise needed[0]
 
     def follow(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
         """Yield the last lines of services and then each new one, for ever."""
         import queue
 
         found: queue.Queue[tuple[str, str]] = queue.Queue()
-        chosen = self._named(word)
+        chosen, away = self._named(word)
+        if not chosen and (needed := self._needed(word, away)):
+            raise needed[0]
+        _warn(away)
         with ThreadPoolExecutor(max(1, len(chosen))) as pool:
             for placed in chosen:
                 pool.submit(self._follow, placed, lines, found.put)
@@ -263,7 +261,7 @@ class Operator:
         return any(after[group].get(machine, 0) < before[group].get(machine, 0) for group in before)
 
     def _secrets(self) -> Secrets:
-        """Read what this machine has of the secrets; only `up` can sign a certificate."""
+        """Read what this machine has of the secrets, without the key: a scale signs nothing."""
         tls = self.paths.tls
         try:
             own = own_certificate(self.spec) or (None, None)
@@ -322,38 +320,29 @@ class Operator:
         manifest : mapping
             What the machine remembers of the cluster.
         """
-        share = self.shares[machine]
-        sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
-        sizes |= manifest.get("numbers", {})
-        found = []
-        for part in share.services:
-            members: Sequence[int | None] = (
-                [None] if part.group is None else numbers(sizes[part.group])
-            )
-            for number in members:
-                name = part.name if number is None else part.member(str(number)).name
-                unit = name
-                if manifest.get("init", "systemd") == "systemd":
-                    instance = part.name if number is None else f"{part.group}@{number}"
-                    unit = f"dask-{self.name}-{instance}.service"
-                found.append(Placed(machine, unit, name, part.group))
-        return found
+        return placed_on(self.shares[machine], self.name, machine, manifest)
 
-    def _named(self, word: str | None) -> list[Placed]:
+    def _named(self, word: str | None) -> tuple[list[Placed], dict[str, FleetError]]:
+        """Find services on the machines that answer; and say which ones do not, and why."""
         everything: list[Placed] = []
+        away: dict[str, FleetError] = {}
         for machine, seen in self.everywhere(self._manifest).items():
             if isinstance(seen, FleetError):
-                raise seen
-            everything += self.placed(machine, seen)
+                away[machine] = seen
+            else:
+                everything += self.placed(machine, seen)
         chosen = [
             placed
             for placed in everything
             if word is None or word in (placed.name, placed.group, placed.machine)
         ]
-        if not chosen and word not in self.spec.workers:
+        if not chosen and word not in self.spec.workers and not self._needed(word, away):
             known = ", ".join([*self.spec.workers, *(placed.name for placed in everything)])
             raise PerennialError(f"{self.name} has no service or group {word!r}; it has {known}")
-        return chosen
+        return chosen, away
+
+    def _needed(self, word: str | None, away: Mapping[str, FleetError]) -> list[FleetError]:
+        return [error for name, error in away.items() if concerned(self.shares[name], name, word)]
 
     def _manifest(self, machine: str) -> dict[str, Any]:
         with borrowed(self.shares[machine].target) as agent:
@@ -376,6 +365,11 @@ def find(name: str) -> Operator:
 def _at(machine: str, say: Say) -> Say:
     """Say also on which machine it happens."""
     return lambda text: say(f"{machine}: {text}")
+
+
+def _warn(away: Mapping[str, FleetError]) -> None:
+    for error in away.values():
+        print(f"warning: {error}", file=sys.stderr)
 
 
 def _row(name: str, machine: str, state: str, now: Mapping[str, Any]) -> dict[str, Any]:
