@@ -97,7 +97,8 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     )
     uncleaned = _sweep(book, engine.state(folder, spec.name), had, set(wanted), say)
     engine.prune(folder)
-    outputs = stack.secret_outputs() if fresh or tale.steps else {}
+    with _in_one_line(spec.name):
+        outputs = stack.secret_outputs() if fresh or tale.steps else {}
     if failed:
         raise PartlyError(failed, outputs)
     return Outcome(tale, time.monotonic() - began, outputs, uncleaned)
@@ -127,9 +128,10 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
     if same := quick.unchanged(spec, folder, say):
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
-        stack = engine.open_stack(place, spec.name, partial(deploy, spec))
+        with _in_one_line(spec.name):
+            stack = engine.open_stack(place, spec.name, partial(deploy, spec))
+            engine.settle(stack, place)
         tale = Tale(preview=True)
-        engine.settle(stack, place)
         failed = _failure(
             tale, partial(stack.preview, refresh=True, parallel=AT_ONCE), spec.name, say
         )
@@ -181,10 +183,16 @@ def down(spec: ClusterSpec, say: Say) -> Outcome:
     )
     book, now = journal.Journal(folder), engine.state(folder, spec.name)
     uncleaned = _sweep(book, now, had, set(), say)
-    if failed:
-        raise FleetError(failed)
+    if failed or uncleaned:
+        # The journal stays with the folder: the next `down` knows these machines.
+        raise FleetError("\n".join([*filter(None, [failed]), *map(_not_clean, uncleaned)]))
     shutil.rmtree(folder)
-    return Outcome(tale, time.monotonic() - began, warnings=uncleaned)
+    return Outcome(tale, time.monotonic() - began)
+
+
+def _not_clean(line: str) -> str:
+    """Say how it goes on with a machine that could not be cleaned."""
+    return f"{line}; then `perennial down` removes what was half made there"
 
 
 def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
@@ -201,22 +209,26 @@ def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
     """
     folder = folder_of(cluster_state(spec.name))
     stack = _open(folder, spec, say)
+    book, now = journal.Journal(folder), engine.state(folder, spec.name)
     found = [
         resource["urn"]
-        for resource in engine.state(folder, spec.name).get("resources") or []
+        for resource in now.get("resources") or []
         if resource["urn"].rpartition("::")[2] in (f"{machine}-services", f"{machine}-environment")
     ]
-    if not found:
-        known = ", ".join(sorted(engine.machines(engine.state(folder, spec.name))))
+    # Of a machine that was only half made, the journal alone knows.
+    machines = engine.machines(now) | set(book.entries())
+    if machine not in machines:
+        known = ", ".join(sorted(machines))
         raise PerennialError(f"{machine}: no machine of {spec.name}; it has {known or 'none'}")
     # What depends on others goes first.
     for urn in sorted(found, key=lambda urn: not urn.endswith("-services")):
-        stack.workspace.pulumi_command.run(
-            ["state", "delete", urn, "--yes", "--force", "--stack", spec.name],
-            stack.workspace.work_dir,
-            stack.workspace.env_vars,
-        )
-    journal.Journal(folder).strike([machine])
+        with _in_one_line(spec.name):
+            stack.workspace.pulumi_command.run(
+                ["state", "delete", urn, "--yes", "--force", "--stack", spec.name],
+                stack.workspace.work_dir,
+                stack.workspace.env_vars,
+            )
+    book.strike([machine])
 
 
 def folder_of(paths: ClusterPaths) -> Path:
@@ -232,8 +244,9 @@ def folder_of(paths: ClusterPaths) -> Path:
 
 def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     """Open the stack, with nothing of a killed deployment in its way."""
-    stack = engine.open_stack(folder, spec.name, partial(deploy, spec))
-    engine.settle(stack, folder)
+    with _in_one_line(spec.name):
+        stack = engine.open_stack(folder, spec.name, partial(deploy, spec))
+        engine.settle(stack, folder)
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.
         say("a deployment was cut off; looking what it has left")
@@ -279,6 +292,15 @@ def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:
             f"{name}: stopped in the middle; the same command goes on from there"
         ) from None
     return ""
+
+
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    """Say in one line what the engine's command line complains of."""
+    try:
+        yield
+    except CommandError as error:
+        raise PerennialError(f"{name}: {_reason(error)}") from None
 
 
 def _reason(error: CommandError) -> str:

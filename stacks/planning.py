@@ -74,10 +74,12 @@ def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]
     drift = [*has.get("drift", []), *before.get("drift", [])]
     # An error names its machine, and so does every line of a plan.
     drift = [line.removeprefix(f"{machine}: ") for line in drift]
+    outcome = _parsed(before, "outcome") or {}
     old = Side(
         _parsed(before, "share"),
         _parsed(has, "wish"),
-        (_parsed(before, "outcome") or {}).get("members"),
+        outcome.get("members"),
+        outcome.get("init"),
     )
     new = Side(_parsed(after, "share"), _parsed(wants, "wish"))
     # Both resources of a machine that cannot be reached say so; once is enough.

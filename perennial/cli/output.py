@@ -36,7 +36,10 @@ class Progress:
     def __call__(self, text: str) -> None:
         """Say what happens now."""
         if self._status is not None:
-            self._status.update(f"{self._name}: {text}")
+            from rich.text import Text
+
+            # A str would be read as markup: "[jupyter]" would vanish.
+            self._status.update(Text(f"{self._name}: {text}"))
         elif text != self._last:
             print(f"{self._name}: {text}", file=sys.stderr, flush=True)
         self._last = text

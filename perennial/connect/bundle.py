@@ -15,7 +15,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from perennial import paths
-from perennial.connect.connection import Connection, Tls, load, received, received_file
+from perennial.connect.connection import (
+    Connection,
+    Tls,
+    load,
+    received,
+    received_file,
+    renewal,
+)
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
 
@@ -54,7 +61,7 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
             raise PerennialError(
                 f"{error.filename}: {error.strerror}; `perennial up` makes it"
             ) from None
-        end = _check(Path(connection.tls.cert), pems, "`perennial rotate` renews it")
+        end = _check(Path(connection.tls.cert), pems, renewal(connection))
         content["tls"] = {name: pem.decode() for name, pem in pems.items()}
         content["expires"] = end.isoformat()
     bundle = {
@@ -115,7 +122,7 @@ def read_bundle(path: Path, override: bool = False) -> Connection:
                 f"one known here ({existing.scheduler_address}); --replace takes the bundle's"
             )
     elif existing is not None and connection.cluster in paths.known_clusters():
-        return existing  # its own certificates are here, and `perennial rotate` renews them
+        return existing  # its own certificates are here, and are renewed here
     # The authority first: cut off here, the next run knows the bundle's cluster again.
     for name in ("ca", "key", "cert") if files else ():
         write_atomic(Path(getattr(files, name)), pems[name])

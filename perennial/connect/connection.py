@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -221,7 +222,28 @@ def expiry_notices(connection: Connection) -> tuple[str, ...]:
     verb = "expired" if end <= now else "expires"
     return (
         f"the client's certificate for {connection.cluster} {verb} on {end:%Y-%m-%d}; "
-        "`perennial rotate` on the cluster's machine renews it",
+        f"{renewal(connection)}",
+    )
+
+
+def renewal(connection: Connection) -> str:
+    """Say what renews the client's certificate: on hosts it is `up`.
+
+    Parameters
+    ----------
+    connection : Connection
+        How the cluster is reached.
+    """
+    state = paths.cluster_state(connection.cluster)
+    if connection.tls == Tls.in_folder(state.tls) and state.spec.exists():
+        from perennial.spec import load as load_spec
+
+        with suppress(PerennialError, OSError):
+            local = load_spec(state.spec, remembered=True).platform == "local"
+            return f"`perennial {'rotate' if local else 'up'}` renews it"
+    return (
+        "`perennial rotate` renews it where the cluster was started, or `perennial up` for one on"
+        " machines over SSH"
     )
 
 

@@ -10,16 +10,18 @@ from typing import Any, Literal
 
 from perennial import authority, connect, paths
 from perennial.connect import Connection
-from perennial.errors import FleetError
+from perennial.errors import FleetError, SpecError
 from perennial.hosts import probing, reach, tunnel
 from perennial.hosts.checks import SKEW
 from perennial.hosts.deploy import drift
 from perennial.hosts.firewalls import Firewall
 from perennial.hosts.operator import Operator
 from perennial.hosts.reach import HERE, Result
+from perennial.hosts.secrets import own_certificate
 from perennial.hosts.survey import Seen, see, tried, tried_from_outside
 from perennial.local import doctor as local
 from perennial.local.doctor import FREE, Finding
+from perennial.spec import ClusterSpec
 
 #: Whose versions must be the same wherever tasks are pickled or run.
 SAME = ("python", "dask", "distributed", "dask-perennial")
@@ -54,6 +56,7 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
     if expiry or operator.spec.security.tls:
         yield local.certificates(expiry, datetime.now(UTC), "`perennial up`")
         yield local.secrets(operator.paths.root)
+    yield from own(operator.spec, datetime.now(UTC))
     results = tried(operator, seen, not _tunnelled(operator.name))
     yield from network(results, {name: each.firewall for name, each in seen.items()})
     cut = any(
@@ -281,6 +284,29 @@ def _expiry(operator: Operator, seen: Mapping[str, Seen]) -> dict[str, datetime]
         for role, known in each.look["manifest"].get("certificates", {}).items():
             found[f"{machine}'s {role}"] = datetime.fromisoformat(known["ends"])
     return found
+
+
+def own(spec: ClusterSpec, now: datetime) -> Iterator[Finding]:
+    """Check the operator's own certificate of JupyterLab: nobody else renews it.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    now : datetime
+        Now.
+    """
+    from perennial.certificates import ends
+
+    try:
+        pair = own_certificate(spec)
+    except SpecError as error:
+        yield Finding("jupyter", "error", str(error))
+        return
+    end = ends(pair[0].encode()) if pair else None
+    if end is not None:
+        renew = "`perennial up` with another certificate"
+        yield local.certificates({"jupyter.certificate": end}, now, renew)
 
 
 def _unequal(name: str, have: Mapping[str, Mapping[str, str | None]]) -> str:

@@ -47,6 +47,11 @@ def advice(machine: str, firewall: Firewall, origin: str, ports: Sequence[Range]
             f" from {origin or 'any'} to port {listed} there, such as in a security group"
         )
     command = rule(firewall, origin, ports)
+    if not command:
+        # It refuses the other family alone.
+        return advice(machine, Firewall("none"), origin, ports).replace(
+            "has no firewall of its own", f"refuses no {'IPv6' if ':' in origin else 'IPv4'} itself"
+        )
     if not firewall.kind:
         return f"allow it in {machine}'s firewall, e.g. `{command}`"
     text = f"allow it in {machine}'s firewall: `{command}`, there, as root"
@@ -66,6 +71,11 @@ def rule(firewall: Firewall, origin: str, ports: Sequence[Range]) -> str:
         IP address of who shall get in; empty for everybody.
     ports : sequence of (int, int)
         First and last of each range.
+
+    Returns
+    -------
+    str
+        Empty where no chain of nft's refuses what comes from such an address.
     """
     six = ":" in origin
     colons = ",".join(_range(each, ":") for each in ports)
@@ -74,7 +84,9 @@ def rule(firewall: Firewall, origin: str, ports: Sequence[Range]) -> str:
         listed = dashes[0] if len(dashes) == 1 else f"'{{ {', '.join(dashes)} }}'"
         who = f"{'ip6' if six else 'ip'} saddr {origin} " if origin else ""
         return " && ".join(
-            f"nft insert rule {chain} {who}tcp dport {listed} accept" for chain in firewall.chains
+            f"nft insert rule {chain} {who}tcp dport {listed} accept"
+            for chain in firewall.chains
+            if chain.split()[0] in _families(origin)
         )
     if firewall.kind == "iptables":
         who = f"-s {origin} " if origin else ""
@@ -92,6 +104,13 @@ def rule(firewall: Firewall, origin: str, ports: Sequence[Range]) -> str:
         )
         return f"firewall-cmd --permanent {words} && firewall-cmd --reload"
     return f"ufw allow from {origin or 'any'} to any port {colons} proto tcp"
+
+
+def _families(origin: str) -> tuple[str, ...]:
+    """Families of nft's tables that see what comes from an address."""
+    if not origin:
+        return ("ip", "ip6", "inet")
+    return ("ip6" if ":" in origin else "ip", "inet")
 
 
 def _range(ports: Range, dash: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import PerennialError
+from perennial.errors import FleetError, PerennialError
 from perennial.hosts.dial import Hop, Line, dial
 
 if TYPE_CHECKING:
@@ -74,7 +75,13 @@ class Forwarder:
         self._complaints: dict[Forward, str] = {}
 
     async def run(self) -> None:
-        """Forward until SIGTERM or SIGINT."""
+        """Forward until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        FleetError
+            When what keeps the connection has ended, which it never should.
+        """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -83,14 +90,19 @@ class Forwarder:
             for each in self._forwards
         ]
         keeping = asyncio.create_task(self._keep())
+        stopping = asyncio.create_task(stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait((keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                fault = keeping.exception()
+                raise FleetError(f"the tunnel ended by itself: {fault!r}") from fault
         finally:
             for server in servers:
                 server.close()
-            for task in (keeping, *self._carried):
+            tasks = (keeping, stopping, *self._carried)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(keeping, *self._carried, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if self._line is not None:
                 await self._line.close()
 
@@ -98,21 +110,20 @@ class Forwarder:
         """Connect, and connect again; sooner when somebody waits for it."""
         pause = _FIRST_PAUSE
         while True:
+            began = math.inf
             try:
                 self._line = await dial(self._bastion)
-            except PerennialError as error:
-                self._tell(str(error))
-            else:
                 began = time.monotonic()
-                self._tell(None)
+                self._say(None)
                 self._connected.set()
                 await self._line.connection.wait_closed()
-                self._connected.clear()
-                await self._line.close()
-                self._line = None
-                self._tell("the connection was lost")
-                if time.monotonic() - began > _LONGEST_PAUSE:
-                    pause = _FIRST_PAUSE
+                fault = "the connection was lost"
+            except (PerennialError, OSError) as error:
+                fault = str(error) or type(error).__name__
+            await self._let_go()
+            self._say(fault)
+            if time.monotonic() - began > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE
             self._wanted.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -120,6 +131,22 @@ class Forwarder:
                 # Not in a tight circle when one after another wants it.
                 await asyncio.sleep(_FIRST_PAUSE)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _let_go(self) -> None:
+        """Close what is left of a connection."""
+        self._connected.clear()
+        line, self._line = self._line, None
+        if line is not None:
+            with contextlib.suppress(OSError):
+                await line.close()
+
+    def _say(self, fault: str | None) -> None:
+        """Tell of a change; a full disk keeps nobody from connecting again."""
+        try:
+            self._tell(fault)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                print(f"{fault or 'connected'}; not written down: {error}", flush=True)
 
     def _accept(self, forward: Forward) -> Callable[[asyncio.StreamReader, Any], Any]:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -239,7 +266,16 @@ def main(bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None],
     try:
         asyncio.run(run())
     except OSError as error:
-        tell(f"a local port cannot be used: {error.strerror or error}")
-        print(error, file=sys.stderr)
-        return 1
+        return _failed(tell, f"a local port cannot be used: {error.strerror or error}", error)
+    except FleetError as error:
+        return _failed(tell, str(error), error)
     return 0
+
+
+def _failed(tell: Callable[[str | None], None], fault: str, error: Exception) -> int:
+    """Say why the process ends, wherever that can be said."""
+    with contextlib.suppress(OSError):
+        tell(fault)
+    with contextlib.suppress(OSError):
+        print(error, file=sys.stderr)
+    return 1

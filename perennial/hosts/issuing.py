@@ -35,7 +35,7 @@ class Issued:
     remember : dict
         For the machine's manifest: what each certificate was made from.
     expires : str
-        When the first certificate ends, in ISO 8601; empty where there is none.
+        When the first certificate that we renew ends, in ISO 8601; empty where there is none.
     """
 
     files: Mapping[str, str]
@@ -49,6 +49,8 @@ def issue(
     share: Share, found: Mapping[str, Any], secrets: Secrets, parts: Sequence[Service]
 ) -> Issued:
     """Make the secret files that a machine lacks; sign what must be renewed.
+
+    Without the authority's key nothing is signed: the certificates that stand there stay.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ def issue(
     Raises
     ------
     FleetError
-        For the operator's own certificate of Jupyter, when it cannot be used.
+        For the operator's own certificate of Jupyter, when it cannot be used; without the
+        authority's key, for a certificate that is missing or not the one that was signed.
     """
     paths = {PurePath(path).name: path for part in parts for path in part.access.secrets}
     before: Mapping[str, Any] = found["manifest"].get("certificates", {})
@@ -79,23 +82,19 @@ def issue(
     if "jupyter.pem" in paths and secrets.jupyter_certificate and secrets.jupyter_key:
         files[paths["jupyter.pem"]] = secrets.jupyter_certificate
         files[paths["jupyter-key.pem"]] = secrets.jupyter_key
-        ends.append(_end(secrets.jupyter_certificate, share.target.name))
+        # Its end is none of ours: only the operator can renew it.
+        _end(secrets.jupyter_certificate, share.target.name)
     for role in share.roles:
         cert, key = paths[f"{role}.pem"], paths[f"{role}-key.pem"]
-        origin = _origin(share, str(found["address"]), secrets)
         known = before.get(role, {})
-        if (
-            known.get("origin") == origin
-            and _fresh(known["ends"])
-            and _same(known, found, cert, key)
-        ):
+        if _stays(role, share, known, found, (cert, key), secrets):
             files |= {cert: "", key: ""}
             remember[role] = dict(known)
         else:
             pair = _sign(role, share, str(found["address"]), secrets)
             files |= {cert: pair[0], key: pair[1]}
             remember[role] = {
-                "origin": origin,
+                "origin": _origin(share, str(found["address"]), secrets),
                 "ends": _end(pair[0], share.target.name),
                 "digests": [_digest(text) for text in pair],
             }
@@ -112,6 +111,27 @@ def issue(
         remember=remember,
         expires=min(ends, default=""),
     )
+
+
+def _stays(
+    role: str,
+    share: Share,
+    known: Mapping[str, Any],
+    found: Mapping[str, Any],
+    paths: tuple[str, str],
+    secrets: Secrets,
+) -> bool:
+    """Whether a certificate needs not be signed again; refuse to sign without the key."""
+    same = bool(known) and _same(known, found, *paths)
+    if secrets.ca_key:
+        origin = _origin(share, str(found["address"]), secrets)
+        return same and known["origin"] == origin and _fresh(known["ends"])
+    if not same:
+        raise FleetError(
+            f"{share.target.name}: found {paths[0]} or its key other than it was deployed, and only"
+            " `perennial up` can sign another; run that first"
+        )
+    return True
 
 
 def _sign(role: str, share: Share, address: str, secrets: Secrets) -> tuple[str, str]:

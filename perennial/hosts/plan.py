@@ -62,11 +62,14 @@ class Side:
         Its Python environment.
     members : mapping of str to str
         Fingerprints by member as they were deployed; empty where that is not known.
+    init : str or None
+        The service manager that was found there; None where that is not known.
     """
 
     share: dict[str, Any] | None = None
     wish: dict[str, Any] | None = None
     members: Mapping[str, str] | None = None
+    init: str | None = None
 
 
 def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
@@ -92,6 +95,7 @@ def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list
     found += [Step(machine, "repair", machine, line) for line in drift]
     if new.share is not None and old.share is not None:
         found += _reached(machine, old.share, new.share)
+        found += _manager(machine, old, new.share)
         found += _certificates(machine, old.share, new.share)
         found += _members(machine, old, new.share)
     return found or _rest(machine, old, new)
@@ -110,10 +114,14 @@ def _rest(machine: str, old: Side, new: Side) -> list[Step]:
 
 def _renewal(machine: str, share: Mapping[str, Any], reason: str) -> Step:
     """Say what new certificates cost: whatever has read the old ones restarts."""
-    cost = "; what reads them restarts"
-    if any(service["role"] == "scheduler" for service in share["services"]):
-        cost += ", and running work and results are lost"
-    return Step(machine, "renew", "certificates", reason + cost)
+    cost = _lost(share) if share["tls"] else ""
+    return Step(machine, "renew", "certificates", f"{reason}; what reads them restarts{cost}")
+
+
+def _lost(share: Mapping[str, Any]) -> str:
+    """Say what it costs that everything on a machine restarts."""
+    here = any(service["role"] == "scheduler" for service in share["services"])
+    return f", and {COSTS['scheduler']}" if here else ""
 
 
 def _new_machine(share: Mapping[str, Any]) -> str:
@@ -147,6 +155,13 @@ _TARGET = {
 }
 
 
+#: Part of a target by which a machine chooses the address of its services → how it is called.
+_LISTENS = {
+    "interface": "the interface that its services listen on",
+    "internal": "its address for the other machines",
+}
+
+
 def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
     before, after = old["target"], new["target"]
     found = [
@@ -154,19 +169,51 @@ def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
         for key, word in _TARGET.items()
         if before.get(key) != after.get(key)
     ]
-    if before.get("init") != after.get("init") and after.get("init"):
-        found.append(Step(machine, "change", "init", f"its services run under {after['init']}"))
-    return found
+    # Only the machine knows which address that is.
+    cost = f"where that is another address, all there restarts{_lost(old)}"
+    return found + [
+        Step(machine, "change", key, f"{word} is {after.get(key) or 'the default'} now; {cost}")
+        for key, word in _LISTENS.items()
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _manager(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+    """Say what another service manager costs: all goes from the machine and comes back."""
+    asked, wanted = (old.share or {})["target"].get("init"), share["target"].get("init")
+    if asked == wanted:
+        return []
+    # Not asked for one, a machine takes systemd where that runs it.
+    had = old.init or asked or ("systemd" if wanted == "systemd" else None)
+    all_again = f"all there stops, {DRAINED}, and starts anew{_lost(old.share or {})}"
+    if had == (wanted or "systemd"):
+        reason = f"its services stay under {had}; nothing restarts"
+    elif wanted:
+        reason = f"its services run under {wanted}; {all_again}"
+    else:
+        reason = f"its services run under systemd, where that runs the machine; then {all_again}"
+    return [Step(machine, "change", "init", reason)]
 
 
 def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
-    if not new["tls"]:
-        return []
-    added = sorted({*new["names"], *new["roles"]} - {*old["names"], *old["roles"]})
-    if old["tls"] and not added:
-        return []
-    reason = f"now for {', '.join(added)}" if old["tls"] else "TLS is on"
-    return [_renewal(machine, new, reason)]
+    had, wanted = set(old["roles"]), set(new["roles"])
+    if had & wanted and old["names"] != new["names"]:
+        return [_renewal(machine, new, _renamed(old["names"], new["names"]))]
+    if new["tls"] and not old["tls"]:
+        return [_renewal(machine, new, "TLS is on")]
+    added = sorted(wanted - had)
+    # Those that are there stay.
+    return [Step(machine, "make", "certificates", f"now for {', '.join(added)}")] if added else []
+
+
+def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
+    """Say which names certificates bear now, and which no longer."""
+    added, gone = (
+        ", ".join(name for name in one if name not in other)
+        for one, other in ((new, old), (old, new))
+    )
+    said = [f"now for {added}"] * bool(added) + [f"no longer for {gone}"] * bool(gone)
+    return ", ".join(said) or "their names stand in another order"
 
 
 def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perennial import certificates
 from perennial.hosts.agent.firewall import refusing
-from perennial.hosts.doctor import clock, disk, machines, ports, services, versions
+from perennial.hosts.doctor import clock, disk, machines, own, ports, services, versions
 from perennial.hosts.firewalls import Firewall, advice, rule
 from perennial.hosts.survey import Seen
 from perennial.local.doctor import Finding
+from tests.hosts.clusters import spec_of
 
 PACKAGES = {"dask": "2026.8.0", "distributed": "2026.8.0", "dask-perennial": "0.2"}
 HERE = {"python": "3.11.7", **PACKAGES}
@@ -107,6 +111,24 @@ def test_machines_and_ports() -> None:
     assert "a: port 8786 is taken by python3 (pid 7); stop that" in taken.text
 
 
+def test_the_operators_own_certificate(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    assert list(own(spec_of(), now)) == []
+    pair = certificates.make_certificate(certificates.make_authority("x", now), "jupyter", (), now)
+    for name, pem in (("mine.pem", pair.cert), ("mine.key", pair.key)):
+        (tmp_path / name).write_bytes(pem)
+    files = {"certificate": str(tmp_path / "mine.pem"), "key": str(tmp_path / "mine.key")}
+    spec = spec_of(jupyter=files)
+    assert levels(list(own(spec, now))) == ["ok"]
+    (soon,) = own(spec, now + timedelta(days=350))
+    assert soon.level == "warning"
+    assert soon.text.startswith("jupyter.certificate expires on ")
+    assert soon.text.endswith("; run `perennial up` with another certificate")
+    (tmp_path / "mine.pem").unlink()
+    (gone,) = own(spec, now)
+    assert (gone.check, gone.level, len(gone.text.splitlines())) == ("jupyter", "error", 1)
+
+
 def test_services() -> None:
     unit = "dask-lab-cpu@0.service"
     (fine,) = services("lab", {"a": seen({unit: RUNS}, healthy=True)})
@@ -120,6 +142,7 @@ def test_services() -> None:
 
 
 NFT = Firewall("nft", ("inet filter input", "inet lab input"))
+FAMILIES = Firewall("nft", ("ip a input", "ip6 a input", "inet a input", "bridge a input"))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +160,16 @@ NFT = Firewall("nft", ("inet filter input", "inet lab input"))
         (
             *(Firewall("nft", ("inet f i",)), "fd00::2", [(8786, 8786), (40000, 40009)]),
             "nft insert rule inet f i ip6 saddr fd00::2 tcp dport '{ 8786, 40000-40009 }' accept",
+        ),
+        (
+            *(FAMILIES, "10.0.0.2", [(8786, 8786)]),
+            "nft insert rule ip a input ip saddr 10.0.0.2 tcp dport 8786 accept && "
+            "nft insert rule inet a input ip saddr 10.0.0.2 tcp dport 8786 accept",
+        ),
+        (
+            *(FAMILIES, "fd00::2", [(8786, 8786)]),
+            "nft insert rule ip6 a input ip6 saddr fd00::2 tcp dport 8786 accept && "
+            "nft insert rule inet a input ip6 saddr fd00::2 tcp dport 8786 accept",
         ),
         (
             *(Firewall("iptables"), "10.0.0.2", [(40000, 40009)]),
@@ -160,6 +193,12 @@ def test_advice_for_a_machine_that_has_no_firewall() -> None:
     assert "machine-a has no firewall of its own" in said
     assert "allow tcp from 10.0.0.2 to port 8786" in said
     assert "/etc/nftables.conf" in advice("machine-a", NFT, "10.0.0.2", [(8786, 8786)])
+
+
+def test_advice_where_only_the_other_family_is_refused() -> None:
+    said = advice("machine-a", Firewall("nft", ("ip6 a input",)), "10.0.0.2", [(8786, 8786)])
+    assert said.startswith("machine-a refuses no IPv4 itself, so one between the two blocks it")
+    assert "nft" not in said
 
 
 def chain(name: str, hook: str | None = None, policy: str = "accept") -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from perennial import certificates
+from perennial.errors import FleetError
 from perennial.hosts.issuing import Issued, issue
 from perennial.hosts.secrets import Secrets
 from perennial.hosts.share import Share, shares
@@ -90,10 +92,56 @@ def test_what_is_there_stays(secrets: Secrets) -> None:
     assert again.expires == first.expires
 
 
-def test_without_the_authoritys_key_what_is_there_can_still_be_kept(secrets: Secrets) -> None:
+@pytest.mark.parametrize("case", ["fresh", "ends soon", "other address"])
+def test_without_the_authoritys_key_what_is_there_stays(secrets: Secrets, case: str) -> None:
     first = issued(SHARE, EMPTY, secrets)
-    again = issued(SHARE, deployed(first), Secrets(secrets.ca, "", secrets.token))
-    assert again.kept
+    found = deployed(first)
+    if case == "ends soon":
+        for known in found["manifest"]["certificates"].values():
+            known["ends"] = (NOW + timedelta(days=20)).isoformat()
+    elif case == "other address":
+        found["address"] = "10.0.0.10"
+    again = issued(SHARE, found, Secrets(secrets.ca, "", secrets.token))
+    assert len(again.kept) == 2 * len(SHARE.roles)
+    # So that the next `up` still knows what is to be signed.
+    assert again.remember == found["manifest"]["certificates"]
+
+
+@pytest.mark.parametrize("fault", ["edited", "missing", "unknown"])
+def test_without_the_authoritys_key_what_is_damaged_is_said(secrets: Secrets, fault: str) -> None:
+    found = deployed(issued(SHARE, EMPTY, secrets))
+    path = next(path for path in found["files"] if path.endswith("/scheduler-key.pem"))
+    if fault == "edited":
+        found["files"][path] = ["0" * 64, 0o600, None]
+    elif fault == "missing":
+        del found["files"][path]
+    else:
+        del found["manifest"]["certificates"]["scheduler"]
+    with pytest.raises(
+        FleetError, match=r"machine-a: .*scheduler\.pem or its key .*`perennial up`"
+    ):
+        issued(SHARE, found, Secrets(secrets.ca, "", secrets.token))
+
+
+def test_without_tls_a_scale_keeps_jupyters_certificate() -> None:
+    secrets, share = authority(), shares(spec_of(security={"tls": False}))["machine-a"]
+    assert share.roles == ("jupyter",)
+    found = deployed(issued(share, EMPTY, secrets))
+    again = issued(share, found, Secrets("", "", secrets.token))
+    assert len(again.kept) == 2
+    assert again.renewed == ()
+
+
+def test_the_operators_own_certificate_is_none_that_we_renew(secrets: Secrets) -> None:
+    pair = certificates.make_certificate(
+        certificates.Pair(secrets.ca.encode(), secrets.ca_key.encode()),
+        *("jupyter", (), NOW - timedelta(days=355)),
+    )
+    mine = (pair.cert.decode(), pair.key.decode())
+    share = replace(SHARE, roles=tuple(role for role in SHARE.roles if role != "jupyter"))
+    done = issued(share, EMPTY, replace(secrets, jupyter_certificate=mine[0], jupyter_key=mine[1]))
+    assert set(mine) < set(done.files.values())
+    assert datetime.fromisoformat(done.expires) > NOW + timedelta(days=300)
 
 
 @pytest.mark.parametrize("fault", ["ends soon", "other address", "edited", "other authority"])

@@ -136,6 +136,41 @@ def test_what_was_half_made_goes_with_its_machine(site: Site) -> None:
     assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "mc": WHOLE}
 
 
+def test_a_half_made_machine_that_is_off_is_not_forgotten(site: Site) -> None:
+    site.up()
+    site.spec["hosts"]["machines"] += ["md", "me"]
+    process = site.start("up", "--yes", nap=5.0)
+    folders = [site.root / "machines" / name for name in ("md", "me")]
+    while not all(folder.exists() for folder in folders) and process.poll() is None:
+        time.sleep(0.05)
+    kill_tree(process.pid)
+    (site.root / "broken").write_text("md me")
+    for _ in range(2):
+        said = site.run("down", "--force", code=1)
+        assert said.splitlines()[-2:] == [
+            f"{name}: refused the connection; start sshd there; then `perennial down` removes what"
+            " was half made there"
+            for name in ("md", "me")
+        ]
+    assert sorted(site.machines()) == ["md", "me"]
+    # One never comes back, the other one does.
+    site.run("forget", "md", "--force")
+    (site.root / "broken").unlink()
+    assert "lab is down" in site.run("down", "--force")
+    assert sorted(site.machines()) == ["md"]
+    assert not (site.state / "pulumi").exists()
+
+
+def test_what_the_engine_complains_of_is_one_line(site: Site) -> None:
+    site.up()
+    said = site.run("forget", "mx", "--force", code=1)
+    assert said.splitlines()[-1] == "mx: no machine of lab; it has ma, mb, mc"
+    (site.state / "pulumi" / "passphrase").write_text("wrong")
+    said = site.run("forget", "mc", "--force", code=1)
+    assert said.splitlines()[-1].startswith("lab: pulumi: ")
+    assert "Traceback" not in said
+
+
 def test_secrets_stand_nowhere_in_the_clear(site: Site) -> None:
     site.up()
     secrets = [

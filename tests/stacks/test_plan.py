@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ FILE: dict[str, Any] = {
         ]
     },
 }
-LOST = "changed; running work and results are lost"
+LOSES = "running work and results are lost"
+LOST = f"changed; {LOSES}"
+AGAIN = "all there stops, drained first, and starts anew"
 CUT = "its kernels end"
 
 
@@ -101,8 +104,8 @@ CASES = {
     "another service manager": (
         changed("hosts", "init", to="supervisord"),
         [
-            "ma change init: its services run under supervisord",
-            "mb change init: its services run under supervisord",
+            f"ma change init: its services run under supervisord; {AGAIN}, and {LOSES}",
+            f"mb change init: its services run under supervisord; {AGAIN}",
         ],
     ),
     "max_unavailable": (
@@ -122,6 +125,83 @@ def test_cases(name: str) -> None:
         assert f"ma stop jupyter: no longer asked for; {CUT}" in planned(file)
     else:
         assert planned(file) == expected
+
+
+def manager(before: str | None, after: str | None, found: str | None) -> list[tuple[str, bool]]:
+    """What a plan says when the scheduler's machine is to have another service manager."""
+    old, new = (
+        side(changed("hosts", "init", to=init) if init else FILE, "ma") for init in (before, after)
+    )
+    said = steps("ma", replace(old, init=found), new)
+    return [(step.reason, step.loses) for step in said if step.name == "init"]
+
+
+def test_no_service_manager_named_is_a_change_as_well() -> None:
+    under = "its services run under systemd"
+    [(reason, loses)] = manager("supervisord", None, "supervisord")
+    assert reason.startswith(f"{under}, where that runs the machine; then {AGAIN}")
+    assert loses
+    assert manager("supervisord", None, None)[0][1]
+    assert manager("supervisord", "systemd", "supervisord") == [
+        (f"{under}; {AGAIN}, and {LOSES}", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (None, "systemd", None),
+        ("systemd", None, "systemd"),
+        (None, "supervisord", "supervisord"),
+    ],
+)
+def test_the_same_service_manager_restarts_nothing(
+    before: str | None, after: str | None, found: str | None
+) -> None:
+    stays = f"its services stay under {found or after}; nothing restarts"
+    assert manager(before, after, found) == [(stays, False)]
+
+
+def test_another_interface_alone_is_no_change_without_a_cost() -> None:
+    before = changed("hosts", "machines", 0, "internal", to="10.0.0.1")
+    after = copy.deepcopy(before)
+    for machine in after["hosts"]["machines"]:
+        machine["interface"] = "eth1"
+    said = (
+        "the interface that its services listen on is eth1 now; where that is another address, all"
+        " there restarts"
+    )
+    for machine, cost in (("ma", f", and {LOSES}"), ("mb", "")):
+        found = steps(machine, side(before, machine), side(after, machine))
+        assert [(step.name, step.reason) for step in found] == [("interface", f"{said}{cost}")]
+        assert found[0].loses == bool(cost)
+
+
+def test_a_name_that_a_machine_loses_makes_its_certificates_anew() -> None:
+    before = changed("hosts", "machines", 1, "internal", to="10.0.0.2")
+    found = steps("mb", side(before, "mb"), side(FILE, "mb"))
+    assert [(step.name, step.reason) for step in found] == [
+        (
+            "internal",
+            "its address for the other machines is the default now; where that is another address,"
+            " all there restarts",
+        ),
+        ("certificates", "no longer for 10.0.0.2; what reads them restarts"),
+    ]
+
+
+def test_a_further_certificate_restarts_nothing_by_itself() -> None:
+    now = side(FILE, "ma")
+    assert now.share is not None
+    before = replace(now, share={**now.share, "roles": ["scheduler", "jupyter"]})
+    assert steps("ma", before, now) == [Step("ma", "make", "certificates", "now for client")]
+
+
+def test_what_reads_the_token_alone_costs_no_work_without_tls() -> None:
+    now = side(changed("security", "tls", to=False), "ma")
+    [step] = steps("ma", now, now)
+    assert step.name == "certificates"
+    assert not step.loses
 
 
 def test_another_python_restarts_what_runs_in_it() -> None:
