@@ -44,8 +44,11 @@ MODULES = (
 )
 #: What is sent before the first question that needs it, by the module that answers.
 LATER = {
-    "store": ("perennial.hosts.agent.store",),
-    "making": ("perennial.hosts.agent.store", "perennial.hosts.agent.making"),
+    "store": ("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
+    "making": (
+        *("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
+        "perennial.hosts.agent.making",
+    ),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
     "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),

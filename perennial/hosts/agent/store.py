@@ -10,15 +10,14 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISREG
 from typing import IO, Any
 
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
-from perennial.hosts.agent import manifest, supervisord, systemd
+from perennial.hosts.agent import folders, manifest, supervisord, systemd
 
 
 def begin(
@@ -208,14 +207,16 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
         with suppress(OSError):  # others have something there
             Path(made).rmdir()
     systemd.reload()
-    kept = [folder for folder in now.get("notebooks", ()) if _holds_something(Path(folder))]
+    kept = [path for path in now.get("notebooks", ()) if folders.holds_something(Path(path))]
+    numbers = {_ids(user)[0] for user in now.get("users", ()) if _is_known(user)}
+    # While the users are known: another one must not inherit their numbers.
+    for path in kept:
+        _give_to_root(Path(path), numbers)
     for user in now.get("users", ()):
         _remove_user(user)
     for folder in now.get("folders", ()):
         if folder not in kept and not str(folder).startswith(f"{root}/"):
             _prune(Path(folder))
-    for path in kept:
-        _give_to_root(Path(path))
     _remove_but(root, [Path(path) for path in kept], last=manifest.path(cluster))
     _clear(cluster)
     return kept
@@ -231,7 +232,7 @@ def _clear(cluster: str) -> None:
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
     """Remove a folder but for what is kept; the manifest goes last, with all else gone."""
-    if not folder.is_dir() or folder in kept:
+    if not folder.is_dir() or folder.is_symlink() or folder in kept:
         return
     for entry in sorted(folder.iterdir()):
         if entry == last:
@@ -248,19 +249,20 @@ def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
         folder.rmdir()
 
 
-def _give_to_root(folder: Path) -> None:
-    # The user that owned the notebooks is gone; another one must not inherit its number.
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, 0, 0, follow_symlinks=False)
-    for parent in folder.parents:
+def _give_to_root(path: Path, users: Collection[int]) -> None:
+    """Give notebooks to root, and those of our folders that they stand in."""
+    folders.give_to_root(path, users, ours=manifest.STATE in path.parents)
+    for parent in path.parents:
         if manifest.STATE in parent.parents:
-            os.chown(parent, 0, 0)
+            with folders.opened(parent) as folder:
+                os.fchown(folder, 0, 0)
 
 
-def _holds_something(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        path.is_file() and ".ipynb_checkpoints" not in path.parts for path in folder.rglob("*")
-    )
+def _is_known(user: str) -> bool:
+    with suppress(KeyError):
+        pwd.getpwnam(user)
+        return True
+    return False
 
 
 def _ids(user: str | None) -> tuple[int, int]:
@@ -271,30 +273,9 @@ def _ids(user: str | None) -> tuple[int, int]:
 
 
 def _make_folder(path: Path, mode: int, owner: str | None) -> None:
-    """Make a folder as it shall be; its missing parents are everybody's to pass through."""
-    if not path.is_dir():
-        if not path.parent.is_dir():
-            _make_folder(path.parent, 0o755, None)
-        path.mkdir(mode=0o700)
-    elif owner is None:
-        return  # somebody else's, such as /etc
-    elif path.stat().st_uid == 0:
-        _give(path, owner)
-    elif manifest.STATE not in path.parents and path.stat().st_uid not in (0, _ids(owner)[0]):
-        raise PerennialError(
-            f"{path} belongs to {path.owner()}; give it to {owner} (`chown`) or name another folder"
-        )
-    os.chown(path, *_ids(owner))
-    path.chmod(mode)
-
-
-def _give(folder: Path, owner: str) -> None:
-    """Give notebooks back that `remove` has kept: what is root's in a folder becomes a user's."""
-    for path in folder.rglob("*"):
-        status = path.lstat()
-        # A file with a second name could be one of the machine's own.
-        if status.st_uid == 0 and (status.st_nlink == 1 or not S_ISREG(status.st_mode)):
-            os.chown(path, *_ids(owner), follow_symlinks=False)
+    """Make a folder as it shall be."""
+    ids = None if owner is None else _ids(owner)
+    folders.make(path, mode, ids, ours=manifest.STATE in path.parents)
 
 
 def _prune(folder: Path) -> None:

@@ -1,0 +1,176 @@
+"""Folders that users may write to, handled by root without believing what stands in them.
+
+A cluster's user runs everybody's tasks, so what is in its folders can be replaced at any moment, by
+a link to ``/etc`` for one. So root opens such a folder part by part, follows no link that somebody
+else could have made, and then works on what it has opened and not on a path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+
+from perennial.errors import PerennialError
+
+#: Left in a folder outside of ours by `give_to_root`, and believed if it is root's: what is root's
+#: there was the user's before.
+MARK = ".dask-perennial-kept"
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Open a folder for what is done to it; only root's own links are followed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Absolute path.
+
+    Raises
+    ------
+    PerennialError
+        A part of the path is a link, or no folder, where others than root may write.
+    OSError
+        It cannot be opened for another reason, such as that it is not there.
+    """
+    here = os.open("/", _FOLDER)
+    try:
+        for name in path.parts[1:]:
+            status = os.fstat(here)
+            trusted = status.st_uid == 0 and not status.st_mode & 0o022
+            try:
+                inner = os.open(name, _FOLDER | (0 if trusted else os.O_NOFOLLOW), dir_fd=here)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if trusted:
+                    raise
+                raise PerennialError(
+                    f"{path}: {name} is a link or no folder, where others than root may write;"
+                    f" found {error.strerror}; allowed: a folder; remove it there"
+                ) from error
+            os.close(here)
+            here = inner
+        yield here
+    finally:
+        os.close(here)
+
+
+def make(path: Path, mode: int, owner: tuple[int, int] | None, ours: bool) -> None:
+    """Make a folder as it shall be; its missing parents are everybody's to pass through.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Absolute path.
+    mode : int
+        Permissions.
+    owner : (int, int) or None
+        Numbers of user and group; None for root, who changes nothing of a folder that is there.
+    ours : bool
+        Whether the folder is inside of what belongs to the cluster: what is root's in it was kept
+        by `give_to_root`.
+
+    Raises
+    ------
+    PerennialError
+        It is somebody else's, or behind a link.
+    """
+    made = _made(path)
+    if not made and owner is None:
+        return
+    with opened(path) as folder:
+        status = os.fstat(folder)
+        if owner is not None and not made and status.st_uid != owner[0]:
+            empty = not os.listdir(folder)
+            if not (ours or empty or (status.st_uid == 0 and _marked(folder))):
+                raise PerennialError(
+                    f"{path} belongs to user {status.st_uid} and is not empty; allowed: one that is"
+                    f" empty, or is user {owner[0]}'s; `chown` it, or name another folder"
+                )
+            if status.st_uid == 0:
+                _give(folder, {0}, owner)
+        os.fchown(folder, *(owner or (0, 0)))
+        os.fchmod(folder, mode)
+
+
+def _made(path: Path) -> bool:
+    """Make a folder that is missing; say whether it was."""
+    try:
+        with opened(path):
+            return False
+    except FileNotFoundError:
+        if path.parent != path:
+            make(path.parent, 0o755, None, ours=False)
+    with opened(path.parent) as parent:
+        os.mkdir(path.name, 0o700, dir_fd=parent)
+    return True
+
+
+def give_to_root(path: Path, users: Collection[int], ours: bool) -> None:
+    """Make what users have left in a folder root's: another one must not inherit their numbers.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    users : collection of int
+        Numbers of the users; what is anybody else's is not touched.
+    ours : bool
+        As for `make`; a folder outside is marked.
+    """
+    with opened(path) as folder:
+        _give(folder, users, (0, 0))
+        if os.fstat(folder).st_uid in users:
+            os.fchown(folder, 0, 0)
+            if not ours:
+                with suppress(FileExistsError):
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    os.close(os.open(MARK, flags, 0o600, dir_fd=folder))
+
+
+def holds_something(path: Path) -> bool:
+    """Whether there is a file in a folder that a person could miss.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    """
+    try:
+        with opened(path) as folder:
+            for where, _, files, _ in os.fwalk(".", dir_fd=folder):
+                if files and ".ipynb_checkpoints" not in Path(where).parts:
+                    return True
+    except (OSError, PerennialError):
+        pass  # there is none, or something that was put in its place
+    return False
+
+
+def _give(folder: int, users: Collection[int], owner: tuple[int, int]) -> None:
+    """Give what is some users' in a folder to somebody."""
+    for _, names, files, at in os.fwalk(".", dir_fd=folder):
+        for name in (*names, *files):
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=at, follow_symlinks=False)
+                # A file with a second name could be one of the machine's own.
+                single = status.st_nlink == 1 or not S_ISREG(status.st_mode)
+                if status.st_uid in users and single:
+                    os.chown(name, *owner, dir_fd=at, follow_symlinks=False)
+
+
+def _marked(folder: int) -> bool:
+    """Whether `give_to_root` has left its mark; takes it away."""
+    try:
+        status = os.stat(MARK, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if status.st_uid != 0 or not S_ISREG(status.st_mode):
+        return False
+    os.unlink(MARK, dir_fd=folder)
+    return True
