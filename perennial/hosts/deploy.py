@@ -94,7 +94,7 @@ def apply_services(
         init = manager(share, found)
         check(share, found)
         if found["manifest"].get("init") not in (None, init):
-            agent.ask("remove", cluster=share.cluster)
+            agent.ask("remove", cluster=share.cluster, again=True)
             found = look(agent, share)
         manifest = found["manifest"]
         now = chosen(share, found) | dict(scaled or {})
@@ -299,7 +299,9 @@ def _put(
     changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]
     if changed:
         agent.ask("write", files=[_described(file) for file in changed])
-    if any(file.path.startswith(f"{render.UNITS}/") for file in changed) or gone:
+    units = any(file.path.startswith(f"{render.UNITS}/") for file in changed)
+    # A deploy that was cut off can have written units of which systemd has not heard.
+    if units or gone or not found["manifest"].get("whole", True):
         agent.ask("systemd_reload")
 
 

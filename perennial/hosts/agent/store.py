@@ -176,7 +176,7 @@ def finish(
     return gone
 
 
-def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
+def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> list[str]:
     """Stop a cluster's services, each drained, and remove all that is ours.
 
     Parameters
@@ -185,6 +185,8 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
         The cluster's name.
     say : callable
         Told what happens.
+    again : bool
+        Whether they are to be set up anew at once: environments stay, and so does the lock.
 
     Returns
     -------
@@ -193,8 +195,7 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
     """
     now = manifest.read(cluster)
     if not now:  # nothing, or the end of a removal that was cut off
-        _clear(cluster)
-        return []
+        return _clear(cluster, [])
     if now.get("init") == "supervisord":
         supervisord.take_down(cluster, now, say)
     else:
@@ -217,17 +218,18 @@ def remove(cluster: str, say: Callable[[str], None]) -> list[str]:
     for folder in now.get("folders", ()):
         if folder not in kept and not str(folder).startswith(f"{root}/"):
             _prune(Path(folder))
-    _remove_but(root, [Path(path) for path in kept], last=manifest.path(cluster))
-    _clear(cluster)
-    return kept
+    made = [*root.glob("env-*"), root / "wheelhouse", root / "bin"] if again else []
+    _remove_but(root, [*map(Path, kept), *made], last=manifest.path(cluster))
+    return kept if again else _clear(cluster, kept)
 
 
-def _clear(cluster: str) -> None:
+def _clear(cluster: str, kept: list[str]) -> list[str]:
     """Remove what a removal leaves for last: its folders, where they are empty, and its lock."""
     for folder in (manifest.STATE / cluster, manifest.STATE):
         with suppress(OSError):
             folder.rmdir()
     manifest.lock(cluster).unlink(missing_ok=True)
+    return kept
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
