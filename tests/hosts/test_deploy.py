@@ -1,13 +1,20 @@
-"""What became of a machine's part of a cluster, from what the machine reports."""
+"""What a deploy asks of a machine, and what became of its part of a cluster."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perennial.files import write_json
+from perennial.hosts import deploy
+from perennial.hosts.agent import manifest, store, systemd
+from perennial.hosts.arrange import Arrangement, Placed
 from perennial.hosts.deploy import drift
+from perennial.hosts.share import shares
+from tests.hosts.clusters import spec_of
 
 UNIT = "dask-lab-cpu@0.service"
 FILE = "/etc/dask-perennial/lab/cpu.yaml"
@@ -61,3 +68,43 @@ def test_a_service_that_waits_for_its_scheduler_is_no_drift() -> None:
     found = copy.deepcopy(FOUND)
     found["members"][UNIT] |= {"state": "activating", "fingerprint": None}
     assert drift("lab", found, OUTCOME) == []
+
+
+class Asked:
+    """An agent that only remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def ask(self, name: str, **_: Any) -> None:
+        self.done.append(name)
+
+
+@pytest.mark.parametrize(("known", "reloads"), [({"whole": True}, False), ({"whole": False}, True)])
+def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], reloads: bool) -> None:
+    file = Placed("/etc/systemd/system/dask-lab-scheduler.service", "[Unit]\n")
+    wanted = Arrangement("systemd", (file,), (), {}, {})
+    found = {"manifest": known, "files": {file.path: file.state}}
+    agent: Any = Asked()
+    deploy._put(agent, shares(spec_of())["machine-b"], wanted, found, ())
+    assert agent.done == ["begin", *["systemd_reload"] * reloads]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_environments_and_the_lock_outlast_a_switch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: bool
+) -> None:
+    monkeypatch.setattr(manifest, "STATE", tmp_path / "state")
+    lock = tmp_path / "lab.lock"
+    monkeypatch.setattr(manifest, "lock", lambda _: lock)
+    monkeypatch.setattr(systemd, "take_down", lambda *_: None)
+    monkeypatch.setattr(systemd, "reload", lambda: None)
+    root = manifest.STATE / "lab"
+    for folder in (root / "env-1" / "bin", root / "scratch"):
+        folder.mkdir(parents=True)
+    lock.touch()
+    write_json(manifest.path("lab"), {"init": "systemd", "whole": True})
+    assert store.remove("lab", print, again=again) == []
+    left = [path.name for path in root.iterdir()] if root.exists() else []
+    assert left == ["env-1"] * again
+    assert lock.exists() == again

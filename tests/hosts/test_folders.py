@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,31 @@ def test_what_was_kept_comes_back_and_nothing_else(tmp_path: Path) -> None:
     folders.make(data, 0o700, (USER, USER), ours=False)
     assert [owner(path) for path in (data, mine, theirs)] == [USER, USER, OTHER]
     assert {path.name for path in data.iterdir()} == {"mine.ipynb", "theirs.ipynb"}
+
+
+@pytest.mark.parametrize("ending", ["giving", "owning"])
+def test_who_was_cut_off_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    data = tmp_path / "data"
+    mine = data / "mine.ipynb"
+    folders.make(data, 0o700, (USER, USER), ours=False)
+    mine.touch()
+    os.chown(mine, USER, USER)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    give = folders._give
+    back = partial(folders.give_to_root, data, {USER}, ours=False)
+    for again in (back, partial(folders.make, data, 0o700, (USER, USER), ours=False)):
+        with monkeypatch.context() as patched:
+            if ending == "giving":
+                patched.setattr(folders, "_give", lambda *each: cut(give(*each)))
+            else:
+                patched.setattr(os, "fchown", cut)
+            with pytest.raises(KeyboardInterrupt):
+                again()
+        again()
+    assert [owner(path) for path in (data, mine)] == [USER, USER]
+    assert [path.name for path in data.iterdir()] == ["mine.ipynb"]

@@ -97,6 +97,8 @@ def make(path: Path, mode: int, owner: tuple[int, int] | None, ours: bool) -> No
                 _give(folder, {0}, owner)
         os.fchown(folder, *(owner or (0, 0)))
         os.fchmod(folder, mode)
+        if owner is not None and _marked(folder):  # last: whoever was cut off needs it again
+            os.unlink(MARK, dir_fd=folder)
 
 
 def _made(path: Path) -> bool:
@@ -127,11 +129,11 @@ def give_to_root(path: Path, users: Collection[int], ours: bool) -> None:
     with opened(path) as folder:
         _give(folder, users, (0, 0))
         if os.fstat(folder).st_uid in users:
-            os.fchown(folder, 0, 0)
-            if not ours:
+            if not ours:  # first: without it nobody would know a folder of root's again
                 with suppress(FileExistsError):
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
                     os.close(os.open(MARK, flags, 0o600, dir_fd=folder))
+            os.fchown(folder, 0, 0)
 
 
 def holds_something(path: Path) -> bool:
@@ -155,7 +157,7 @@ def holds_something(path: Path) -> bool:
 def _give(folder: int, users: Collection[int], owner: tuple[int, int]) -> None:
     """Give what is some users' in a folder to somebody."""
     for _, names, files, at in os.fwalk(".", dir_fd=folder):
-        for name in (*names, *files):
+        for name in {*names, *files} - {MARK} if owner[0] else (*names, *files):
             with suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=at, follow_symlinks=False)
                 # A file with a second name could be one of the machine's own.
@@ -165,12 +167,9 @@ def _give(folder: int, users: Collection[int], owner: tuple[int, int]) -> None:
 
 
 def _marked(folder: int) -> bool:
-    """Whether `give_to_root` has left its mark; takes it away."""
+    """Whether `give_to_root` has left its mark."""
     try:
         status = os.stat(MARK, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    if status.st_uid != 0 or not S_ISREG(status.st_mode):
-        return False
-    os.unlink(MARK, dir_fd=folder)
-    return True
+    return status.st_uid == 0 and S_ISREG(status.st_mode)
