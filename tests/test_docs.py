@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -244,6 +245,78 @@ def test_fragments_of_the_changelog_have_a_kind() -> None:
         assert re.fullmatch(r"[a-z0-9-]+\.([a-z]+)\.md", path.name)
         assert path.name.split(".")[1] in KINDS
         assert path.read_text().strip()
+
+
+#: What the runbook quotes of Dask, Python, uv or a table, or what the code puts together of parts.
+ELSEWHERE = re.compile(
+    r"distributed\.|[A-Z]\w+(Error|Warning|Worker)\b|Client lost|service |[|+]|.*: uv pip|"
+    r"lab: waiting for process|1 task needs"
+)
+COMPOSED = {
+    *("FutureCancelledError", "KilledWorker", "Pausing worker", "VersionMismatchWarning"),
+    *("No space left on device", "no space left on device", "Too many open files"),
+    *("TLS certificate does not match", "taken by process", "waiting for process"),
+    *("Jupyter does not answer", "jupyter does not stay up", "cannot reach … (no answer)"),
+    *("found Python 3.7", "passphrase: missing", "renew certificates", "2 → 6", "6 → 2"),
+    "stays: no other worker can take",
+}
+#: What differs from message to message, and where a message may be put together.
+VARIABLE = re.compile(
+    r"…|\b(?:machine-[a-z]|ops|lab|[cg]pu)\b|\d[\d.:-]*|(?<![\w.])[~/][\w/.-]+| {2,}|[;:,()`]"
+)
+
+
+@cache
+def texts() -> str:
+    """Each text in the code, and each piece of one between what is filled in."""
+    files = [path for top in ("perennial", "stacks") for path in (ROOT / top).rglob("*.py")]
+    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text())))
+    return "\n".join(
+        " ".join(node.value.split())
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def said_by_the_code(line: str) -> float:
+    """How much of a message stands in the code, of what does not vary."""
+    pieces = [" ".join(piece.split()) for piece in VARIABLE.split(line)]
+    pieces = [piece for piece in pieces if len(piece) >= 8]
+    found = sum(len(piece) for piece in pieces if piece in texts())
+    return found / sum(map(len, pieces)) if pieces else 1.0
+
+
+def symptoms(page: Path) -> list[str]:
+    """The messages by which a reader of the runbook knows that a page is the right one."""
+    text = page.read_text().partition("## What it means")[0]
+    blocks = [
+        line for language, body in fences(text) if language == "text" for line in body.split("\n")
+    ]
+    rows = re.findall(r"^\| `(.+?)` \| ", text, re.M)
+    return [line for line in (*blocks, *rows) if not ELSEWHERE.match(line)]
+
+
+def test_messages_that_the_runbook_quotes_are_said_by_the_code() -> None:
+    book = DOCS / "runbook"
+    written = [page for page in book.glob("*.md") if page.stem != "index"]
+    quoted = [(page.stem, line) for page in written for line in symptoms(page)]
+
+    assert len(quoted) > 40
+    assert [found for found in quoted if said_by_the_code(found[1]) < 0.3] == []
+
+
+def test_what_the_runbook_s_index_says_that_you_see_is_said_by_the_code() -> None:
+    rows = re.findall(r"^\| (.+) \| \[", (DOCS / "runbook/index.md").read_text(), re.M)
+    spans = [span for row in rows for span in SPAN.findall(row)]
+
+    assert len(spans) > 40
+    for span in {*spans} - COMPOSED:
+        assert all(piece.strip() in texts() for piece in span.split("…")), span
+
+
+def test_the_check_of_messages_finds_what_is_wrong() -> None:
+    assert said_by_the_code("machine-b: found no sudo; install it there") == 1
+    assert said_by_the_code("machine-b: sudo is missing there; bring it along") < 0.3
 
 
 def test_no_page_holds_a_path_of_the_machine_that_made_it() -> None:
