@@ -40,17 +40,15 @@ def advice(machine: str, firewall: Firewall, origin: str, ports: Sequence[Range]
     ports : sequence of (int, int)
         First and last of each range of ports.
     """
-    if firewall.kind == "none":
+    command = "" if firewall.kind == "none" else rule(firewall, origin, ports)
+    if not command:
+        has = f"refuses no {'IPv6' if ':' in origin else 'IPv4'} itself"
+        if firewall.kind == "none":
+            has = "has no firewall of its own"
         listed = ",".join(_range(each, "-") for each in ports)
         return (
-            f"{machine} has no firewall of its own, so one between the two blocks it: allow tcp"
+            f"{machine} {has}, so one between the two blocks it: allow tcp"
             f" from {origin or 'any'} to port {listed} there, such as in a security group"
-        )
-    command = rule(firewall, origin, ports)
-    if not command:
-        # It refuses the other family alone.
-        return advice(machine, Firewall("none"), origin, ports).replace(
-            "has no firewall of its own", f"refuses no {'IPv6' if ':' in origin else 'IPv4'} itself"
         )
     if not firewall.kind:
         return f"allow it in {machine}'s firewall, e.g. `{command}`"

@@ -46,7 +46,8 @@ MODULES = (
 LATER = {
     "store": ("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
     "making": (
-        *("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
+        "perennial.hosts.agent.folders",
+        "perennial.hosts.agent.store",
         "perennial.hosts.agent.making",
     ),
     "firewall": ("perennial.hosts.agent.firewall",),

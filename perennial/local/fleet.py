@@ -74,11 +74,12 @@ class LocalFleet:
         units = self._units()
         supervisor = self._supervisor()
         while True:
-            found = self._processes(supervisor)
+            programs = self._programs_of(supervisor)
             again = self._units()
             if again == units:
                 break
             units = again
+        found = self._ours(programs)
         seen = (self._member(name, units, found) for name in {**units, **found})
         members = tuple(member for member in seen if member is not None)
         return Observation(
@@ -87,7 +88,7 @@ class LocalFleet:
             settled=len(members) == len(units)
             and all(member.state == "running" for member in members),
             least=len(units) if self.fixed else 0,
-            most=len(units) + (0 if self.fixed else self._room(supervisor)),
+            most=len(units) + (0 if self.fixed else self._room(programs)),
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
@@ -150,14 +151,17 @@ class LocalFleet:
         group, _, number = name.rpartition("-")
         return int(number) if group == self.group and number.isdecimal() else -1
 
-    def _processes(self, supervisor: Supervisor) -> dict[str, Process]:
-        """Look up the group's programs that supervisord knows, by name."""
+    def _programs_of(self, supervisor: Supervisor) -> Mapping[str, Process]:
+        """Look up all programs that supervisord knows, by name."""
         try:
-            found = supervisor.processes()
+            return supervisor.processes()
         except PerennialError as error:
             raise FleetError(f"{self.group}: {error}") from error
-        ours = [name for name in found if self._number(name) >= 0]
-        return {name: found[name] for name in sorted(ours, key=self._number)}
+
+    def _ours(self, programs: Mapping[str, Process]) -> dict[str, Process]:
+        """Choose those of the group, in order."""
+        ours = [name for name in programs if self._number(name) >= 0]
+        return {name: programs[name] for name in sorted(ours, key=self._number)}
 
     def _member(
         self, name: str, units: Mapping[str, int], found: Mapping[str, Process]
@@ -191,7 +195,7 @@ class LocalFleet:
             yield
 
     def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
-        units, found = self._units(), self._processes(supervisor)
+        units, found = self._units(), self._ours(self._programs_of(supervisor))
         gone = {name for name in units if name in leaving}
         staying = [name for name in units if name not in gone]
         # Only what has no process is given up; the newest first.
@@ -203,7 +207,7 @@ class LocalFleet:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
         left = self._see_off(supervisor, {n: p for n, p in found.items() if n not in staying})
         more = to - len(staying)
-        more = min(more, self._room(supervisor)) if more > 0 else 0
+        more = min(more, self._room(self._programs_of(supervisor))) if more > 0 else 0
         new = self._programs(more, {*units.values(), *map(self._number, left)})
         for name, program in new.items():
             write_atomic(self.paths.units / f"{name}.conf", program.text)
@@ -218,11 +222,11 @@ class LocalFleet:
             )
         return len(staying) + len(new)
 
-    def _room(self, supervisor: Supervisor) -> int:
+    def _room(self, programs: Mapping[str, Process]) -> int:
         """Say how many more members the memory holds idle, beside those of all groups."""
+        running = [name for name, each in programs.items() if each.alive]
         try:
             groups = load(self.paths.spec, remembered=True).workers
-            running = [name for name, each in supervisor.processes().items() if each.alive]
         except (PerennialError, OSError) as error:
             raise FleetError(f"{self.group}: {error}") from error
         if self.group not in groups:

@@ -136,9 +136,8 @@ class Channel:
 
 def _dull(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
     """Whether a record says nothing that one shortly before it does not say."""
-    if any(before[at] != record[at] for at in CHANGES):
-        return False
-    return not _newer(record[0], before[0] + BETWEEN) if _newer(before[0], -1) else False
+    changed = any(before[at] != record[at] for at in CHANGES)
+    return not changed and _newer(before[0], -1) and not _newer(record[0], before[0] + BETWEEN)
 
 
 def checked(wish: Any) -> dict[str, Any]:

@@ -195,7 +195,8 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
     """
     now = manifest.read(cluster)
     if not now:  # nothing, or the end of a removal that was cut off
-        return _clear(cluster, [])
+        _clear(cluster)
+        return []
     if now.get("init") == "supervisord":
         supervisord.take_down(cluster, now, say)
     else:
@@ -208,11 +209,7 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
         with suppress(OSError):  # others have something there
             Path(made).rmdir()
     systemd.reload()
-    kept = [path for path in now.get("notebooks", ()) if folders.holds_something(Path(path))]
-    numbers = {_ids(user)[0] for user in now.get("users", ()) if _is_known(user)}
-    # While the users are known: another one must not inherit their numbers.
-    for path in kept:
-        _give_to_root(Path(path), numbers)
+    kept = _kept(now.get("notebooks", ()), now.get("users", ()))
     for user in now.get("users", ()):
         _remove_user(user)
     for folder in now.get("folders", ()):
@@ -220,16 +217,17 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
             _prune(Path(folder))
     made = [*root.glob("env-*"), root / "wheelhouse", root / "bin"] if again else []
     _remove_but(root, [*map(Path, kept), *made], last=manifest.path(cluster))
-    return kept if again else _clear(cluster, kept)
+    if not again:
+        _clear(cluster)
+    return kept
 
 
-def _clear(cluster: str, kept: list[str]) -> list[str]:
+def _clear(cluster: str) -> None:
     """Remove what a removal leaves for last: its folders, where they are empty, and its lock."""
     for folder in (manifest.STATE / cluster, manifest.STATE):
         with suppress(OSError):
             folder.rmdir()
     manifest.lock(cluster).unlink(missing_ok=True)
-    return kept
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
@@ -249,6 +247,18 @@ def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
         last.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _kept(notebooks: Sequence[str], users: Sequence[str]) -> list[str]:
+    """Name the folders of notebooks that stay, and give them to root while their users are known.
+
+    Another user must not inherit their numbers.
+    """
+    numbers = {_ids(user)[0] for user in users if _is_known(user)}
+    kept = [path for path in notebooks if folders.holds_something(Path(path))]
+    for path in kept:
+        _give_to_root(Path(path), numbers)
+    return kept
 
 
 def _give_to_root(path: Path, users: Collection[int]) -> None:
@@ -293,8 +303,7 @@ def _prune(folder: Path) -> None:
 
 
 def _make_user(name: str, home: str) -> None:
-    with suppress(KeyError):
-        pwd.getpwnam(name)
+    if _is_known(name):
         return
     uid, gid = _numbers_of(Path(home))
     try:

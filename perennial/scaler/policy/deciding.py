@@ -147,6 +147,8 @@ def _packed(
     refused: dict[str, int] = {}
     while True:
         rooms = {room.seat.group.name: room for room in pack(tick.found, seats, lefts)}
+        if tick.budget.limit is None:
+            return rooms, refused
         budget, again = replace(tick.budget), False
         for seat in _ranked(seats):
             name, room = seat.group.name, rooms[seat.group.name]
