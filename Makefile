@@ -27,18 +27,19 @@ test: $(STAMP) ## the tests that need no lab
 	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
 
-# Machines and people wait a lot: three files at once.
+# Machines and people wait a lot: three files at once, the longest first.
 labs: $(STAMP) ## the tests on real platforms
-	$(PYTEST) -m lab -n 3 --dist loadfile $(ARGS)
+	$(PYTEST) -m lab -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(STAMP) ## the long runs
 	$(PYTEST) -m soak --timeout=7200 $(ARGS)
 
-bench: $(STAMP) ## the benchmark table
+bench: $(STAMP) ## the figures of a cluster on this machine, and of counting its demand
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Dask's Adaptive takes members out of sets, in an order that Python draws by lot.
 bench-scaler: $(STAMP) ## the scaler in virtual time, beside Dask's own and a clairvoyant
-	$(BIN)/python -m benchmarks.scaler $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m benchmarks.scaler $(ARGS)
 
 bench-hosts: $(STAMP) ## the figures of clusters on hosts, in the lab
 	$(BIN)/python -m benchmarks.hosts $(ARGS)

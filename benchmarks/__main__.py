@@ -104,7 +104,8 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
             ),
         )
         take(
-            "f", lambda: absolute("`perennial --help`", lambda: help_time(home), 0.25, 2 * repeats)
+            "f",
+            lambda: absolute("(f) `perennial --help`", lambda: help_time(home), 0.25, 2 * repeats),
         )
     finally:
         home.down()

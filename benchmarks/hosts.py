@@ -131,7 +131,7 @@ def recovery(bench: Bench, machine: Host, workers: int) -> float:
 
 
 def thousand(count: int) -> float:
-    """Seconds to read, divide, render and plan a cluster of many machines, without engine."""
+    """Seconds to read, divide, render and plan a cluster of many machines."""
     from perennial.hosts.arrange import arrange
     from perennial.hosts.plan import Side, steps
     from perennial.hosts.share import environment, shares, to_json
@@ -151,7 +151,7 @@ def thousand(count: int) -> float:
 
 
 def planned(bench: Bench, count: int) -> float:
-    """Seconds of `perennial plan` for a new cluster of many machines, engine and all."""
+    """Seconds of `perennial plan` for a new cluster of many machines; it asks no engine."""
     (bench.seat.home / "large.yaml").write_text(yaml.safe_dump(_large(count)))
     return clock(lambda: bench.perennial("plan", "-f", "large.yaml", timeout=900))
 
@@ -232,7 +232,7 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
         take(
             "k",
             lambda count=count: absolute(  # type: ignore[misc]
-                f"(k) render and plan {count} machines × 5 groups, without the engine",
+                f"(k) render and plan {count} machines × 5 groups",
                 lambda: thousand(count),
                 20 * count / 1000,
                 repeats,
@@ -245,7 +245,7 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
             take(
                 "l",
                 lambda count=count: absolute(  # type: ignore[misc]
-                    f"(l) `perennial plan` of {count} machines × 5 groups, with the engine",
+                    f"(l) first `perennial plan` of {count} machines × 5 groups, the whole command",
                     lambda: planned(bench, count),
                     20 * count / 1000,
                     1,

@@ -27,7 +27,11 @@ find /etc /opt /root /home /run /srv /tmp /usr/local /var -xdev \\
   -printf '%p %U %m\\n' | sort
 find /etc/systemd /run/systemd/system /run/systemd/transient /run/credentials -name '*dask*'
 getent passwd; getent group
-ps -eo user,args | grep -v '^root' | grep dask
+# Root's as well, but for this one; who has just been told to end may take a moment.
+running() { ps -eo user,args | grep '[d]ask\\|[p]erennial' | grep -v 'find /etc /opt'; }
+for _ in $(seq 50); do [ -n "$(running)" ] || break; sleep 0.2; done
+running
+grep -ls '^PERENNIAL_FINGERPRINT=' -z /proc/[0-9]*/environ | sed 's/[0-9]\\+/PID/'
 if [ -d /run/systemd/system ]; then
   systemctl list-units --all --full --no-legend --plain 'dask*' '*dask*' | awk '{print $1}'
   systemctl list-unit-files --full --no-legend '*dask*'

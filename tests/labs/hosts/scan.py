@@ -42,6 +42,12 @@ class Answer:
         said = [answer for answer in answers if answer[0]]
         return bool(said) and all(self._shut(*answer) for answer in said)
 
+    @property
+    def told(self) -> bool:
+        """Whether it answered somebody who has neither; who only said nothing has not."""
+        answers = ((self.plain, self.where), (self.tls, self.tls_where))
+        return any(said not in ("", "open") and not self._shut(said, to) for said, to in answers)
+
     @staticmethod
     def _shut(said: str, where: str) -> bool:
         if said == "certificate required" or said.startswith("SSH-"):

@@ -179,12 +179,13 @@ def cut(cluster: Standing, machine: Host, seconds: float) -> None:
     with machine.unreachable():
         begin = time.monotonic()
         if seconds > SILENCE:  # long before it is mended
-            computation.finish(seconds)
+            assert computation.finish(seconds) < SILENCE
         time.sleep(max(0.0, seconds - (time.monotonic() - begin)))
     begin = time.monotonic()
     if seconds <= SILENCE:
-        computation.finish()
-        print(f"the computation ended {time.monotonic() - begin:.1f} s after a cut")
+        ended = computation.finish()
+        print(f"the computation ended {ended:.1f} s after a cut of {seconds:g} s")
+        assert ended < SILENCE
     cluster.python(f"await_workers(2, {BOOT})")
     print(f"the worker is back {time.monotonic() - begin:.1f} s after a cut of {seconds:g} s")
 
