@@ -16,7 +16,7 @@ KEYS = 20_000
 #: What `details` says of a member, in this order.
 MEMBER = (
     *("worker", "status", "processes", "processing", "actors"),
-    *("idle", "nbytes", "unique", "memory"),
+    *("idle", "nbytes", "unique", "memory", "kept"),
 )
 
 
@@ -77,7 +77,9 @@ def whole(group: Group) -> dict[str, int]:
     }
 
 
-def details(groups: Collection[Group], now: float) -> dict[str, list[list[Any]]]:
+def details(
+    groups: Collection[Group], now: float, kept: Collection[str] = ()
+) -> dict[str, list[list[Any]]]:
     """Describe each member of some groups.
 
     Where it would take too long to find out which keys have no other copy, all that a member
@@ -90,12 +92,15 @@ def details(groups: Collection[Group], now: float) -> dict[str, list[list[Any]]]
         The groups.
     now : float
         Monotonic time.
+    kept : collection of str
+        Addresses of workers that are needed where they are, `perennial.preloads.leaving.kept`.
     """
     found: dict[str, list[list[Any]]] = {group.name: [] for group in groups}
     members = [member for group in groups for member in group.members.values()]
     patience = KEYS
     for member in sorted(members, key=_rank):
         row, held = _member(member, now, patience)
+        row.append(any(at in kept for at in member.processes))
         found[member.group.name].append(row)
         patience -= held
     return found

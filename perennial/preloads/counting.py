@@ -136,6 +136,10 @@ class Counts:
         self.places: dict[Any, Count] = {}
         #: The process that each task in ``processing`` was given to.
         self.runs: dict[Any, Process] = {}
+        #: Tasks that are held back and may run on one worker alone: its address, and how many
+        #: there are by address. Without it, they would never run.
+        self.bound: dict[Any, str] = {}
+        self.binds: dict[str, int] = {}
         self._made = 0
         self._enough = COUNTS
         self._turn: Iterator[Sum] = iter(())
@@ -157,6 +161,8 @@ class Counts:
         process = self.runs.pop(key, None)
         if process is not None:
             process.end()
+        elif self.bound and key in self.bound:
+            self._unbind(key)
 
     def enter(self, key: Any, task: Any, state: str, since: float | None = None) -> None:
         """Count a task.
@@ -184,6 +190,8 @@ class Counts:
             sums, place = kind.given, process.member.group.name
         else:
             sums, place = kind.held, state
+            if kind.pinned and len(task.worker_restrictions or ()) == 1:
+                self._bind(key, *task.worker_restrictions)
         found = sums.get(place)
         count = found.counts.get(task.prefix) if found is not None else None
         if count is None:
@@ -236,6 +244,16 @@ class Counts:
     def few(self) -> bool:
         """Whether it costs nothing to look at all counts."""
         return self._made <= TURN
+
+    def _bind(self, key: Any, address: str) -> None:
+        self.bound[key] = address
+        self.binds[address] = self.binds.get(address, 0) + 1
+
+    def _unbind(self, key: Any) -> None:
+        address = self.bound.pop(key)
+        self.binds[address] -= 1
+        if not self.binds[address]:
+            del self.binds[address]
 
     def _kind(self, task: Any) -> Kind:
         needs = needs_of(task)

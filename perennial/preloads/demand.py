@@ -38,8 +38,8 @@ from tornado.ioloop import PeriodicCallback
 from perennial.preloads.answering import details, whole, work
 from perennial.preloads.channel import Channel
 from perennial.preloads.counting import LIVE, Counts
-from perennial.preloads.leaving import found, left
-from perennial.preloads.members import Workers
+from perennial.preloads.leaving import found, kept, left
+from perennial.preloads.members import Group, Workers
 from perennial.preloads.news import News
 from perennial.preloads.people import is_person, people
 
@@ -277,7 +277,10 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Any] | None:
         """Say what is left on workers; None when the counters have stopped."""
-        return None if self.fault else left(self.workers, addresses, leaving)
+        if self.fault:
+            return None
+        needed = kept(self.scheduler, self.counts, addresses)
+        return left(self.workers, addresses, leaving, needed)
 
     def report(self, since: float | None = None) -> dict[str, Any]:
         """Give the scaler's latest report, its age, and the records newer than a time."""
@@ -345,7 +348,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         answer: dict[str, Any] = {
             "work": work(self.counts, now),
             "groups": {name: whole(group) for name, group in seen.items()},
-            "detail": details([seen[name] for name in detail if name in seen], now),
+            "detail": self._details([seen[name] for name in detail if name in seen], now),
         }
         if since is not None:
             scheduler, change = since
@@ -353,6 +356,12 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
                 change if scheduler == str(self.scheduler.id) else -1
             )
         return answer
+
+    def _details(self, groups: list[Group], now: float) -> dict[str, Any]:
+        """Describe each member of some groups."""
+        members = [member for group in groups for member in group.members.values()]
+        addresses = [at for member in members for at in member.processes]
+        return details(groups, now, kept(self.scheduler, self.counts, addresses))
 
     def _regroup(self) -> None:
         """Find out anew whose the workers are, now that the groups are known."""

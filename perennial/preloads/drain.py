@@ -129,15 +129,17 @@ def unpark(dask_worker: Any) -> str:
     return str(dask_worker.status.name)
 
 
-def hasten(seconds: float) -> None:
+def hasten(seconds: float | None) -> None:
     """In the nanny: wait no longer than this when the worker is told to stop.
 
     Parameters
     ----------
-    seconds : float
-        Time for the drain; what is not done then is given up.
+    seconds : float or None
+        Time for the drain; what is not done then is given up. None for what it was before.
     """
-    dask.config.set({"perennial.drain": seconds})
+    usual = dask.config.get("perennial.drain-usual", dask.config.get("perennial.drain", 60))
+    chosen = usual if seconds is None else seconds
+    dask.config.set({"perennial.drain-usual": usual, "perennial.drain": chosen})
 
 
 def _running(worker: Any) -> list[str]:

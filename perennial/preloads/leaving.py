@@ -1,4 +1,4 @@
-"""Tell a drain what it asks again and again: of the workers that leave, and of no others.
+"""Who may leave, and what a drain asks again and again: of the workers that leave, of no others.
 
 Dask's own answers to these questions list all workers, or every key that one holds.
 """
@@ -9,10 +9,39 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
+from perennial.preloads.counting import Counts
 from perennial.preloads.members import Workers
 
 #: Keys of a worker that are named; a drain needs to know that there are some, and a few names.
 NAMES = 1_000
+
+
+def kept(scheduler: Any, counts: Counts, addresses: Collection[str]) -> set[str]:
+    """Say which workers are needed where they are, whatever they run and hold.
+
+    Such are those of a shuffle that goes on, which Dask would begin anew without any one of
+    them, and those for which tasks wait that may run there alone.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler; its plugins are asked as Dask asks them before it retires workers.
+    counts : Counts
+        Its tasks.
+    addresses : collection of str
+        Whom it is asked of; those that are gone are left out.
+    """
+    asked = [scheduler.workers[at] for at in addresses if at in scheduler.workers]
+    free = asked
+    for plugin in list(scheduler.plugins.values()) if asked else ():
+        if hasattr(plugin, "valid_workers_downscaling"):
+            free = plugin.valid_workers_downscaling(scheduler, free)
+    let_go = {worker.address for worker in free}
+    return {
+        worker.address
+        for worker in asked
+        if worker.address not in let_go or worker.address in counts.binds
+    }
 
 
 def found(workers: Workers, who: Collection[Sequence[str]]) -> list[list[Any]]:
@@ -36,9 +65,14 @@ def found(workers: Workers, who: Collection[Sequence[str]]) -> list[list[Any]]:
 
 
 def left(
-    workers: Workers, addresses: Collection[str], leaving: Collection[str]
+    workers: Workers,
+    addresses: Collection[str],
+    leaving: Collection[str],
+    kept: Collection[str] = (),
 ) -> dict[str, list[Any]]:
-    """Say what is left on workers: tasks, how many keys, and those that nobody else will have.
+    """Say what is left on workers: tasks, how many keys, those that nobody else will have.
+
+    Last comes whether the worker is needed where it is.
 
     Parameters
     ----------
@@ -48,6 +82,8 @@ def left(
         Whom it is asked of; those that are gone are left out.
     leaving : collection of str
         All that are going to leave. Parked ones are too, whoever has parked them.
+    kept : collection of str
+        Those that are needed where they are.
     """
     here = workers.processes
     parked = [member for group in workers.groups.values() for member in group.parked]
@@ -59,5 +95,6 @@ def left(
             worker = here[at].worker
             alone = (task.key for task in worker.has_what if gone.issuperset(task.who_has))
             tasks = [str(task.key) for task in worker.processing]
-            rows[at] = [tasks, len(worker.has_what), [str(key) for key in islice(alone, NAMES)]]
+            only = [str(key) for key in islice(alone, NAMES)]
+            rows[at] = [tasks, len(worker.has_what), only, at in kept]
     return rows

@@ -28,6 +28,8 @@ logger = logging.getLogger("perennial.scaler")
 
 #: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
 STRAY = 60.0
+#: Seconds without a step after which a platform that is not settled is asked once more.
+STILL = 30.0
 
 
 class Actor:
@@ -66,6 +68,8 @@ class Actor:
         self._dry = False
         #: Since when more members are parked than anybody accounts for, by group.
         self._strays: dict[str, float] = {}
+        #: What a platform that is not settled has said, and since when, by group.
+        self._still: dict[str, tuple[Observation, float]] = {}
 
     def resume(self, mode: str) -> None:
         """Go on with what a scaler before this one has begun.
@@ -82,7 +86,7 @@ class Actor:
             if intent.group not in self.groups or intent.doing == "return" or mode == "paused":
                 self.drains.bring_back([(intent.group, intent.member)])
             else:
-                self.drains.begin(self._drain(intent))
+                self.drains.begin(replace(self._drain(intent), resumed=True))
             logger.info("%s: goes on with its %s", intent.member, intent.doing)
 
     def live(
@@ -285,12 +289,28 @@ class Actor:
         to = max(to, observation.least)
         to = to if observation.most is None else min(to, max(observation.most, staying))
         unstarted = observation.desired > sum(m.state == "running" for m in observation.members)
+        stands_still = self._stands_still(group, observation)
         if (to > observation.desired or (to < observation.desired and unstarted)) and hand.free:
             await hand.resize(to)
         elif to == observation.desired:
             hand.content()
+            if stands_still and hand.free:
+                await hand.resize(to)
         room = observation.desired - observation.least - staying
         self._begin(decision, observation, max(0, room))
+
+    def _stands_still(self, group: str, observation: Observation) -> bool:
+        """Whether a platform has not come nearer to what it was asked for: somebody was cut off."""
+        if observation.settled:
+            self._still.pop(group, None)
+            return False
+        now = self.clock()
+        before, since = self._still.get(group, (None, now))
+        still = before == observation
+        late = now - since >= max(STILL, self.groups[group].group.start_up)
+        if late or not still:
+            self._still[group] = observation, now
+        return still and late
 
     def _begin(self, decision: Decision, observation: Observation, room: int) -> None:
         """Begin to drain those who shall leave, as many as the platform lets go."""
@@ -319,6 +339,11 @@ class Actor:
             return
         observation = await hand.observe()
         if observation is None:
+            return
+        try:
+            await self.drains.confirm(name)
+        except OSError as error:
+            logger.debug("%s: cannot be looked at before the removal: %r", name, error)
             return
         ready = {member: each for member, each in self.drains.of(name).items() if each.ready}
         leaving = removable(observation, ready, hand.chooses)
@@ -351,11 +376,17 @@ class Actor:
 
     def _back(self, who: Collection[Who], why: str) -> None:
         wall = clocks.time()
+        # Whom its platform removes already, nobody brings back.
+        who = [each for each in who if self._may_return(*each)]
         self.intents.begin(Intent(*each, "return", wall, why) for each in who)
         for group, name in who:
             if group in self.books:
                 self.books[group].take(name, State.RETURNING)
         self.drains.bring_back(who)
+
+    def _may_return(self, group: str, name: str) -> bool:
+        book = self.books.get(group)
+        return book is None or name not in book.states or book.may(name, State.RETURNING)
 
     def _leave_alone(self, drain: Drain) -> None:
         """Bring a member back that could not be drained, and do not try it again soon."""

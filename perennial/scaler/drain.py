@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from perennial.preloads.drain import listed
 from perennial.scaler.settings import OnDeadline
 from perennial.scaler.values import PARKED
-from perennial.scaler.workers import RUNNING, Found, Left, Who, Workers
+from perennial.scaler.workers import HASTE, RUNNING, Found, Left, Who, Workers
 
 logger = logging.getLogger("perennial.scaler.drain")
 
@@ -38,6 +39,10 @@ REFUSED = 5.0
 #: Seconds for which the scheduler does not know the member until it counts as empty. Longer
 #: than a worker takes to come back to a scheduler that was restarted.
 ABSENT = 30.0
+#: Seconds that a round waits for workers to answer; who is slower is heard in a later one.
+BRIEF = 2.0
+#: Seconds for which a worker that has not answered is not asked again.
+SILENT = 10.0
 #: Rounds take at most this part of the time: they cost the scheduler something.
 SHARE = 0.05
 
@@ -63,12 +68,16 @@ class Drain:
     since: float
     deadline: float
     on_deadline: OnDeadline = "wait"
+    #: Whether a scaler before this one has begun it.
+    resumed: bool = False
     addresses: frozenset[str] = frozenset()
     running: dict[str, list[str]] = field(default_factory=dict)
     left: dict[str, Left] = field(default_factory=dict)
     moved: frozenset[str] = frozenset()
-    #: Since when: parked last, without unique data, without anybody to take it, unknown to Dask.
+    #: Since when: parked last, without an answer, without unique data, without anybody to take it,
+    #: unknown to Dask.
     parked: float | None = None
+    silent: float | None = None
     settled: float | None = None
     refused: float | None = None
     absent: float | None = None
@@ -105,6 +114,8 @@ class Drain:
         """
         if self.stays:
             return f"{self.member} stays: {self.stays}"
+        if self.silent is not None:
+            return f"{self.member} does not answer; asks it again"
         late = now - self.since - self.deadline
         if late <= 0 or self.ready or not (self.tasks or self.unique):
             return ""
@@ -136,6 +147,11 @@ class Drains:
         #: Set when a drain has become ready or is given up, or a member is back.
         self.news = asyncio.Event()
         self._moves: dict[frozenset[str], asyncio.Task[frozenset[str]]] = {}
+        #: Workers that are being told to park, or to begin tasks again.
+        self._told: dict[Who, asyncio.Task[Any]] = {}
+        #: Nannies that were told not to wait.
+        self._hasty: dict[Who, frozenset[str]] = {}
+        self._waited = 0.0  # seconds of a round that cost the scheduler nothing
         self._begun = asyncio.Event()
 
     def begin(self, drain: Drain) -> None:
@@ -189,6 +205,37 @@ class Drains:
         for each in who:
             self.drains.pop(each, None)
             self.returning.pop(each, None)
+            self._hasty.pop(each, None)
+
+    async def confirm(self, group: str) -> None:
+        """Look once more at the drained members of a group; who has something again is not drained.
+
+        Between a round and a removal a worker can have been restarted, or a shuffle begun.
+
+        Parameters
+        ----------
+        group : str
+            Name.
+
+        Raises
+        ------
+        OSError
+            The scheduler does not answer.
+        """
+        ready = [each for each in self.of(group).values() if each.ready and not each.given_up]
+        if not ready:
+            return
+        found = await self.workers.find([each.who for each in ready])
+        leaving = {at for drain in self.drains.values() for at in drain.addresses}
+        here = {at for each in found.values() for at in each.addresses}
+        left = await self.workers.left(here, leaving | here) if here else {}
+        for drain in ready:
+            statuses = found.get(drain.who, Found()).statuses
+            known = [left[at] for at in statuses if at in left]
+            same = statuses.keys() <= drain.addresses and set(statuses.values()) <= {PARKED}
+            drain.ready = same and not any(each.tasks or each.unique or each.kept for each in known)
+            if not drain.ready:
+                logger.info("%s: is not drained any more; its drain goes on", drain.member)
 
     async def run(self) -> None:
         """Do the rounds, as long as there is something to do; for ever."""
@@ -197,7 +244,7 @@ class Drains:
                 self._begun.clear()
                 await self._begun.wait()
             self._begun.clear()
-            begun = monotonic()
+            begun, self._waited = monotonic(), 0.0
             try:
                 await self.round()
                 self.trouble = ""
@@ -208,14 +255,17 @@ class Drains:
             waits = all(drain.tasks or drain.ready for drain in self.drains.values())
             pause = SLOW if waits and not self.returning else QUICK
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(pause, (monotonic() - begun) / SHARE)):
+                spent = monotonic() - begun - self._waited
+                async with asyncio.timeout(max(pause, spent / SHARE)):
                     await self._begun.wait()
 
     async def close(self) -> None:
         """Stop asking; the scheduler goes on with what it moves."""
-        for task in self._moves.values():
+        tasks = [*self._moves.values(), *self._told.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._moves.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._told.clear()
 
     async def round(self) -> None:
         """Take one step in each drain.
@@ -244,24 +294,52 @@ class Drains:
         """Find the member's processes; those that were restarted are drained anew."""
         if found.addresses != drain.addresses:
             drain.addresses = found.addresses
-            drain.parked = drain.settled = drain.refused = None
+            drain.parked = drain.settled = drain.refused = drain.silent = None
             drain.moved = frozenset()
             drain.running, drain.left = {}, {}
         now = self.clock()
         drain.absent = None if found.addresses else drain.absent or now
         if any(word != PARKED for word in found.statuses.values()):
             drain.parked = None
+            if drain.resumed:
+                drain.since = now  # it worked while there was no scaler: nothing was waited for
+        drain.resumed = drain.resumed and not found.addresses
 
     async def _park(self, drains: Collection[Drain]) -> None:
         """Park those that are not, and look again at those that seem to have ended their tasks."""
         now = self.clock()
-        due = [each for each in drains if each.addresses and _to_park(each, now)]
-        addresses = {at for drain in due for at in drain.addresses}
-        running = await self.workers.park(addresses) if addresses else {}
-        for drain in due:
-            if drain.addresses <= set(running):
-                drain.parked = now
-                drain.running = {at: running[at] for at in drain.addresses}
+        for drain in drains:
+            if drain.addresses and drain.who not in self._told and _to_park(drain, now):
+                self._tell(drain.who, self._park_one(drain, drain.addresses))
+        await self._heard()
+
+    async def _park_one(self, drain: Drain, addresses: frozenset[str]) -> None:
+        """Park one member, and take note of what it runs or that it does not answer."""
+        begun = self.clock()
+        running = await self.workers.park(addresses)
+        if drain.addresses != addresses:
+            return  # it was restarted meanwhile
+        if addresses <= set(running):
+            drain.parked, drain.silent = begun, None
+            drain.running = {at: running[at] for at in addresses}
+        else:
+            drain.silent = self.clock()
+
+    def _tell(self, who: Who, call: Coroutine[Any, Any, None]) -> None:
+        self._told[who] = asyncio.create_task(call)
+
+    async def _heard(self) -> None:
+        """Wait a while for workers that were told something; one that is slow delays no other."""
+        if not self._told:
+            return
+        begun = monotonic()
+        done, slow = await asyncio.wait(self._told.values(), timeout=BRIEF)
+        if slow:
+            self._waited += monotonic() - begun
+        self._told = {who: task for who, task in self._told.items() if task in slow}
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     def _move(self, drains: Collection[Drain]) -> None:
         """Have data moved away, beside everything else: it may take long."""
@@ -312,6 +390,8 @@ class Drains:
         now = self.clock()
         if drain.absent is not None:
             drain.ready = now - drain.absent >= ABSENT
+        elif any(each.kept for each in drain.left.values()):
+            drain.stays = "a shuffle goes on there, or tasks may run nowhere else"
         elif drain.refused is not None and now - drain.refused >= REFUSED:
             what = listed("key", drain.unique) if drain.unique else "actors, perhaps"
             drain.stays = f"no other worker can take what only it holds ({what})"
@@ -334,33 +414,38 @@ class Drains:
         lost = [("task", drain.tasks)] * bool(drain.tasks)
         lost += [("key", drain.unique)] * bool(drain.unique)
         drain.given_up = " and ".join(listed(noun, keys) for noun, keys in lost)
-        await self.workers.hasten(drain.addresses)
+        await self.workers.hasten(drain.addresses, HASTE)
+        self._hasty[drain.who] = drain.addresses
         drain.ready = True
 
     async def _return(self, found: Mapping[Who, Found]) -> None:
         """Undo drains, until the scheduler says that these members run."""
         busy = frozenset().union(*self._moves) if self._moves else frozenset()
-        parked: set[str] = set()
         now = self.clock()
         for who, since in list(self.returning.items()):
             statuses = found.get(who, Found()).statuses
             again = {at for at, word in statuses.items() if word == PARKED}
-            if again or busy & statuses.keys():
+            if who in self._hasty:
+                await self.workers.hasten(self._hasty[who], None)
+                del self._hasty[who]
+            if again or busy & statuses.keys() or who in self._told:
                 # A move that nobody can complete parks a worker once more when it ends.
                 self.returning[who] = None
-                parked |= again
+                if again and who not in self._told:
+                    self._tell(who, self.workers.unpark(again))
             elif since is None:
                 self.returning[who] = now
             elif now - since >= 2 * QUICK:
                 del self.returning[who]
                 self.returned.append(who)
                 self.news.set()
-        if parked:
-            await self.workers.unpark(parked)
+        await self._heard()
 
 
 def _to_park(drain: Drain, now: float) -> bool:
     """Whether to tell it to park: for the first time, again, or to be sure that nothing runs."""
+    if drain.silent is not None and now - drain.silent < SILENT:
+        return False
     if drain.parked is None or now - drain.parked >= PARK:
         return True
     known = {task for left in drain.left.values() for task in left.tasks}

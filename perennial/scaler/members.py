@@ -44,7 +44,8 @@ class State(StrEnum):
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.ASKED: frozenset({State.STARTING, State.RUNNING, State.LEAVING, State.GONE}),
     State.STARTING: frozenset({State.RUNNING, State.ASKED, State.PARKING, State.LEAVING}),
-    State.RUNNING: frozenset({State.PARKING}),
+    # One that somebody else has parked is brought back.
+    State.RUNNING: frozenset({State.PARKING, State.RETURNING}),
     State.PARKING: frozenset({State.PARKED, State.RETURNING}),
     State.PARKED: frozenset({State.LEAVING, State.RETURNING, State.PARKING}),
     State.RETURNING: frozenset({State.RUNNING, State.PARKING}),

@@ -156,6 +156,9 @@ class MemberSeen:
         Keys that only it holds.
     memory : int
         Memory that its processes use.
+    kept : bool
+        Whether it is needed where it is: tasks wait that may run there alone, or a shuffle goes
+        on that Dask would begin anew without it.
     """
 
     worker: str
@@ -167,6 +170,7 @@ class MemberSeen:
     nbytes: int = 0
     unique: int = 0
     memory: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +458,8 @@ class History:
         When the latest decision was made.
     clients : int
         Clients that were connected then.
+    waking : bool
+        Whether a member was to be started for one of them, and is not there yet.
     flows : mapping of str to Flow
         Work that has come lately, by what its tasks need.
     """
@@ -463,6 +469,7 @@ class History:
     settled: bool = False
     time: float | None = None
     clients: int = 0
+    waking: bool = False
     flows: Mapping[str, Flow] = field(default_factory=dict)
 
 

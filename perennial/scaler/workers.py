@@ -18,12 +18,14 @@ from perennial.scaler.values import PARKED
 
 logger = logging.getLogger("perennial.scaler.workers")
 
-#: Seconds in which the scheduler, and through it a worker, must answer.
-PATIENCE = 15.0
+#: Seconds in which the scheduler must answer, and through it a worker.
+PATIENCE, ANSWER = 15.0, 10.0
 #: Seconds that the scheduler has to move what a worker holds; then it is asked again.
 MOVE = 300.0
 #: Seconds that a nanny's own drain gets when the group's rule is to stop at the deadline.
 HASTE = 2.0
+#: Workers that are spoken to at the same time.
+AT_ONCE = 16
 
 #: Seconds after which a scheduler without the preload is asked for it again.
 AGAIN = 60.0
@@ -64,11 +66,14 @@ class Left:
         How many keys it holds.
     unique : tuple of str
         Those of them that no worker holds which is going to stay; of very many only some.
+    kept : bool
+        Whether it is needed where it is, as `perennial.preloads.leaving.kept` says.
     """
 
     tasks: tuple[str, ...] = ()
     held: int = 0
     unique: tuple[str, ...] = ()
+    kept: bool = False
 
 
 class Workers(Protocol):
@@ -94,8 +99,8 @@ class Workers(Protocol):
         """Find out what is left on workers, when some leave and all that are parked."""
         ...
 
-    async def hasten(self, addresses: Collection[str]) -> None:
-        """Have their nannies not wait again for what is given up."""
+    async def hasten(self, addresses: Collection[str], seconds: float | None) -> None:
+        """Have their nannies not wait again for what is given up; None undoes that."""
         ...
 
     async def close(self) -> None:
@@ -119,10 +124,11 @@ class DaskWorkers:
     def __init__(
         self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
     ) -> None:
-        self.address = address
         self.groups = dict(groups)
-        self.tls = tls
-        self._rpc: Any = None
+        self._scheduler = _Line(address, tls)
+        #: What is passed on to workers has a line of its own, for one of them may not answer.
+        self._passed = _Line(address, tls)
+        self._turn = asyncio.Semaphore(AT_ONCE)
         self._without = 0.0  # until when the preload is not asked
 
     async def find(self, who: Collection[Who]) -> dict[Who, Found]:
@@ -163,8 +169,8 @@ class DaskWorkers:
         rows = await self._ask_preload("perennial_left", **question)
         if rows is not None:
             return {
-                address: Left(tuple(sorted(tasks)), held, tuple(sorted(unique)))
-                for address, (tasks, held, unique) in rows.items()
+                address: Left(tuple(sorted(tasks)), held, tuple(sorted(unique)), kept)
+                for address, (tasks, held, unique, kept) in rows.items()
             }
         everybody = await self._everybody()
         stay = {at for at, worker in everybody.items() if worker["status"] != PARKED}
@@ -185,19 +191,16 @@ class DaskWorkers:
             for address in known
         }
 
-    async def hasten(self, addresses: Collection[str]) -> None:
-        """Have their nannies not wait again for what is given up."""
+    async def hasten(self, addresses: Collection[str], seconds: float | None) -> None:
+        """Have their nannies not wait again for what is given up; None undoes that."""
         from perennial.preloads.drain import hasten
 
-        await self._run(hasten, addresses, nanny=True, seconds=HASTE)
+        await self._run(hasten, addresses, nanny=True, seconds=seconds)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._rpc is not None:
-            rpc, self._rpc = self._rpc, None
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await rpc.close_rpc()
+        await self._scheduler.close()
+        await self._passed.close()
 
     async def _everybody(self) -> dict[str, Any]:
         """All workers that the scheduler knows, by address: much, and dear."""
@@ -221,9 +224,10 @@ class DaskWorkers:
         from distributed.protocol.pickle import dumps
 
         message = {"op": "run", "function": dumps(function), "kwargs": dumps(arguments)}
-        answers = await self._ask(
-            "broadcast", msg=message, workers=list(addresses), nanny=nanny, on_error="return_pickle"
-        )
+        told = (self._pass_on(address, message, nanny) for address in addresses)
+        answers: dict[str, Any] = {}
+        for each in await asyncio.gather(*told):
+            answers |= each
         results = {}
         for address, answer in answers.items():
             if isinstance(answer, bytes):
@@ -235,7 +239,48 @@ class DaskWorkers:
                 logger.warning("%s: %r", address, error)
         return results
 
+    async def _pass_on(
+        self, address: str, message: Mapping[str, Any], nanny: bool
+    ) -> dict[str, Any]:
+        """Tell one worker or its nanny something; nothing where it does not answer."""
+        only: dict[str, Any] = {"workers": [address], "nanny": nanny, "on_error": "return_pickle"}
+        async with self._turn:
+            line = self._passed
+            try:
+                return dict(await line.ask("broadcast", ANSWER, msg=message, **only))
+            except TimeoutError:
+                logger.debug("%s does not answer in %g s", address, ANSWER)
+                if line is self._passed:  # a connection of it waits for the answer for ever
+                    self._passed = _Line(line.address, line.tls)
+                return {}
+            finally:
+                if line is not self._passed and not line.asking:
+                    await line.close()
+
     async def _ask(self, operation: str, patience: float = PATIENCE, **arguments: Any) -> Any:
+        """Ask the scheduler; raise OSError where it is not there or does not answer in time."""
+        return await self._scheduler.ask(operation, patience, **arguments)
+
+
+class _Line:
+    """Connections to the scheduler, opened when they are needed.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's.
+    tls : mapping or None
+        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
+    """
+
+    def __init__(self, address: str, tls: Mapping[str, str] | None) -> None:
+        self.address = address
+        self.tls = tls
+        #: How many questions have no answer yet.
+        self.asking = 0
+        self._rpc: Any = None
+
+    async def ask(self, operation: str, patience: float, **arguments: Any) -> Any:
         """Ask the scheduler; again where a connection broke while nobody used it.
 
         Raises
@@ -243,20 +288,37 @@ class DaskWorkers:
         OSError
             The scheduler is not there; TimeoutError, which is one, when it is busy.
         """
+        self.asking += 1
+        try:
+            return await self._asked(operation, patience, arguments)
+        finally:
+            self.asking -= 1
+
+    async def _asked(self, operation: str, patience: float, arguments: Mapping[str, Any]) -> Any:
         for attempt in range(3):
+            used = self._connected()
             try:
                 async with asyncio.timeout(patience):
-                    return await getattr(self._connected(), operation)(**arguments)
+                    return await getattr(used, operation)(**arguments)
             except TimeoutError:
                 raise
             except OSError:
-                await self.close()  # the next connection reads the certificate anew
+                if used is self._rpc:
+                    await self.close()  # the next connection reads the certificate anew
                 if attempt == 2:
                     raise
         raise AssertionError  # not reached
 
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._rpc is not None:
+            rpc, self._rpc = self._rpc, None
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await rpc.close_rpc()
+
     def _connected(self) -> Any:
-        """Give the connection; it opens itself."""
+        """Give the connections; they open themselves."""
         if self._rpc is None:
             from distributed.core import rpc
 

@@ -104,6 +104,13 @@ class Cluster:
                     assert each.seconds == pytest.approx(sum(c.tasks * c.seconds for c in known))
                     assert each.unknown == each.tasks - sum(count.tasks for count in known)
         assert +found == expected
+        bound = Counter(
+            next(iter(task.worker_restrictions))
+            for task in scheduler.tasks.values()
+            if task.state in LIVE - {"processing"} and needs_of(task)[1]
+            if len(task.worker_restrictions or ()) == 1
+        )
+        assert plugin.counts.binds == bound
         waits = sum(len(kind.waits) for kind in plugin.counts.kinds.values())
         assert waits == len(scheduler.unrunnable)
         assert set(plugin.workers.processes) == set(scheduler.workers)

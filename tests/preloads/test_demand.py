@@ -161,7 +161,10 @@ async def test_a_read_looks_at_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
         await cluster.member("cpu", "cpu-0")
         futures = cluster.client.map(short, [0.05] * 50, pure=False)
         await cluster.until(lambda: cluster.work().get("queued", [0])[0] > 10)
-        bare = SimpleNamespace(id=cluster.scheduler.id, clients=cluster.scheduler.clients)
+        bare = SimpleNamespace(
+            **{"id": cluster.scheduler.id, "clients": cluster.scheduler.clients},
+            **{"workers": cluster.scheduler.workers, "plugins": cluster.scheduler.plugins},
+        )
         with monkeypatch.context() as patch:
             patch.setattr(cluster.plugin, "scheduler", bare)
             answer = cluster.ask(since=("", -1))

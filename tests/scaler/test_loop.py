@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perennial.errors import NoCapacity
 from perennial.scaler import acting, aside, drain
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.loop import Loop
+from perennial.scaler.members import State
 from perennial.scaler.values import PARKED, Decision, Decisions
 from perennial.scaler.workers import RUNNING
-from tests.scaler.world import World, live, scaler
+from tests.scaler.world import Life, World, WorldFleet, live, scaler
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,15 @@ def trouble(loop: Loop) -> str:
 
 def size(world: World) -> int:
     return world.platform.observe().desired
+
+
+class Refusing(WorldFleet):
+    """A platform that removes nobody."""
+
+    def resize(self, to: int, leaving: Any = ()) -> int:
+        if leaving:
+            raise NoCapacity("cpu: removes nobody now; try it later")
+        return super().resize(to, leaving)
 
 
 def test_it_grows_for_work_and_shrinks_without(tmp_path: Path) -> None:
@@ -308,6 +320,147 @@ def test_past_the_deadline_it_stops_and_says_what_is_given_up(
     assert f"gives up 1 task ({world.lost[0]})" in caplog.text
     assert loop.actor.counts["given-up"] == 1
     assert world.hastened == {f"at-{world.removed[0]}"}
+
+
+def test_one_that_does_not_answer_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "BRIEF", 0.02)
+    monkeypatch.setattr(drain, "SHARE", 0.01)  # if waiting counted, the next round were far
+    world = World(4)
+    world.look()
+    world.hung = {"cpu-1"}
+    pinned(world, 0)
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: size(world) == 1 and "cpu-1 does not answer" in trouble(loop))
+    assert sorted(world.removed) == ["cpu-0", "cpu-2", "cpu-3"]
+    world.hung = set()
+    run(scaler(tmp_path, world), lambda: size(world) == 0)
+    assert world.lost == []
+
+
+def test_whoever_is_needed_where_it_is_stays(tmp_path: Path) -> None:
+    world = World(3)
+    world.look()
+    world.kept = {"cpu-1"}
+    loop = scaler(tmp_path, world)
+    run(loop, lambda: size(world) == 1)
+    loop = scaler(tmp_path, world)
+    run(loop, ticks(loop, 10))
+    assert (size(world), set(world.status)) == (1, {"cpu-1"})
+    assert loop.report["groups"]["cpu"]["rule"] == "kept"
+    world.kept = set()
+    run(scaler(tmp_path, world), lambda: size(world) == 0)
+
+
+def test_what_begins_during_a_drain_undoes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "ALONE", 0.2)
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 1} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world)
+
+    def undone() -> bool:
+        world.kept |= {name for name, word in world.status.items() if word == PARKED}
+        running = all(world.status[name] == RUNNING for name in world.kept)
+        return bool(world.kept) and running and "stays" in trouble(loop)
+
+    run(loop, undone)
+    assert "a shuffle goes on there" in trouble(loop)
+    assert world.removed == []
+    world.kept = set()
+    run(scaler(tmp_path, world), lambda: size(world) == 1)
+    assert world.lost == []
+
+
+def test_whoever_has_something_again_is_not_removed(tmp_path: Path) -> None:
+    """Between a round of the drains and the removal, a worker has been restarted."""
+    world = World(2)
+    world.look()
+    pinned(world, 1)
+    refused: list[str] = []
+
+    class Meanwhile(WorldFleet):
+        def observe(self) -> Any:
+            ready = [each.member for each in loop.actor.drains.drains.values() if each.ready]
+            if ready and not refused:
+                refused.extend(ready)  # the platform is slow; meanwhile:
+                world.status[ready[0]] = RUNNING
+                world.tasks[ready[0]] = {"new": time.monotonic() + 0.5}
+            return super().observe()
+
+    loop = scaler(tmp_path, world, fleet=Meanwhile(world, Life()))
+    run(loop, lambda: size(world) == 1)
+    assert refused
+    assert world.lost == []
+
+
+def test_a_pause_lets_those_go_whom_their_platform_removes(tmp_path: Path) -> None:
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 0)
+    loop = scaler(tmp_path, world)
+    returning: list[Any] = []
+
+    def let_go() -> bool:
+        if list(world.status.values()) == [PARKED, PARKED]:
+            loop.actor.books["cpu"].states["cpu-0"] = State.LEAVING  # by a person, over there
+            loop.actor.let_go()
+            returning.extend(loop.actor.drains.returning)
+        return bool(returning)
+
+    run(loop, let_go)
+    assert returning == [("cpu", "cpu-1")]
+
+
+def test_nannies_wait_again_when_what_was_given_up_is_let_go(tmp_path: Path) -> None:
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"long-{name}": time.monotonic() + 60} for name in world.status}
+    pinned(world, 1)
+    loop = scaler(tmp_path, world, drain=0.2, on_deadline="stop", fleet=Refusing(world, Life()))
+    run(loop, lambda: bool(world.hastened))
+    world.wish(kind="pause")
+    run(loop, lambda: not world.hastened and PARKED not in world.status.values())
+
+
+def test_a_drain_that_nobody_went_on_with_has_not_used_its_time(tmp_path: Path) -> None:
+    """A kill between the log and the first park; then hours without a scaler."""
+    world = World(2)
+    world.look()
+    world.tasks = {name: {f"t-{name}": time.monotonic() + 1} for name in world.status}
+    Intents(tmp_path).begin([Intent("cpu", "cpu-0", "drain", time.time(), begun=0.001)])
+    loop = scaler(tmp_path, world, max=1, drain=10.0, on_deadline="stop")
+    run(loop, lambda: size(world) == 1)
+    assert (world.lost, world.removed) == ([], ["cpu-0"])
+
+
+def test_a_platform_that_was_cut_off_is_asked_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "STILL", 0.2)
+    world = World(2)
+    world.look()
+
+    class CutOff(WorldFleet):
+        asked = 0
+
+        def observe(self) -> Any:
+            return replace(super().observe(), settled=self.asked > 0)
+
+        def resize(self, to: int, leaving: Any = ()) -> int:
+            self.asked += 1
+            return super().resize(to, leaving)
+
+    fleet = CutOff(world, Life())
+    loop = scaler(tmp_path, world, min=2, fleet=fleet)
+    run(loop, lambda: fleet.asked > 0)
+    run(loop, ticks(loop, 20))
+    assert (fleet.asked, size(world)) == (1, 2)
 
 
 def test_a_parked_member_that_nobody_remembers_is_brought_back(

@@ -263,6 +263,50 @@ def test_what_the_budget_refuses_goes_on_to_a_cheaper_group():
     assert sizes(0.5) == (0, 0)
 
 
+def test_a_client_whose_member_was_refused_is_not_forgotten():
+    said = demand(clients=1)
+    first = decide(Rules((Group("cpu"),)), said, {"cpu": standing("cpu", 0)}, QUIET, 10.0)
+    assert first.groups["cpu"].to == 1
+    refused = {"cpu": standing("cpu", 0, blocked=30.0, trouble="no capacity")}
+    second = decide(Rules((Group("cpu"),)), said, refused, first.history, 20.0)
+    assert second.groups["cpu"].to == 0
+    third = decide(Rules((Group("cpu"),)), said, {"cpu": standing("cpu", 0)}, second.history, 40.0)
+    assert (third.groups["cpu"].to, third.groups["cpu"].rule) == (1, "client")
+    gone = decide(Rules((Group("cpu"),)), demand(), refused, first.history, 20.0)
+    last = decide(Rules((Group("cpu"),)), said, refused, gone.history, 25.0)
+    assert last.history.waking
+    idle = {"cpu": seen("cpu", 1)}
+    there = decide(
+        Rules((Group("cpu"),)),
+        demand(clients=1, groups=idle),
+        {"cpu": standing("cpu", 1)},
+        third.history,
+        50.0,
+    )
+    assert not there.history.waking
+
+
+def test_plain_work_finds_no_room_where_pinned_work_runs():
+    """Three short tasks behind pinned ones that take an hour: new members are asked for."""
+    group = Group("cpu", max=10, start_up=30.0)
+    pinned = Work(PINNED, processing={"cpu": Load(4, 4 * 3600.0)})
+    plain = queued(3, 100.0)
+    groups = {"cpu": seen("cpu", 4, busy=4)}
+
+    def size(*work):
+        return decide(
+            Rules((group,)), demand(*work, groups=groups), {"cpu": standing("cpu", 4)}, QUIET, 10.0
+        ).groups["cpu"]
+
+    assert (size(pinned).to, size(pinned).numbers["need"]) == (4, 4)
+    assert (size(pinned, plain).to, size(pinned, plain).rule) == (7, "demand")
+    assert size(plain).to == 4
+    # They may pile up on one member; the others are free.
+    groups = {"cpu": seen("cpu", 4, busy=1)}
+    assert size(pinned, plain).to == 4
+    assert size(pinned).numbers["need"] == 1
+
+
 def test_a_client_wakes_one_member_that_waits_for_it():
     toy = Toy((cpu(start_up=60.0),), start_up=60.0, history=History(time=0.0))
     decision = toy.tick().groups["cpu"]

@@ -74,6 +74,8 @@ class World:
         self.removed: list[str] = []
         self.reports: list[Mapping[str, Any]] = []
         self.hastened: set[str] = set()
+        self.kept: set[str] = set()
+        self.hung: set[str] = set()
         self.silent: set[str] = set()
         self.news = False
         self.reads: list[float] = []
@@ -154,7 +156,9 @@ class WorldWorkers:
         found = {}
         for at in addresses:
             name = at.removeprefix("at-")
-            if name in self.world.status:
+            if name in self.world.hung:
+                await asyncio.sleep(0.2)
+            elif name in self.world.status:
                 self.world.status[name] = PARKED
                 found[at] = sorted(self.world.tasks.get(name, {}))
         self.life.touch()
@@ -193,12 +197,16 @@ class WorldWorkers:
                 tasks = tuple(sorted(self.world.tasks.get(name, {})))
                 data = self.world.data.get(name, set())
                 stay = [self.world.data.get(s.removeprefix("at-"), set()) for s in staying]
-                found[at] = Left(tasks, len(data), tuple(sorted(data.difference(*stay))))
+                only = tuple(sorted(data.difference(*stay)))
+                found[at] = Left(tasks, len(data), only, name in self.world.kept)
         return found
 
-    async def hasten(self, addresses: Collection[str]) -> None:
+    async def hasten(self, addresses: Collection[str], seconds: float | None) -> None:
         self._look()
-        self.world.hastened |= set(addresses)
+        if seconds is None:
+            self.world.hastened -= set(addresses)
+        else:
+            self.world.hastened |= set(addresses)
 
     async def close(self) -> None:
         pass
@@ -254,6 +262,7 @@ class WorldSource:
             idle=0.0 if tasks else 100.0,
             nbytes=len(world.data.get(name, ())),
             unique=len(world.unique(name)),
+            kept=name in world.kept,
         )
 
     async def news(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from perennial.scaler.policy import leaving, sizing
 from perennial.scaler.policy.flowing import ahead, flows, key, steady
 from perennial.scaler.policy.infeasible import impossible
-from perennial.scaler.policy.packing import Need, Room, keep, largest, needs, pack
+from perennial.scaler.policy.packing import Need, Room, bound, keep, largest, needs, pack
 from perennial.scaler.policy.rules import GAPS, LOST
 from perennial.scaler.policy.seats import Seat, remembered, seated
 from perennial.scaler.policy.telling import sentence
@@ -36,6 +36,7 @@ class _Tick:
     budget: sizing.Budget
     memory: leaving.Memory
     found: Sequence[Need]
+    bound: Mapping[str, Mapping[str, float]]
     flows: Mapping[str, Flow]
 
 
@@ -86,6 +87,7 @@ def decide(
         budget=sizing.budget_of(rules, seats),
         memory=leaving.Memory.of(demand.groups, seats.values()),
         found=found,
+        bound=bound(demand.work, seats.values()),
         flows=flows(found, list(seats.values()), history, now),
     )
     decisions, groups = _weigh(tick)
@@ -98,6 +100,7 @@ def decide(
             settled=_settled(tick),
             time=now,
             clients=demand.clients,
+            waking=_waking(tick),
             flows=tick.flows,
         ),
     )
@@ -113,7 +116,7 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
         each = work.work / (work.known + work.unknown)
         work.steady = steady(tick.flows.get(key(work)), ahead(work, seats), each)
     asked, refused = _packed(tick, seats, lefts, blocked)
-    kept = {room.seat.group.name: room for room in keep(found, seats)}
+    kept = {room.seat.group.name: room for room in keep(found, seats, tick.bound)}
     client = _client(tick)
     decisions: dict[str, Decision] = {}
     groups: dict[str, GroupHistory] = {}
@@ -146,7 +149,7 @@ def _packed(
     """
     refused: dict[str, int] = {}
     while True:
-        rooms = {room.seat.group.name: room for room in pack(tick.found, seats, lefts)}
+        rooms = {room.seat.group.name: room for room in pack(tick.found, seats, lefts, tick.bound)}
         if tick.budget.limit is None:
             return rooms, refused
         budget, again = replace(tick.budget), False
@@ -177,11 +180,18 @@ def _client(tick: _Tick) -> str:
     coming = [seat for seat in seats if seat.starting]
     if coming:
         return coming[0].group.name
-    if tick.demand.clients <= tick.history.clients or any(seat.current for seat in seats):
+    if not _waking(tick) or any(seat.current for seat in seats):
         return ""
     able = [seat for seat in seats if sizing.left(seat, seat.blocked(tick.now)) > 0]
     able.sort(key=lambda seat: (bool(seat.group.resources), -seat.group.priority, seat.group.cost))
     return able[0].group.name if able else ""
+
+
+def _waking(tick: _Tick) -> bool:
+    """Whether a client waits for the first member of all, whose start may have been refused."""
+    new = tick.demand.clients > tick.history.clients
+    waits = tick.demand.clients > 0 and (new or tick.history.waking)
+    return waits and not any(seat.running for seat in tick.seats.values())
 
 
 def _hold(seat: Seat, rule: str) -> Decision:

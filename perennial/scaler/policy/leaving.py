@@ -285,7 +285,7 @@ def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
     step = many if forced else _step(seat)
     limit = limit_of(seat)
     names: list[str] = []
-    held = "busy"
+    held = "kept" if any(map(_kept, seat.seen.detail.values())) else "busy"
     for member in candidates:
         if len(names) == many:
             break
@@ -348,11 +348,16 @@ def _candidates(seat: Seat, detail: Mapping[str, MemberSeen], forced: bool) -> I
 
 def _may(member: MemberSeen, forced: bool) -> bool:
     """Whether a member may leave."""
-    if member.actors or member.processes < 1:
+    if member.actors or member.kept or member.processes < 1:
         return False
     if forced:
         return member.status in ("running", "paused")
     return member.status == "running" and member.processing == 0
+
+
+def _kept(member: MemberSeen) -> bool:
+    """Whether a member would leave if it were not needed where it is."""
+    return member.kept and member.processing == 0 and member.status == "running"
 
 
 def _preference(member: MemberSeen, place: int) -> tuple[float, ...]:

@@ -108,6 +108,8 @@ class Room:
         Member-seconds before the new ones come that are given away, by dimension.
     held : dict of str to float
         Members that are given away then, by dimension.
+    bound : mapping of str to float
+        Members that pinned work holds, now and then, by dimension.
     tasks, work : float
         Ready tasks that it is the first choice of, and the seconds of their work.
     probes : bool
@@ -120,9 +122,26 @@ class Room:
     beyond: int = 0
     used: dict[str, float] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
+    bound: Mapping[str, float] = field(default_factory=dict)
     tasks: float = 0.0
     work: float = 0.0
     probes: bool = False
+
+    def __post_init__(self) -> None:
+        self.held |= self.bound
+
+    def taken(self, wait: float) -> dict[str, float]:
+        """Say what is given away of the member-seconds before new members come, by dimension.
+
+        Parameters
+        ----------
+        wait : float
+            In how many seconds they come.
+        """
+        given = {name: members * wait for name, members in self.bound.items()}
+        return {
+            name: self.used.get(name, 0.0) + given.get(name, 0.0) for name in {**self.used, **given}
+        }
 
     @property
     def needed(self) -> int:
@@ -206,7 +225,7 @@ def slots_of(group: Group, signature: Signature) -> dict[str, float]:
 
 
 def needs(work: Iterable[Work]) -> list[Need]:
-    """Make the ready work of each signature one need; pinned work is none.
+    """Make the ready work of each signature one need; pinned work is none, see `bound`.
 
     Parameters
     ----------
@@ -228,6 +247,37 @@ def needs(work: Iterable[Work]) -> list[Need]:
             need.processing[group] = need.processing.get(group, 0.0) + sane(load.tasks)
         need.guess = max(need.guess, sane(item.elapsed))
     return [need for need in found.values() if need.known + need.unknown > 0]
+
+
+def bound(work: Iterable[Work], seats: Iterable[Seat]) -> dict[str, dict[str, float]]:
+    """Say how many members of each group pinned work holds, by dimension.
+
+    New members would not run it, but those that run it are needed, and have no room for other work.
+
+    Parameters
+    ----------
+    work : iterable of Work
+        What the scheduler says.
+    seats : iterable of Seat
+        All groups.
+    """
+    pinned = [item for item in work if item.signature.pinned]
+    found: dict[str, dict[str, float]] = {}
+    for seat in seats if pinned else ():
+        given = found.setdefault(seat.group.name, {})
+        busy = min(seat.running, seat.seen.busy)
+        for item in pinned:
+            tasks, unknown = counts(item.processing.get(seat.group.name, Load()))
+            slots = slots_of(seat.group, item.signature)
+            if tasks and slots:
+                load, least = item.processing[seat.group.name], min(slots.values())
+                need = Need(item.signature, tasks - unknown, sane(load.seconds), unknown)
+                need.guess = max(need.guess, sane(item.elapsed))
+                # They may pile up on few workers, more than these can run at a time.
+                many = min(need.slots(1, seat.soon, least), busy * least)
+                for dimension, each in slots.items():
+                    given[dimension] = min(busy, given.get(dimension, 0.0) + many / each)
+    return found
 
 
 def counts(load: Load) -> tuple[float, float]:
@@ -282,7 +332,12 @@ def largest(group: Group) -> int:
     return max(0, group.max if group.pin is None else group.pin)
 
 
-def pack(found: Sequence[Need], seats: Sequence[Seat], lefts: Mapping[str, int]) -> list[Room]:
+def pack(
+    found: Sequence[Need],
+    seats: Sequence[Seat],
+    lefts: Mapping[str, int],
+    pinned: Mapping[str, Mapping[str, float]],
+) -> list[Room]:
     """Find the members to ask for: for work that will still be there when they have come.
 
     Parameters
@@ -293,8 +348,13 @@ def pack(found: Sequence[Need], seats: Sequence[Seat], lefts: Mapping[str, int])
         All groups.
     lefts : mapping of str to int
         Members of each group that may be asked for.
+    pinned : mapping of str to mapping of str to float
+        Members that pinned work holds, from `bound`.
     """
-    rooms = [Room(seat, lefts.get(seat.group.name, 0)) for seat in seats]
+    rooms = [
+        Room(seat, lefts.get(name := seat.group.name, 0), bound=pinned.get(name, {}))
+        for seat in seats
+    ]
     for need, where in _constrained(found, rooms):
         _ask(need, where)
     return rooms
@@ -319,7 +379,7 @@ def _ask(need: Need, where: Sequence[Place]) -> None:
     opens = [place for place in where if place.opens]
     first = next((place for place in opens if place.room.left > 0), None)
     wait = first.room.seat.start_up if first else 0.0
-    ready = [place.free(_seconds(place.room.seat, wait), place.room.used) for place in where]
+    ready = [place.free(_seconds(place.room.seat, wait), place.room.taken(wait)) for place in where]
     home = first or (opens or where)[0]
     rest = need.slots_left(sum(ready), wait, home.room.seat.horizon, home.least)
     part = min(1.0, (need.work + need.steady * wait) / sum(ready)) if any(ready) else 0.0
@@ -353,7 +413,9 @@ def _seconds(seat: Seat, wait: float) -> float:
     return seat.running * wait + seat.starting * max(0.0, wait - seat.arrives)
 
 
-def keep(found: Sequence[Need], seats: Sequence[Seat]) -> list[Room]:
+def keep(
+    found: Sequence[Need], seats: Sequence[Seat], pinned: Mapping[str, Mapping[str, float]]
+) -> list[Room]:
     """Find the members that work needs of those that run and those that are on their way.
 
     One on its way is needed if there is still something to do for it when it comes.
@@ -364,8 +426,10 @@ def keep(found: Sequence[Need], seats: Sequence[Seat]) -> list[Room]:
         The ready work.
     seats : sequence of Seat
         All groups.
+    pinned : mapping of str to mapping of str to float
+        Members that pinned work holds, from `bound`.
     """
-    rooms = [Room(seat, 0) for seat in seats]
+    rooms = [Room(seat, 0, bound=pinned.get(seat.group.name, {})) for seat in seats]
     for need, where in _constrained(found, rooms):
         home = next((place for place in where if place.opens), where[0])
         home.room.tasks += need.known + need.unknown

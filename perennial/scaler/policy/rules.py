@@ -52,6 +52,7 @@ RULES = {
     "idle": "Members were not needed for as long as a return would cost; they leave.",
     "waiting": "Members have nothing to do, but not for long enough yet to let them go.",
     "busy": "The group is larger than needed, but each member has something to do.",
+    "kept": "Members without a task are needed where they are: a shuffle, or work bound to them.",
     "step-down": "No more members may leave at a time (step_down).",
     "data": "What the members hold does not fit in 0.6 of the memory of those who would stay.",
     "detail": "Nothing is known of single members, so that nobody can be chosen to leave.",

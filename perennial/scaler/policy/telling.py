@@ -59,6 +59,7 @@ def sentence(decision: Decision, seat: Seat) -> str:
         "idle": f"{change} ({needs}): idle members are kept for {_patience(numbers)}",
         "waiting": f"{stay} ({needs}): more were needed lately; {start}",
         "busy": f"{stay} ({needs}): each has something to do",
+        "kept": f"{stay} ({needs}): a shuffle goes on there, or tasks may run nowhere else",
         "step-down": f"{stay} ({needs}): {leaving} are leaving already (step_down)",
         "data": f"{stay} ({needs}): their data has no room in who would stay",
         "detail": f"{stay} ({needs}): nothing is known of single members",
