@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
+from dask import config, delayed
 from distributed import Client, Future, secede
 from distributed.core import rpc
 
@@ -25,7 +27,7 @@ from tests.scaler.platform import Platform
 ROOT = Path(__file__).parents[2]
 
 
-def functions() -> tuple[Any, Any]:
+def functions() -> tuple[Any, ...]:
     """What workers run; local functions travel with their code, for workers lack the tests."""
 
     def work(folder: str, key: str, seconds: float, *inputs: int) -> int:
@@ -39,10 +41,21 @@ def functions() -> tuple[Any, Any]:
         secede()
         return work(folder, key, seconds, *inputs)
 
-    return work, seceded
+    def block(seconds: float, value: float) -> Any:
+        """Rows of an array, after some time."""
+        import numpy as np
+
+        time.sleep(seconds)
+        return np.full((10, 40), value)
+
+    def active(dask_scheduler: Any) -> int:
+        """Shuffles that go on."""
+        return len(dask_scheduler.plugins["shuffle"].active_shuffles)
+
+    return work, seceded, block, active
 
 
-work, seceded = functions()
+work, seceded, block, active = functions()
 
 
 class Cluster:
@@ -159,6 +172,7 @@ class Burden:
         self.chance = random.Random(seed)
         self.futures: list[Future] = []
         self.scattered: list[tuple[int, Future]] = []
+        self.shuffles: list[tuple[float, Future]] = []
 
     def more(self, tasks: int) -> None:
         """Dependent tasks, short and long ones, some of which secede."""
@@ -183,6 +197,30 @@ class Burden:
                 continue  # it has left since it was named; nothing was sent
             self.scattered.append((value, future))
 
+    def name_workers(self) -> None:
+        """Tasks that may run on one worker alone, behind a task that runs elsewhere."""
+        addresses = list(names(self.client).values())
+        for at in self.chance.sample(addresses, min(2, len(addresses))):
+            first = len(self.futures)
+            for seconds, more in ((0.5, {}), (0.1, {"workers": [at]})):
+                key = f"task-{len(self.futures)}"
+                inputs = self.futures[first:]
+                self.futures.append(
+                    self.client.submit(work, self.folder, key, seconds, *inputs, key=key, **more)
+                )
+
+    def shuffle(self) -> None:
+        """A shuffle from worker to worker; without any one of them, Dask begins it anew."""
+        rows = [
+            da.from_delayed(delayed(block)(0.3, len(self.shuffles) + n), (10, 40), float)
+            for n in range(8)
+        ]
+        with config.set({"array.rechunk.method": "p2p"}):
+            whole = da.concatenate(rows).rechunk((80, 4))
+        expected = 400 * sum(len(self.shuffles) + n for n in range(8))
+        self.shuffles.append((expected, self.client.compute(whole.sum(axis=0).sum())))
+        until(lambda: self.client.run_on_scheduler(active), "a shuffle goes on", 60)
+
     def check(self) -> tuple[int, int]:
         """How many keys are lost, how many tasks ran twice."""
         lost = 0
@@ -191,6 +229,8 @@ class Burden:
                 lost += future.result(timeout=30) != value
             except Exception:
                 lost += 1
+        for expected, future in self.shuffles:
+            lost += future.result(timeout=60) != expected
         results = self.client.gather(self.futures, errors="skip")
         lost += len(self.futures) - len(results)
         runs = self.lab.runs()

@@ -40,10 +40,14 @@ def test_drains_under_load(drains: int) -> None:
         cluster.start()
         client = cluster.lab.client(6)
         burden = Burden(cluster.lab, client)
-        done = 0
+        done = turn = 0
         while done < drains:
             burden.more(40)
             burden.scatter()
+            burden.name_workers()
+            if turn % 2:
+                burden.shuffle()
+            turn += 1
             size = chance.choice((2, 3))
             tenths = (done + 6 - size) // 10 - done // 10
             kills = [chance.uniform(0.2, 2.5) for _ in range(tenths)]
@@ -53,6 +57,8 @@ def test_drains_under_load(drains: int) -> None:
             until(lambda: len(names(client)) >= 6, "six are there again", 120)
         assert cluster.kills >= drains // 10
         assert burden.check() == (0, 0)
+        assert len(burden.shuffles) == turn // 2
+        assert "restarted due to stimulus" not in cluster.lab.log("scheduler")
         assert cluster.stop() == 0
         assert cluster.log().count("Traceback") == 0
         assert {code for _, code in cluster.platforms["cpu"].codes} == {0}
