@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.homes import Home, make_home
+
+# A shell ignores SIGINT in what it runs in the background, and the commands under test would inherit
+# that: Ctrl-C would not reach them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def test_no_secret_is_among_the_operators_processes(lab: Cluster, secrets: dict[
         time.sleep(0.1)
     said, errors = work.communicate()
     assert work.returncode == 0, said + errors
-    for program in ("perennial\0up\0", "pulumi\0up\0"):
+    for program in ("perennial\0up\0", "pulumi\0--non-interactive\0up\0"):
         assert any(program in line for line in seen), seen.keys()
     for line, shown in seen.items():
         found = [what for what, needle in secrets.items() if needle in line + shown]
