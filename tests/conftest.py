@@ -9,7 +9,7 @@ import pytest
 
 from tests.homes import Home, make_home
 
-# A shell ignores SIGINT in what it runs in the background, and the commands under test would inherit
+# A shell ignores SIGINT in what it runs in the background; the commands under test would inherit
 # that: Ctrl-C would not reach them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
