@@ -289,7 +289,8 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         return self._report
 
     def _only(self, group: str | None) -> str:
-        groups = sorted(self._heard().groups)
+        found = self._heard()
+        groups = sorted(found.groups.keys() - found.fixed)
         if chosen := group or self._group:
             return chosen
         if len(groups) == 1:

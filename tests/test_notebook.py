@@ -105,6 +105,21 @@ def test_the_only_group_needs_no_name(lab: Connection, scaler: Scaler) -> None:
     assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 3, "seconds": None}]
 
 
+def test_a_group_without_scale_is_not_the_scalers(lab: Connection, scaler: Scaler) -> None:
+    scaler.fixed = ["gpu"]
+    with perennial.Cluster() as cluster:
+        wait_until(lambda: cluster.sync(asking.report, cluster.scheduler_comm).fixed)
+        cluster.scale(3)  # there is only one that it can mean
+        wait_until(lambda: scaler.taken)
+        with pytest.raises(PerennialError, match="gpu: has no `scale` in the cluster file of lab"):
+            cluster.scale(gpu=3)
+        with pytest.raises(PerennialError, match="gpu: has no `scale` in the cluster file of lab"):
+            cluster.adapt(0, 3, group="gpu")
+        with pytest.raises(PerennialError, match=r"that the scaler of lab sizes; there is cpu$"):
+            cluster.scale(tpu=3)
+    assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 3, "seconds": None}]
+
+
 def test_what_a_notebook_shows(lab: Connection, scaler: Scaler) -> None:
     scaler.infeasible = ["60 tasks need <FPGA>: 1; no group has it"]
     with perennial.Cluster() as cluster:

@@ -50,6 +50,11 @@ class Report:
         }
 
     @property
+    def fixed(self) -> frozenset[str]:
+        """Groups that the scaler only watches: their size is not its own."""
+        return frozenset(map(str, self.latest.get("fixed") or ()))
+
+    @property
     def paused(self) -> bool:
         """Whether somebody has paused the scaler."""
         return bool((self.latest.get("wishes") or {}).get("paused"))
@@ -218,10 +223,16 @@ def check_group(found: Report, group: str, cluster: str) -> None:
     PerennialError
         Names the groups that there are.
     """
+    if group in found.fixed:
+        raise PerennialError(
+            f"{group}: has no `scale` in the cluster file of {cluster}, so no scaler sizes it;"
+            " change its `count` there, or run `perennial scale` where the cluster was deployed"
+        )
     if found.age is not None and group not in found.groups:
+        sized = sorted(found.groups.keys() - found.fixed)
         raise PerennialError(
             f"{group}: found no such group that the scaler of {cluster} sizes; there is"
-            f" {', '.join(sorted(found.groups)) or 'none'}"
+            f" {', '.join(sized) or 'none'}"
         )
 
 

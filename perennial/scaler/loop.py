@@ -303,6 +303,12 @@ class Loop:
             "mode": self.mode,
             "interval": self.settings.interval,
             "groups": records,
+            "fixed": [
+                name
+                for name, each in standings.items()
+                if (here := each.observation) is not None
+                if here.least == here.desired == here.most
+            ],
             "infeasible": [
                 {"tasks": each.tasks, "oldest": round(each.oldest, 1), "text": each.text}
                 for each in decisions.infeasible

@@ -37,6 +37,7 @@ class Scaler:
         self.groups: dict[str, dict[str, Any]] = {"cpu": {}, "gpu": {"seen": 0, "to": 0}}
         self.mode = "act"
         self.infeasible: list[str] = []
+        self.fixed: list[str] = []
         self.pins: dict[str, int] = {}
         self.taken: list[Mapping[str, Any]] = []
         self._reported, self._stopped = threading.Event(), threading.Event()
@@ -75,7 +76,7 @@ class Scaler:
         pins = {name: {"size": size, "left": None} for name, size in self.pins.items()}
         return {
             **{"time": time.time(), "mode": self.mode, "infeasible": self.infeasible},
-            **{"groups": groups, "trouble": ""},
+            **{"groups": groups, "fixed": self.fixed, "trouble": ""},
             "wishes": {"paused": self.mode == "paused", "pins": pins, "bounds": {}},
         }
 

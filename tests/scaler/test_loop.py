@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perennial.errors import NoCapacity
+from perennial.fleets.fixed import FixedFleet
 from perennial.scaler import acting, aside, drain
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.loop import Loop
@@ -106,6 +107,14 @@ def test_a_busy_member_stays_until_it_is_done(tmp_path: Path) -> None:
     assert time.monotonic() - begun >= 0.4
     assert world.lost == []
     assert len(world.removed) == 1
+
+
+def test_groups_that_it_only_watches_are_told(tmp_path: Path) -> None:
+    world = World(1)
+    for fleet, fixed in ((FixedFleet(["cpu-0"]), ["cpu"]), (None, [])):
+        loop = scaler(tmp_path, world, min=1, fleet=fleet)
+        run(loop, ticks(loop, 2))
+        assert loop.report["fixed"] == fixed
 
 
 def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
