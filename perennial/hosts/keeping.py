@@ -222,7 +222,7 @@ def alone(lock: Path) -> Iterator[None]:
     Busy
         A deploy is at work.
     """
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         held = False
         with suppress(BlockingIOError, FileNotFoundError):

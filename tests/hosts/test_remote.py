@@ -14,6 +14,7 @@ import pytest
 
 from perennial.errors import FleetError
 from perennial.hosts import remote
+from perennial.hosts.agent import manifest
 from perennial.hosts.remote import LATER, MODULES, Agent, borrowed
 from perennial.hosts.share import Target
 from tests.hosts.sshd import MISSING, Place, make_place
@@ -175,4 +176,22 @@ def test_two_deploys_wait_for_each_other(place: Place) -> None:
         first.ask("unlock")
         waiting.join(10)
         assert not waiting.is_alive()
-    Path(f"/run/lock/dask-perennial-{cluster}.lock").unlink()
+    manifest.lock(cluster).unlink()
+
+
+def test_nobody_but_root_can_hold_the_lock_or_put_a_link_in_its_place(place: Place) -> None:
+    cluster = f"test-{os.getpid()}"
+    lock = manifest.lock(cluster)
+    with Agent(target_of(place)) as agent:
+        agent.ask("lock", cluster=cluster)
+        folders = [*lock.parents][:-1]
+        assert all(folder.stat().st_uid == 0 for folder in folders)
+        assert lock.parent.stat().st_mode & 0o777 == 0o700
+        assert not any(folder.stat().st_mode & 0o022 for folder in folders)
+        agent.ask("unlock")
+        lock.unlink()
+        lock.symlink_to("/nowhere/else")
+        with pytest.raises(FleetError, match=r"^machine-b: .*symbolic links") as caught:
+            agent.ask("lock", cluster=cluster)
+    assert "\n" not in str(caught.value)
+    lock.unlink()

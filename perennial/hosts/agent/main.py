@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from perennial.errors import PerennialError
+from perennial.files import make_private
 from perennial.hosts.agent import manifest
 from perennial.hosts.agent.operations import OPERATIONS, TELLING
 
@@ -104,7 +105,11 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
     path = str(manifest.lock(cluster))
     end = time.monotonic() + PATIENCE
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        make_private(manifest.LOCKS)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # `remove` has just taken the folder away
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):

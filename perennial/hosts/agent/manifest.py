@@ -19,6 +19,8 @@ LONGEST = 2**22
 MOST = 100_000
 #: Everything of a cluster that is no unit and no configuration stands below it.
 STATE = Path("/var/lib/dask-perennial")
+#: Locks; root's alone. Where others may write they could hold one for ever, or leave a link.
+LOCKS = Path("/run/dask-perennial")
 
 
 def path(cluster: str) -> Path:
@@ -28,8 +30,7 @@ def path(cluster: str) -> Path:
 
 def lock(cluster: str) -> Path:
     """File that one deploy at a time holds; gone after a reboot."""
-    folder = Path("/run/lock")  # some machines have none
-    return (folder if folder.is_dir() else folder.parent) / f"dask-perennial-{cluster}.lock"
+    return LOCKS / f"{cluster}.lock"
 
 
 def keeper(cluster: str) -> Path:

@@ -223,11 +223,11 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
 
 
 def _clear(cluster: str) -> None:
-    """Remove what a removal leaves for last: its folders, where they are empty, and its lock."""
-    for folder in (manifest.STATE / cluster, manifest.STATE):
+    """Remove what a removal leaves for last: its lock, and its folders where they are empty."""
+    manifest.lock(cluster).unlink(missing_ok=True)
+    for folder in (manifest.STATE / cluster, manifest.STATE, manifest.LOCKS):
         with suppress(OSError):
             folder.rmdir()
-    manifest.lock(cluster).unlink(missing_ok=True)
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:

@@ -53,7 +53,8 @@ def entry(path):
         what = hashlib.sha256(open(path, "rb").read()).hexdigest()[:16]
     return [oct(state.st_mode), *who, what]
 files = {}
-for top in ("/etc", "/var/lib", "/var/spool", "/run/lock", "/usr/local", "/home", "/root"):
+for top in ("/etc", "/var/lib", "/var/spool", "/run/dask-perennial", "/usr/local",
+            "/home", "/root"):
     for folder, folders, names in os.walk(top):
         folders[:] = [each for each in folders if not os.path.ismount(os.path.join(folder, each))]
         for path in (os.path.join(folder, each) for each in (*folders, *names)):

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 WELL, ILL = "machine-a", "machine-b"
 NOTEBOOKS = 8888
 #: Who looks at a machine in order to change it has it alone; a boot removes the file.
-LOCK = f"/run/lock/dask-perennial-{NAME}.lock"
+LOCK = f"/run/dask-perennial/{NAME}.lock"
 
 
 @pytest.fixture(scope="module")
