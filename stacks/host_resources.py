@@ -49,6 +49,8 @@ class Provider(ResourceProvider):
 
     #: Names of the inputs.
     inputs: tuple[str, ...] = ()
+    #: Further ones, of which another value is no change.
+    aside: tuple[str, ...] = ()
 
     def configure(self, req: ConfigureRequest) -> None:
         """Begin to work for an engine."""
@@ -58,7 +60,8 @@ class Provider(ResourceProvider):
         """Refuse inputs that are missing."""
         missing = [name for name in self.inputs if name not in news]
         failures = [CheckFailure(name, "this input is missing") for name in missing]
-        return CheckResult({name: news[name] for name in self.inputs if name in news}, failures)
+        known = (*self.inputs, *self.aside)
+        return CheckResult({name: news[name] for name in known if name in news}, failures)
 
     def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
         """Compare what is asked for with what was done and with what was found."""
@@ -145,6 +148,7 @@ class EnvironmentProvider(Provider):
     """Makes the Python environment on a machine."""
 
     inputs = ("target", "wish")
+    aside = ("claims",)
 
     def create(self, props: Values) -> CreateResult:
         """Make it."""
@@ -181,7 +185,8 @@ class EnvironmentProvider(Provider):
 
         target = _target(props)
         wish = json.loads(props["wish"])
-        return packed(deploy.make_environment(target, wish, _Say(target.name)))
+        claims = json.loads(props["claims"]) if "claims" in props else None
+        return packed(deploy.make_environment(target, wish, _Say(target.name), claims))
 
 
 def environment_drift(before: Values, now: Values) -> list[str]:
@@ -331,9 +336,14 @@ class HostEnvironment(Resource, module="perennial", name="HostEnvironment"):
     drift: pulumi.Output[list[str]]
 
     def __init__(
-        self, name: str, target: Values, wish: Values, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        target: Values,
+        wish: Values,
+        claims: Values,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        asked = {"target": packed(target), "wish": packed(wish)}
+        asked = {"target": packed(target), "wish": packed(wish), "claims": packed(claims)}
         props = {**asked, "facts": None, "drift": None}
         super().__init__(EnvironmentProvider(), name, props, opts)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from perennial.hosts import share as sharing
+from perennial.hosts.claims import claims
 from perennial.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
@@ -69,7 +70,7 @@ class HostsCluster(pulumi.ComponentResource):
         machine = share.target.name
         wish = {**sharing.environment(spec, machine), "cluster": spec.name}
         environment = HostEnvironment(
-            f"{machine}-environment", values["target"], wish, self._child()
+            f"{machine}-environment", values["target"], wish, claims(share), self._child()
         )
         after = self._child(environment, *first)
         return HostServices(f"{machine}-services", values, secrets, after)

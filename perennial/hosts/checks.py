@@ -8,6 +8,7 @@ from typing import Any
 
 from perennial.errors import FleetError
 from perennial.hosts.arrange import Init
+from perennial.hosts.claims import claims, refuse
 from perennial.hosts.remote import Agent
 from perennial.hosts.share import Share
 
@@ -38,7 +39,12 @@ def look(agent: Agent, share: Share) -> dict[str, Any]:
     ports = [port for part in share.services for port in part.access.ports]
     begun = time.time()
     found: dict[str, Any] = agent.ask(
-        "look", cluster=share.cluster, names=names, interface=target.interface, ports=ports
+        "look",
+        cluster=share.cluster,
+        names=names,
+        interface=target.interface,
+        ports=ports,
+        claims=claims(share),
     )
     # The machine read its clock somewhere between the question and the answer.
     found["ahead"] = found["time"] - min(max(found["time"], begun), time.time())
@@ -74,9 +80,11 @@ def check(share: Share, found: Mapping[str, Any]) -> None:
     Raises
     ------
     FleetError
-        For a wrong clock, and for a port that somebody else has.
+        For a wrong clock, for a name that another cluster has there, and for a port that
+        somebody else has.
     """
     name = share.target.name
+    refuse(name, share.cluster, found["clashes"])
     if abs(found["ahead"]) > SKEW:
         way = "ahead of" if found["ahead"] > 0 else "behind"
         raise FleetError(

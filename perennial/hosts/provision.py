@@ -9,6 +9,7 @@ from typing import Any
 
 from perennial.errors import FleetError
 from perennial.hosts.arrange import STATE
+from perennial.hosts.claims import Claims, refuse
 from perennial.hosts.remote import OLDEST, Agent, borrowed
 from perennial.hosts.share import Target
 
@@ -32,7 +33,10 @@ def folder_of(wish: Wish) -> str:
 
 
 def make_environment(
-    target: Target, wish: Wish, say: Callable[[str], None] = lambda _text: None
+    target: Target,
+    wish: Wish,
+    say: Callable[[str], None] = lambda _text: None,
+    claims: Claims | None = None,
 ) -> dict[str, Any]:
     """Find an environment on a machine, or make it.
 
@@ -44,6 +48,9 @@ def make_environment(
         What is wished for.
     say : callable
         Told what happens.
+    claims : dict, optional
+        Names that the services will have there, see `perennial.hosts.claims`: where another
+        cluster has one of them, nothing is made.
 
     Returns
     -------
@@ -56,6 +63,9 @@ def make_environment(
         When there is none that could run the services; one line that names the machine.
     """
     with borrowed(target, say) as agent:
+        if claims:
+            cluster = wish["cluster"]
+            refuse(target.name, cluster, agent.ask("clashes", cluster=cluster, claims=claims))
         if wish["kind"] == "requirements":
             _make(agent, wish)
         return _facts(agent, target, wish)

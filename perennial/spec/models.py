@@ -43,7 +43,16 @@ from perennial.spec.units import (
 )
 
 #: Names that a group may not have, because a service or a part of a name has them.
-RESERVED_NAMES = ("scheduler", "jupyter", "scaler", "supervisord", "health", "client", "worker")
+RESERVED_NAMES = (
+    "scheduler",
+    "jupyter",
+    "scaler",
+    "keeper",
+    "supervisord",
+    "health",
+    "client",
+    "worker",
+)
 
 
 def _not_reserved(name: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +23,12 @@ _SIOCGIFADDR = 0x8915  # netdevice(7): the IPv4 address of an interface
 
 
 def look(
-    cluster: str, names: Sequence[str], interface: str | None, server: str, ports: Sequence[int]
+    cluster: str,
+    names: Sequence[str],
+    interface: str | None,
+    server: str,
+    ports: Sequence[int],
+    claims: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """See in one go what a deploy must know of this machine.
 
@@ -39,6 +44,8 @@ def look(
         Address of this machine at the end of the SSH connection.
     ports : sequence of int
         Ports that the services want for themselves.
+    claims : mapping of str to sequence of str
+        Units and users that the cluster wants for itself, see `clashes`.
 
     Returns
     -------
@@ -47,7 +54,7 @@ def look(
         version, 0 where it does not run the machine), ``cron`` (whether there is one),
         ``address``, ``manifest``, ``files`` (digest, mode and owner by path), ``users`` (of the
         manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken``
-        (who listens, by port).
+        (who listens, by port), ``clashes`` (see `clashes`).
     """
     known = manifest.known(cluster)
     found = members(cluster, known)
@@ -65,7 +72,30 @@ def look(
         "members": found,
         "enabled": _enabled(cluster, known),
         "taken": {str(port): who for port, who in _listeners(cluster, ports, own)},
+        "clashes": clashes(cluster, claims),
     }
+
+
+def clashes(cluster: str, claims: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Find units and users that another cluster has here; pairs of that cluster and the name.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster that wants them.
+    claims : mapping of str to sequence of str
+        Their names by service manager: systemd's where it runs this machine, unless there is
+        but one.
+    """
+    manager = "systemd" if systemd.booted() else "supervisord"
+    wanted = claims.get(manager) or next(iter(claims.values()), ())
+    found = []
+    for file in sorted(manifest.STATE.glob("*/manifest.json")):
+        if file.parent.name != cluster:
+            has = manifest.read(file.parent.name)
+            names = {name for key in ("units", "targets", "users") for name in has.get(key, ())}
+            found += [(file.parent.name, name) for name in wanted if name in names]
+    return found
 
 
 def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:

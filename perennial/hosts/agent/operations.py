@@ -7,6 +7,7 @@ from __future__ import annotations
 OPERATIONS = {
     "look": "facts.look",
     "members": "facts.members",
+    "clashes": "facts.clashes",
     "listens": "facts.listens",
     "page": "facts.page",
     "free": "examining.free",

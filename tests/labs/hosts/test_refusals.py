@@ -6,6 +6,7 @@ the deploy that finds it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -123,6 +124,19 @@ def _no_python(ill: Host) -> Iterator[None]:
             ill.run("mv", f"{real}.hidden", real)
 
 
+@contextmanager
+def _other_cluster(ill: Host) -> Iterator[None]:
+    """The manifest of a cluster whose name is that of the first one's group."""
+    folder = f"/var/lib/dask-perennial/{NAME}-cpu"
+    has = {"units": [], "targets": [f"dask-{NAME}-cpu.target"], "users": [f"dask-{NAME}-cpu"]}
+    ill.write(f"{folder}/manifest.json", json.dumps(has))
+    try:
+        yield
+    finally:
+        ill.run("rm", "-r", folder)
+        ill.run("rmdir", "--ignore-fail-on-non-empty", "/var/lib/dask-perennial")
+
+
 Fault = Callable[[Standing, Host], AbstractContextManager[object]]
 
 FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
@@ -173,6 +187,10 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "port": (
         lambda _, ill: faults.port_taken(ill, NOTEBOOKS),
         (f"port {NOTEBOOKS}, which jupyter needs, is taken by python3", "write another port"),
+    ),
+    "names": (
+        lambda _, ill: _other_cluster(ill),
+        (f"dask-{NAME}-cpu.target of {NAME} is also that of the cluster {NAME}-cpu", "rename"),
     ),
     "bare python": (
         _without_perennial,
