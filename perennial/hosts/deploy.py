@@ -117,7 +117,7 @@ def apply_services(
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
             _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
         else:
-            _change_supervisord(agent, share, wanted, todo, turn)
+            _change_supervisord(agent, share, wanted, turn)
         _await_jupyter(agent, parts, todo)
         fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
         remember = {
@@ -347,23 +347,30 @@ def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) 
     agent.ask("systemd_stop", units=list(todo.stop))
 
 
-def _change_supervisord(
-    agent: Agent, share: Share, wanted: Arrangement, todo: Steps, turn: Turn
-) -> None:
+def _change_supervisord(agent: Agent, share: Share, wanted: Arrangement, turn: Turn) -> None:
     paths = ClusterPaths(Path(f"{STATE}/{share.cluster}/supervisord"))
     conf = render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
     (user,) = wanted.users
     python = share.services[0].command.argv[0]
-    groups = {wanted.members[name].group for name in todo.restart} - {None}
-    held = turn(min(map(str, groups))) if groups else nullcontext()
-    with held:
-        agent.ask(
+    asked = request(wanted, conf, share.dashboard_port)
+
+    def apply(*names: str) -> list[tuple[str, str]]:
+        """Do all that waits for no turn, and replace these members; says who still waits."""
+        left: list[tuple[str, str]] = agent.ask(
             "supervisord_apply",
             cluster=share.cluster,
             python=python,
             user=user,
-            request=request(wanted, conf, share.dashboard_port),
+            request={**asked, "turn": names},
         )
+        return left
+
+    left, done = apply(), []
+    while left:
+        name, group = left[0]
+        with turn(group):
+            done.append(name)
+            left = apply(*done)
 
 
 def _await_jupyter(agent: Agent, parts: Sequence[Service], todo: Steps) -> None:

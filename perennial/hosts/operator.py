@@ -18,11 +18,11 @@ from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
 from perennial.hosts.sizes import spread
-from perennial.local.cluster import START_TIMEOUT
 from perennial.local.dashboard import ROSTER, counts_of
 from perennial.local.plan import check_sizes
 from perennial.local.state import State
 from perennial.local.supervisor import polls
+from perennial.local.waiting import START_TIMEOUT
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
@@ -140,7 +140,8 @@ class Operator:
                 if placed.unit.endswith(".service"):
                     agent.ask("systemd_restart", units=[placed.unit])
                 else:
-                    agent.ask("supervisord_bounce", cluster=self.name, name=placed.unit)
+                    name, worker = placed.unit, placed.group is not None
+                    agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
         return len(chosen)
 
     def scale(self, wanted: Mapping[str, int], say: Say) -> dict[str, tuple[int, int]]:

@@ -17,24 +17,17 @@ from perennial.local import boot
 from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
-from perennial.local.hold import forget, holder, standing_in
-from perennial.local.layout import HEALTH, SCALER, Program
+from perennial.local.hold import forget, holder, ready_mark, standing_in
+from perennial.local.layout import SCALER, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
+from perennial.local.waiting import Waiting
 from perennial.paths import ClusterPaths
 
 #: Programs that start once the workers are there, so that they take nothing from them.
 LATE = ("jupyter", SCALER)
-_TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
-
-#: Seconds in which new workers must have registered, or Jupyter must answer.
-START_TIMEOUT = 180.0
-
 #: Seconds in which a new supervisord stands in for the services of one that was killed.
 ADOPTION_TIMEOUT = 30.0
-
-#: Seconds in which a service that does not stay up is given another chance, before it is an error.
-UNSTEADY = 8.0
 
 
 class Cluster:
@@ -57,6 +50,7 @@ class Cluster:
         self._dashboard = dashboard
         self._say = say
         self.supervisor = Supervisor(paths.socket)
+        self._await = Waiting(paths, dashboard, self.supervisor, say)
 
     # What is there
 
@@ -130,22 +124,22 @@ class Cluster:
         self._start([name for name in started if name not in LATE], programs)
         # What is about to be replaced may be dying: nobody waits for that.
         settled = [program for program in programs.values() if program.name not in stopped]
-        self._await_workers([program for program in settled if program.name == "scheduler"])
+        self._await.workers([program for program in settled if program.name == "scheduler"])
         ready()
-        self._await_workers(settled)
+        self._await.workers(settled)
         for name in stopped:
             if name not in gone:
                 self._say(f"replacing {name}")
                 self._stop([name], programs)
                 self._start([name], programs)
                 settled.append(programs[name])
-                self._await_workers(settled)
+                self._await.workers(settled)
         self._stop(gone, programs)
         self._discard(gone)
         if SCALER in gone:
             self._bring_back(programs)
         self._start([name for name in started if name in LATE], programs)
-        self._await_answers([name for name in LATE if name in programs], programs)
+        self._await.answers([name for name in LATE if name in programs], programs)
 
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
@@ -153,8 +147,8 @@ class Cluster:
             self._say(f"restarting {name}")
             self._stop([name], programs)
             self._start([name], programs)
-            self._await_workers(programs.values())
-        self._await_answers([name for name in names if name in LATE], programs)
+            self._await.workers(programs.values())
+        self._await.answers([name for name in names if name in LATE], programs)
 
     def _bring_back(self, programs: Mapping[str, Program]) -> None:
         """Restart the members that a scaler was draining when it was removed."""
@@ -282,8 +276,8 @@ class Cluster:
         for name in names:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
             lock = self.paths.run / f"{name}.lock"
-            lock.unlink(missing_ok=True)
-            Path(standing_in(lock)).unlink(missing_ok=True)
+            for path in (lock, Path(standing_in(lock)), Path(ready_mark(lock))):
+                path.unlink(missing_ok=True)
         if names:
             self.supervisor.reload()
 
@@ -307,91 +301,3 @@ class Cluster:
         for process in left.values():
             if not supervision.wait_gone(process, timeout):
                 supervision.signal_process(process, signal.SIGKILL)
-
-    # Waiting
-
-    def _await_workers(self, programs: Collection[Program]) -> None:
-        """Wait until the scheduler answers and the workers that supervisord runs have registered.
-
-        Parameters
-        ----------
-        programs : collection of Program
-            Whom to wait for.
-        """
-        if self._dashboard is None:
-            self._await_running(programs)
-            return
-        ours = {p.name: p.registers for p in programs if p.registers}
-        running = {p.name for p in self.supervisor.processes().values() if p.alive}
-        expected = {name for member, names in ours.items() if member in running for name in names}
-        unsteady: dict[str, float] = {}
-        missing: frozenset[str] | set[str] = frozenset()
-        for passed in polls(START_TIMEOUT):
-            missing = expected - self._dashboard.worker_names()
-            if not missing and (expected or self._dashboard.healthy()):
-                return
-            self._say(f"{len(expected) - len(missing)} of {len(expected)} workers")
-            self._check_steady([program.name for program in programs], unsteady, passed)
-        who = ", ".join(sorted(missing)[:5]) or "the scheduler"
-        raise PerennialError(
-            f"{self.paths.root.name}: {who} not there after {START_TIMEOUT:g} s;"
-            f" see `perennial logs {who.split(',')[0]}`"
-        )
-
-    def _await_running(self, programs: Collection[Program]) -> None:
-        """Wait until supervisord counts the workers as running; their scheduler is elsewhere."""
-        names = {program.name for program in programs if program.registers}
-        unsteady: dict[str, float] = {}
-        late: list[str] = []
-        for passed in polls(START_TIMEOUT):
-            processes = [p for p in self.supervisor.processes().values() if p.name in names]
-            late = [process.name for process in processes if process.state != "RUNNING"]
-            if not late:
-                return
-            self._say(f"waiting for {', '.join(late)}")
-            self._check_steady(late, unsteady, passed)
-        raise PerennialError(f"{', '.join(late)}: not running after {START_TIMEOUT:g} s")
-
-    def _check_steady(self, names: Collection[str], unsteady: dict[str, float], now: float) -> None:
-        """Raise when a service keeps dying, with its last words."""
-        for process in self.supervisor.processes().values():
-            if process.name not in names or process.name == HEALTH:
-                continue
-            if process.state not in ("BACKOFF", "FATAL", "EXITED"):
-                unsteady.pop(process.name, None) if process.state == "RUNNING" else None
-                continue
-            if now - unsteady.setdefault(process.name, now) > UNSTEADY:
-                last = last_line(self.paths.logs / f"{process.name}.log")
-                raise PerennialError(
-                    f"{process.name} does not stay up; its last line: {last};"
-                    f" see `perennial logs {process.name}`"
-                )
-
-    def _await_answers(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
-        """Wait until services answer on the ports that they have."""
-        for name in names:
-            self._await_answer(name, programs[name].ports)
-
-    def _await_answer(self, name: str, ports: Sequence[int]) -> None:
-        unsteady: dict[str, float] = {}
-        for passed in polls(START_TIMEOUT):
-            if not ports or supervision.speaks_http(ports[0]):
-                return
-            self._say(f"waiting for {_TITLES[name]}")
-            self._check_steady([name], unsteady, passed)
-        raise PerennialError(
-            f"{_TITLES[name]} does not answer after {START_TIMEOUT:g} s;"
-            f" see `perennial logs {name}`"
-        )
-
-
-def last_line(log: Path, limit: int = 300) -> str:
-    """Last line of a log that says something."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 16384))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return "(no log)"
-    said = [line.strip() for line in lines if line.strip()]
-    return repr(said[-1][-limit:]) if said else "(empty log)"

@@ -25,6 +25,9 @@ import sys
 import time
 from types import FrameType
 
+#: Variable that names the file into which the program writes its process id once it is ready.
+READY = "PERENNIAL_READY"
+
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -55,6 +58,7 @@ def main(lock_path: str, log_path: str, *argv: str) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()} {starts + 1}\n".encode(), 0)
     os.set_inheritable(lock, True)
+    os.environ[READY] = os.path.abspath(ready_mark(lock_path))
     os.execvp(argv[0], argv)  # noqa: S606 - the program of the unit, no shell
 
 
@@ -97,6 +101,40 @@ def holder(lock_path: str | os.PathLike[str]) -> tuple[int, int]:
         return (0, starts) if _locked(lock) else (pid, starts)
     finally:
         os.close(lock)
+
+
+def ready_mark(lock_path: str | os.PathLike[str]) -> str:
+    """File that holds the process id of a service that has said that it is ready."""
+    return f"{os.fspath(lock_path)}.ready"
+
+
+def is_ready(lock_path: str | os.PathLike[str]) -> bool:
+    """Whether a service runs, and has said that it is ready where it was asked to.
+
+    Parameters
+    ----------
+    lock_path : path
+        The lock file of a service that says so, see `perennial.preloads.ready`.
+    """
+    pid, _ = holder(lock_path)
+    with contextlib.suppress(OSError):
+        # Others than root's may write there: neither a link is followed nor a pipe waited for.
+        mark = os.open(ready_mark(lock_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if os.read(mark, 64) == str(pid).encode():
+                return bool(pid)
+        finally:
+            os.close(mark)
+    return bool(pid) and not _asked(pid)
+
+
+def _asked(pid: int) -> bool:
+    """Whether a service was asked; one that an earlier version has started was not."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(entry.startswith(f"{READY}=".encode()) for entry in file.read().split(b"\0"))
+    except OSError:
+        return True
 
 
 def forget(lock_path: str | os.PathLike[str]) -> None:

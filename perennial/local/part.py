@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program
 from perennial.local.lock import exclusive
+from perennial.local.plan import Step
 from perennial.paths import ClusterPaths
 
 
@@ -41,7 +43,13 @@ def perform(request: dict[str, Any]) -> Any:
         ``do`` (prepare or apply), ``root`` (the state folder), ``programs`` (see
         `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
         (port of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
-        whose members a keeper chooses, and what stands before their numbers).
+        whose members a keeper chooses, and what stands before their numbers), ``turn`` (members
+        whose turn it is to be replaced; None for everybody's).
+
+    Returns
+    -------
+    list of (str, str)
+        Names and groups of the members that are still to be replaced when their turn comes.
 
     Raises
     ------
@@ -68,8 +76,40 @@ def perform(request: dict[str, Any]) -> Any:
             }
             steps = cluster.plan(programs)
             steps = tuple(s for s in steps if s.action != "stop" or s.name not in chosen)
-            cluster.apply(programs, steps, request["conf"], lambda: None)
-    return None
+            later = postponed(steps, programs, request.get("turn"))
+            now = [step for step in steps if step not in later]
+            cluster.apply(programs, now, request["conf"], lambda: None)
+            return [
+                (step.name, programs[step.name].group) for step in later if step.name in programs
+            ]
+    return []
+
+
+def postponed(
+    steps: Sequence[Step], programs: Mapping[str, Program], turn: Collection[str] | None
+) -> list[Step]:
+    """Choose what waits until it is a member's turn to be away. Pure.
+
+    Who is no longer asked for leaves last, so that all data has somewhere to go.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        What is to be done.
+    programs : mapping of str to Program
+        What shall run.
+    turn : collection of str or None
+        Members whose turn it is; None for everybody's.
+    """
+    replaced = {step.name for step in steps if step.action == "replace"}
+    if turn is None or "scheduler" in replaced:  # then the work is lost, and all go at once
+        return []
+    waiting = {name for name in replaced - set(turn) if programs[name].group}
+    return [
+        step
+        for step in steps
+        if waiting and (step.name in waiting or (step.action == "stop" and "-" in step.name))
+    ]
 
 
 def _chosen(paths: ClusterPaths, kept: dict[str, str]) -> set[str]:

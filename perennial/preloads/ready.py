@@ -1,7 +1,8 @@
 """Tell systemd when a Dask process is ready and that it is alive (``Type=notify``).
 
 Given with ``--preload`` to the scheduler and with ``--preload-nanny`` to workers. Does nothing
-where the service manager has set no ``NOTIFY_SOCKET``.
+where the service manager has set no ``NOTIFY_SOCKET``. supervisord has no such thing: there the
+process id is written to the file that ``PERENNIAL_READY`` names, once it is ready.
 
 - ``READY=1`` once the scheduler listens; for a worker once it has registered with its
   scheduler; for several workers of one process once all of them have.
@@ -28,6 +29,9 @@ logger = logging.getLogger("distributed.perennial.ready")
 #: Seconds between two reports, where no watchdog asks for more.
 INTERVAL = 10.0
 
+#: Variable that names a file to be written, see `perennial.local.hold`.
+MARK = "PERENNIAL_READY"
+
 #: Schedulers and nannies of this process that are open, and those of them not yet ready.
 _open: set[Any] = set()
 _starting: set[Any] = set()
@@ -42,7 +46,7 @@ def dask_setup(server: Any) -> None:
     server : distributed.Scheduler, distributed.Nanny or distributed.Worker
         What this process runs.
     """
-    if "NOTIFY_SOCKET" not in os.environ:
+    if not {"NOTIFY_SOCKET", MARK} & os.environ.keys():
         return
     _open.add(server)
     _starting.add(server)
@@ -77,9 +81,23 @@ async def _report(server: Any) -> None:
     _starting.discard(server)
     if not _starting:
         notify("READY=1", f"STATUS={_status()}")
+        _mark()
     while True:
         await asyncio.sleep(_interval())
         notify("WATCHDOG=1", f"STATUS={_status()}")
+
+
+def _mark() -> None:
+    """Leave the process id where it is looked for, where it is."""
+    path = os.environ.get(MARK, "")
+    if not path:
+        return
+    try:
+        with open(f"{path}.{os.getpid()}", "w") as file:
+            file.write(str(os.getpid()))
+        os.replace(file.name, path)  # whole or not at all
+    except OSError as error:
+        logger.warning("%s: %s", path, error)
 
 
 def _interval() -> float:

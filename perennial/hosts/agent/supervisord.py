@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 from perennial.errors import PerennialError
 from perennial.hosts.agent import manifest, systemd
-from perennial.local.hold import holder
+from perennial.local.hold import holder, is_ready
 from perennial.local.supervisor import Supervisor, polls, signal_process, wait_gone
 
 #: Seconds in which a supervisord that was started must answer.
@@ -69,27 +69,31 @@ def enabled(cluster: str) -> bool:
 
 def apply(
     cluster: str, python: str, user: str, request: dict[str, Any], say: Callable[[str], None]
-) -> None:
+) -> list[list[str]]:
     """Change what runs into what is asked for, see `perennial.local.part`."""
-    _part(python, user, {"do": "prepare", "root": str(root(cluster)), **request}, say)
-    if systemd.booted():
-        systemd.reload()
-        systemd.start((), [unit(cluster)], wait=False, say=say)
-        _await_answer(cluster)
-    _part(python, user, {"do": "apply", "root": str(root(cluster)), **request}, say)
+    if not request["turn"]:
+        _part(python, user, {"do": "prepare", "root": str(root(cluster)), **request}, say)
+        if systemd.booted():
+            systemd.reload()
+            systemd.start((), [unit(cluster)], wait=False, say=say)
+            _await_answer(cluster)
+    found = _part(python, user, {"do": "apply", "root": str(root(cluster)), **request}, say)
+    left: list[list[str]] = found["ok"]
+    return left
 
 
-def bounce(cluster: str, name: str, say: Callable[[str], None]) -> None:
-    """Restart one program, drained."""
+def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) -> None:
+    """Restart one program, drained; a worker is back once its scheduler knows it."""
     supervisor = Supervisor(root(cluster) / "supervisor.sock")
     say(f"restarting {name}")
     supervisor.signal_stop(name)
     supervisor.wait_stopped([name], LONGEST)
     supervisor.start(name)
-    for _ in polls(ANSWER):
-        if supervisor.processes()[name].state == "RUNNING":
+    lock, patience = root(cluster) / "run" / f"{name}.lock", systemd.READY if worker else ANSWER
+    for _ in polls(patience):
+        if supervisor.processes()[name].state == "RUNNING" and (not worker or is_ready(lock)):
             return
-    raise PerennialError(f"{name} is not running after {ANSWER:g} s; see `perennial logs {name}`")
+    raise PerennialError(f"{name} is not ready after {patience:g} s; see `perennial logs {name}`")
 
 
 def end(cluster: str, name: str) -> None:

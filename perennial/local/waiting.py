@@ -1,0 +1,143 @@
+"""Wait until what was started is there: workers with their scheduler, pages on their ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from perennial.errors import PerennialError
+from perennial.local import supervisor as supervision
+from perennial.local.dashboard import Dashboard
+from perennial.local.hold import is_ready
+from perennial.local.layout import HEALTH, SCALER, Program
+from perennial.local.supervisor import Process, Supervisor, polls
+from perennial.paths import ClusterPaths
+
+_TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
+
+#: Seconds in which new workers must have registered, or Jupyter must answer.
+START_TIMEOUT = 180.0
+
+#: Seconds in which a service that does not stay up is given another chance, before it is an error.
+UNSTEADY = 8.0
+
+
+class Waiting:
+    """Waits for services of one cluster on this machine.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder.
+    dashboard : Dashboard or None
+        The scheduler's HTTP; None where the scheduler is on another machine.
+    supervisor : Supervisor
+        The cluster's supervisord.
+    say : callable
+        Told in a few words what happens.
+    """
+
+    def __init__(
+        self,
+        paths: ClusterPaths,
+        dashboard: Dashboard | None,
+        supervisor: Supervisor,
+        say: Callable[[str], None],
+    ) -> None:
+        self.paths = paths
+        self.supervisor = supervisor
+        self._dashboard = dashboard
+        self._say = say
+
+    def workers(self, programs: Collection[Program]) -> None:
+        """Wait until the scheduler answers and the workers that supervisord runs have registered.
+
+        Parameters
+        ----------
+        programs : collection of Program
+            Whom to wait for.
+        """
+        if self._dashboard is None:
+            self._ready_workers(programs)
+            return
+        ours = {p.name: p.registers for p in programs if p.registers}
+        running = {p.name for p in self.supervisor.processes().values() if p.alive}
+        expected = {name for member, names in ours.items() if member in running for name in names}
+        unsteady: dict[str, float] = {}
+        missing: frozenset[str] | set[str] = frozenset()
+        for passed in polls(START_TIMEOUT):
+            missing = expected - self._dashboard.worker_names()
+            if not missing and (expected or self._dashboard.healthy()):
+                return
+            self._say(f"{len(expected) - len(missing)} of {len(expected)} workers")
+            self._check_steady([program.name for program in programs], unsteady, passed)
+        who = ", ".join(sorted(missing)[:5]) or "the scheduler"
+        raise PerennialError(
+            f"{self.paths.root.name}: {who} not there after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {who.split(',')[0]}`"
+        )
+
+    def _ready_workers(self, programs: Collection[Program]) -> None:
+        """Wait until the workers have told that their scheduler knows them; it is elsewhere."""
+        names = {program.name for program in programs if program.registers}
+        unsteady: dict[str, float] = {}
+        late: list[str] = []
+        for passed in polls(START_TIMEOUT):
+            processes = [p for p in self.supervisor.processes().values() if p.name in names]
+            late = [process.name for process in processes if not self._is_ready(process)]
+            if not late:
+                return
+            self._say(f"waiting for {', '.join(late)}")
+            self._check_steady(late, unsteady, passed)
+        last = last_line(self.paths.logs / f"{late[0]}.log")
+        raise PerennialError(
+            f"{', '.join(late)}: not registered with the scheduler after {START_TIMEOUT:g} s; its"
+            f" last line: {last}"
+        )
+
+    def _is_ready(self, process: Process) -> bool:
+        return process.state == "RUNNING" and is_ready(self.paths.run / f"{process.name}.lock")
+
+    def _check_steady(self, names: Collection[str], unsteady: dict[str, float], now: float) -> None:
+        """Raise when a service keeps dying, with its last words."""
+        for process in self.supervisor.processes().values():
+            if process.name not in names or process.name == HEALTH:
+                continue
+            if process.state not in ("BACKOFF", "FATAL", "EXITED"):
+                unsteady.pop(process.name, None) if process.state == "RUNNING" else None
+                continue
+            if now - unsteady.setdefault(process.name, now) > UNSTEADY:
+                last = last_line(self.paths.logs / f"{process.name}.log")
+                raise PerennialError(
+                    f"{process.name} does not stay up; its last line: {last};"
+                    f" see `perennial logs {process.name}`"
+                )
+
+    def answers(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
+        """Wait until services answer on the ports that they have."""
+        for name in names:
+            self._answer(name, programs[name].ports)
+
+    def _answer(self, name: str, ports: Sequence[int]) -> None:
+        unsteady: dict[str, float] = {}
+        for passed in polls(START_TIMEOUT):
+            if not ports or supervision.speaks_http(ports[0]):
+                return
+            self._say(f"waiting for {_TITLES[name]}")
+            self._check_steady([name], unsteady, passed)
+        raise PerennialError(
+            f"{_TITLES[name]} does not answer after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {name}`"
+        )
+
+
+def last_line(log: Path, limit: int = 300) -> str:
+    """Last line of a log that says something."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16384))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return "(no log)"
+    said = [line.strip() for line in lines if line.strip()]
+    return repr(said[-1][-limit:]) if said else "(empty log)"
