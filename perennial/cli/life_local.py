@@ -91,7 +91,7 @@ def down(name: str, force: bool, purge: bool) -> None:
         )
 
 
-SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-"}
+SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-", "repair": "~"}
 
 
 def _show(deployment: Deployment) -> None:
@@ -121,7 +121,8 @@ def _cost(step: Step, drained: bool) -> str:
 
 
 def _kept(deployment: Deployment) -> int:
-    return len(deployment.programs) - sum(step.action != "stop" for step in deployment.steps)
+    changed = sum(step.action not in ("stop", "repair") for step in deployment.steps)
+    return len(deployment.programs) - changed
 
 
 def _ask_before_loss(deployment: Deployment) -> None:

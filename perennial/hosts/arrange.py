@@ -265,7 +265,7 @@ def _supervisord(
     how: tuple[Mapping[str, str], tuple[int, float], bool],
 ) -> Arrangement:
     secrets, watch, booted = how
-    paths = ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
+    paths = supervisord_paths(cluster)
     (user, home), *_ = users(cluster, "supervisord", parts).items()
     python = parts[0].command.argv[0]
     holder = (python, "-I", "-m", "perennial.local.hold")
@@ -337,6 +337,17 @@ def _starter(
         user=user,
     )
     return Placed(f"{render.UNITS}/dask-{cluster}-supervisord.service", text)
+
+
+def supervisord_paths(cluster: str) -> ClusterPaths:
+    """Folder of a cluster's supervisord on a machine.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    """
+    return ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
 
 
 def _registers(member: Service) -> tuple[str, ...]:

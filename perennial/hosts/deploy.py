@@ -11,28 +11,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from perennial import render
 from perennial.errors import FleetError
 from perennial.hosts import issuing
 from perennial.hosts.arrange import (
-    STATE,
     Arrangement,
     Placed,
     Steps,
     arrange,
     request,
     steps,
+    supervisord_paths,
 )
 from perennial.hosts.checks import check, look, manager
+from perennial.hosts.drift import drift, outdated, own_files, reads, spoilt
 from perennial.hosts.kept import chosen, counted
 from perennial.hosts.provision import look_environment, make_environment, remove_environment
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets
 from perennial.hosts.share import Share
-from perennial.paths import ClusterPaths
 from perennial.services import Service
 
 __all__ = [
@@ -113,11 +113,12 @@ def apply_services(
             found["members"] = agent.ask("members", cluster=share.cluster)
         todo = steps(wanted, found["members"])
         todo = _with_renewed(todo, wanted, parts, issued.renewed)
+        todo = _more(todo, [unit for unit in outdated(found) if unit in wanted.members])
         if init == "systemd":
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
             _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
         else:
-            _change_supervisord(agent, share, wanted, turn)
+            _change_supervisord(agent, share, wanted, (todo, found), turn)
         _await_jupyter(agent, parts, todo)
         fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
         remember = {
@@ -127,6 +128,9 @@ def apply_services(
             "members": {unit: member.fingerprint for unit, member in fixed.items()},
             "expected": {file.path: _expected(file, found["files"]) for file in wanted.files},
             "certificates": issued.remember,
+            "outdated": {},
+            "reads": reads(share.cluster, init, parts),
+            "programs": own_files(share.cluster, wanted, _conf(share)),
         }
         agent.ask(
             "finish",
@@ -162,52 +166,6 @@ def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
     """
     with borrowed(share.target) as agent:
         return drift(share.cluster, look(agent, share), outcome)
-
-
-def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
-    """Say what became of a machine's part of a cluster, one line for each thing. Pure.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    found : mapping
-        What the machine was found to have, see `perennial.hosts.agent.facts.look`.
-    outcome : mapping
-        What was deployed.
-    """
-    manifest = found["manifest"]
-    if not manifest:
-        return [f"nothing of {cluster} is there"]
-    lines = [] if manifest.get("whole") else ["a deploy was cut off"]
-    for path, expected in manifest.get("expected", {}).items():
-        state = found["files"].get(path)
-        if state is None:
-            lines.append(f"{path} is missing")
-        elif state[0] != expected[0]:
-            lines.append(f"{path} was edited")
-        elif state != expected:
-            lines.append(f"{path} has another owner or mode")
-    missing = set(manifest.get("users", ())) - set(found["users"])
-    lines += [f"the user {name} is missing" for name in sorted(missing)]
-    for unit, fingerprint in manifest.get("members", {}).items():
-        lines += _member_drift(unit, fingerprint, found["members"].get(unit))
-    if not found["enabled"]:
-        lines.append(f"{cluster} is not started at boot")
-    if outcome.get("address") not in (None, found["address"]):
-        lines.append(f"its address is {found['address']}, and was {outcome['address']}")
-    return lines
-
-
-def _member_drift(unit: str, fingerprint: str, now: Mapping[str, Any] | None) -> list[str]:
-    name = unit.removesuffix(".service")
-    if now is None or now["state"] in ("inactive", "STOPPED"):
-        return [f"{name} is stopped"]
-    if now["state"] not in ("active", "activating", "deactivating", "reloading"):
-        return [f"{name} is {now['state']}"]
-    if now["fingerprint"] not in (fingerprint, None):
-        return [f"{name} runs with other settings"]
-    return []
 
 
 def remove_services(share: Share, say: Say) -> list[str]:
@@ -293,6 +251,7 @@ def _put(
             or [name for name in wanted.units if wanted.init == "supervisord"],
             "folders": [folder["path"] for folder in wanted.folders],
             "notebooks": notebooks,
+            "outdated": outdated(found),
             "stop_timeout": max((p.lifecycle.stop_timeout for p in share.services), default=0.0),
         },
     )
@@ -325,11 +284,12 @@ def _with_renewed(
     if not renewed:
         return todo
     names = {part.group or part.name for part in parts if set(part.access.secrets) & set(renewed)}
-    more = [
-        unit
-        for unit, member in wanted.members.items()
-        if (member.group or member.name) in names and unit not in (*todo.start, *todo.restart)
-    ]
+    return _more(todo, [u for u, m in wanted.members.items() if (m.group or m.name) in names])
+
+
+def _more(todo: Steps, units: Sequence[str]) -> Steps:
+    """Restart some units as well."""
+    more = [unit for unit in units if unit not in (*todo.start, *todo.restart)]
     return Steps(todo.start, (*todo.restart, *more), todo.stop)
 
 
@@ -347,19 +307,27 @@ def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) 
     agent.ask("systemd_stop", units=list(todo.stop))
 
 
-def _change_supervisord(agent: Agent, share: Share, wanted: Arrangement, turn: Turn) -> None:
-    paths = ClusterPaths(Path(f"{STATE}/{share.cluster}/supervisord"))
-    conf = render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
+def _change_supervisord(
+    agent: Agent,
+    share: Share,
+    wanted: Arrangement,
+    now: tuple[Steps, Mapping[str, Any]],
+    turn: Turn,
+) -> None:
+    todo, found = now
     (user,) = wanted.users
-    python = share.services[0].command.argv[0]
-    asked = request(wanted, conf, share.dashboard_port)
+    asked = {
+        **request(wanted, _conf(share), share.dashboard_port),
+        "again": list(todo.restart),
+        "spoilt": spoilt(found, own_files(share.cluster, wanted, _conf(share))),
+    }
 
     def apply(*names: str) -> list[tuple[str, str]]:
-        """Do all that waits for no turn, and replace these members; says who still waits."""
+        """Do all that waits for no turn, and replace the last member; says who still waits."""
         left: list[tuple[str, str]] = agent.ask(
             "supervisord_apply",
             cluster=share.cluster,
-            python=python,
+            python=share.services[0].command.argv[0],
             user=user,
             request={**asked, "turn": names},
         )
@@ -371,6 +339,12 @@ def _change_supervisord(agent: Agent, share: Share, wanted: Arrangement, turn: T
         with turn(group):
             done.append(name)
             left = apply(*done)
+
+
+def _conf(share: Share) -> str:
+    """Write the main file of a machine's supervisord."""
+    paths = supervisord_paths(share.cluster)
+    return render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
 
 
 def _await_jupyter(agent: Agent, parts: Sequence[Service], todo: Steps) -> None:

@@ -13,7 +13,7 @@ from perennial.connect import Connection
 from perennial.errors import FleetError, SpecError
 from perennial.hosts import probing, reach, tunnel
 from perennial.hosts.checks import SKEW
-from perennial.hosts.deploy import drift
+from perennial.hosts.drift import drift
 from perennial.hosts.firewalls import Firewall
 from perennial.hosts.operator import Operator
 from perennial.hosts.reach import HERE, Result

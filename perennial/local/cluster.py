@@ -69,7 +69,10 @@ class Cluster:
         """Ask what supervisord has, by program; None when it does not run."""
         if not self.paths.socket.exists() or not self.supervisor.pid():
             return None
-        _, changed, _ = self.supervisor.reload()
+        try:
+            _, changed, _ = self.supervisor.reload()
+        except PerennialError:  # somebody has broken or removed a file, which is found by its text
+            changed = frozenset()
         return {
             process.name: Running(process.alive, process.name in changed, process.state)
             for process in self.supervisor.processes().values()

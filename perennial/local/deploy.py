@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -148,8 +149,22 @@ def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
         deployment,
         state=replace(deployment.state, sizes=dict(now)),
         programs=wanted,
-        steps=deployment.cluster.plan(wanted),
+        steps=(*_repairs(deployment.cluster), *deployment.cluster.plan(wanted)),
     )
+
+
+def _repairs(cluster: Cluster) -> list[Step]:
+    """Find an edit of supervisord's main file; where none runs, it is written anyway."""
+    paths = cluster.paths
+    if not cluster.supervisor.pid():
+        return []
+    text = paths.supervisord_conf.read_text() if paths.supervisord_conf.is_file() else ""
+    # What the limit may be depends on who asks.
+    limit = re.search(r"^minfds=([0-9]{1,9})$", text, re.MULTILINE)
+    if limit and text == supervisord_conf(paths, int(limit[1])):
+        return []
+    found = "was edited" if text else "is missing"
+    return [Step("repair", "supervisord", f"{paths.supervisord_conf.name} {found}")]
 
 
 def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
@@ -178,14 +193,25 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     make_private(Path(site(spec, paths).scratch))
     if spec.scaled:
         make_private(paths.scaler)
-    deployment.cluster.apply(
-        deployment.programs,
-        deployment.steps,
-        render.supervisord_conf(
-            paths.socket, paths.logs / "supervisord.log", paths.units, open_files()
-        ),
-        ready,
-    )
+    conf, steps = supervisord_conf(paths, open_files()), deployment.steps
+    if any(step.action == "repair" for step in steps):
+        write_atomic(paths.supervisord_conf, conf)
+    steps = tuple(step for step in steps if step.action != "repair")
+    deployment.cluster.apply(deployment.programs, steps, conf, ready)
+
+
+def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
+    """Write supervisord's main file.
+
+    Parameters
+    ----------
+    paths : ClusterPaths
+        The cluster's state folder.
+    limit : int
+        Open files that every service may have.
+    """
+    log = paths.logs / "supervisord.log"
+    return render.supervisord_conf(paths.socket, log, paths.units, limit)
 
 
 def _check_room(deployment: Deployment) -> None:

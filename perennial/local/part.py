@@ -44,7 +44,9 @@ def perform(request: dict[str, Any]) -> Any:
         `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
         (port of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
         whose members a keeper chooses, and what stands before their numbers), ``turn`` (members
-        whose turn it is to be replaced; None for everybody's).
+        whose turn it is to be replaced, the last of them now; None for everybody's), ``again``
+        (programs to be replaced although their text stays), ``spoilt`` (those whose text is to be
+        written again before anything is compared).
 
     Returns
     -------
@@ -74,7 +76,9 @@ def perform(request: dict[str, Any]) -> Any:
                 for name, program in programs.items()
                 if program.group not in request.get("kept", {}) or name in chosen
             }
-            steps = cluster.plan(programs)
+            for name in set(request.get("spoilt", ())) & set(programs):
+                write_atomic(paths.units / f"{name}.conf", programs[name].text)
+            steps = again(cluster.plan(programs), programs, request)
             steps = tuple(s for s in steps if s.action != "stop" or s.name not in chosen)
             later = postponed(steps, programs, request.get("turn"))
             now = [step for step in steps if step not in later]
@@ -83,6 +87,31 @@ def perform(request: dict[str, Any]) -> Any:
                 (step.name, programs[step.name].group) for step in later if step.name in programs
             ]
     return []
+
+
+def again(
+    steps: Sequence[Step], programs: Mapping[str, Program], request: Mapping[str, Any]
+) -> tuple[Step, ...]:
+    """Replace as well what is to be replaced although its text stays. Pure.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        What the texts ask for.
+    programs : mapping of str to Program
+        What shall run.
+    request : mapping
+        ``again`` and ``turn``, see `perform`.
+    """
+    turn, known = list(request.get("turn") or ()), {step.name for step in steps}
+    more = [
+        Step("replace", name, "changed")
+        for name in request.get("again", ())
+        # Without a turn of its own it was replaced before the first one had its own.
+        if name in programs and name not in known and (programs[name].group or not turn)
+        if name not in turn[:-1]
+    ]
+    return (*steps, *more)
 
 
 def postponed(

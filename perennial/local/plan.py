@@ -17,7 +17,7 @@ from perennial.errors import PerennialError
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
 
-Action = Literal["start", "adopt", "replace", "restart", "stop"]
+Action = Literal["start", "adopt", "replace", "restart", "stop", "repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Step:
     ----------
     action : str
         ``start`` something new, ``adopt`` what outlived its supervisord, ``replace`` what
-        changed, ``restart`` what does not run, ``stop`` what is no longer asked for.
+        changed, ``restart`` what does not run, ``stop`` what is no longer asked for, ``repair`` the
+        main file of supervisord.
     name : str
         The program.
     reason : str

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perennial.hosts.arrange import Arrangement, Init, arrange, request
-from perennial.hosts.deploy import drift
+from perennial.hosts.drift import drift
 from perennial.hosts.kept import chosen, counted
 from perennial.hosts.plan import Side, Step, steps
 from perennial.hosts.programs import MARK

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +12,30 @@ import pytest
 
 from perennial.files import write_json
 from perennial.hosts import deploy
-from perennial.hosts.agent import manifest, store, systemd
-from perennial.hosts.arrange import Arrangement, Placed
-from perennial.hosts.deploy import drift
+from perennial.hosts.agent import manifest, states, store, systemd
+from perennial.hosts.arrange import Arrangement, Init, Placed, arrange
+from perennial.hosts.drift import _kind, drift, outdated, reads, spoilt
 from perennial.hosts.share import shares
 from tests.hosts.clusters import spec_of
 
 UNIT = "dask-lab-cpu@0.service"
 FILE = "/etc/dask-perennial/lab/cpu.yaml"
+PROGRAM = "/var/lib/dask-perennial/lab/supervisord/conf.d/cpu-machine-b-0.conf"
+MEMBER = {"state": "active", "pid": 7, "fingerprint": "mark", "restarts": 0, "since": 100.0}
 FOUND: dict[str, Any] = {
     "manifest": {
         "whole": True,
         "expected": {FILE: ["digest", 0o644, None]},
         "members": {UNIT: "mark"},
         "users": ["dask-lab"],
+        "reads": {"dask-lab-cpu@": [FILE]},
+        "programs": {PROGRAM: "digest"},
     },
+    "edited": {},
+    "programs": {PROGRAM: "digest"},
     "users": ["dask-lab"],
     "files": {FILE: ["digest", 0o644, None]},
-    "members": {UNIT: {"state": "active", "pid": 7, "fingerprint": "mark", "restarts": 0}},
+    "members": {UNIT: MEMBER},
     "enabled": True,
     "address": "10.0.0.9",
 }
@@ -47,6 +55,13 @@ def test_as_deployed() -> None:
         (("files", FILE, 0), "other", f"{FILE} was edited"),
         (("files", FILE, 1), 0o666, f"{FILE} has another owner or mode"),
         (("files", FILE, 2), "bob", f"{FILE} has another owner or mode"),
+        (("programs", PROGRAM), "other", f"{PROGRAM} was edited"),
+        (("programs",), {}, f"{PROGRAM} is missing"),
+        (
+            ("edited",),
+            {FILE: 99.0},
+            f"dask-lab-cpu@0 was started with {FILE} as it was edited, and restarts",
+        ),
         (("members",), {}, "dask-lab-cpu@0 is stopped"),
         (("members", UNIT, "state"), "inactive", "dask-lab-cpu@0 is stopped"),
         (("members", UNIT, "state"), "failed", "dask-lab-cpu@0 is failed"),
@@ -62,6 +77,52 @@ def test_each_difference_is_one_line(place: tuple[Any, ...], value: Any, line: s
         at = at[key]
     at[place[-1]] = value
     assert drift("lab", found, OUTCOME) == [line]
+
+
+def test_what_was_edited_after_the_start_is_only_written_again() -> None:
+    found = {**FOUND, "edited": {FILE: 101.0}}
+    assert (drift("lab", found, OUTCOME), outdated(found)) == ([], {})
+
+
+def test_who_was_started_with_an_edited_file_is_known_until_it_has_gone() -> None:
+    found = {**FOUND, "edited": {FILE: 99.0}}
+    assert outdated(found) == {UNIT: 7}
+    # The file is as it shall be again, and the deploy was cut off.
+    cut: dict[str, Any] = {**FOUND, "manifest": {**FOUND["manifest"], "outdated": {UNIT: 7}}}
+    assert outdated(cut) == {UNIT: 7}
+    assert outdated({**cut, "members": {UNIT: {**MEMBER, "pid": 8}}}) == {}
+
+
+def test_a_program_is_written_again_whose_text_no_deploy_changes() -> None:
+    found = {**FOUND, "programs": {PROGRAM: "edited"}}
+    assert spoilt(found, {PROGRAM: "digest"}) == ["cpu-machine-b-0"]
+    assert spoilt({**FOUND, "programs": {}}, {PROGRAM: "digest"}) == ["cpu-machine-b-0"]
+    assert spoilt(FOUND, {PROGRAM: "digest"}) == []
+    assert spoilt(found, {PROGRAM: "new"}) == []  # that restarts it anyway
+
+
+def test_who_reads_what_is_told_for_every_member() -> None:
+    share = shares(spec_of())["machine-b"]
+    inits: tuple[Init, ...] = ("systemd", "supervisord")
+    for init in inits:
+        wanted = arrange("lab", init, share.services, share.counts, {})
+        found = reads("lab", init, share.services)
+        assert {_kind(unit) for unit in wanted.members} == set(found)
+        written = {file.path for file in wanted.files}
+        assert {path for paths in found.values() for path in paths} <= written
+
+
+def test_a_process_knows_when_it_was_started(tmp_path: Path) -> None:
+    (tmp_path / "before").touch()
+    time.sleep(0.05)
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        time.sleep(0.05)
+        (tmp_path / "after").touch()
+        since = states.since(process.pid)
+        process.kill()
+    times = [(tmp_path / name).stat().st_mtime for name in ("before", "after")]
+    assert since is not None
+    assert times[0] < since < times[1]
 
 
 def test_a_service_that_waits_for_its_scheduler_is_no_drift() -> None:
@@ -84,7 +145,7 @@ class Asked:
 def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], reloads: bool) -> None:
     file = Placed("/etc/systemd/system/dask-lab-scheduler.service", "[Unit]\n")
     wanted = Arrangement("systemd", (file,), (), {}, {})
-    found = {"manifest": known, "files": {file.path: file.state}}
+    found = {"manifest": known, "files": {file.path: file.state}, "members": {}}
     agent: Any = Asked()
     deploy._put(agent, shares(spec_of())["machine-b"], wanted, found, ())
     assert agent.done == ["begin", *["systemd_reload"] * reloads]

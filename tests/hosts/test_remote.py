@@ -70,7 +70,8 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
 
 def test_it_is_small_enough_for_a_look_in_20_kb(place: Place) -> None:
     with Agent(target_of(place)) as agent:
-        agent.ask("look", cluster="nobody", names=["127.0.0.1"], interface=None, ports=[8786])
+        wanted = {"ports": [8786], "claims": {"systemd": ["dask-nobody.target"]}}
+        agent.ask("look", cluster="nobody", names=["127.0.0.1"], interface=None, **wanted)
         assert agent.sent < 20_000
     assert len(remote._archive()) < 16_000
     assert b"numpydoc" not in zlib.decompress(remote._archive())
@@ -88,7 +89,7 @@ def test_an_error_names_the_machine_and_the_next_question_is_answered(place: Pla
         with pytest.raises(
             FleetError, match=r"^machine-b: interface ib7 is not there; there are lo"
         ):
-            agent.ask("look", cluster="nobody", names=[], interface="ib7", ports=[])
+            agent.ask("look", cluster="nobody", names=[], interface="ib7", ports=[], claims={})
         with pytest.raises(FleetError, match=r"^machine-b: /proc/x: "):
             agent.ask(
                 "write", files=[{"path": "/proc/x", "text": "", "mode": 0o600, "owner": None}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import signal
 import subprocess
@@ -9,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import pytest
 
 from perennial.files import make_private
 from perennial.hosts import deploy
-from perennial.hosts.arrange import Arrangement
+from perennial.hosts.arrange import Arrangement, Steps
+from perennial.hosts.drift import own_files
 from perennial.hosts.share import shares
 from perennial.local import hold, part, supervisor
 from perennial.local.hold import holder, is_ready, ready_mark
@@ -55,6 +59,7 @@ class Machine:
         self.name = name
         self.address = address
         self.paths = ClusterPaths(root / name)
+        self.deployed: dict[str, str] = {}
         make_private(self.paths.root)
         self.members = [f"{group}-{name}-0" for group in GROUPS]
 
@@ -66,7 +71,7 @@ class Machine:
         text = PROGRAM.format(**values, hold=hold.__file__, lock=lock, log=log, worker=worker)
         return Program(name, text, group, registers=(name,), stop_timeout=60.0)
 
-    def deploy(self, mark: str, at_once: int) -> None:
+    def deploy(self, mark: str, again: Sequence[str] = ()) -> None:
         wanted = Arrangement(
             "supervisord",
             *((), (), {"nobody": "/"}, {}),
@@ -74,7 +79,16 @@ class Machine:
         )
         agent: Any = self
         share = shares(spec_of())["machine-b"]
-        deploy._change_supervisord(agent, share, wanted, turns(f"test-{mark}", at_once))
+        now = Steps((), tuple(again), ()), self.found(deploy._conf(share))
+        deploy._change_supervisord(agent, share, wanted, now, turns(f"test-{mark}", 1))
+        self.deployed = own_files(share.cluster, wanted, deploy._conf(share))
+
+    def found(self, conf: str) -> dict[str, Any]:
+        """Say what supervisord's files were, and are."""
+        there = {path: self.paths.units / Path(path).name for path in self.deployed}
+        now = {path: file.read_bytes() for path, file in there.items() if file.exists()}
+        digests = {path: hashlib.sha256(text).hexdigest() for path, text in now.items()}
+        return {"manifest": {"programs": self.deployed}, "programs": digests}
 
     def ask(self, do: str, request: dict[str, Any], **_: Any) -> Any:
         assert do == "supervisord_apply"
@@ -142,16 +156,82 @@ def test_never_are_two_of_a_group_away(home: Path) -> None:
         machines = [Machine(home, name, address) for name in "ab"]
         try:
             with ThreadPoolExecutor() as pool, Client(address) as client:
-                list(pool.map(lambda each: each.deploy("old", 1), machines))
+                list(pool.map(lambda each: each.deploy("old"), machines))
                 assert len(known(client)) == 4  # a deploy ends once all have registered
                 with Watch(client) as watch:
-                    list(pool.map(lambda each: each.deploy("new", 1), machines))
+                    list(pool.map(lambda each: each.deploy("new"), machines))
                 assert watch.fewest == {"cpu": 1, "gpu": 1}
                 assert len(known(client)) == 4
                 assert [each.marks() for each in machines] == [["new", "new"]] * 2
         finally:
             for each in machines:
                 each.close()
+
+
+class Idle(Machine):
+    """Its members do nothing, and nobody waits for them to register."""
+
+    def program(self, group: str, mark: str) -> Program:
+        program = super().program(group, mark)
+        text = re.sub('sleep 6; exec .*"', 'exec sleep 99"', program.text)
+        return replace(program, text=text.replace("startsecs=5", "startsecs=0"), registers=())
+
+    def pids(self) -> list[int]:
+        return [holder(self.paths.run / f"{name}.lock")[0] for name in self.members]
+
+    def edit(self, name: str) -> None:
+        file = self.paths.units / f"{name}.conf"
+        file.write_text(file.read_text().replace("stopwaitsecs=60", "stopwaitsecs=1"))
+
+
+def test_an_edited_program_is_written_again_and_restarts_only_if_it_runs_so(home: Path) -> None:
+    machine = Idle(home, "a", "tcp://127.0.0.1:1")
+    first, second = machine.members
+    try:
+        machine.deploy("mark")
+        wait_until(lambda: all(machine.pids()))
+        before = machine.pids()
+        texts = {path: path.read_text() for path in machine.paths.units.glob("*.conf")}
+        machine.edit(first)
+        (machine.paths.units / f"{second}.conf").unlink()
+        machine.deploy("mark")
+        assert machine.pids() == before
+        assert {path: path.read_text() for path in machine.paths.units.glob("*.conf")} == texts
+        machine.edit(first)
+        control = supervisor.Supervisor(machine.paths.socket)
+        control.reload()
+        control.signal_stop(first)
+        control.wait_stopped([first], 30.0)
+        control.remove(first)
+        control.add(first)
+        wait_until(lambda: all(machine.pids()))
+        edited = machine.pids()
+        machine.deploy("mark")
+        wait_until(lambda: all(machine.pids()))
+        assert machine.pids()[0] not in (edited[0], before[0])
+        assert machine.pids()[1] == before[1]
+        # And who was started with another file that was edited: once.
+        now = machine.pids()
+        machine.deploy("mark", again=[second])
+        wait_until(lambda: all(machine.pids()))
+        assert [a == b for a, b in zip(machine.pids(), now, strict=True)] == [True, False]
+    finally:
+        machine.close()
+
+
+def test_each_is_replaced_once_though_its_text_stays() -> None:
+    programs = {
+        name: Program(name, "", group)
+        for name, group in (("jupyter", None), ("cpu-a-0", "cpu"), ("gpu-a-0", "gpu"))
+    }
+
+    def replaced(*turn: str) -> list[str]:
+        request = {"again": [*programs, "gone"], "turn": turn}
+        return [step.name for step in part.again([], programs, request)]
+
+    assert replaced() == ["jupyter", "cpu-a-0", "gpu-a-0"]
+    assert replaced("cpu-a-0") == ["cpu-a-0", "gpu-a-0"]
+    assert replaced("cpu-a-0", "gpu-a-0") == ["gpu-a-0"]
 
 
 def test_who_waits_for_a_turn_and_who_leaves_last() -> None:

@@ -206,6 +206,27 @@ def test_rotate_renews_without_losing_work(standing: Home) -> None:
         assert client.submit(sum, [1, 2]).result() == 3
 
 
+def test_an_edited_file_of_supervisord_is_found_and_written_again(standing: Home) -> None:
+    before = {name: standing.pid(name) for name in ("scheduler", "cpu-0", "supervisord")}
+    file = standing.state / "supervisord.conf"
+    text = file.read_text()
+
+    def plan() -> str:
+        return standing.run("plan", "--file", str(standing.file))
+
+    assert "nothing to change" in plan()
+    file.write_text(text.replace("loglevel=info", "loglevel=debug"))
+    assert "~ repair   supervisord          supervisord.conf was edited" in plan()
+    assert "1 changed" in standing.up()
+    assert file.read_text() == text
+    file.unlink()
+    assert "supervisord.conf is missing" in plan()
+    standing.up()
+    assert file.read_text() == text
+    assert "nothing to change" in plan()
+    assert before == {name: standing.pid(name) for name in before}
+
+
 def test_everything_on_disk_is_the_users_alone(standing: Home) -> None:
     for path in [standing.state, *standing.state.rglob("*")]:
         if path.is_symlink():

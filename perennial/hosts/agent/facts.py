@@ -52,7 +52,9 @@ def look(
     dict
         ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
         version, 0 where it does not run the machine), ``cron`` (whether there is one),
-        ``address``, ``manifest``, ``files`` (digest, mode and owner by path), ``users`` (of the
+        ``address``, ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of
+        those that are not as they were deployed), ``programs`` (digests of supervisord's own files
+        by path), ``users`` (of the
         manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken``
         (who listens, by port), ``clashes`` (see `clashes`).
     """
@@ -66,7 +68,9 @@ def look(
         "cron": any(shutil.which(name) for name in ("cron", "crond")),
         "address": service_address(interface, names, server, addresses()),
         "manifest": known,
-        "files": states.states(known.get("files", ())),
+        "files": (files := states.states(known.get("files", ()))),
+        "edited": states.edited(files, known.get("expected", {})),
+        "programs": states.digests(known.get("programs", ())),
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,
@@ -99,11 +103,16 @@ def clashes(cluster: str, claims: Mapping[str, Sequence[str]]) -> list[tuple[str
 
 
 def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
-    """State, pid, restarts and fingerprint of each service, by unit or program."""
+    """State, pid, restarts, fingerprint and begin of each service, by unit or program."""
     now = manifest.read(cluster) if known is None else known
     if now.get("init") == "supervisord":
-        return supervisord.members(cluster)
-    return systemd.members(now.get("units", ())) if now else {}
+        found = supervisord.members(cluster)
+    else:
+        found = systemd.members(now.get("units", ())) if now else {}
+    return {
+        name: {**member, "since": states.since(member["pid"]) if member["pid"] else None}
+        for name, member in found.items()
+    }
 
 
 def addresses() -> dict[str, list[str]]:

@@ -5,13 +5,57 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-from collections.abc import Iterable
+import stat
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+#: Longest file of supervisord's that is read, in bytes.
+LONGEST = 2**22
 
 
 def states(paths: Iterable[str]) -> dict[str, list[Any]]:
     """Digest, mode and owner of each file that is there."""
     return {path: found for path in paths if (found := _state(path)) is not None}
+
+
+def edited(files: Mapping[str, Sequence[Any]], expected: Mapping[str, Sequence[Any]]) -> Any:
+    """When the files were written that are not as they were deployed, in seconds since the epoch.
+
+    Parameters
+    ----------
+    files, expected : mapping of str to sequence
+        Digest, mode and owner of each, as it is and as it was deployed.
+    """
+    found = {}
+    for path, state in files.items():
+        if path in expected and state[0] != expected[path][0]:
+            with suppress(OSError):
+                found[path] = os.stat(path).st_mtime
+    return found
+
+
+def digests(paths: Iterable[str]) -> dict[str, str]:
+    """Digest of each file that is there; not root's, so that it can be anything else as well."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(handle, "rb") as file:
+                if stat.S_ISREG(os.fstat(handle).st_mode):
+                    found[path] = hashlib.sha256(file.read(LONGEST)).hexdigest()
+    return found
+
+
+def since(pid: int) -> float | None:
+    """When a process was started, in seconds since the epoch by the clock as it is now."""
+    with suppress(OSError, ValueError, IndexError):
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.time() - age
+    return None
 
 
 def _state(path: str) -> list[Any] | None:

@@ -100,6 +100,28 @@ def test_each_drift_is_named_in_a_line_and_repaired_alone(lab: Cluster, name: st
     assert key.stdout == "600\n"
 
 
+def test_what_was_started_with_an_edited_unit_restarts_alone(lab: Cluster) -> None:
+    before, machine = lab.pids(), lab.network["machine-b"]
+    unit = f"{UNITS}/dask-lab-cpu@.service"
+    edit = f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=4321/' '{unit}'; systemctl daemon-reload"
+    machine.run("sh", "-ec", f"{edit}; systemctl restart dask-lab-cpu@0")
+    wait_until(lambda: lab.workers() == 4)
+    expected = [
+        f"~ machine-b repair machine-b {unit} was edited",
+        f"~ machine-b repair machine-b dask-lab-cpu@0 was started with {unit} as it was edited,"
+        " and restarts",
+    ]
+    assert lab.refresh() == expected
+    assert lab.plan() == expected
+    edited = lab.pids()
+    assert changed(before, edited) == {"cpu-machine-b-0"}
+    assert lab.up() == "1 changed, 6 unchanged"
+    assert changed(edited, lab.pids()) == {"cpu-machine-b-0"}
+    limits = machine.run("cat", f"/proc/{lab.pids()['cpu-machine-b-0']}/limits").stdout
+    assert "4321" not in limits
+    assert lab.refresh() == []
+
+
 def test_a_killed_worker_comes_back_by_itself_and_is_no_drift(lab: Cluster) -> None:
     before = lab.pids()
     killed = "cpu-machine-c-0"
