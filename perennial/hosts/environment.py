@@ -1,11 +1,12 @@
 """The Python environment of a cluster's machines: what each one needs to make it.
 
-Pure, but for the names and sizes of a wheelhouse.
+Pure, but for what is in a wheelhouse.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,33 @@ def _text(spec: ClusterSpec) -> str:
 
 
 def _hash(text: str, wheelhouse: str | None) -> str:
-    """Say in 16 letters what an environment is made from; names of wheels carry their versions."""
+    """Say in 16 letters what an environment is made from: the requirements, and every wheel."""
     digest = hashlib.sha256(text.encode())
     if wheelhouse is not None:
         try:
-            for name, size in wheels(Path(wheelhouse)):
-                digest.update(f"{name} {size}\n".encode())
+            for name, _ in wheels(Path(wheelhouse)):
+                digest.update(f"{name} {content(Path(wheelhouse, name))}\n".encode())
         except OSError as error:
             found = f"{wheelhouse!r}: {(error.strerror or str(error)).lower()}"
             fault = Fault("environment.wheelhouse", found, "a folder of wheels", "correct the path")
             raise SpecError([fault]) from None
     return digest.hexdigest()[:16]
+
+
+def content(file: Path) -> str:
+    """Digest of a file; it is read once, until somebody changes it.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        The file.
+    """
+    status = file.stat()
+    changes = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return _content(str(file), changes)
+
+
+@lru_cache(maxsize=4096)
+def _content(path: str, _changes: tuple[int, ...]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

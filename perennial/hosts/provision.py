@@ -10,8 +10,10 @@ from typing import Any
 from perennial.errors import FleetError
 from perennial.hosts.arrange import STATE
 from perennial.hosts.claims import Claims, refuse
+from perennial.hosts.environment import content
 from perennial.hosts.remote import OLDEST, Agent, borrowed
 from perennial.hosts.share import Target
+from perennial.spec.beside import wheels as wheels_in
 
 Wish = Mapping[str, Any]
 
@@ -144,12 +146,11 @@ def _make(agent: Agent, wish: Wish) -> None:
     if wheels:
         sources |= {
             f"{root}/wheelhouse/{path.name}": path
-            for path in sorted(Path(wheels).iterdir())
-            if path.suffix in (".whl", ".gz", ".zip")
+            for path in (Path(wheels, name) for name, _ in wheels_in(Path(wheels)))
         }
-    sizes: dict[str, int] = agent.ask("sizes", paths=list(sources))
+    there: dict[str, str] = agent.ask("digests", paths=list(sources))
     for path, source in sources.items():
-        if sizes.get(path) != source.stat().st_size:
+        if there.get(path) != content(source):
             agent.upload(source, path, mode=0o755 if source == uv else 0o644)
     agent.ask(
         "environment_make",
@@ -158,6 +159,7 @@ def _make(agent: Agent, wish: Wish) -> None:
         requirements=wish["text"],
         uv=place,
         wheelhouse=f"{root}/wheelhouse" if wheels else None,
+        wheels=[PurePath(path).name for path in sources if path != place],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from perennial.errors import SpecError
+from perennial.hosts import provision
 from perennial.hosts import share as sharing
+from perennial.hosts.agent import making, manifest, store
 from perennial.hosts.secrets import own_certificate
 from perennial.spec import dump, load, read
 from tests.hosts.clusters import PLAIN, spec_of
@@ -78,7 +81,74 @@ def test_a_wheelhouse_is_part_of_the_environment(tmp_path: Path) -> None:
     assert first["wheelhouse"] == str(wheels)
     assert sharing.environment(load(file)) == first
     (wheels / "dask-2026.8.1-py3-none-any.whl").write_bytes(b"1")
-    assert sharing.environment(load(file))["hash"] != first["hash"]
+    second = sharing.environment(load(file))
+    (wheels / "dask-2026.8.1-py3-none-any.whl").write_bytes(b"2")
+    third = sharing.environment(load(file))
+    (wheels / "dask-2026.8.1-py3-none-any.whl").unlink()
+    assert len({each["hash"] for each in (first, second, third)}) == 3
+    assert sharing.environment(load(file)) == first
+
+
+class Machine:
+    """An agent for a folder here in the place of a machine's."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sent: list[str] = []
+
+    def upload(self, source: Path, path: str, mode: int = 0o644) -> None:
+        self.sent.append(Path(path).name)
+        self.place(path).parent.mkdir(parents=True, exist_ok=True)
+        self.place(path).write_bytes(source.read_bytes())
+
+    def place(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    def ask(self, do: str, **asked: Any) -> Any:
+        if do == "digests":
+            found = store.digests([str(self.place(path)) for path in asked["paths"]])
+            return {path: found.get(str(self.place(path))) for path in asked["paths"]}
+        if do == "architecture":
+            return os.uname().machine
+        assert do == "environment_make"
+        wheelhouse = str(self.place(asked.pop("wheelhouse")))
+        return making.make(**asked, wheelhouse=wheelhouse, say=print)
+
+
+def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "STATE", tmp_path / "state")
+    (tmp_path / "uv").write_bytes(Path("/bin/true").read_bytes())
+    monkeypatch.setattr(provision, "_uv", lambda: str(tmp_path / "uv"))
+    monkeypatch.setattr(making, "_uv", lambda *_: None)
+    monkeypatch.setattr(making.Path, "chmod", lambda *_: None)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in ("a-1-py3-none-any.whl", "b-2-py3-none-any.whl"):
+        (wheels / name).write_bytes(b"1")
+    file = with_requirements(tmp_path, "a\n", wheelhouse="wheels")
+    machine = Machine(tmp_path / "machine")
+
+    def deployed() -> tuple[list[str], dict[str, bytes]]:
+        machine.sent.clear()
+        wish = {**sharing.environment(load(file)), "cluster": "lab"}
+        wish["python"] = str(tmp_path / "env-1" / "bin" / "python")
+        agent: Any = machine
+        provision._make(agent, wish)
+        folder = machine.place("/var/lib/dask-perennial/lab/wheelhouse")
+        names = [name for name in machine.sent if not name.startswith("uv-")]
+        return names, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    assert deployed()[0] == ["a-1-py3-none-any.whl", "b-2-py3-none-any.whl"]
+    assert deployed()[0] == []
+    # Of equal size; and an older one in the place of a newer one.
+    (wheels / "a-1-py3-none-any.whl").write_bytes(b"2")
+    (wheels / "b-2-py3-none-any.whl").rename(wheels / "b-1-py3-none-any.whl")
+    assert deployed() == (
+        ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"],
+        {"a-1-py3-none-any.whl": b"2", "b-1-py3-none-any.whl": b"1"},
+    )
 
 
 def test_what_is_remembered_needs_no_files(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from perennial.errors import PerennialError
@@ -21,6 +21,7 @@ def make(
     requirements: str,
     uv: str,
     wheelhouse: str | None,
+    wheels: Collection[str],
     say: Callable[[str], None],
 ) -> None:
     """Make an environment, or bring one back to what was asked for.
@@ -38,6 +39,8 @@ def make(
         Path of uv.
     wheelhouse : str or None
         Folder of wheels; with it nothing comes from the network.
+    wheels : collection of str
+        Names of the files in it; others go, lest uv takes a newer version for the better one.
     say : callable
         Told what happens.
     """
@@ -46,6 +49,9 @@ def make(
     whole, listed = root / ".perennial-whole", root.with_suffix(".txt")
     if not whole.exists() and root.exists():
         shutil.rmtree(root)  # cut off while it was made
+    for file in Path(wheelhouse).iterdir() if wheelhouse else ():
+        if file.name not in wheels:
+            file.unlink()
     source = ["--no-index", "--find-links", wheelhouse] if wheelhouse else []
     offline = ["--offline"] if wheelhouse else []
     if not (root / "bin/python").exists():

@@ -18,7 +18,7 @@ OPERATIONS = {
     "keep": "manifest.keep",
     "finish": "store.finish",
     "remove": "store.remove",
-    "sizes": "store.sizes",
+    "digests": "store.digests",
     "usage": "usage.usage",
     "log": "journal.log",
     "log_since": "journal.log_since",

@@ -6,6 +6,7 @@ The manifest names a file before it is written: whatever was cut off, `remove` f
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 import shutil
@@ -128,9 +129,14 @@ def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
     return size
 
 
-def sizes(paths: Sequence[str]) -> dict[str, int]:
-    """Bytes of each file that is there."""
-    return {path: Path(path).stat().st_size for path in paths if Path(path).is_file()}
+def digests(paths: Sequence[str]) -> dict[str, str]:
+    """Digest of each file that is there."""
+    found = {}
+    for path in paths:
+        if Path(path).is_file():
+            with open(path, "rb") as file:
+                found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def finish(
