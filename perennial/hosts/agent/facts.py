@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import time
+from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -19,7 +20,11 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.hosts.agent import manifest, states, supervisord, systemd
 
-_SIOCGIFADDR = 0x8915  # netdevice(7): the IPv4 address of an interface
+_SIOCGIFCONF = 0x8912  # netdevice(7): all IPv4 addresses, with their interfaces
+#: Bytes of one of them there (``struct ifreq``).
+_IFREQ = 40 if struct.calcsize("P") == 8 else 32
+#: More addresses than a machine has.
+_MOST_ADDRESSES = 8192
 
 
 def look(
@@ -118,18 +123,26 @@ def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict
 def addresses() -> dict[str, list[str]]:
     """IP addresses of this machine by interface."""
     found: dict[str, list[str]] = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            with suppress(OSError):
-                request = struct.pack("256s", name.encode()[:15])
-                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
-                found.setdefault(name, []).append(socket.inet_ntoa(answer[20:24]))
+    for label, address in _ipv4():
+        found.setdefault(label.partition(":")[0], []).append(address)
     with suppress(OSError):
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             digits, _, _, scope, _, name = line.split()
             if scope != "20":  # link-local addresses need the interface's name with them
                 found.setdefault(name, []).append(str(ip_address(bytes.fromhex(digits))))
     return found
+
+
+def _ipv4() -> Iterator[tuple[str, str]]:
+    """List IPv4 addresses with their labels (``eth0``, ``eth0:1``), the main one first."""
+    room = array("B", bytes(_IFREQ * _MOST_ADDRESSES))
+    place, size = room.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe.fileno(), _SIOCGIFCONF, struct.pack("iP", size, place))
+    used, _ = struct.unpack("iP", answer)
+    for begin in range(0, used, _IFREQ):
+        label = room[begin : begin + 16].tobytes().partition(b"\0")[0].decode()
+        yield label, socket.inet_ntoa(room[begin + 20 : begin + 24].tobytes())
 
 
 def service_address(
@@ -140,9 +153,9 @@ def service_address(
     Parameters
     ----------
     interface : str or None
-        An interface, whose first address it is.
+        An interface, whose first address it is that one of the names is, or else its first one.
     names : sequence of str
-        Else the first of these that is, or resolves to, an address of this machine.
+        Without an interface the first of these that is, or resolves to, an address of this machine.
     server : str
         Else the address to which the operator's connection came.
     own : dict of str to list of str
@@ -158,7 +171,8 @@ def service_address(
             known = ", ".join(f"{name} ({', '.join(some)})" for name, some in own.items())
             state = "has no address" if interface in own else "is not there"
             raise PerennialError(f"interface {interface} {state}; there are {known}")
-        return own[interface][0]
+        known_as = {address for name in names for address in _resolved(name)}
+        return next((each for each in own[interface] if each in known_as), own[interface][0])
     mine = {address for some in own.values() for address in some}
     for name in names:
         for address in _resolved(name):
