@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -16,6 +17,21 @@ from perennial.hosts.share import Target
 from perennial.spec.beside import wheels as wheels_in
 
 Wish = Mapping[str, Any]
+
+_PPC64 = 21
+#: Number in a program's head (``e_machine`` in elf(5)) → what ``uname -m`` calls it.
+_MACHINES = {
+    3: "i686",
+    _PPC64: "ppc64le",
+    22: "s390x",
+    40: "armv7l",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+#: Other machines on which a program runs as well.
+RUNS = {"i686": ("i586", "x86_64"), "armv7l": ("armv8l", "aarch64")}
 
 
 def python_of(wish: Wish) -> str:
@@ -142,6 +158,7 @@ def _make(agent: Agent, wish: Wish) -> None:
     root = f"{STATE}/{wish['cluster']}"
     uv, wheels = Path(_uv()), wish.get("wheelhouse")
     place = f"{root}/bin/uv-{version('uv')}"
+    _check_architecture(agent, uv)
     sources = {place: uv}
     if wheels:
         sources |= {
@@ -161,6 +178,40 @@ def _make(agent: Agent, wish: Wish) -> None:
         wheelhouse=f"{root}/wheelhouse" if wheels else None,
         wheels=[PurePath(path).name for path in sources if path != place],
     )
+
+
+def _check_architecture(agent: Agent, uv: Path) -> None:
+    """Refuse a machine on which the uv that is here cannot run.
+
+    Raises
+    ------
+    FleetError
+        With both architectures.
+    """
+    ours, theirs = built_for(uv), agent.ask("architecture")
+    if theirs not in (ours, *RUNS.get(ours, ())):
+        raise FleetError(
+            f"{agent.name}: its architecture is {theirs}, and uv here is for {ours}; run this on"
+            f" a machine of {theirs}, or make the environment there and write"
+            " `environment: {python: PATH}`"
+        )
+
+
+def built_for(program: Path) -> str:
+    """Name the architecture of a program, as ``uname -m`` does.
+
+    Parameters
+    ----------
+    program : pathlib.Path
+        The program.
+    """
+    with program.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF":
+        return f"{platform.system()} on {platform.machine()}"
+    number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+    known = "ppc64" if head[5] != 1 and number == _PPC64 else _MACHINES.get(number)
+    return known or f"ELF machine {number}"
 
 
 def _uv() -> str:

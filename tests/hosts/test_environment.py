@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from perennial.errors import SpecError
+from perennial.errors import FleetError, SpecError
 from perennial.hosts import provision
 from perennial.hosts import share as sharing
 from perennial.hosts.agent import making, manifest, store
@@ -203,3 +203,64 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
         spec = spec_of(jupyter={"certificate": str(wrong[0]), "key": str(wrong[1])})
         with pytest.raises(SpecError, match=words):
             own_certificate(spec)
+
+
+# The architecture of uv
+
+
+class Foreign:
+    """An agent on a machine of some architecture; nothing is sent there."""
+
+    name = "machine-b"
+
+    def __init__(self, architecture: str) -> None:
+        self._architecture = architecture
+
+    def ask(self, do: str) -> str:
+        assert do == "architecture"
+        return self._architecture
+
+
+def program(folder: Path, number: int, order: str = "little") -> Path:
+    """The head of a program: elf(5)."""
+    head = b"\x7fELF\x02" + (b"\x01" if order == "little" else b"\x02") + bytes(12)
+    file = folder / "uv"
+    file.write_bytes(head + number.to_bytes(2, "little" if order == "little" else "big") + b"x")
+    return file
+
+
+def test_uv_for_another_architecture_is_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provision, "_uv", lambda: str(program(tmp_path, 62)))
+    agent: Any = Foreign("aarch64")
+    with pytest.raises(FleetError) as caught:
+        provision._make(agent, {"cluster": "lab"})
+    assert str(caught.value) == (
+        "machine-b: its architecture is aarch64, and uv here is for x86_64; run this on a machine"
+        " of aarch64, or make the environment there and write `environment: {python: PATH}`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "order", "there", "runs"),
+    [
+        (62, "little", "x86_64", True),
+        (183, "little", "aarch64", True),
+        (183, "little", "x86_64", False),
+        (3, "little", "x86_64", True),
+        (62, "little", "i686", False),
+        (21, "little", "ppc64le", True),
+        (21, "big", "ppc64le", False),
+        (999, "little", "x86_64", False),
+    ],
+)
+def test_where_uv_runs(tmp_path: Path, number: int, order: str, there: str, runs: bool) -> None:
+    ours = provision.built_for(program(tmp_path, number, order))
+    assert (there in (ours, *provision.RUNS.get(ours, ()))) == runs
+
+
+def test_the_uv_that_is_here_runs_here() -> None:
+    here = os.uname().machine
+    ours = provision.built_for(Path(provision._uv()))
+    assert here in (ours, *provision.RUNS.get(ours, ()))

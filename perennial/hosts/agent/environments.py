@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,11 @@ print(json.dumps({"version": platform.python_version(), "packages": packages,
 
 #: Packages whose versions are of interest to everybody.
 KNOWN = ("dask", "distributed", "dask-perennial", "jupyterlab", "distributed-ucxx")
+
+
+def architecture() -> str:
+    """Name this machine's architecture, as ``uname -m`` does."""
+    return os.uname().machine
 
 
 def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ OPERATIONS = {
     "supervisord_apply": "supervisord.apply",
     "supervisord_bounce": "supervisord.bounce",
     "supervisord_end": "supervisord.end",
+    "architecture": "environments.architecture",
     "environment_look": "environments.look",
     "environment_make": "making.make",
     "environment_remove": "making.remove",
