@@ -155,7 +155,8 @@ def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], relo
 def test_environments_and_the_lock_outlast_a_switch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: bool
 ) -> None:
-    monkeypatch.setattr(manifest, "STATE", tmp_path / "state")
+    for name in ("STATE", "LOCKS", "PYTHONS"):
+        monkeypatch.setattr(manifest, name, tmp_path / name)
     lock = tmp_path / "lab.lock"
     monkeypatch.setattr(manifest, "lock", lambda _: lock)
     monkeypatch.setattr(systemd, "take_down", lambda *_: None)

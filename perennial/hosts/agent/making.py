@@ -75,13 +75,16 @@ def remove(folder: str, cluster: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     root = manifest.STATE / cluster
     shutil.rmtree(root / "wheelhouse", ignore_errors=True)
+    Path(folder).with_suffix(".txt").unlink(missing_ok=True)  # where a power cut has left it
     if not manifest.read(cluster).get("files") and root.is_dir():
-        manifest.path(cluster).unlink(missing_ok=True)
+        for file in (manifest.path(cluster), *store.unfinished([str(manifest.path(cluster))])):
+            file.unlink(missing_ok=True)
         for path in (root / "bin", root, manifest.STATE):
             if path.name == "bin":
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+    store.drop_interpreters()
 
 
 def _uv(*argv: str) -> None:
@@ -91,7 +94,7 @@ def _uv(*argv: str) -> None:
         "HOME": "/root",
         "UV_NO_CONFIG": "1",
         "UV_NO_CACHE": "1",
-        "UV_PYTHON_INSTALL_DIR": "/opt/dask-perennial-python",
+        "UV_PYTHON_INSTALL_DIR": str(manifest.PYTHONS),
     }
     try:
         done = subprocess.run(

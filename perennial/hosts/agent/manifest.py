@@ -19,6 +19,8 @@ LONGEST = 2**22
 MOST = 100_000
 #: Everything of a cluster that is no unit and no configuration stands below it.
 STATE = Path("/var/lib/dask-perennial")
+#: Interpreters that uv has installed where a machine had none that is new enough.
+PYTHONS = Path("/opt/dask-perennial-python")
 #: Locks; root's alone. Where others may write they could hold one for ever, or leave a link.
 LOCKS = Path("/run/dask-perennial")
 

@@ -208,9 +208,9 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
     else:
         systemd.take_down(now.get("units", ()), now.get("targets", ()), say)
     root = manifest.STATE / cluster
-    for path in now.get("files", ()):
-        Path(path).unlink(missing_ok=True)
-        _prune(Path(path).parent)
+    for path in (*unfinished(now.get("files", ())), *map(Path, now.get("files", ()))):
+        path.unlink(missing_ok=True)
+        _prune(path.parent)
     for made in sorted(now.get("made", ()), key=len, reverse=True):
         with suppress(OSError):  # others have something there
             Path(made).rmdir()
@@ -230,10 +230,36 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
 
 def _clear(cluster: str) -> None:
     """Remove what a removal leaves for last: its lock, and its folders where they are empty."""
-    manifest.lock(cluster).unlink(missing_ok=True)
+    for path in (manifest.lock(cluster), *unfinished([str(manifest.path(cluster))])):
+        path.unlink(missing_ok=True)
     for folder in (manifest.STATE / cluster, manifest.STATE, manifest.LOCKS):
         with suppress(OSError):
             folder.rmdir()
+    drop_interpreters()
+
+
+def drop_interpreters() -> None:
+    """Remove the interpreters that uv has installed, once no cluster has an environment here."""
+    if not any(any(manifest.STATE.glob(f"*/{name}")) for name in ("env-*", "bin")):
+        shutil.rmtree(manifest.PYTHONS, ignore_errors=True)
+
+
+def unfinished(paths: Collection[str]) -> list[Path]:
+    """List what was left of files whose writing a power cut has ended, see `write_atomic`.
+
+    Parameters
+    ----------
+    paths : collection of str
+        The files as they were to be.
+    """
+    found = []
+    for folder in sorted({Path(path).parent for path in paths}):
+        names = {Path(path).name for path in paths if Path(path).parent == folder}
+        with suppress(OSError):
+            for file in sorted(folder.glob(".*.tmp")):
+                if file.name[1:].rpartition(".")[0].rpartition(".")[0] in names:
+                    found.append(file)
+    return found
 
 
 def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
