@@ -131,8 +131,14 @@ def is_ready(lock_path: str | os.PathLike[str]) -> bool:
 def _asked(pid: int) -> bool:
     """Whether a service was asked; one that an earlier version has started was not."""
     try:
+        # Until it has become the service, it has the environment that it was started with, and in
+        # the middle of that none.
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read()
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return any(entry.startswith(f"{READY}=".encode()) for entry in file.read().split(b"\0"))
+            variables = file.read()
+        becoming = not words or not variables or os.path.basename(__file__).encode() in words
+        return becoming or f"{READY}=".encode() in variables
     except OSError:
         return True
 
