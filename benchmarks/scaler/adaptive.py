@@ -65,7 +65,7 @@ class Upstream:
     @property
     def total_occupancy(self) -> float:
         """Seconds of work that all workers have been given."""
-        return sum(n * p.estimate() for p, n in self.model.given.items())
+        return self.model.given.seconds
 
 
 class Adaptive(AdaptiveCore):  # type: ignore[misc]
@@ -91,8 +91,7 @@ class Adaptive(AdaptiveCore):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Do what its periodic callback does."""
-        for prefix in self.world.model.prefixes.values():
-            prefix.heartbeat(self.world.clock.now)
+        self.world.model.heartbeat()
         finish(self.adapt())
 
     @property

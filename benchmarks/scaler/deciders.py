@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -11,14 +12,17 @@ from benchmarks.scaler.fleet import SimulatedFleet
 from benchmarks.scaler.seen import Reader
 from benchmarks.scaler.tasks import Worker
 from benchmarks.scaler.world import World
+from perennial.scaler.loop import SOONEST
 from perennial.scaler.values import Decision, Decisions, History, Member, Standing
 
-#: Seconds that a drain takes at least: a few calls of the scheduler.
-DRAIN = 1.0
+#: Seconds that the drain of an idle member takes at least: the median of those of `--reality`.
+DRAIN = 0.2
+#: Seconds between two ticks of the scaler: the product's default.
+INTERVAL = 1.0
 
 
 class Ours:
-    """The scaler's policy, called as its loop calls it.
+    """The scaler's policy, called as its loop calls it: each interval, and early on news.
 
     Parameters
     ----------
@@ -34,37 +38,58 @@ class Ours:
         self,
         decide: Callable[..., Decisions],
         detail: Callable[..., tuple[str, ...]],
-        interval: float = 5.0,
+        interval: float = INTERVAL,
     ) -> None:
         self.decide, self.detail, self.interval = decide, detail, interval
         self.history = History()
         self.draining: defaultdict[str, dict[str, Worker]] = defaultdict(dict)
-        self.seconds: list[float] = []  # that each decision took
+        self.seconds: list[float] = []  # of a processor, that each tick's policy took
         self.log: list[tuple[float, Decision]] = []  # those that changed something
+        self.first: float | None = None  # when the first tick comes; None for by lot
+        self._begun, self._due = 0.0, math.inf
 
     def start(self, world: World) -> None:
         """Set the first tick, at a time that has nothing to do with that of the work."""
         self.world, self.reader = world, Reader(world.model)
-        first = world.model.random.random() * self.interval
-        world.clock.every(self.interval, first, self.tick)
+        world.model.short = self._wake
+        first = world.model.random.random() * self.interval if self.first is None else self.first
+        self._begun = first - self.interval
+        self._set(first)
+
+    def _set(self, due: float) -> None:
+        """Set the next tick; one that was set for later does not come."""
+        if due < self._due:
+            self._due = due
+            self.world.clock.at(due, self._come, due)
+
+    def _wake(self) -> None:
+        """Have the next tick come early, as `perennial.scaler.loop` does when there is news."""
+        self._set(max(self.world.clock.now, self._begun + SOONEST * self.interval))
+
+    def _come(self, due: float) -> None:
+        if due == self._due:
+            self._begun, self._due = due, math.inf
+            self._set(due + self.interval)
+            self.tick()
 
     def tick(self) -> None:
         """Look, decide, act."""
         world, now = self.world, self.world.clock.now
         standings = {name: self._standing(fleet) for name, fleet in world.fleets.items()}
-        wanted = self.detail(world.trace.rules, standings, self.history, now)
-        demand = self.reader.read(wanted)
         begun = time.process_time()
+        wanted = self.detail(world.trace.rules, standings, self.history, now)
+        read = time.process_time()
+        demand = self.reader.read(wanted)
+        read = time.process_time() - read
         decisions = self.decide(world.trace.rules, demand, standings, self.history, now)
-        self.seconds.append(time.process_time() - begun)
+        self.seconds.append(time.process_time() - begun - read)
         self.history = decisions.history
         for decision in decisions.groups.values():
             self._act(decision)
 
     def _standing(self, fleet: SimulatedFleet) -> Standing:
         draining = self.draining[fleet.group.name]
-        parked = {name: not worker.processing for name, worker in draining.items()}
-        return Standing(fleet.observe(), parked)
+        return Standing(fleet.observe(), dict.fromkeys(draining, True))
 
     def _act(self, decision: Decision) -> None:
         fleet, draining = self.world.fleets[decision.group], self.draining[decision.group]

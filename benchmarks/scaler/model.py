@@ -17,17 +17,16 @@ import heapq
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from benchmarks.scaler.engine import Clock
-from benchmarks.scaler.pools import FEW, Indexed, Pool, Tally
+from benchmarks.scaler.placing import NETWORK, choose, missing
+from benchmarks.scaler.pools import Given, Indexed, Pool, Tally
 from benchmarks.scaler.tasks import ANY, SPILL, Prefix, Request, Task, Worker, on_disk
 from perennial.scaler.values import Signature
 
 #: Dask's ``distributed.scheduler.worker-saturation``.
 SATURATION = 1.1
-#: Bytes a second between workers.
-NETWORK = 500e6
 #: Memory of a worker that holds nothing.
 EMPTY = 100_000_000
 
@@ -58,12 +57,16 @@ class Model:
         self.queued: Counter[tuple[Signature, Prefix]] = Counter()
         self.waiting: Counter[Signature] = Counter()
         self.processing: Counter[tuple[Signature, str, Prefix]] = Counter()
-        self.given: Counter[Prefix] = Counter()
+        self.given = Given()
         self.free: Pool = Pool()  # workers that take tasks from the queue
         self.threads = self.tasks = self.moves = 0
         self.ended = self.recomputed = self.lost = 0
         self.useful = self.thrown = 0.0  # seconds of runs that counted, and that did not
+        #: Called when tasks find no worker while no others of that kind waited, as our preload is.
+        self.short: Callable[[], object] = bool
+        self._held = False
         self._balancing = False
+        self._fitting: dict[tuple[str, int], list[Pool]] = {}
         self._stuck: list[Worker] = []
 
     # Tasks
@@ -97,37 +100,14 @@ class Model:
             self.queued[task.needs, task.prefix] += 1
             heapq.heappush(self.queue, (task.number, task))
             return
-        worker = self._choose(task)
+        worker = choose(self, task)
         if worker is None:
             task.state = "no-worker"
             self.unrunnable[task.needs][task] = self.clock.now
+            if len(self.unrunnable[task.needs]) == 1:
+                self.short()
         else:
             self._give(task, worker)
-
-    def _choose(self, task: Task) -> Worker | None:
-        pool = self.pool(task.needs)
-        if not pool.workers:
-            return None
-        if task.inputs:
-            holders = {one.worker for one in task.inputs if one.worker in pool.workers}
-            candidates: Iterable[Worker] = [w for w in holders if w] or list(pool.workers)
-            return min(
-                candidates,
-                key=lambda w: (
-                    w.occupancy / w.nthreads + self.missing(task, w),
-                    w.nbytes,
-                    w.order,
-                ),
-            )
-        if not task.needs.resources and len(self.idle) >= FEW:
-            return self.idle[task.number % len(self.idle)]
-        if len(pool.workers) < FEW:
-            return min(pool.workers, key=lambda w: (w.occupancy / w.nthreads, w.nbytes, w.order))
-        return pool.least_busy()
-
-    def missing(self, task: Task, worker: Worker) -> float:
-        """Seconds to fetch the inputs that a worker lacks."""
-        return sum(one.nbytes for one in task.inputs if one.worker is not worker) / NETWORK
 
     def pool(self, needs: Signature) -> Pool:
         """Find the workers that can run tasks of a signature."""
@@ -137,37 +117,34 @@ class Model:
             for worker in self.workers.values():
                 if worker.status == "running" and worker.can(needs):
                     pool.workers[worker] = None
+                    worker.pools.append(pool)
                     pool.push(worker)
         return pool
 
     def _fill(self) -> None:
         """Give tasks of the queue to workers that have room."""
-        while self.queue:
-            worker = self.free.least_busy()
-            if worker is None:
-                return
+        while self.queue and (worker := self.free.least_busy()):
             _, task = heapq.heappop(self.queue)
             self.queued[task.needs, task.prefix] -= 1
             self._give(task, worker)
+        held, self._held = self._held, bool(self.queue)
+        if self._held and not held:
+            self.short()
 
     def _give(self, task: Task, worker: Worker) -> None:
         task.state, task.worker = "processing", worker
         worker.processing[task] = None
-        worker.counts[task.prefix] = worker.counts.get(task.prefix, 0) + 1
-        self.given[task.prefix] += 1
-        self.processing[task.needs, worker.group, task.prefix] += 1
+        self._count(task, worker, 1)
         (worker.constrained if task.needs.resources else worker.ready).append(task)
         if len(worker.processing) == 1:
-            self.tallies[worker.group].busy += 1
+            del self.tallies[worker.group].idle[worker]
         self._changed(worker)
         self._begin(worker)
 
     def _take(self, task: Task, worker: Worker) -> None:
         """Undo `_give`."""
         del worker.processing[task]
-        worker.counts[task.prefix] -= 1
-        self.given[task.prefix] -= 1
-        self.processing[task.needs, worker.group, task.prefix] -= 1
+        self._count(task, worker, -1)
         if task in worker.running:
             del worker.running[task]
             del task.prefix.running[task]
@@ -175,12 +152,13 @@ class Model:
                 worker.used[name] -= much
         if not worker.processing:
             worker.idle = self.clock.now
-            self.tallies[worker.group].busy -= 1
+            self.tallies[worker.group].idle[worker] = None
         self._changed(worker)
 
     def _changed(self, worker: Worker) -> None:
         """Note that a worker has more or fewer tasks."""
         n, running = len(worker.processing), worker.status == "running"
+        self.tallies[worker.group].changed[worker] = None
         idle = running and (n < worker.nthreads or self._light(worker))
         self.idle.put(worker, idle)
         self.backlog.put(worker, running and n > worker.nthreads and not idle)
@@ -198,8 +176,19 @@ class Model:
 
     def _light(self, worker: Worker) -> bool:
         """Whether a worker has less than half of the work that the mean one has."""
-        total = sum(n * prefix.estimate() for prefix, n in self.given.items())
-        return worker.occupancy < worker.nthreads * total / self.threads / 2
+        return worker.occupancy < worker.nthreads * self.given.seconds / self.threads / 2
+
+    def _count(self, task: Task, worker: Worker, more: int) -> None:
+        """Count a task that a worker has been given, or that has been taken from it."""
+        worker.counts[task.prefix] = worker.counts.get(task.prefix, 0) + more
+        self.processing[task.needs, worker.group, task.prefix] += more
+        self.given.count(task.prefix, more)
+
+    def heartbeat(self) -> None:
+        """Workers say how long what they run has run."""
+        for prefix in self.prefixes.values():
+            prefix.heartbeat(self.clock.now)
+            self.given.count(prefix, 0)
 
     # Workers run tasks
 
@@ -216,7 +205,7 @@ class Model:
             task.runs += 1
             seconds = task.seconds
             if task.nbytes or task.inputs:
-                seconds += self.missing(task, worker) + on_disk(task, worker)
+                seconds += missing(task, worker) + on_disk(task, worker)
             self.clock.after(seconds, self._ended, task, worker, task.runs)
 
     def _ended(self, task: Task, worker: Worker, run: int) -> None:
@@ -224,6 +213,7 @@ class Model:
             return  # it was taken away meanwhile
         self._take(task, worker)
         task.prefix.ended(task.seconds)
+        self.given.count(task.prefix, 0)
         task.state = "memory"
         self.ended += 1
         self.useful += task.seconds
@@ -255,6 +245,7 @@ class Model:
     def _data(self, worker: Worker, nbytes: int) -> None:
         """Note that a worker holds more or less."""
         tally, room = self.tallies[worker.group], int(SPILL * worker.memory_limit)
+        tally.changed[worker] = None
         tally.spilled -= max(0, worker.nbytes - room)
         worker.nbytes += nbytes
         tally.nbytes += nbytes
@@ -269,6 +260,7 @@ class Model:
         self.workers[worker.name] = worker
         tally = self.tallies[worker.group]
         tally.workers[worker.name] = worker
+        tally.idle[worker] = None
         tally.limit += worker.memory_limit
         tally.slots += worker.nthreads
         tally.version += 1
@@ -279,10 +271,14 @@ class Model:
 
     def _admit(self, worker: Worker) -> None:
         """Give a worker what waits for one like it."""
-        for needs, pool in self.pools.items():
-            if worker.can(needs):
-                pool.workers[worker] = None
-                worker.pools.append(pool)
+        kind = (worker.group, len(self.pools))
+        fitting = self._fitting.get(kind)
+        if fitting is None:  # all workers of a group have the same resources
+            fitting = [pool for needs, pool in self.pools.items() if worker.can(needs)]
+            self._fitting[kind] = fitting
+        for pool in fitting:
+            pool.workers[worker] = None
+            worker.pools.append(pool)
         self._changed(worker)
         for needs, tasks in self.unrunnable.items():
             if tasks and worker.can(needs):
@@ -296,7 +292,7 @@ class Model:
         """Let a parked worker begin tasks again."""
         if worker.status == "closing_gracefully":
             worker.status, worker.emptied = "running", None
-            self.tallies[worker.group].parked -= 1
+            del self.tallies[worker.group].parked[worker]
             if worker in self._stuck:
                 self._stuck.remove(worker)
             self._admit(worker)
@@ -308,7 +304,7 @@ class Model:
         moves away, or is left behind when nobody can take it.
         """
         worker.status, worker.emptied = "closing_gracefully", emptied
-        self.tallies[worker.group].parked += 1
+        self.tallies[worker.group].parked[worker] = None
         self._withdraw(worker)
         for task in [task for task in worker.processing if task not in worker.running]:
             self._take(task, worker)
@@ -328,6 +324,7 @@ class Model:
         worker.pools.clear()
         self.idle.put(worker, False)
         self.backlog.put(worker, False)
+        self.tallies[worker.group].changed[worker] = None
 
     def _empty(self, worker: Worker) -> None:
         """Move what a parked worker holds once nothing runs, if somebody can take it."""
@@ -356,7 +353,7 @@ class Model:
         """Remove a worker with all that it runs and holds."""
         tally = self.tallies[worker.group]
         del self.workers[worker.name], tally.workers[worker.name]
-        tally.parked -= worker.status != "running"
+        tally.parked.pop(worker, None)
         tally.limit -= worker.memory_limit
         tally.slots -= worker.nthreads
         tally.version += 1
@@ -372,6 +369,7 @@ class Model:
             self._take(task, worker)
             task.worker = None
             self._place(task)
+        del tally.idle[worker]
         for task in list(worker.held):
             self._data(worker, -task.nbytes)
             task.worker = None

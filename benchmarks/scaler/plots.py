@@ -32,12 +32,14 @@ def over_time(trace: str, start_up: float) -> str:
     whos = ("ours", "adaptive both" if trace == "mix" else "adaptive")
     panels: list[Panel] = []
     worlds = {who: world(trace, start_up, 0, who) for who in whos}
-    end = max(one.end or one.clock.now for one in worlds.values())
+    every = [s for one in worlds.values() for samples in one.samples.values() for s in samples]
+    end = max(s.time for s in every if s.demand or s.asked)  # until nothing more is paid
     for who, one in worlds.items():
-        for group, every in one.samples.items():
-            if not any(s.asked for s in every):
+        for group, found in one.samples.items():
+            seen = [s for s in found if s.time <= end]
+            if not any(s.asked for s in seen):
                 continue
-            samples = every[:: 1 + len(every) // POINTS]
+            samples = seen[:: 1 + len(seen) // POINTS]
             most = max(1, *(max(s.demand, s.asked) for s in samples))
             lines = {
                 key: [(s.time, float(getattr(s, key))) for s in samples]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 
-from benchmarks.scaler.tasks import Worker
+from benchmarks.scaler.tasks import Prefix, Worker
+from perennial.scaler.values import MemberSeen
 
 #: Below this number Dask compares every worker; above it, it is quick rather than exact.
 FEW = 20
@@ -70,10 +72,37 @@ class Indexed:
                 self._index[last] = index
 
 
+class Given:
+    """How many tasks of each function all workers have been given, and how long these take."""
+
+    def __init__(self) -> None:
+        self._tasks: Counter[Prefix] = Counter()
+        self._seconds: dict[Prefix, float] = {}
+
+    def count(self, prefix: Prefix, more: int) -> None:
+        """Count more tasks, or fewer; with none, take note of a new estimate."""
+        tasks = self._tasks[prefix] = self._tasks[prefix] + more
+        self._seconds[prefix] = tasks * prefix.estimate()
+
+    @property
+    def seconds(self) -> float:
+        """All of them together."""
+        return sum(self._seconds.values())
+
+
 class Tally:
     """Sums over a group's workers, kept up to date."""
 
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
-        self.parked = self.busy = self.nbytes = self.spilled = self.limit = self.slots = 0
+        self.idle: dict[Worker, None] = {}  # those without any task
+        self.parked: dict[Worker, None] = {}
+        self.nbytes = self.spilled = self.limit = self.slots = 0
         self.version = 0  # of the names
+        self.changed: dict[Worker, None] = {}  # since they were seen last
+        self.seen: dict[str, MemberSeen] = {}  # those that have registered, and some that are gone
+
+    @property
+    def busy(self) -> int:
+        """How many have a task."""
+        return len(self.workers) - len(self.idle)

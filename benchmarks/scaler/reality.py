@@ -1,9 +1,7 @@
-"""Three traces on a real cluster, beside the simulator: how far may it be believed?
+"""Traces on a real cluster, beside the simulator: how far may it be believed?
 
 The scheduler is a real one with our preload, each worker is a real process of its own, the scaler
-is the real loop, and tasks sleep. So that a busy machine does not blur it, worker processes have
-imported Dask before a trace begins: a member that is asked for waits for the trace's start-up
-time, and then registers at once.
+is the real loop, and tasks sleep.
 """
 
 from __future__ import annotations
@@ -11,180 +9,135 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from statistics import fmean, median
 
+from benchmarks.scaler.deciders import DRAIN, INTERVAL, Ours
 from benchmarks.scaler.fleet import Platform
 from benchmarks.scaler.run import decider
 from benchmarks.scaler.tasks import Prefix, Request, Task
 from benchmarks.scaler.traces import batch, cpu
+from benchmarks.scaler.warm import Warm, WarmFleet
 from benchmarks.scaler.world import Trace, World
-from perennial.scaler.values import Member, Observation, Rules
+from perennial.scaler.values import Rules
 
-#: Seconds until a member has registered, and seconds between two ticks of the loop.
-START_UP, INTERVAL = 6.0, 1.0
+#: Real runs of each trace, and simulated ones, of which the means are compared.
+TIMES, SEEDS = 3, 10
+#: Seconds that a worker takes to register once it has begun, and seconds from the look that sees
+#: the client to the first work: between these, drawn for each simulated run.
+REGISTERING, CONNECTED = (0.02, 0.1), (0.05, 0.3)
+#: What has to agree, and how well.
+ASSERTED, TOLERANCE = ("makespan", "worker_seconds"), 0.10
+#: What is shown.
+SHOWN = ("makespan", "latency", "worker_seconds", "starts")
 
-
-def traces() -> list[Trace]:
-    """Make three traces of tasks that are long enough for a busy machine."""
-    rules = Rules((cpu(START_UP, 6),))
-    work = Prefix("work")
-    tail = Request(0, [Task(work, 20.0 if i == 30 else 1.0) for i in range(60)])
-    return [
-        Trace("burst", rules, rounds=[batch(0, work, 60, 1.0), batch(15, work, 60, 1.0)]),
-        Trace("long tail", rules, rounds=[tail]),
-        Trace("interactive", rules, rounds=[batch(6.0 * (i > 0), work, 8, 1.0) for i in range(6)]),
-    ]
+#: What is measured of one run.
+Run = dict[str, float]
 
 
-class Warm:
-    """A worker process that has imported Dask and waits for a scheduler's address."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.scaler.reality"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def ready(self) -> None:
-        """Wait until it has imported everything."""
-        assert self.process.stdout
-        assert self.process.stdout.readline() == "ready\n", "a worker has not started"
-
-    def say(self, **what: Any) -> None:
-        """Tell it something."""
-        assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(what) + "\n")
-            self.process.stdin.flush()
-
-    def end(self) -> None:
-        """End it."""
-        assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@dataclass
-class _Piece:
-    warm: Warm
-    asked: float
-    timer: threading.Timer
-    joined: float | None = None
-
-
-class WarmFleet:
-    """Members from a supply of warm processes; each begins after the start-up time.
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A trace that is played in both worlds.
 
     Parameters
     ----------
-    address : str
-        The scheduler's.
-    supply : list of Warm
-        Processes that wait.
+    make : callable
+        Makes the trace.
+    start_up : float
+        Seconds until a member has registered.
+    edge : str
+        Why the two may differ; empty when they must not.
     """
 
-    chooses: ClassVar[bool] = True
+    make: Callable[[float], Trace]
+    start_up: float = 6.0
+    edge: str = ""
 
-    def __init__(self, address: str, supply: list[Warm]) -> None:
-        self.address, self.supply = address, supply
-        self.pieces: dict[str, _Piece] = {}
-        self.ended: list[tuple[float, float]] = []  # when members joined and were stopped
-        self.starts = 0
-        self._lock = threading.Lock()
-
-    def observe(self) -> Observation:
-        """Look."""
-        with self._lock:
-            members = tuple(
-                Member(name, name, "running" if piece.joined else "starting")
-                for name, piece in self.pieces.items()
-            )
-        return Observation(len(members), members, all(m.state == "running" for m in members))
-
-    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Make it so many members."""
-        with self._lock:
-            for member in leaving:
-                if member.id in self.pieces:
-                    self._stop(member.id)
-            for name in [name for name, piece in self.pieces.items() if not piece.joined][::-1]:
-                if len(self.pieces) > to:
-                    self._stop(name)
-            while len(self.pieces) < to and self.supply:
-                self._start()
-            return len(self.pieces)
-
-    def _start(self) -> None:
-        name, warm = f"cpu-{self.starts}", self.supply.pop(0)
-        self.starts += 1
-        timer = threading.Timer(START_UP, self._begin, [name])
-        self.pieces[name] = _Piece(warm, time.monotonic(), timer)
-        timer.start()
-
-    def _begin(self, name: str) -> None:
-        with self._lock:
-            piece = self.pieces.get(name)
-            if piece:
-                piece.warm.say(start=self.address, name=name)
-                piece.joined = time.monotonic()
-
-    def _stop(self, name: str) -> None:
-        piece = self.pieces.pop(name)
-        piece.timer.cancel()
-        if piece.joined:
-            piece.warm.say(stop=True)
-            self.ended.append((piece.joined, time.monotonic()))
-        self.supply.append(piece.warm)
-
-    def served(self, until: float) -> float:
-        """Seconds that members have been there."""
-        with self._lock:
-            spans = [(p.joined, until) for p in self.pieces.values() if p.joined]
-            spans += [(begin, min(end, until)) for begin, end in self.ended]
-        return sum(max(0.0, end - begin) for begin, end in spans)
+    def trace(self) -> Trace:
+        """Make the trace."""
+        return self.make(self.start_up)
 
 
-async def worker() -> None:
-    """Be a warm process: a line says when to begin and when to stop."""
-    import dask.config
-    from distributed import Worker
+def burst(start_up: float) -> Trace:
+    """60 tasks of 1 s, 15 s of nothing, and again."""
+    work = Prefix("work")
+    rounds = [batch(0, work, 60, 1.0), batch(15, work, 60, 1.0)]
+    return Trace("burst", Rules((cpu(start_up, 6),)), rounds=rounds)
 
-    dask.config.set({"perennial.group": "cpu", "distributed.worker.memory.terminate": False})
-    current: Worker | None = None
-    print("ready", flush=True)
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        said = json.loads(line)
-        if "start" in said:
-            current = await Worker(
-                said["start"],
-                name=said["name"],
-                nthreads=1,
-                memory_limit="1 GiB",
-                host="127.0.0.1",
-                preload=["perennial.preloads.member"],
-            )
-        elif current is not None:
-            await current.close()
-            current = None
-    if current is not None:
-        await current.close()
+
+def long_tail(start_up: float) -> Trace:
+    """59 tasks of 1 s and one of 20 s, in the middle of them."""
+    work = Prefix("work")
+    tail = Request(0, [Task(work, 20.0 if i == 30 else 1.0) for i in range(60)])
+    return Trace("long tail", Rules((cpu(start_up, 6),)), rounds=[tail])
+
+
+def interactive(start_up: float) -> Trace:
+    """24 tasks of 0.75 s, 8 s to think, 6 times."""
+    work = Prefix("work")
+    rounds = [batch(8.0 * (i > 0), work, 24, 0.75) for i in range(6)]
+    return Trace("interactive", Rules((cpu(start_up, 6),)), rounds=rounds)
+
+
+def on_the_edge(start_up: float) -> Trace:
+    """8 tasks of 1 s, 6 times; they come back just when the last idle member leaves."""
+    work = Prefix("work")
+    rounds = [batch(start_up * (i > 0), work, 8, 1.0) for i in range(6)]
+    return Trace("interactive, on the edge", Rules((cpu(start_up, 6),)), rounds=rounds)
+
+
+def small(start_up: float) -> Trace:
+    """9 tasks of 1 s, half a second of nothing, and again."""
+    work = Prefix("work")
+    rounds = [batch(0, work, 9, 1.0), batch(0.5, work, 9, 1.0)]
+    return Trace("small", Rules((cpu(start_up, 3),)), rounds=rounds)
+
+
+CASES = (
+    Case(burst),
+    Case(long_tail),
+    Case(interactive),
+    Case(on_the_edge, edge="tenths of a second decide who is still there"),
+)
+#: The small run of CI.
+QUICK = (Case(small, start_up=2.0),)
+
+
+class Drained(logging.Handler):
+    """Listens to the scaler: how long did drains take?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of what it says of a member that leaves."""
+        if "leaves, drained" in str(record.msg) and isinstance(record.args, tuple):
+            self.seconds.append(float(str(record.args[1])))
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Drained]:
+    """Hear what the scaler logs."""
+    logger, heard = logging.getLogger("perennial.scaler"), Drained()
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(heard)
+        logger.level, logger.propagate = before
 
 
 @contextlib.contextmanager
@@ -196,13 +149,19 @@ def scheduler(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "dask", "scheduler", *flags]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            end = time.monotonic() + 60
-            while not file.exists():
-                assert time.monotonic() < end, "no scheduler"
-                time.sleep(0.1)
-            yield json.loads(file.read_text())["address"]
+            yield _address(file)
         finally:
             process.terminate()
+
+
+def _address(file: Path) -> str:
+    """Wait until a scheduler has written where it is."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.1)
+    raise TimeoutError("no scheduler")
 
 
 @contextlib.contextmanager
@@ -214,8 +173,7 @@ def scaler(address: str, trace: Trace, fleet: WarmFleet, home: Path) -> Iterator
 
     fleets.FLEETS["warm"] = f"{__name__}.opened"
     _OPEN.append(fleet)
-    state = home / trace.name.replace(" ", "-")
-    state.mkdir(mode=0o700)
+    state = Path(tempfile.mkdtemp(dir=home))
     groups = tuple(GroupSettings(group, {}) for group in trace.rules.groups)
     told = Settings("reality", "warm", address, state, groups, interval=INTERVAL)
     begun, ended = threading.Event(), threading.Event()
@@ -250,11 +208,14 @@ def opened() -> WarmFleet:
     return _OPEN[-1]
 
 
-def really(trace: Trace, address: str, supply: list[Warm], home: Path) -> dict[str, float]:
+def really(case: Case, number: int, address: str, supply: list[Warm], home: Path) -> Run:
     """Play a trace on the real cluster."""
     from distributed import Client
 
-    fleet = WarmFleet(address, supply)
+    trace = case.trace()
+    fleet = WarmFleet(address, supply, case.start_up)
+    # A name of its own, in letters alone: Dask remembers how long tasks of a name take.
+    name = "".join(filter(str.isalpha, trace.name)) + chr(ord("a") + number)
     latencies = []
     with Client(address) as client, scaler(address, trace, fleet, home):
         begun = time.monotonic()
@@ -262,13 +223,12 @@ def really(trace: Trace, address: str, supply: list[Warm], home: Path) -> dict[s
             time.sleep(request.time)
             now = time.monotonic()
             seconds = [task.seconds for task in request.tasks]
-            name = f"{trace.name.replace(' ', '')}"
             client.gather(client.map(time.sleep, seconds, key=name, pure=False))
             latencies.append(time.monotonic() - now)
         ended = time.monotonic()
         found = {
             "makespan": ended - begun,
-            "latency": sum(latencies) / len(latencies),
+            "latency": fmean(latencies),
             "worker_seconds": fleet.served(ended),
             "starts": float(fleet.starts),
         }
@@ -276,24 +236,64 @@ def really(trace: Trace, address: str, supply: list[Warm], home: Path) -> dict[s
     return found
 
 
-def simulated(trace: Trace, seed: int) -> dict[str, float]:
+def simulated(case: Case, seed: int) -> Run:
     """Play a trace in virtual time, until its end."""
-    world = World(trace, Platform(START_UP + 0.1, failing=0.0), seed)
-    world.run(decider("ours 1 s", trace.name, START_UP, seed))
+    trace, chance = case.trace(), random.Random(seed)
+    connected = chance.uniform(*CONNECTED)
+    trace.rounds[0].time += connected
+    start_up = case.start_up + chance.uniform(*REGISTERING)
+    world = World(trace, Platform(start_up, failing=0.0), seed)
+    ours = decider("ours", trace.name, case.start_up, seed)
+    assert isinstance(ours, Ours)
+    ours.first = 0.0  # the client is seen before there is work
+    world.run(ours)
     assert world.end is not None
-    waits = [(request.ended or 0) - request.begun for request in trace.rounds]
     return {
-        "makespan": world.end,
-        "latency": sum(waits) / len(waits),
+        "makespan": world.end - connected,
+        "latency": fmean((request.ended or 0) - request.begun for request in trace.rounds),
         "worker_seconds": world.served_at_end,
         "starts": float(world.fleets["cpu"].starts),
     }
 
 
-def main(quick: bool = False) -> list[dict[str, Any]]:
-    """Play the traces in both worlds, print them side by side, and give them."""
-    supply = [Warm() for _ in range(6)]
-    rows = []
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A trace in both worlds, played some times in each."""
+
+    case: Case
+    real: Sequence[Run]
+    virtual: Sequence[Run]
+
+    def off(self, key: str) -> float:
+        """Say by which part the simulator is off, in the mean."""
+        return fmean(run[key] for run in self.virtual) / fmean(run[key] for run in self.real) - 1
+
+    def within(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether what is asserted agrees."""
+        return all(abs(self.off(key)) <= tolerance for key in ASSERTED)
+
+    def rows(self) -> str:
+        """Write three rows of a table: means with their ranges, and the difference."""
+        name = self.case.trace().name
+        said = "met" if self.within() else "**missed**"
+        lines = [
+            [name, "real", *(_mean([run[key] for run in self.real]) for key in SHOWN), ""],
+            ["", "simulated", *(_mean([run[key] for run in self.virtual]) for key in SHOWN), ""],
+            ["", "difference", *(f"{self.off(key):+.1%}" for key in SHOWN), self.case.edge or said],
+        ]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f"{min(values):.1f} to {max(values):.1f}"
+    same = max(values) - min(values) < 0.1
+    return f"{fmean(values):.1f}" + ("" if same else f" ({spread})")
+
+
+def compared(cases: Sequence[Case], times: int, seeds: int = SEEDS) -> Iterator[Compared]:
+    """Play traces in both worlds."""
+    most = max(group.max for case in cases for group in case.trace().rules.groups)
+    supply = [Warm() for _ in range(most)]
     try:
         for warm in supply:
             warm.ready()
@@ -301,26 +301,32 @@ def main(quick: bool = False) -> list[dict[str, Any]]:
             tempfile.TemporaryDirectory(prefix="reality-") as folder,
             scheduler(Path(folder)) as address,
         ):
-            for i, trace in enumerate(traces()[: 1 if quick else 3]):
-                real = really(trace, address, supply, Path(folder))
-                runs = [simulated(traces()[i], seed) for seed in range(5)]
-                mean = {key: sum(run[key] for run in runs) / len(runs) for key in real}
-                rows.append({"trace": trace.name, "real": real, "simulated": mean})
-                print(row(rows[-1]), flush=True)
+            for case in cases:
+                real = []
+                for i in range(times):
+                    name = case.trace().name
+                    print(f"{name}, really, {i + 1} of {times}", file=sys.stderr, flush=True)
+                    real.append(really(case, i, address, supply, Path(folder)))
+                    print(f"  {json.dumps(real[-1])}", file=sys.stderr, flush=True)
+                yield Compared(case, real, [simulated(case, seed) for seed in range(seeds)])
     finally:
         for warm in supply:
             warm.end()
-    return rows
 
 
-def row(found: dict[str, Any]) -> str:
-    """Write a row of a table."""
-    cells = [found["trace"]]
-    for key, real in found["real"].items():
-        virtual = found["simulated"][key]
-        cells.append(f"{real:.1f} and {virtual:.1f} ({virtual / real - 1:+.0%})")
-    return f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    asyncio.run(worker())
+def main(quick: bool = False) -> bool:
+    """Play the traces, print them side by side, and say whether the simulator may be believed."""
+    print("## Real and simulated (--reality)\n")
+    print("| trace | | makespan, s | mean latency, s | worker-seconds | starts | within 10 % |")
+    print("|---|---|---|---|---|---|---|")
+    good = []
+    with listening() as heard:
+        for found in compared(QUICK if quick else CASES, 1 if quick else TIMES):
+            print(found.rows(), flush=True)
+            good.append(bool(found.case.edge) or found.within())
+    if heard.seconds:
+        print(
+            f"\n{len(heard.seconds)} real drains: {median(heard.seconds):.2f} s in the median, "
+            f"{max(heard.seconds):.2f} s at most; the simulator takes {DRAIN:g} s."
+        )
+    return all(good)

@@ -24,6 +24,7 @@ COLUMNS = {
     "recomputed": "again",
     "lost": "lost",
 }
+BESIDE = ("time ÷ Adaptive's", "cost ÷ Adaptive's", "")
 ELASTICITY = {
     "under": "under",
     "over": "over",
@@ -100,10 +101,7 @@ def ratios(outcomes: Sequence[Outcome], who: str) -> list[tuple[float, float]]:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Write the geometric means beside the clairvoyant."""
-    lines = [
-        "| who | runs that ended | makespan ÷ clairvoyant | cost ÷ clairvoyant |",
-        "|---|---|---|---|",
-    ]
+    lines = _head(["who", "runs that ended", "makespan ÷ clairvoyant", "cost ÷ clairvoyant"])
     for who in dict.fromkeys(one.who for one in outcomes):
         if who in ("clairvoyant", "bound"):
             continue
@@ -139,7 +137,7 @@ def elastic(outcomes: Sequence[Outcome]) -> str:
 
 
 def _head(columns: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    return [f"| {' | '.join(columns)} |".replace("|  |", "| |"), "|" + "---|" * len(columns)]
 
 
 def _row(start_up: float, one: Outcome, best: Outcome) -> str:
@@ -162,19 +160,52 @@ def _row(start_up: float, one: Outcome, best: Outcome) -> str:
 
 def beside_adaptive(outcomes: Sequence[Outcome], who: str = "ours") -> str:
     """Write how ours stands beside Dask's Adaptive, trace by trace."""
-    lines = [
-        "| trace | start-up | time ÷ Adaptive's | cost ÷ Adaptive's | |",
-        "|---|---|---|---|---|",
-    ]
+    lines = _head(["trace", "start-up", *BESIDE])
     for (trace, start_up), by_who in merged(outcomes).items():
         ours = by_who.get(who)
         for name, other in by_who.items():
             if ours and name.startswith("adaptive"):
                 label = trace + ("" if name == "adaptive" else " (workers that have both)")
-                never = math.isinf(time(other))
-                quick = "" if never else f"{time(ours) / time(other):.2f}"
-                cost = "" if never else f"{ours.cost / other.cost:.2f}"
-                lines.append(
-                    f"| {label} | {start_up:g} s | {quick} | {cost} | {verdict(ours, other)} |"
-                )
+                lines.append(f"| {label} | {start_up:g} s | {_beside(ours, other)} |")
     return "\n".join(lines)
+
+
+def _beside(ours: Outcome, other: Outcome) -> str:
+    never = math.isinf(time(other))
+    quick = "" if never else f"{time(ours) / time(other):.2f}"
+    cost = "" if never else f"{ours.cost / other.cost:.2f}"
+    return f"{quick} | {cost} | {verdict(ours, other)}"
+
+
+def lost(outcomes: Sequence[Outcome], who: str = "ours") -> list[Key]:
+    """List where Adaptive dominates ours: traces and start-up times."""
+    return [
+        key
+        for key, by_who in merged(outcomes).items()
+        if who in by_who and "adaptive" in by_who
+        if dominated(by_who[who], by_who["adaptive"])
+    ]
+
+
+def front(outcomes: Sequence[Outcome], whos: Iterable[str]) -> str:
+    """Write how ours stands beside Adaptive with each setting, where it is dominated by itself."""
+    lines, found = _head(["trace", "start-up", "setting", *BESIDE]), merged(outcomes)
+    for trace, start_up in lost(outcomes):
+        by_who = found[trace, start_up]
+        for who in ("ours", *whos):
+            beside = _beside(by_who[who], by_who["adaptive"])
+            lines.append(f"| {trace} | {start_up:g} s | {_setting(who, start_up)} | {beside} |")
+    return "\n".join(lines)
+
+
+def _setting(who: str, start_up: float) -> str:
+    """Write a setting as an operator would: times in seconds."""
+    if who == "ours":
+        return "none"
+    words = [word.split() for word in who.split(", ")]
+    return ", ".join(
+        f"`{name}: {float(value):g}`"
+        if name == "step_down"
+        else f"`{name}: {float(value) * start_up:g} s`"
+        for name, value in words
+    )

@@ -21,8 +21,7 @@ class Reader:
     def read(self, detail: Collection[str]) -> Demand:
         """Read the demand, with each member of some groups."""
         model = self.model
-        for prefix in model.prefixes.values():
-            prefix.heartbeat(model.clock.now)
+        model.heartbeat()
         return Demand(
             scheduler="simulated",
             uptime=model.clock.now,
@@ -68,40 +67,50 @@ class Reader:
         known = self._names.get(name)
         if known is None or known[0] != tally.version:
             known = self._names[name] = (tally.version, tuple(tally.workers))
-        now = self.model.clock.now
-        workers = tally.workers.values()
+        now, parked = self.model.clock.now, tally.parked
+        # What a parked one holds is going to be with others, its memory leaves with it: as in
+        # `perennial.preloads.answering.whole`.
+        memory = EMPTY * len(tally.workers) + tally.nbytes - tally.spilled
         return GroupSeen(
-            members=len(tally.workers) - tally.parked,
-            busy=tally.busy,
-            memory=EMPTY * len(tally.workers) + tally.nbytes - tally.spilled,
-            limit=tally.limit,
+            members=len(tally.workers) - len(parked),
+            busy=tally.busy - sum(bool(worker.processing) for worker in parked),
+            memory=memory - sum(used(worker) - worker.nbytes for worker in parked),
+            limit=tally.limit - sum(worker.memory_limit for worker in parked),
             nbytes=tally.nbytes,
             spilled=tally.spilled,
             names=known[1],
-            detail={w.name: member(w, now) for w in workers} if detail else None,
+            detail=members(tally, now) if detail else None,
         )
 
 
+def members(tally: Tally, now: float) -> dict[str, MemberSeen]:
+    """See each worker of a group; only those that idle or have changed are seen anew."""
+    seen = tally.seen
+    for worker in (*tally.changed, *tally.idle):
+        seen[worker.name] = member(worker, now)
+    tally.changed.clear()
+    for name in seen.keys() - tally.workers.keys():
+        del seen[name]
+    return seen.copy()
+
+
 def member(worker: Worker, now: float) -> MemberSeen:
-    """See one worker; one that is as busy as before is not seen anew."""
-    n, before = len(worker.processing), worker.seen
-    if (
-        before is not None
-        and n == before.processing > 0
-        and worker.nbytes == before.nbytes
-        and worker.status == before.status
-    ):
-        return before
-    worker.seen = MemberSeen(
+    """See one worker."""
+    n = len(worker.processing)
+    return MemberSeen(
         worker.name,
         status=worker.status,
         processing=n,
         idle=0.0 if n else now - worker.idle,
         nbytes=worker.nbytes,
         unique=len(worker.held),
-        memory=EMPTY + min(worker.nbytes, int(SPILL * worker.memory_limit)),
+        memory=used(worker),
     )
-    return worker.seen
+
+
+def used(worker: Worker) -> int:
+    """Say how much memory a worker uses; the rest of its data is on disk."""
+    return EMPTY + min(worker.nbytes, int(SPILL * worker.memory_limit))
 
 
 def load(counts: dict[Prefix, int]) -> Load:

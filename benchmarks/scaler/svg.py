@@ -14,7 +14,7 @@ COLOURS = {
     "asked": "#e08a00",
     "there": "#0b6e99",
     "ours": "#0b6e99",
-    "ours 1 s": "#57a7c9",
+    "ours 5 s": "#57a7c9",
     "adaptive": "#c0392b",
     "adaptive both": "#e59a92",
     "fixed": "#7f7f7f",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from perennial.scaler.values import MemberSeen, Signature
+from perennial.scaler.values import Signature
 
 if TYPE_CHECKING:
     from benchmarks.scaler.pools import Pool
@@ -142,7 +142,6 @@ class Worker:
     idle: float = 0.0  # since when
     emptied: Callable[[], None] | None = None
     pools: list[Pool] = field(default_factory=list)
-    seen: MemberSeen | None = None  # as it was looked at last
     slots: int = 0  # tasks that Dask gives it from its queue
     long_running: tuple[Task, ...] = ()
 

@@ -28,7 +28,7 @@ class Trace:
     rounds : list of Request
         What comes one after another: each so long after the one before has ended.
     sample : float
-        Seconds between two looks at demand and supply.
+        Seconds between two looks at demand and supply, from 0 until nothing more is paid.
     limit : float
         When a run that does not end is cut off.
     """
@@ -130,8 +130,6 @@ class World:
         self._ended()
 
     def _sample(self) -> None:
-        if self.end is not None:
-            return
         ready = self._ready()
         for group in self.trace.rules.groups:
             fleet, tally = self.fleets[group.name], self.model.tallies[group.name]
