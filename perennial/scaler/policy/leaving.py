@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil, inf, sqrt
 
 from perennial.scaler.policy.rules import ENOUGH, FULL, PART
@@ -231,6 +232,7 @@ def noted(wanted: Wanted, now: float, size: int, oldest: float) -> tuple[Wanted,
     return tuple(reversed(kept)), (((mean, many),) if many else ())
 
 
+@lru_cache(maxsize=1024)  # the same pauses are asked about again and again
 def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | None:
     """Choose how long to keep members, so that the known pauses would have cost the least.
 

@@ -217,6 +217,9 @@ def slots_of(group: Group, signature: Signature) -> dict[str, float]:
     signature : Signature
         What a task needs.
     """
+    # Most groups lack what most signatures need: that is seen first.
+    if any(group.resources.get(name, 0) < need for name, need in signature.resources if sane(need)):
+        return {}
     slots = {"": float(group.slots)}
     for name, need in signature.resources:
         if sane(need):

@@ -182,7 +182,9 @@ def seated(
     if observation is None:
         return seat
     alive = [member for member in observation.members if member.state != "leaving"]
-    staying = [member for member in alive if member.worker not in standing.draining]
+    draining, staying = standing.draining, alive
+    if draining:
+        staying = [member for member in alive if member.worker not in draining]
     unmet = max(0, observation.desired - len(alive))
     seat = replace(seat, current=len(staying) + unmet)
     if demand is None:
