@@ -27,8 +27,9 @@ from perennial.hosts.arrange import (
     supervisord_paths,
 )
 from perennial.hosts.checks import check, look, manager
-from perennial.hosts.drift import drift, outdated, own_files, reads, spoilt
+from perennial.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
 from perennial.hosts.kept import chosen, counted
+from perennial.hosts.programs import MARK
 from perennial.hosts.provision import look_environment, make_environment, remove_environment
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets
@@ -129,6 +130,8 @@ def apply_services(
             "expected": {file.path: _expected(file, found["files"]) for file in wanted.files},
             "certificates": issued.remember,
             "outdated": {},
+            "kept_programs": kept_programs(wanted),
+            "mark": MARK,
             "reads": reads(share.cluster, init, parts),
             "programs": own_files(share.cluster, wanted, _conf(share)),
         }

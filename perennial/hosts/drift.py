@@ -11,6 +11,7 @@ from typing import Any
 from perennial import render
 from perennial.hosts.arrange import Arrangement, Init, supervisord_paths
 from perennial.hosts.plan import COSTS
+from perennial.hosts.programs import KEPT
 from perennial.services import Service
 
 
@@ -60,7 +61,7 @@ def _file_drift(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
         now = found["programs"].get(path)
         if now != digest:
             lines.append(f"{path} {'was edited' if now else 'is missing'}")
-    return lines
+    return [*lines, *(f"{path} was edited" for path in found.get("altered", ()))]
 
 
 def _member_drift(unit: str, fingerprint: str, now: Mapping[str, Any] | None) -> list[str]:
@@ -156,6 +157,22 @@ def own_files(cluster: str, wanted: Arrangement, conf: str) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
 
+def kept_programs(wanted: Arrangement) -> dict[str, str]:
+    """Say from which file a keeper writes a member's program, by what stands before its number.
+
+    Parameters
+    ----------
+    wanted : Arrangement
+        What stands on the machine.
+    """
+    files = (PurePath(file.path) for file in wanted.files)
+    return {
+        wanted.kept[file.stem]: str(file)
+        for file in files
+        if file.parent.name == KEPT and file.stem in wanted.kept
+    }
+
+
 def spoilt(found: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
     """List the programs whose text somebody has edited, and no deploy changes.
 
@@ -170,5 +187,5 @@ def spoilt(found: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
         Digests of supervisord's files as they shall be.
     """
     was, there = found["manifest"].get("programs", {}), found["programs"]
-    edited = (path for path, digest in now.items() if was.get(path) == digest != there.get(path))
-    return [PurePath(path).stem for path in edited]
+    edited = [path for path, digest in now.items() if was.get(path) == digest != there.get(path)]
+    return [PurePath(path).stem for path in (*edited, *found.get("altered", ()))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from perennial.files import write_json
 from perennial.hosts import deploy
 from perennial.hosts.agent import manifest, states, store, systemd
 from perennial.hosts.arrange import Arrangement, Init, Placed, arrange
-from perennial.hosts.drift import _kind, drift, outdated, reads, spoilt
+from perennial.hosts.drift import _kind, drift, kept_programs, outdated, reads, spoilt
+from perennial.hosts.programs import MARK
 from perennial.hosts.share import shares
 from tests.hosts.clusters import spec_of
 
@@ -170,3 +172,28 @@ def test_environments_and_the_lock_outlast_a_switch(
     left = [path.name for path in root.iterdir()] if root.exists() else []
     assert left == ["env-1"] * again
     assert lock.exists() == again
+
+
+def test_an_edited_program_of_a_keepers_member_is_found_and_written_again(tmp_path: Path) -> None:
+    share = shares(spec_of(workers={"cpu": {"count": 2, "scale": {"max": 8}}}))["machine-b"]
+    parts = [part.at("10.0.0.9") for part in share.services]
+    wanted = arrange("lab", "supervisord", parts, {**share.counts, "cpu": [0, 12]}, {})
+    (prefix,) = kept_programs(wanted)
+    source = tmp_path / "kept.conf"
+    source.write_text(next(f.text for f in wanted.files if f.path.endswith("/kept/cpu.conf")))
+    known = {
+        "kept_programs": {prefix: str(source)},
+        "mark": MARK,
+        "expected": {str(source): [hashlib.sha256(source.read_bytes()).hexdigest(), 0o644, None]},
+    }
+    for program in wanted.programs:
+        (tmp_path / f"{program.name}.conf").write_text(program.text)
+    assert states.altered(tmp_path, known) == []
+    edited = tmp_path / f"{prefix}12.conf"
+    edited.write_text(edited.read_text() + "; x\n")
+    assert states.altered(tmp_path, known) == [str(edited)]
+    found = {**FOUND, "altered": [str(edited)]}
+    assert drift("lab", found, OUTCOME) == [f"{edited} was edited"]
+    assert spoilt(found, {}) == [f"{prefix}12"]
+    source.write_text("; x\n")  # that is told by itself
+    assert states.altered(tmp_path, known) == []

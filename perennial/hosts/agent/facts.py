@@ -56,12 +56,12 @@ def look(
     -------
     dict
         ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
-        version, 0 where it does not run the machine), ``cron`` (whether there is one),
-        ``address``, ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of
-        those that are not as they were deployed), ``programs`` (digests of supervisord's own files
-        by path), ``users`` (of the
-        manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken``
-        (who listens, by port), ``clashes`` (see `clashes`).
+        version, 0 where it does not run the machine), ``cron`` (whether there is one), ``address``,
+        ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of those that
+        are not as they were deployed), ``programs`` (digests of supervisord's own files by path),
+        ``altered`` (those of a keeper's members that somebody has edited), ``users`` (of the
+        manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken`` (who
+        listens, by port), ``clashes`` (see `clashes`).
     """
     known = manifest.known(cluster)
     found = members(cluster, known)
@@ -76,6 +76,7 @@ def look(
         "files": (files := states.states(known.get("files", ()))),
         "edited": states.edited(files, known.get("expected", {})),
         "programs": states.digests(known.get("programs", ())),
+        "altered": states.altered(supervisord.root(cluster) / "conf.d", known),
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,

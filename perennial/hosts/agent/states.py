@@ -49,6 +49,31 @@ def digests(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def altered(folder: Path, known: Mapping[str, Any]) -> list[str]:
+    """List the programs of a keeper's members that are not as the keeper has written them.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they are.
+    known : mapping
+        The manifest: what stands before a member's number and the file of its group's program
+        (``kept_programs``), and what stands for the number there (``mark``).
+    """
+    found = []
+    for prefix, source in known.get("kept_programs", {}).items():
+        if digests([source]).get(source) != known["expected"][source][0]:
+            continue  # that one was edited
+        with suppress(OSError):
+            text = Path(source).read_text(encoding="utf-8")
+            for path in sorted(folder.glob(f"{prefix}*.conf")):
+                number = path.stem.removeprefix(prefix)
+                wanted = hashlib.sha256(text.replace(known["mark"], number).encode()).hexdigest()
+                if number.isdecimal() and digests([str(path)]).get(str(path), wanted) != wanted:
+                    found.append(str(path))
+    return found
+
+
 def since(pid: int) -> float | None:
     """When a process was started, in seconds since the epoch by the clock as it is now."""
     with suppress(OSError, ValueError, IndexError):

@@ -1,0 +1,116 @@
+"""Machines whose services run under supervisord: changes in turns, and drift.
+
+The tests run in their order on one cluster; each leaves it whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.labs.hosts.clusters import Cluster, changed, cluster_file, traces, wait_until
+from tests.labs.hosts.network import Network
+
+pytestmark = pytest.mark.lab
+
+PLACES = ("machine-b", "machine-c")
+GROUPS = ("cpu", "gpu")
+STATE = "/var/lib/dask-perennial/lab/supervisord"
+CONFIG = "/etc/dask-perennial/lab/cpu.yaml"
+#: Prints the fewest workers of each group that the scheduler has known, once it is told to.
+WATCH = """
+import threading
+fewest, over = {"cpu": 99, "gpu": 99}, threading.Event()
+def look():
+    while not over.is_set():
+        info = client.sync(client.scheduler.identity, n_workers=-1)
+        names = [str(worker["name"]) for worker in info["workers"].values()]
+        for group in fewest:
+            fewest[group] = min(fewest[group], sum(n.startswith(group) for n in names))
+        time.sleep(0.05)
+thread = threading.Thread(target=look)
+thread.start()
+print("ready")
+input()
+over.set()
+thread.join()
+import json
+print(json.dumps(fewest))
+"""
+
+
+def described(memory: str) -> str:
+    group: dict[str, Any] = {"memory": memory, "drain": "30 s"}
+    machines = [
+        {"address": "machine-a", "roles": ["scheduler"]},
+        *({"address": name, "roles": list(GROUPS), "init": "supervisord"} for name in PLACES),
+    ]
+    workers = dict.fromkeys(GROUPS, group)
+    return cluster_file(jupyter=None, workers=workers, hosts={"machines": machines})
+
+
+@pytest.fixture(scope="module")
+def lab(network: Network) -> Iterator[Cluster]:
+    network.machines("machine-a", *PLACES)
+    before = {machine: traces(machine) for machine in network.all().values()}
+    made = Cluster(network)
+    made.write(described("512 MiB"))
+    made.up()
+    assert made.workers() == 4
+    yield made
+    made.perennial("down", made.name, "--force")
+    assert {machine: traces(machine) for machine in before} == before
+
+
+def test_never_are_two_of_a_group_away(lab: Cluster) -> None:
+    before = lab.pids()
+    watching = lab.start_client(WATCH)
+    assert watching.stdout is not None
+    assert watching.stdout.readline() == "ready\n"
+    lab.write(described("500 MiB"))
+    assert lab.up() == "2 changed, 5 unchanged"
+    said, _ = watching.communicate("\n", timeout=60)
+    assert json.loads(said) == dict.fromkeys(GROUPS, 1)
+    members = {f"{group}-{machine}-0" for group in GROUPS for machine in PLACES}
+    assert changed(before, lab.pids()) == members
+    assert lab.workers() == 4
+    assert lab.plan() == []
+
+
+def test_edited_files_of_supervisord_are_named_and_written_again(lab: Cluster) -> None:
+    before = lab.pids()
+    member = f"{STATE}/conf.d/cpu-machine-c-0.conf"
+    edits = {"machine-b": f"{STATE}/supervisord.conf", "machine-c": member}
+    texts = {
+        machine: lab.network[machine].run("cat", path).stdout for machine, path in edits.items()
+    }
+    for machine, path in edits.items():
+        lab.network[machine].run("sh", "-ec", f"echo '; x' >> {path}")
+    expected = [f"~ {name} repair {name} {path} was edited" for name, path in edits.items()]
+    assert lab.refresh() == expected
+    assert lab.plan() == expected
+    assert lab.up() == "2 changed, 5 unchanged"
+    now = {machine: lab.network[machine].run("cat", path).stdout for machine, path in edits.items()}
+    assert now == texts
+    assert changed(before, lab.pids()) == set()
+    assert lab.refresh() == []
+
+
+def test_what_was_started_with_an_edited_file_restarts_alone(lab: Cluster) -> None:
+    before, machine = lab.pids(), lab.network["machine-b"]
+    machine.run("sh", "-ec", f"echo '# x' >> {CONFIG}; kill {before['cpu-machine-b-0']}")
+    wait_until(lambda: lab.pids()["cpu-machine-b-0"] not in (0, before["cpu-machine-b-0"]))
+    wait_until(lambda: lab.workers() == 4)
+    expected = [
+        f"~ machine-b repair machine-b {CONFIG} was edited",
+        f"~ machine-b repair machine-b cpu-machine-b-0 was started with {CONFIG} as it was edited,"
+        " and restarts",
+    ]
+    assert lab.refresh() == expected
+    edited = lab.pids()
+    assert lab.up() == "1 changed, 6 unchanged"
+    assert changed(edited, lab.pids()) == {"cpu-machine-b-0"}
+    assert lab.plan() == []
