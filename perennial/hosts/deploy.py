@@ -113,9 +113,10 @@ def apply_services(
         if not manifest:  # what runs all the same could not be seen without one
             found["members"] = agent.ask("members", cluster=share.cluster)
         todo = steps(wanted, found["members"])
-        todo = _with_renewed(todo, wanted, parts, issued.renewed)
         todo = _more(todo, [unit for unit in outdated(found) if unit in wanted.members])
         if init == "systemd":
+            # Under supervisord they read the files themselves, now and then, and no copies.
+            todo = _with_renewed(todo, wanted, parts, issued.renewed)
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
             _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
         else:
