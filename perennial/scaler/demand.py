@@ -212,6 +212,8 @@ class PreloadSource:
             groups=self.groups,
             since=list(self._since),
         )
+        if answer is None:
+            await self._without()
         self._check(answer)
         if answer["fault"]:
             raise DemandUnknown(
@@ -250,18 +252,18 @@ class PreloadSource:
         await _closed(rpc)
         await _closed(news)
 
-    async def _ask(self, **question: Any) -> Any:
+    async def _ask(self, operation: str = "perennial_demand", **question: Any) -> Any:
         """Ask; a second time where the connection was of a scheduler before this one."""
         used = self._rpc is not None
         try:
             async with asyncio.timeout(self.patience):
                 try:
-                    return await self._connected().perennial_demand(**question)
+                    return await getattr(self._connected(), operation)(**question)
                 except OSError:
                     if not used:
                         raise
                     await self._hang_up()
-                    return await self._connected().perennial_demand(**question)
+                    return await getattr(self._connected(), operation)(**question)
         except TimeoutError:
             await self._hang_up()  # the late answer would be taken for that of the next question
             raise SchedulerAway(
@@ -300,11 +302,6 @@ class PreloadSource:
 
     def _check(self, answer: Any) -> None:
         """Refuse an answer that would be misunderstood."""
-        if answer is None:
-            raise NoPreload(
-                f"scheduler at {self.address}: knows no demand; "
-                "start it with --preload perennial.preloads.demand"
-            )
         found = answer.get("protocol") if isinstance(answer, Mapping) else None
         if found != PROTOCOL:
             theirs = answer.get("versions", {}) if isinstance(answer, Mapping) else {}
@@ -313,10 +310,23 @@ class PreloadSource:
                 f"{theirs.get('dask-perennial', 'unknown')}; allowed: version {PROTOCOL}; "
                 "install the same dask-perennial for the scheduler and the scaler"
             )
-        version = answer["versions"]["distributed"]
+        self._check_distributed(answer["versions"]["distributed"])
+
+    async def _without(self) -> None:
+        """Refuse a scheduler without the preload: an early one, or one whose pages may do."""
+        found = await self._ask("versions")
+        packages = found.get("packages", {}) if isinstance(found, Mapping) else {}
+        self._check_distributed(str(packages.get("distributed", "")))
+        raise NoPreload(
+            f"scheduler at {self.address}: knows no demand; "
+            "start it with --preload perennial.preloads.demand"
+        )
+
+    def _check_distributed(self, version: str) -> None:
+        """Refuse a scheduler that is older than what is known to work."""
         if _numbers(version) < OLDEST:
             raise OtherVersion(
-                f"scheduler at {self.address}: found distributed {version}; allowed: "
+                f"scheduler at {self.address}: found distributed {version or 'unknown'}; allowed: "
                 f"{'.'.join(map(str, OLDEST))} or later; install one of these"
             )
 

@@ -328,7 +328,14 @@ def test_what_is_not_understood_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
             source = PreloadSource(scheduler.address, GROUPS)
             with pytest.raises(NoPreload, match=r"--preload perennial\.preloads\.demand"):
                 await source.read()
-            await source.close()
+            # Nor does its dashboard make do for what an early one may say there.
+            early = {"packages": {"distributed": "2025.12.1"}}
+            monkeypatch.setitem(scheduler.handlers, "versions", lambda: early)
+            either = opened(scheduler.address, GROUPS, http="127.0.0.1:1")
+            for asked in (source, either):
+                with pytest.raises(OtherVersion, match=r"2025\.12\.1; allowed: 2026\.6 or later"):
+                    await asked.read()
+                await asked.close()
 
     asyncio.run(read())
 
