@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import Busy, NoCapacity
+from perennial.fleets.fixed import FixedFleet
 from perennial.fleets.fleet import FLEETS, opened
 from perennial.fleets.memory import MemoryFleet, PickingFleet, Timing
 from tests.fleets.contract import Contract, Platform, there
@@ -28,9 +29,9 @@ class Clock:
 
 
 class InMemory(Platform):
-    def __init__(self) -> None:
+    def __init__(self, kind: type[MemoryFleet] = MemoryFleet) -> None:
         self.clock = Clock()
-        self.memory = self.fleet = MemoryFleet("cpu", 3, timing=self.clock.timing())
+        self.memory = self.fleet = kind("cpu", 3, timing=self.clock.timing())
 
     def picture(self) -> Any:
         return repr(self.memory._entries)
@@ -54,6 +55,29 @@ class TestMemory(Contract):
     @pytest.fixture
     def platform(self) -> Platform:
         return InMemory()
+
+
+class TestPicking(Contract):
+    @pytest.fixture
+    def platform(self) -> Platform:
+        return InMemory(PickingFleet)
+
+
+def test_a_fixed_fleet_keeps_the_contract_but_for_its_size() -> None:
+    """What changes sizes cannot hold for it; the rest does."""
+    platform = Platform()
+    platform.fleet = fleet = FixedFleet(["cpu-0", "cpu-1", "cpu-2"])
+    platform.picture = lambda: fleet.members  # type: ignore[method-assign]
+    contract = Contract()
+    contract.test_it_has_the_whole_interface_and_nothing_optional(platform)
+    contract.test_to_observe_changes_nothing(platform)
+    contract.test_who_is_gone_already_is_a_success(platform)
+    seen = fleet.observe()
+    assert (seen.least, seen.desired, seen.most, seen.settled) == (3, 3, 3, True)
+    for size, leaving in ((0, seen.members), (5, ()), (3, seen.members[:1])):
+        assert fleet.resize(size, leaving) == 3
+        assert fleet.observe() == seen
+    assert opened("memory", {"members": ["cpu-0"]}).observe().desired == 1
 
 
 def test_members_start_and_leave_by_the_clock() -> None:
