@@ -412,6 +412,8 @@ class GroupHistory:
         take says nothing of a new one.
     names : tuple of str
         Members that were registered at the latest decision.
+    late : tuple of str
+        Members that were taken for lost then.
     """
 
     asked: Mapping[str, float] = field(default_factory=dict)
@@ -422,6 +424,7 @@ class GroupHistory:
     gaps: tuple[tuple[float, int], ...] = ()
     back: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,48 @@ def test_it_comes_to_rest_when_demand_stands_still(tasks, slots, most, start_up,
     assert min(most, -(-tasks // slots)) <= sizes[-1] <= most
 
 
+one_of_many = st.builds(
+    dict,
+    min=st.integers(0, 2),
+    max=st.integers(2, 10),
+    slots=st.integers(1, 4),
+    priority=st.integers(0, 2),
+    cost=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    start_up=st.floats(1, 200),
+    step_up=st.floats(0.05, 1),
+    step_down=st.floats(0.05, 1),
+    idle=st.sampled_from([None, 0.0, 30.0]),
+)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    many=st.lists(one_of_many, min_size=2, max_size=3),
+    tasks=st.integers(0, 60),
+    length=st.sampled_from([1e7, 40.0]),
+    budget=st.one_of(st.none(), st.floats(0, 30)),
+    there=st.integers(0, 8),
+)
+def test_many_groups_come_to_rest_when_demand_stands_still(many, tasks, length, budget, there):
+    """Of whatever priorities, costs and steps; whoever writes too short a start-up, too."""
+    groups = tuple(Group(name, **each) for name, each in zip(NAMES, many, strict=False))
+    slowest = max(group.start_up for group in groups)
+    toy = Toy(groups, start_up=slowest, budget=budget)
+    for group in groups:
+        for index in range(min(there, group.max)):
+            toy.started[group.name][f"{group.name}-x{index}"] = -1e6
+    toy.backlog = [length] * tasks
+    sizes = {group.name: [toy.size(group.name)] for group in groups}
+    for _ in range(int(20 * slowest / toy.interval) + 200):
+        for name, decision in toy.tick().groups.items():
+            sizes[name].append(decision.to)
+    for name, found in sizes.items():
+        moves = [b - a for a, b in pairwise(found) if a != b]
+        reversals = sum(a * b < 0 for a, b in pairwise(moves))
+        assert reversals <= 1 or length < 1e7, (name, found)  # what ends does not stand still
+        assert len(set(found[-20:])) == 1, (name, found[-40:])
+
+
 @pytest.mark.quiet
 def test_a_large_cluster_is_decided_on_quickly():
     """Twenty groups with 10,000 members; the bound is far above what it takes (about 10 ms)."""

@@ -263,6 +263,19 @@ def test_a_member_that_never_registers_is_named_and_not_waited_for():
     assert "cpu-0 never registered" in decision.reason
 
 
+@pytest.mark.parametrize(("before", "now"), [((), 600.0), ((5.0,) * 4, 300.0)])
+def test_members_come_although_they_take_much_longer_than_expected(before, now):
+    """Nobody is given up again and again before it comes; before: what was measured."""
+    toy = Toy((cpu(start_up=5.0, max=4, idle=1e4),), start_up=now)
+    toy.history = replace(toy.history, groups={"cpu": GroupHistory(start_ups=before)})
+    toy.backlog = [1e6] * 4
+    for _ in range(int(8 * now / toy.interval)):
+        toy.tick()
+    assert len(toy.registered) == 4
+    start_ups = toy.history.groups["cpu"].start_ups
+    assert max(start_ups) > 0.9 * now
+
+
 LOST = replace(QUIET, groups={"cpu": GroupHistory(asked={"cpu-0": 0.0}, wanted=((0.0, 0),))})
 
 

@@ -262,6 +262,7 @@ def _remember(tick: _Tick, seat: Seat, decision: Decision, need: int) -> GroupHi
         seat.past,
         back=tuple(sorted(absent.intersection({*seat.asked, *decision.back}))),
         names=seat.seen.names,
+        late=seat.lost,
         asked=seat.asked,
         start_ups=seat.start_ups,
         wanted=wanted,

@@ -13,6 +13,8 @@ PATIENCE = 0.05
 FULL = 0.6
 #: A member that has not registered after so many start-ups, and a minute, is taken for lost.
 LOST = 3.0
+#: Before any start-up was measured, when there is only a guess of it, not earlier than this.
+UNMEASURED = 900.0
 #: How many measured start-ups count, and which of them: three in four were quicker.
 START_UPS = 10
 QUANTILE = 0.75

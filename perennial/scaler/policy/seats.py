@@ -14,6 +14,7 @@ from perennial.scaler.policy.rules import (
     QUANTILE,
     RETURN,
     START_UPS,
+    UNMEASURED,
 )
 from perennial.scaler.values import (
     Demand,
@@ -201,7 +202,7 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
     fresh = asked.keys() - past.asked.keys()
     again = fresh.intersection(past.names) if fresh else fresh
     # A clock that jumps, or a machine that slept, must not teach that starts take hours.
-    longest = LOST * seat.start_up + 60
+    longest = _lost_after(past.start_ups, seat.start_up)
     came = [
         min(now - since, longest)
         for name, since in past.asked.items()
@@ -209,22 +210,32 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
     ]
     start_ups = (*past.start_ups, *came)[-START_UPS:]
     start_up = learned(start_ups, seat.group)
-    late = now - (LOST * start_up + 60)
-    waited = [max(0.0, since + start_up - now) for since in asked.values() if since >= late]
+    late = now - _lost_after(start_ups, start_up)
+    lost = [name for name, since in asked.items() if since < late or name in past.late]
+    waited = [max(0.0, since + start_up - now) for name, since in asked.items() if name not in lost]
     waited += [start_up] * unmet
+    # Whoever is waited for no longer has taken that long at least: else, where starts have become
+    # slow, each would be given up before it comes, and nothing would ever be learned.
+    taught = [min(now - asked[name], longest) for name in lost if name not in past.late]
     return replace(
         seat,
         starting=len(waited),
         arrives=sum(waited) / len(waited) if waited else 0.0,
         spare=unmet + sum(member.state == "starting" for member in absent),
-        lost=tuple(name for name, since in asked.items() if since < late),
+        lost=tuple(lost),
         absent=sum(member.state == "running" for member in absent),
         back=tuple(sorted(name for name, done in draining.items() if done and name in registered)),
         back_before=(*past.back, *again),
         asked=asked,
-        start_ups=start_ups,
+        start_ups=(*start_ups, *taught)[-START_UPS:],
         start_up=start_up,
     )
+
+
+def _lost_after(start_ups: Sequence[float], start_up: float) -> float:
+    """Say how long a member that has not registered is waited for."""
+    usual = LOST * start_up + 60
+    return usual if start_ups else max(usual, UNMEASURED)
 
 
 def learned(start_ups: Iterable[float], group: Group) -> float:
@@ -262,4 +273,5 @@ def remembered(past: GroupHistory | None, now: float) -> GroupHistory:
         gaps=past.gaps,
         back=past.back,
         names=past.names,
+        late=past.late,
     )
