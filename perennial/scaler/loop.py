@@ -57,6 +57,10 @@ class Health:
     trouble: dict[str, str] = field(default_factory=dict)
 
 
+#: Seconds until it is listened again after that has failed.
+DEAF = 10.0
+
+
 class Loop:
     """One scaler at work.
 
@@ -330,8 +334,12 @@ class Loop:
     async def _listen(self) -> None:
         """Have the next tick come at once when the scheduler has news."""
         while True:
-            if await self.source.news():
-                self._woken.set()
+            try:
+                if await self.source.news():
+                    self._woken.set()
+            except Exception:  # a tick comes all the same, only later
+                logger.exception("Listening for news has failed; tried again")
+                await asyncio.sleep(DEAF)
 
     async def _between(self, stop: asyncio.Event, begun: float) -> None:
         """Wait for the next tick; members that are drained meanwhile leave at once."""

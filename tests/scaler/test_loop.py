@@ -13,6 +13,7 @@ import pytest
 from perennial.errors import NoCapacity
 from perennial.fleets.fixed import FixedFleet
 from perennial.scaler import acting, aside, drain
+from perennial.scaler import loop as loops
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.members import State
@@ -95,6 +96,25 @@ def test_news_are_looked_at_before_the_next_tick_is_due(tmp_path: Path) -> None:
     asyncio.run(watch())
     first, second = world.reads[:2]
     assert second - first >= 4.0 - 0.5, "not sooner than a fifth of the interval"
+
+
+def test_news_are_heard_again_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "DEAF", 0.01)
+    world = World(0)
+    loop = scaler(tmp_path, world)
+    heard, usual = [0], loop.source.news
+
+    async def news() -> bool:
+        heard[0] += 1
+        if heard[0] < 3:
+            raise ValueError("an answer that nobody understands")
+        return await usual()
+
+    monkeypatch.setattr(loop.source, "news", news)
+    world.news = True
+    run(loop, lambda: heard[0] > 3)
 
 
 def test_a_busy_member_stays_until_it_is_done(tmp_path: Path) -> None:
