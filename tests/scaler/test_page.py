@@ -33,6 +33,25 @@ LATEST = """([group, column]) => {
 }"""
 
 
+#: What the two charts of a group draw, and whether it is shown: the latest value by column, and the
+#: decisions.
+DRAWN = """(group) => {
+  const models = (window.Bokeh?.documents ?? []).flatMap((d) => [...d._all_models.values()])
+  const sizes = models.find((m) => m.type === "Figure" && m.title?.text === group)
+  const source = sizes.renderers[0].data_source
+  const all = models.filter((m) => m.type === "GlyphRenderer")
+  const name = (r) => (r.glyph.y ?? r.glyph.y2)?.field
+  const lines = all.filter((r) => r.data_source === source && r.visible)
+  const marks = sizes.renderers.find((r) => r.glyph.type === "Scatter" && r.visible)
+  const last = (r) => { const each = r.data_source.data[name(r)]; return each[each.length - 1] }
+  const data = marks.data_source.data
+  return {
+    latest: Object.fromEntries(lines.map((r) => [name(r), last(r)])),
+    decisions: Array.from(data.to).map((to, i) => [data.before[i], to, data.rule[i]]),
+  }
+}"""
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Address and dashboard's port of a scheduler with our preloads, and a worker."""
@@ -73,6 +92,12 @@ def test_the_page_is_live(cluster: tuple[str, int]) -> None:
         expect(page.get_by_role("cell", name="20 tasks wait")).to_be_visible()
         scaler.groups["later"] = {"seen": 7, "existing": 7}
         latest(page, "later", "seen", 7)
+        # Each line and area with its own value, and each decision.
+        scaler.groups["cpu"] |= {"asked": 6, "existing": 4, "seen": 3, "demand": 21, "to": 1}
+        latest(page, "cpu", "demand", 21)
+        drawn = page.evaluate(DRAWN, "cpu")
+        assert drawn["latest"] == {"asked": 6, "existing": 4, "seen": 3, "demand": 21}
+        assert drawn["decisions"] == [[2, 5, "demand"], [5, 1, "demand"]]
 
 
 def test_the_sidebar_lists_the_cluster_and_asks_its_scaler(
