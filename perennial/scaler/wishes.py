@@ -25,6 +25,7 @@ REMEMBERED = 200
 class _Pin(BaseModel):
     size: int = Field(ge=0)
     until: float | None = None
+    seconds: float | None = None
 
 
 class _Bounds(BaseModel):
@@ -111,8 +112,12 @@ class Wishes:
         Parameters
         ----------
         now : float
-            By the scaler's clock.
+            By the scaler's clock. Where its memory is lost, it begins anew: a pin then lasts as
+            long as was wished once more, and not until that clock gets there.
         """
+        for pin in self._is.pins.values():
+            if pin.until is not None and pin.seconds is not None:
+                pin.until = min(pin.until, now + pin.seconds)
         pins = [name for name, pin in self._is.pins.items() if _over(pin.until, now)]
         for name in pins:
             del self._is.pins[name]
@@ -189,7 +194,7 @@ def _taken(to: _File, wish: Mapping[str, Any], groups: frozenset[str], now: floa
             if seconds is not None and not isfinite(seconds):
                 raise ValueError(f"{seconds} is no number of seconds")
             until = None if seconds is None else now + float(seconds)
-            to.pins[name] = _Pin(size=wish["size"], until=until)
+            to.pins[name] = _Pin(size=wish["size"], until=until, seconds=seconds)
             return f"{name}: pinned at {wish['size']}" + (f" for {seconds:g} s" if seconds else "")
         case "unpin":
             to.pins.pop(name, None)

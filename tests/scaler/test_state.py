@@ -294,6 +294,18 @@ def test_wishes_outlive_the_scaler(tmp_path: Path) -> None:
     assert Wishes(tmp_path).applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8)
 
 
+def test_a_pin_ends_although_the_clock_has_begun_anew(tmp_path: Path) -> None:
+    group = Group("cpu", max=9)
+    wishes = Wishes(tmp_path)
+    taken(wishes, 1e7, kind="pin", group="cpu", size=4, seconds=60.0)
+    again = Wishes(tmp_path)  # and the memory, with the clock's state, is lost
+    assert again.expire(5.0) == []
+    assert again.applied(group).pin == 4
+    assert again.left("cpu", 5.0) == 60.0
+    assert again.expire(70.0) == ["cpu: its pin is over"]
+    assert again.applied(group).pin is None
+
+
 def test_a_wish_that_comes_twice_counts_once(tmp_path: Path) -> None:
     wish = {"id": "a", "kind": "pin", "group": "cpu", "size": 3, "seconds": 60}
     wishes = Wishes(tmp_path)
