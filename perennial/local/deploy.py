@@ -156,12 +156,12 @@ def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
 def _repairs(cluster: Cluster) -> list[Step]:
     """Find an edit of supervisord's main file; where none runs, it is written anyway."""
     paths = cluster.paths
-    if not cluster.supervisor.pid():
-        return []
     text = paths.supervisord_conf.read_text() if paths.supervisord_conf.is_file() else ""
     # What the limit may be depends on who asks.
     limit = re.search(r"^minfds=([0-9]{1,9})$", text, re.MULTILINE)
     if limit and text == supervisord_conf(paths, int(limit[1])):
+        return []
+    if not cluster.supervisor.pid():  # asked last: one that hangs takes half a minute
         return []
     found = "was edited" if text else "is missing"
     return [Step("repair", "supervisord", f"{paths.supervisord_conf.name} {found}")]

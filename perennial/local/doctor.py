@@ -300,7 +300,8 @@ def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
     with Client(
         link.scheduler_address, security=security, timeout=PATIENCE, set_as_default=False
     ) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
+        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
         # One worker of each group speaks for it: all members run in the same environment.
         chosen = {str(info["name"]).rsplit("-", 1)[0]: address for address, info in workers.items()}
         answers: dict[str, dict[str, str]] = client.run(installed, workers=list(chosen.values()))

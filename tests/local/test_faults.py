@@ -132,7 +132,8 @@ def test_down_without_a_supervisord(home: Home) -> None:
     assert home.processes() == []
 
 
-@pytest.mark.lab  # it waits twice for as long as supervisord may take to answer
+@pytest.mark.lab  # it waits some times for as long as supervisord may take to answer
+@pytest.mark.timeout(400)
 def test_a_hung_supervisord_is_ended(home: Home) -> None:
     home.up()
     before = {name: home.pid(name) for name in ("scheduler", "cpu-0")}

@@ -159,7 +159,8 @@ def standing(*groups: dict[str, Any], **settings: Any) -> Iterator[Cluster]:
 
 def names(client: Client) -> dict[str, str]:
     """Address of each running worker, by name."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     return {w["name"]: at for at, w in workers.items() if w["status"] == "running"}
 
 

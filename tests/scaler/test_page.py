@@ -70,7 +70,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 
 
 def latest(page: Any, group: str, column: str, value: float) -> None:
-    page.wait_for_function(f"arg => ({LATEST})(arg[0]) === arg[1]", arg=[[group, column], value])
+    question = f"arg => ({LATEST})(arg[0]) === arg[1]"
+    page.wait_for_function(question, arg=[[group, column], value], timeout=120_000)
 
 
 def test_the_page_is_live(cluster: tuple[str, int]) -> None:

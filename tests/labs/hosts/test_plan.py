@@ -25,7 +25,8 @@ BUSY = """
 import json, sys, threading
 from distributed import get_worker
 def names(status=None):
-    found = client.scheduler_info(n_workers=-1)["workers"]
+    # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
+    found = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     return {address: worker["name"] for address, worker in found.items()
             if status is None or worker["status"] == status}
 def task(number):

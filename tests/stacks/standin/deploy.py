@@ -17,7 +17,7 @@ ROOT = Path(os.environ["STANDIN"])
 NAP = float(os.environ.get("NAP", "0.05"))
 
 
-def make_environment(target, wish, say=None):
+def make_environment(target, wish, say=None, claims=None):
     _write(target.name, "environment", wish["python"])
     return {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
 
