@@ -84,19 +84,18 @@ def systemd(
         For a value that systemd cannot carry.
     """
     files: dict[str, str] = {}
-    top = f"dask-{cluster}.target"
+    top = target_name(cluster)
     wanted = []
     for service in parts:
-        group = service.group
+        group, unit = service.group, unit_name(cluster, service)
         if group is None:
-            unit = f"dask-{cluster}-{service.name}.service"
             files |= _unit(service, cluster, unit, part_of=top)
             wanted.append(unit)
             continue
-        template, target = f"dask-{cluster}-{group}@.service", f"dask-{cluster}-{group}.target"
-        files |= _unit(service, cluster, template, part_of=target, wanted_by=target)
+        target = target_name(cluster, group)
+        files |= _unit(service, cluster, unit, part_of=target, wanted_by=target)
         count = counts[group]
-        members = [template.replace("@", f"@{index}") for index in range(count or 0)]
+        members = [unit.replace("@", f"@{index}") for index in range(count or 0)]
         files[f"{UNITS}/{target}"] = _systemd(
             "group.target.j2", cluster=cluster, group=group, members=members, kept=count is None
         )
@@ -246,6 +245,33 @@ def boot_cron(*, cluster: str, argv: Sequence[str], user: str, open_files: int) 
         Limit of open files, where the machine allows that many.
     """
     return _supervisord("cron.j2", cluster=cluster, argv=argv, user=user, open_files=open_files)
+
+
+def unit_name(cluster: str, service: Service) -> str:
+    """Name the systemd unit of a service; of a group the template of its members.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    service : Service
+        The service.
+    """
+    instance = service.name if service.group is None else f"{service.group}@"
+    return f"dask-{cluster}-{instance}.service"
+
+
+def target_name(cluster: str, group: str | None = None) -> str:
+    """Name the systemd target of a cluster, or of a group of it.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    group : str or None
+        The group.
+    """
+    return f"dask-{cluster}.target" if group is None else f"dask-{cluster}-{group}.target"
 
 
 def slice_name(cluster: str) -> str:

@@ -231,7 +231,7 @@ def _systemd(
         for unit, name in _instances(cluster, part, sizes):
             members[unit] = Member(name, marked[part.name], part.group)
     own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
-    top = f"dask-{cluster}.target"
+    top = render.target_name(cluster)
     targets = [name for name in own if name.endswith(".target") and name != top]
     return Arrangement(
         init="systemd",
@@ -249,10 +249,11 @@ def _systemd(
 
 def _instances(cluster: str, part: Service, sizes: Mapping[str, Size]) -> list[tuple[str, str]]:
     """Names of the units of a service, and of its members."""
+    unit = render.unit_name(cluster, part)
     if part.group is None:
-        return [(f"dask-{cluster}-{part.name}.service", part.name)]
+        return [(unit, part.name)]
     return [
-        (f"dask-{cluster}-{part.group}@{index}.service", part.member(str(index)).name)
+        (unit.replace("@", f"@{index}"), part.member(str(index)).name)
         for index in numbers(sizes[part.group])
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from perennial import render
 from perennial.errors import FleetError
 from perennial.hosts.arrange import users
 from perennial.hosts.share import Share
@@ -40,13 +41,11 @@ def claims(share: Share) -> Claims:
 
 
 def _units(cluster: str, parts: Sequence[Service]) -> list[str]:
-    found = [f"dask-{cluster}.target"]
+    found = [render.target_name(cluster)]
     for part in parts:
-        if part.group is None:
-            found.append(f"dask-{cluster}-{part.name}.service")
-        else:
-            name = f"dask-{cluster}-{part.group}"
-            found += [f"{name}@.service", f"{name}.target"]
+        found.append(render.unit_name(cluster, part))
+        if part.group is not None:
+            found.append(render.target_name(cluster, part.group))
     return found
 
 

@@ -318,12 +318,12 @@ def _change_supervisord(
     now: tuple[Steps, Mapping[str, Any]],
     turn: Turn,
 ) -> None:
-    todo, found = now
+    (todo, found), conf = now, _conf(share)
     (user,) = wanted.users
     asked = {
-        **request(wanted, _conf(share), share.dashboard_port),
+        **request(wanted, conf, share.dashboard_port),
         "again": list(todo.restart),
-        "spoilt": spoilt(found, own_files(share.cluster, wanted, _conf(share))),
+        "spoilt": spoilt(found, own_files(share.cluster, wanted, conf)),
     }
 
     def apply(*names: str) -> list[tuple[str, str]]:

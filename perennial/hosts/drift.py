@@ -104,7 +104,7 @@ def outdated(found: Mapping[str, Any]) -> dict[str, int]:
     """
     pids = {unit: now["pid"] for unit, now in found["members"].items()}
     begun = found["manifest"].get("outdated", {})
-    units = [*(unit for unit, pid in begun.items() if pids.get(unit) == pid)]
+    units = [unit for unit, pid in begun.items() if pids.get(unit) == pid]
     units += [unit for unit, _ in _started_with(found)]
     return {unit: pids[unit] for unit in units}
 
@@ -126,12 +126,10 @@ def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[
         files = [file.path for file in part.files]
         if init == "supervisord":
             found[part.name if part.group is None else part.member("").name] = files
-        elif part.group is None:
-            unit = f"dask-{cluster}-{part.name}.service"
-            found[unit] = [*files, f"{render.UNITS}/{unit}"]
         else:
-            template = f"dask-{cluster}-{part.group}@"
-            found[template] = [*files, f"{render.UNITS}/{template}.service"]
+            unit = render.unit_name(cluster, part)
+            kind = unit if part.group is None else unit.removesuffix(".service")
+            found[kind] = [*files, f"{render.UNITS}/{unit}"]
     return found
 
 
