@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
@@ -213,7 +213,7 @@ class PreloadSource:
             since=list(self._since),
         )
         if answer is None:
-            await self._without()
+            await self._refuse()
         self._check(answer)
         if answer["fault"]:
             raise DemandUnknown(
@@ -312,7 +312,7 @@ class PreloadSource:
             )
         self._check_distributed(answer["versions"]["distributed"])
 
-    async def _without(self) -> None:
+    async def _refuse(self) -> NoReturn:
         """Refuse a scheduler without the preload: an early one, or one whose pages may do."""
         found = await self._ask("versions")
         packages = found.get("packages", {}) if isinstance(found, Mapping) else {}

@@ -49,6 +49,19 @@ class Need:
     processing: dict[str, float] = field(default_factory=dict)
     steady: float = 0.0
 
+    def add(self, load: Load) -> None:
+        """Add tasks of the signature.
+
+        Parameters
+        ----------
+        load : Load
+            The tasks.
+        """
+        tasks, unknown = counts(load)
+        self.known += tasks - unknown
+        self.seconds += sane(load.seconds) if tasks > unknown else 0.0
+        self.unknown += unknown
+
     @property
     def work(self) -> float:
         """Seconds of work, as far as it can be told."""
@@ -138,10 +151,10 @@ class Room:
         wait : float
             In how many seconds they come.
         """
-        given = {name: members * wait for name, members in self.bound.items()}
-        return {
-            name: self.used.get(name, 0.0) + given.get(name, 0.0) for name in {**self.used, **given}
-        }
+        if not self.bound:
+            return self.used
+        more = {name: self.used.get(name, 0.0) + n * wait for name, n in self.bound.items()}
+        return self.used | more
 
     @property
     def needed(self) -> int:
@@ -242,10 +255,7 @@ def needs(work: Iterable[Work]) -> list[Need]:
         need = found.setdefault(item.signature, Need(item.signature))
         given = [item.processing[group] for group in sorted(item.processing)]
         for load in (item.queued, item.unrunnable, *given):
-            tasks, unknown = counts(load)
-            need.known += tasks - unknown
-            need.seconds += sane(load.seconds) if tasks > unknown else 0.0
-            need.unknown += unknown
+            need.add(load)
         for group, load in item.processing.items():
             need.processing[group] = need.processing.get(group, 0.0) + sane(load.tasks)
         need.guess = max(need.guess, sane(item.elapsed))
@@ -270,13 +280,13 @@ def bound(work: Iterable[Work], seats: Iterable[Seat]) -> dict[str, dict[str, fl
         given = found.setdefault(seat.group.name, {})
         busy = min(seat.running, seat.seen.busy)
         for item in pinned:
-            tasks, unknown = counts(item.processing.get(seat.group.name, Load()))
             slots = slots_of(seat.group, item.signature)
-            if tasks and slots:
-                load, least = item.processing[seat.group.name], min(slots.values())
-                need = Need(item.signature, tasks - unknown, sane(load.seconds), unknown)
-                need.guess = max(need.guess, sane(item.elapsed))
+            load = item.processing.get(seat.group.name)
+            if load and slots:
+                need = Need(item.signature, guess=max(GUESS, sane(item.elapsed)))
+                need.add(load)
                 # They may pile up on few workers, more than these can run at a time.
+                least = min(slots.values())
                 many = min(need.slots(1, seat.soon, least), busy * least)
                 for dimension, each in slots.items():
                     given[dimension] = min(busy, given.get(dimension, 0.0) + many / each)

@@ -211,12 +211,13 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
     start_ups = (*past.start_ups, *came)[-START_UPS:]
     start_up = learned(start_ups, seat.group)
     late = now - _lost_after(start_ups, start_up)
-    lost = [name for name, since in asked.items() if since < late or name in past.late]
+    before = frozenset(past.late)
+    lost = {name: None for name, since in asked.items() if since < late or name in before}
     waited = [max(0.0, since + start_up - now) for name, since in asked.items() if name not in lost]
     waited += [start_up] * unmet
     # Whoever is waited for no longer has taken that long at least: else, where starts have become
     # slow, each would be given up before it comes, and nothing would ever be learned.
-    taught = [min(now - asked[name], longest) for name in lost if name not in past.late]
+    taught = [min(now - asked[name], longest) for name in lost if name not in before]
     return replace(
         seat,
         starting=len(waited),
