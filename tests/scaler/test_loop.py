@@ -34,6 +34,14 @@ def run(loop: Loop, until: Any, seconds: float = 20.0) -> None:
     assert asyncio.run(live(loop, until, seconds))
 
 
+def at_work(members: int, seconds: float, word: str = "t") -> World:
+    """A world each of whose members runs a task for some time."""
+    world = World(members)
+    world.look()
+    world.tasks = {name: {f"{word}-{name}": time.monotonic() + seconds} for name in world.status}
+    return world
+
+
 def ticks(loop: Loop, number: int) -> Any:
     """Whether so many more ticks have ended."""
     before = loop.health.ticks
@@ -118,9 +126,7 @@ def test_news_are_heard_again_after_a_failure(
 
 
 def test_a_busy_member_stays_until_it_is_done(tmp_path: Path) -> None:
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"task-{name}": time.monotonic() + 0.5} for name in world.status}
+    world = at_work(2, 0.5, "task")
     pinned(world, 1)
     begun = time.monotonic()
     run(scaler(tmp_path, world), lambda: size(world) == 1)
@@ -163,9 +169,7 @@ def test_a_dry_run_leaves_what_another_scaler_has_begun(tmp_path: Path) -> None:
 
 
 def test_a_pause_undoes_drains_and_changes_nothing_else(tmp_path: Path) -> None:
-    world = World(3)
-    world.look()
-    world.tasks = {name: {f"t-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(3, 60)
     pinned(world, 1)
     loop = scaler(tmp_path, world)
     run(loop, lambda: list(world.status.values()).count(PARKED) == 2)
@@ -183,9 +187,7 @@ def test_a_pause_undoes_drains_and_changes_nothing_else(tmp_path: Path) -> None:
 
 
 def test_who_is_being_drained_is_brought_back_when_it_stops(tmp_path: Path) -> None:
-    world = World(3)
-    world.look()
-    world.tasks = {name: {f"task-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(3, 60, "task")
     pinned(world, 1)
     run(scaler(tmp_path, world), lambda: list(world.status.values()).count(PARKED) == 2)
     assert set(world.status.values()) == {RUNNING}
@@ -198,9 +200,7 @@ def test_it_stops_although_nobody_can_be_brought_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perennial.scaler.loop.STOPPING", 0.2)
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"task-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(2, 60, "task")
     pinned(world, 1)
 
     def gone() -> bool:
@@ -324,9 +324,7 @@ def test_a_refusal_is_tried_again_after_a_pause(
 
 
 def test_past_the_deadline_it_waits_and_says_for_what(tmp_path: Path) -> None:
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"long-{name}": time.monotonic() + 2} for name in world.status}
+    world = at_work(2, 2, "long")
     pinned(world, 1)
     loop = scaler(tmp_path, world, drain=0.2)
     run(loop, lambda: "past the deadline" in trouble(loop))
@@ -339,9 +337,7 @@ def test_past_the_deadline_it_waits_and_says_for_what(tmp_path: Path) -> None:
 def test_past_the_deadline_it_stops_and_says_what_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"long-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(2, 60, "long")
     pinned(world, 1)
     loop = scaler(tmp_path, world, drain=0.2, on_deadline="stop")
     run(loop, lambda: size(world) == 1)
@@ -386,9 +382,7 @@ def test_what_begins_during_a_drain_undoes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aside, "ALONE", 0.2)
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"t-{name}": time.monotonic() + 1} for name in world.status}
+    world = at_work(2, 1)
     pinned(world, 1)
     loop = scaler(tmp_path, world)
 
@@ -428,9 +422,7 @@ def test_whoever_has_something_again_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_a_pause_lets_those_go_whom_their_platform_removes(tmp_path: Path) -> None:
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"t-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(2, 60)
     pinned(world, 0)
     loop = scaler(tmp_path, world)
     returning: list[Any] = []
@@ -447,9 +439,7 @@ def test_a_pause_lets_those_go_whom_their_platform_removes(tmp_path: Path) -> No
 
 
 def test_nannies_wait_again_when_what_was_given_up_is_let_go(tmp_path: Path) -> None:
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"long-{name}": time.monotonic() + 60} for name in world.status}
+    world = at_work(2, 60, "long")
     pinned(world, 1)
     loop = scaler(tmp_path, world, drain=0.2, on_deadline="stop", fleet=Refusing(world, Life()))
     run(loop, lambda: bool(world.hastened))
@@ -459,9 +449,7 @@ def test_nannies_wait_again_when_what_was_given_up_is_let_go(tmp_path: Path) -> 
 
 def test_a_drain_that_nobody_went_on_with_has_not_used_its_time(tmp_path: Path) -> None:
     """A kill between the log and the first park; then hours without a scaler."""
-    world = World(2)
-    world.look()
-    world.tasks = {name: {f"t-{name}": time.monotonic() + 1} for name in world.status}
+    world = at_work(2, 1)
     Intents(tmp_path).begin([Intent("cpu", "cpu-0", "drain", time.time(), begun=0.001)])
     loop = scaler(tmp_path, world, max=1, drain=10.0, on_deadline="stop")
     run(loop, lambda: size(world) == 1)
@@ -545,9 +533,7 @@ def test_without_room_on_the_disk_nothing_is_begun(
 def test_clocks_that_are_set_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(3)
-    world.look()
-    world.tasks = {name: {f"t-{name}": time.monotonic() + 0.5} for name in world.status}
+    world = at_work(3, 0.5)
     pinned(world, 2, seconds=3600)
     run(scaler(tmp_path, world), lambda: PARKED in world.status.values())
     real = time.time
