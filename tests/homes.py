@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,16 +16,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.ports import free_ports
+
 PERENNIAL = str(Path(sys.executable).with_name("perennial"))
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:

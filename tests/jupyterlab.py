@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +19,9 @@ from typing import Any
 from perennial import jupyter
 from perennial.services import Site
 from perennial.spec.models import Jupyter
+from tests.ports import free_port
 
 TOKEN = "c0ffee" + uuid.uuid4().hex
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:

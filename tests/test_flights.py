@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jupyterlab import free_port, process
+from tests.jupyterlab import process
+from tests.ports import free_port
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "flights.py"
 

@@ -31,7 +31,6 @@ from tests import browser
 from tests.jupyterlab import (
     TOKEN,
     Lab,
-    free_port,
     make_site,
     process,
     spec,
@@ -40,6 +39,7 @@ from tests.jupyterlab import (
     wait_until,
     write_token,
 )
+from tests.ports import free_port
 
 #: A person's settings for their other Jupyters are not read: they would open or hide this one.
 OTHER_SETTINGS = "raise SystemExit('read the settings of another Jupyter')"

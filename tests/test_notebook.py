@@ -17,7 +17,8 @@ from perennial.connect.configuration import dask_config
 from perennial.errors import PerennialError
 from perennial.scaler import asking
 from tests import dask_processes
-from tests.homes import free_ports, wait_until
+from tests.homes import wait_until
+from tests.ports import free_ports
 from tests.scaler.feeder import Scaler, scheduler
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]

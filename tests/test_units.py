@@ -22,7 +22,7 @@ from supervisor.options import ServerOptions
 from perennial import render
 from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
 from perennial.spec import loads
-from tests.homes import free_ports
+from tests.ports import free_ports
 from tests.test_render import CASES, VALUES, carried_by_text, ejected, read
 
 MANAGER = "/usr/lib/systemd/systemd"

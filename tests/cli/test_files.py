@@ -19,7 +19,8 @@ import pytest
 from perennial.local.machine import Machine
 from perennial.local.starter import Ports, fit, starter
 from perennial.spec import load, loads, schema
-from tests.homes import PERENNIAL, Home, free_ports
+from tests.homes import PERENNIAL, Home
+from tests.ports import free_ports
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "local.yaml"
 

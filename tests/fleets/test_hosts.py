@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from tests import dask_processes
 from tests.fleets import units_keeper
 from tests.fleets.contract import Contract, Platform, ids, there
 from tests.homes import wait_until
+from tests.ports import free_port
 
 MACHINES = ("machine-b", "machine-c")
 PRELOAD = ("--preload", "perennial.preloads.fleets")
@@ -37,9 +37,7 @@ class OnHosts(Platform):
         self.root, self.stack = root, stack
         self.tls = root / "tls"
         authority.ensure(self.tls, "lab", ("127.0.0.1",))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"tls://127.0.0.1:{self.port}"
         self.keepers: dict[str, subprocess.Popen[bytes]] = {}
         self.full = self.lost = False

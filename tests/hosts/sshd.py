@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from perennial.hosts.dial import Hop
+from tests.ports import free_port
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
 #: Why tests with a real sshd cannot run here; empty when they can.
@@ -50,8 +51,7 @@ class Sshd:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         self.key = keygen(folder / "host_key")
         shutil.copy(authorized.with_name(authorized.name + ".pub"), folder / "authorized")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._config = folder / "sshd_config"
         self._config.write_text(
             f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self.key}\nPidFile none\n"

@@ -21,8 +21,9 @@ from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.hosts import tunnel
 from perennial.hosts.forwarding import Forward
-from tests.homes import PERENNIAL, Home, free_ports, wait_until
+from tests.homes import PERENNIAL, Home, wait_until
 from tests.hosts.sshd import MISSING, USER, Place, keygen, make_place
+from tests.ports import free_ports
 
 pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

@@ -16,7 +16,7 @@ import pytest
 from perennial.local import checks, ports
 from perennial.local.machine import Machine, memory_limit, this_machine
 from perennial.spec import ClusterSpec, loads
-from tests.homes import free_ports
+from tests.ports import free_ports, free_range
 
 
 def spec(more: str = "", group: str = "{}", scheduler: int = 0) -> ClusterSpec:
@@ -139,11 +139,11 @@ def test_a_privileged_port() -> None:
 
 
 def test_a_range_of_ports() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        made = spec(group=f"{{ports: [{port}, {port + 1}]}}")
+    port, last = free_range(2)
+    made = spec(group=f"{{ports: [{port}, {last}]}}")
+    with socket.create_server(("127.0.0.1", port)):
         [error] = errors(made)
-        assert f"workers.cpu.ports: found 1 free of the ports {port}:{port + 1}; " in error
+        assert f"workers.cpu.ports: found 1 free of the ports {port}:{last}; " in error
         assert errors(made, frozenset({os.getpid()})) == []
     assert errors(made) == []
 
@@ -161,8 +161,8 @@ def test_addresses_of_this_machine() -> None:
 
 
 def test_the_next_free_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    [port] = free_ports(1)
+    with socket.create_server(("127.0.0.1", port)):
         assert ports.free_port(port) > port
     assert ports.free_port(port) == port
 

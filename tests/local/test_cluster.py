@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.homes import Home, free_ports, wait_until
+from tests.homes import Home, wait_until
+from tests.ports import free_ports
 
 
 def test_up_connect_compute_and_up_again(standing: Home) -> None:

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from perennial.local.supervisor import speaks_http
-from tests.homes import PERENNIAL, Home, free_ports, wait_until
+from tests.homes import PERENNIAL, Home, wait_until
+from tests.ports import free_ports
 
 #: Seconds in which all workers are registered again after the scheduler was killed.
 RECOVERY = 10.0

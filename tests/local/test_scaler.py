@@ -14,7 +14,8 @@ import pytest
 from perennial.errors import Busy, FleetMissing
 from perennial.fleets.fleet import Fleet, Observation, opened
 from perennial.local.lock import exclusive
-from tests.homes import Home, free_ports, make_home, wait_until
+from tests.homes import Home, make_home, wait_until
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

@@ -20,15 +20,10 @@ from typing import Any
 import pytest
 from distributed import Client
 
+from tests.ports import free_port
+
 DRAIN = ("--preload-nanny", "perennial.preloads.drain")
 KEEP = ("--preload", "perennial.preloads.keep")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Lab:

@@ -33,7 +33,8 @@ from perennial.scaler.demand import (
 from perennial.scaler.foreign import HttpSource, queued
 from perennial.scaler.values import Demand, Load, MemberSeen, Signature
 from tests import dask_processes
-from tests.preloads.conftest import Lab, free_port, made
+from tests.ports import free_port
+from tests.preloads.conftest import Lab, made
 
 PATIENCE = 60
 GROUPS = {"cpu": 1, "gpu": 1}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from distributed import Client, Future
 
-from tests.preloads.conftest import free_port
+from tests.ports import free_port
 from tests.scaler.cluster import Burden, Cluster, names, standing, until, work
 
 GROUP: dict[str, Any] = {

@@ -14,7 +14,8 @@ from distributed.security import Security
 from perennial import jupyter
 from tests import browser
 from tests.homes import wait_until
-from tests.jupyterlab import TOKEN, free_port, make_site, process, spec, start, wait_for
+from tests.jupyterlab import TOKEN, make_site, process, spec, start, wait_for
+from tests.ports import free_port
 from tests.scaler.feeder import PRELOADS, Scaler
 
 pytestmark = [
