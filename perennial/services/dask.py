@@ -22,6 +22,10 @@ from perennial.services.values import (
 )
 from perennial.spec import ClusterSpec, WorkerGroup
 
+#: Seconds after which a nanny whose event loop hangs is ended, and its workers with it. A worker
+#: that hangs is Dask's part: it has its nanny restart it after as long (scheduler.worker-ttl).
+NANNY_WATCHDOG = 300.0
+
 
 def scheduler(spec: ClusterSpec, site: Site) -> Service:
     """Describe the cluster's scheduler."""
@@ -106,7 +110,9 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
         # The drain ends by itself at its deadline; the rest is for the process to leave.
-        lifecycle=Lifecycle(stop_timeout=group.drain + 30.0, notifies=True),
+        lifecycle=Lifecycle(
+            stop_timeout=group.drain + 30.0, notifies=True, watchdog=NANNY_WATCHDOG
+        ),
         files=(File(config, dask_config(spec, site, dask, **ours)),),
         group=name,
     )

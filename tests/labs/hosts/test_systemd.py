@@ -226,6 +226,23 @@ def test_a_scheduler_that_hangs_is_restarted_and_says_where_it_hung(cluster: Mac
     assert cluster.python(CONNECT + "print(workers())", timeout=150) == "['cpu-0', 'cpu-1']\n"
 
 
+def test_a_nanny_that_hangs_is_restarted_with_its_worker(cluster: Machine) -> None:
+    assert show(cluster, "dask-lab-cpu@1", "WatchdogUSec") == "5min"
+    dropin = "/etc/systemd/system/dask-lab-cpu@1.service.d/impatient.conf"
+    cluster.write(dropin, "[Service]\nWatchdogSec=15s\n")
+    cluster.run("systemctl", "daemon-reload")
+    cluster.run("systemctl", "restart", "dask-lab-cpu@1", timeout=90)
+    before = show(cluster, "dask-lab-cpu@1", "MainPID")
+    cluster.run("kill", "-STOP", before)
+    wait_for_another_process(cluster, "dask-lab-cpu@1", before)
+    wait_until_active(cluster, *SERVICES)
+    said = cluster.run("journalctl", "--no-pager", "-u", "dask-lab-cpu@1").stdout
+    assert "Watchdog timeout (limit 15s)" in said
+    assert cluster.python(CONNECT + "print(workers())", timeout=150) == "['cpu-0', 'cpu-1']\n"
+    cluster.run("rm", dropin)
+    cluster.run("systemctl", "daemon-reload")
+
+
 AWKWARD = (
     *("%", "%%i", "%d", "$", "$$", "$HOME", "${HOME}", "'", '"', "\\", "\\n", "a\nb", "\ttab"),
     *("", " ", ";", "#", "; #", "über", "*", "~", "-", "@", "a'b\"c", "\x01", "\u2028", "%(here)s"),
