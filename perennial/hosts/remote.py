@@ -57,9 +57,9 @@ LATER = {
 }
 #: Oldest Python that runs the services, and so the agent.
 OLDEST = (3, 11)
-#: Seconds without any word from the machine after which it counts as lost. A drain may take
-#: long, but the agent speaks before it; SSH itself notices a cut connection much sooner.
-SILENCE = 7200.0
+#: Seconds without any word from the machine after which it counts as lost: ten times what is
+#: between two signs of life of its agent. SSH itself notices a cut connection much sooner.
+SILENCE = 600.0
 
 _NO_PYTHON, _OLD_PYTHON = 90, 91
 
@@ -237,7 +237,7 @@ class Agent:
                 self._said = said["say"]
             elif "error" in said:
                 raise FleetError(f"{self.name}: {said['error']}")
-            else:
+            elif "ok" in said:
                 return said["ok"]
 
     def _ended(self) -> FleetError:

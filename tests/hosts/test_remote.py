@@ -141,6 +141,19 @@ def test_a_cut_connection_is_one_line(place: Place) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_who_gives_signs_of_life_may_take_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SILENCE", 1.5)
+    often = "import sys; sys.modules['perennial.hosts.agent.main'].ALIVE = 0.1"
+    slow = "import time; time.sleep(4)"
+    with Agent(target_of(place)) as agent:
+        agent.ask("load", sources=[["often", often]])
+        agent.ask("load", sources=[["slow", slow]])
+    with Agent(target_of(place)) as agent, pytest.raises(FleetError, match="said nothing"):
+        agent.ask("load", sources=[["slow", slow]])
+
+
 def _ask_for_ever(agent: Agent) -> None:
     while True:
         agent.ask("usage", cluster="nobody-has-this")

@@ -1,7 +1,8 @@
 """Read requests, answer them: one JSON object a line, in both directions.
 
 A request is ``{"do": NAME, ...arguments}``. The answers to it are any number of
-``{"say": TEXT}`` and then ``{"ok": RESULT}`` or ``{"error": TEXT}``.
+``{"say": TEXT}`` and then ``{"ok": RESULT}`` or ``{"error": TEXT}``. As long as a request takes,
+``{"alive": true}`` comes now and then: a drain may take hours.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import fcntl
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import IO, Any
 
@@ -22,6 +25,8 @@ from perennial.hosts.agent.operations import OPERATIONS, TELLING
 
 #: Seconds to wait for another deploy.
 PATIENCE = 600.0
+#: Seconds between two signs of life.
+ALIVE = 60.0
 
 
 class Server:
@@ -39,6 +44,7 @@ class Server:
         self._requests = requests
         self._answers = answers
         self._lock: int | None = None
+        self._writing = threading.Lock()
 
     def serve(self) -> None:
         """Answer requests until there are no more."""
@@ -47,7 +53,9 @@ class Server:
         for line in self._requests:
             request = json.loads(line)
             try:
-                self._answer(ok=self._do(request.pop("do"), request))
+                with self._signs_of_life():
+                    result = self._do(request.pop("do"), request)
+                self._answer(ok=result)
             except PerennialError as error:
                 self._answer(error=str(error))
             except OSError as error:
@@ -83,9 +91,28 @@ class Server:
         module, _, function = OPERATIONS[name].partition(".")
         return getattr(import_module(f"perennial.hosts.agent.{module}"), function)(**request)
 
+    @contextmanager
+    def _signs_of_life(self) -> Iterator[None]:
+        """Give them while a request is at work."""
+        done = threading.Event()
+
+        def give() -> None:
+            with suppress(OSError):  # the operator is gone, as the request itself will find out
+                while not done.wait(ALIVE):
+                    self._answer(alive=True)
+
+        thread = threading.Thread(target=give, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def _answer(self, **said: Any) -> None:
-        self._answers.write(json.dumps(said) + "\n")
-        self._answers.flush()
+        with self._writing:
+            self._answers.write(json.dumps(said) + "\n")
+            self._answers.flush()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ cluster's own environment and with the rights of its user.
 from __future__ import annotations
 
 import json
+import math
 import pwd
 import signal
 import subprocess
@@ -22,8 +23,6 @@ from perennial.local.supervisor import Supervisor, polls, signal_process, wait_g
 
 #: Seconds in which a supervisord that was started must answer.
 ANSWER = 60.0
-#: Longest time that a program may take to stop; its own stop timeout is shorter.
-LONGEST = 7200.0
 
 
 def root(cluster: str) -> Path:
@@ -87,7 +86,7 @@ def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) ->
     supervisor = Supervisor(root(cluster) / "supervisor.sock")
     say(f"restarting {name}")
     supervisor.signal_stop(name)
-    supervisor.wait_stopped([name], LONGEST)
+    supervisor.wait_stopped([name], math.inf)  # supervisord ends it after its own stop timeout
     supervisor.start(name)
     lock, patience = root(cluster) / "run" / f"{name}.lock", systemd.READY if worker else ANSWER
     for _ in polls(patience):
