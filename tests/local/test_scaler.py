@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +19,7 @@ from perennial.fleets.fleet import Fleet, Observation, opened
 from perennial.local.lock import exclusive
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
+from tests.scaler.burden import Burden, names
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -260,3 +264,51 @@ def test_it_grows_with_work_shrinks_without_and_is_taken_down_in_the_middle(home
     assert units(home) >= {"cpu-0"}
     home.run("down", "--force", "--purge")
     assert not home.state.exists()
+
+
+@pytest.mark.parametrize(
+    "drains",
+    [20, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+)
+def test_sizes_up_and_down_under_load_with_the_scaler_killed(home: Home, drains: int) -> None:
+    """Drains by the service itself, which supervisord brings back: nothing lost or done twice."""
+    chance, done, kills = random.Random(5), 0, 0
+    scaled(home).up()
+    (home.root / "runs").mkdir()
+    with home.client() as client:
+
+        def reach(size: int) -> None:
+            home.run("scale", f"cpu={size}")
+
+            def look() -> bool:
+                seen = fleet_of(home).observe()
+                return seen.settled and len(seen.members) == seen.desired == size
+
+            wait_until(look, 120)
+            wait_until(lambda: len(names(client)) == size + 1, 120)
+
+        burden = Burden(client, str(home.root / "runs"))
+        while done < drains:
+            reach(6)
+            burden.more(40)
+            burden.scatter()
+            burden.name_workers()
+            if done % 2:
+                burden.shuffle()
+            size = chance.choice((2, 3))
+            home.run("scale", f"cpu={size}")
+            for _ in range((done + 6 - size) // 10 - done // 10):
+                time.sleep(chance.uniform(0.2, 2.5))
+                before = home.pid("scaler")
+                os.kill(before, signal.SIGKILL)
+                kills += 1
+                wait_until(lambda pid=before: home.pid("scaler") not in (0, pid), 60)
+            burden.more(15)
+            reach(size)
+            done += 6 - size
+        assert kills >= drains // 10
+        assert burden.check() == (0, 0)
+    scheduler = (home.state / "logs" / "scheduler.log").read_text()
+    assert "restarted due to stimulus" not in scheduler
+    home.run("down", "--force")
+    assert home.processes() == []

@@ -26,6 +26,12 @@ DRAIN = ("--preload-nanny", "perennial.preloads.drain")
 KEEP = ("--preload", "perennial.preloads.keep")
 
 
+def times_run(folder: str) -> Counter[str]:
+    """How often each task has begun to run, by the files in the folder that tasks append to."""
+    files = Path(folder).glob("*")
+    return Counter({file.name: len(file.read_text().splitlines()) for file in files})
+
+
 class Lab:
     """A folder, the processes started in it, and their logs."""
 
@@ -96,9 +102,8 @@ class Lab:
         return (self.folder / f"{name}.log").read_text()
 
     def runs(self) -> Counter[str]:
-        """How often each task has begun to run, by the files that tasks append to."""
-        files = (self.folder / "runs").glob("*") if (self.folder / "runs").exists() else ()
-        return Counter({file.name: len(file.read_text().splitlines()) for file in files})
+        """How often each task has begun to run."""
+        return times_run(self.counted())
 
     def counted(self) -> str:
         """Folder for tasks to append to."""

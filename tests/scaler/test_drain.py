@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.preloads.conftest import made
-from tests.scaler.cluster import Burden, Cluster, names, standing, until
+from tests.preloads.conftest import made, until
+from tests.scaler.burden import Burden, names
+from tests.scaler.cluster import Cluster, standing
 from tests.scaler.platform import MEMBER
 
 GROUP = {"name": "cpu", "min": 0, "max": 8, "slots": 1, "drain": 60.0, "step_down": 1.0}
@@ -39,7 +40,7 @@ def test_drains_under_load(drains: int) -> None:
         cluster.pin("cpu", 6)
         cluster.start()
         client = cluster.lab.client(6)
-        burden = Burden(cluster.lab, client)
+        burden = Burden(client, cluster.lab.counted())
         done = turn = 0
         while done < drains:
             burden.more(40)
@@ -74,7 +75,7 @@ def test_the_same_by_plain_sigterm(drains: int) -> None:
         lab.scheduler()
         workers = {f"cpu-{n}": lab.worker(f"cpu-{n}", *MEMBER) for n in range(6)}
         client = lab.client(6)
-        burden = Burden(lab, client)
+        burden = Burden(client, lab.counted())
         done = 0
         while done < drains:
             burden.more(40)

@@ -15,7 +15,9 @@ import pytest
 from distributed import Client, Future
 
 from tests.ports import free_port
-from tests.scaler.cluster import Burden, Cluster, names, standing, until, work
+from tests.preloads.conftest import until
+from tests.scaler.burden import Burden, names, work
+from tests.scaler.cluster import Cluster, standing
 
 GROUP: dict[str, Any] = {
     **{"name": "cpu", "min": 0, "max": 4, "slots": 1, "drain": 60.0, "step_down": 1.0},
@@ -69,7 +71,7 @@ def test_a_life(cluster: Cluster) -> None:
     assert notices.recv(1000) == b"READY=1"
     assert notices.recv(1000).startswith(b"WATCHDOG=1\nSTATUS=act: cpu ")
     client = cluster.lab.client()
-    burden = Burden(cluster.lab, client)
+    burden = Burden(client, cluster.lab.counted())
     burden.more(40)
     assert burden.check() == (0, 0)
     assert json.loads(page(cluster, "/health")[1])["healthy"]
