@@ -68,7 +68,7 @@ class HostsCluster(pulumi.ComponentResource):
     ) -> HostServices:
         values = sharing.to_json(share)
         machine = share.target.name
-        wish = {**sharing.environment(spec, machine), "cluster": spec.name}
+        wish = sharing.wish(spec, share)
         environment = HostEnvironment(
             f"{machine}-environment", values["target"], wish, claims(share), self._child()
         )

@@ -61,10 +61,7 @@ def entries(spec: ClusterSpec) -> Entries:
     from perennial.hosts import share as sharing
 
     return {
-        name: {
-            "share": sharing.to_json(share),
-            "wish": {**sharing.environment(spec, name), "cluster": spec.name},
-        }
+        name: {"share": sharing.to_json(share), "wish": sharing.wish(spec, share)}
         for name, share in sharing.shares(spec).items()
     }
 

@@ -21,15 +21,15 @@ _OWN = "dask-perennial"
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
-def environment(spec: ClusterSpec, machine: str | None = None) -> dict[str, Any]:
+def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
     """Say what Python environment the machines need.
 
     Parameters
     ----------
     spec : ClusterSpec
         A cluster file of the platform hosts.
-    machine : str or None
-        Name of a machine, for what only its services need.
+    jupyter : bool
+        Whether JupyterLab runs in it.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def environment(spec: ClusterSpec, machine: str | None = None) -> dict[str, Any]
         For a wheelhouse that cannot be read.
     """
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
-    if machine is not None and spec.options.duties(spec)[machine].jupyter:
+    if jupyter:
         needs += _JUPYTER
     if spec.environment.python is not None:
         return {"kind": "python", "python": spec.environment.python, "needs": needs}

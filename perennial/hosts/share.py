@@ -34,6 +34,7 @@ __all__ = [
     "numbers",
     "shares",
     "to_json",
+    "wish",
 ]
 
 #: How many members there are, or their numbers.
@@ -157,6 +158,20 @@ def shares(spec: ClusterSpec) -> dict[str, Share]:
         machine.called: _share(spec, machine, duties[machine.called], site, groups)
         for machine in spec.options.machines
     }
+
+
+def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
+    """Say what Python environment a machine needs, and whose it is.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        A cluster file of the platform hosts.
+    share : Share
+        What the machine has to do.
+    """
+    jupyter = any(service.role == "jupyter" for service in share.services)
+    return {**environment(spec, jupyter), "cluster": spec.name}
 
 
 def connection_parts(spec: ClusterSpec) -> Addresses:

@@ -11,12 +11,11 @@ from perennial.connect import Connection
 from perennial.errors import FleetError
 from perennial.hosts import probing, reach
 from perennial.hosts.checks import look
-from perennial.hosts.environment import environment
 from perennial.hosts.firewalls import Firewall
 from perennial.hosts.operator import Operator
 from perennial.hosts.reach import HERE, End, Result, Source
 from perennial.hosts.remote import borrowed
-from perennial.hosts.share import connection_parts
+from perennial.hosts.share import connection_parts, wish
 from perennial.render import STATE
 
 _HTTPS = 443
@@ -62,13 +61,13 @@ def see(operator: Operator, machine: str) -> Seen:
         The machine's name.
     """
     share = operator.shares[machine]
-    wish = environment(operator.spec, machine)
+    needed = wish(operator.spec, share)
     written = {path for part in share.services for path in part.access.writes}
     folders = [f"{STATE}/dask-perennial", *sorted(p for p in written if not p.startswith(STATE))]
     with borrowed(share.target) as agent:
         found = look(agent, share)
         try:
-            has = agent.ask("environment_look", python=wish["python"], needs=list(wish["needs"]))
+            has = agent.ask("environment_look", python=needed["python"], needs=needed["needs"])
         except FleetError as error:
             has = {"fault": str(error)}
         own = agent.ask("firewall")

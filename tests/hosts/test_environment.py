@@ -22,8 +22,10 @@ def test_an_interpreter_that_is_there() -> None:
     wish = sharing.environment(spec_of())
 
     assert wish == {"kind": "python", "python": "/opt/dask/bin/python", "needs": ["distributed"]}
-    assert "jupyterlab" in sharing.environment(spec_of(), "machine-a")["needs"]
-    assert "jupyterlab" not in sharing.environment(spec_of(), "machine-b")["needs"]
+    assert "jupyterlab" in sharing.environment(spec_of(), jupyter=True)["needs"]
+    shares = sharing.shares(spec_of())
+    assert "jupyterlab" in sharing.wish(spec_of(), shares["machine-a"])["needs"]
+    assert "jupyterlab" not in sharing.wish(spec_of(), shares["machine-b"])["needs"]
 
 
 def with_requirements(folder: Path, text: str, **environment: Any) -> Path:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ class Site:
             start_new_session=True,
         )
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *words: str, code: int = 0, nap: float = 0.05, timeout: float = 120) -> str:
         """Run a command and return what it says."""
-        process = self.start(*words)
-        said, _ = process.communicate(timeout=120)
+        process = self.start(*words, nap=nap)
+        said, _ = process.communicate(timeout=timeout)
         assert process.returncode == code, f"perennial {' '.join(words)}:\n{said}"
         return said
 
@@ -99,7 +100,14 @@ def site() -> Iterator[Site]:
         folder = engine()
     except UnavailableError as error:
         pytest.skip(str(error))
-    made = Site(Path(tempfile.mkdtemp(prefix="p-", dir="/tmp")), folder)
+    with passing(folder) as made:
+        yield made
+
+
+@contextmanager
+def passing(engine: Path) -> Iterator[Site]:
+    """Give a site, and leave nothing of it."""
+    made = Site(Path(tempfile.mkdtemp(prefix="p-", dir="/tmp")), engine)
     try:
         yield made
     finally:

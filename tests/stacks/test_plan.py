@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perennial.hosts.plan import Side, Step, steps
-from perennial.hosts.share import environment, shares, to_json
+from perennial.hosts.share import shares, to_json, wish
 from perennial.services import fingerprint
 from perennial.spec import loads
 
@@ -49,7 +49,7 @@ def side(file: dict[str, Any], machine: str, members: dict[str, str] | None = No
     share = shares(spec).get(machine)
     if share is None:
         return Side()
-    return Side(to_json(share), environment(spec, machine), members)
+    return Side(to_json(share), wish(spec, share), members)
 
 
 def planned(file: dict[str, Any], *drift: str) -> list[str]:
