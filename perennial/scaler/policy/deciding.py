@@ -257,7 +257,9 @@ def _remember(tick: _Tick, seat: Seat, decision: Decision, need: int) -> GroupHi
     wanted, gaps = leaving.noted(seat.past.wanted, tick.now, size, oldest)
     # Shorter ones would not have changed anything, and must not take the place of those that do.
     gaps = tuple((gap, many) for gap, many in gaps if gap > seat.least)
-    absent = {*seat.back_before, *decision.back} - set(seat.seen.names).difference(decision.back)
+    absent = {*seat.back_before, *decision.back}
+    if absent:
+        absent -= seat.registered.difference(decision.back)
     return replace(
         seat.past,
         back=tuple(sorted(absent.intersection({*seat.asked, *decision.back}))),

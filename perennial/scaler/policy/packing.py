@@ -230,13 +230,13 @@ def slots_of(group: Group, signature: Signature) -> dict[str, float]:
     signature : Signature
         What a task needs.
     """
-    # Most groups lack what most signatures need: that is seen first.
-    if any(group.resources.get(name, 0) < need for name, need in signature.resources if sane(need)):
-        return {}
     slots = {"": float(group.slots)}
     for name, need in signature.resources:
         if sane(need):
-            slots[name] = float(group.processes * floor(group.resources.get(name, 0) / need))
+            has = group.resources.get(name, 0)
+            if has < need:  # most groups lack what most signatures need
+                return {}
+            slots[name] = float(group.processes * floor(has / need))
     return slots if min(slots.values()) >= 1 else {}
 
 

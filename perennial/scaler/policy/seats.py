@@ -41,6 +41,8 @@ class Seat:
         The scheduler's view.
     past : GroupHistory
         What is remembered, with no time that is still to come.
+    registered : frozenset of str
+        Members that the scheduler knows.
     current : int
         Members that exist, are asked for, and have not been told to leave.
     running : int
@@ -71,6 +73,7 @@ class Seat:
     standing: Standing
     seen: GroupSeen
     past: GroupHistory
+    registered: frozenset[str] = frozenset()
     current: int = 0
     running: int = 0
     starting: int = 0
@@ -173,6 +176,7 @@ def seated(
         standing=standing,
         seen=seen,
         past=past,
+        registered=registered,
         current=len(registered) - gone,
         running=max(0, min(seen.members, len(registered) - gone)),
         asked=past.asked,
@@ -196,8 +200,7 @@ def seated(
 
 def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first: float) -> Seat:
     """Add who is waited for, since when, and what was learned from those who have come."""
-    past, draining = seat.past, seat.standing.draining
-    registered = frozenset(seat.seen.names)
+    past, draining, registered = seat.past, seat.standing.draining, seat.registered
     asked = {member.worker: min(now, past.asked.get(member.worker, first)) for member in absent}
     fresh = asked.keys() - past.asked.keys()
     again = fresh.intersection(past.names) if fresh else fresh
