@@ -29,7 +29,7 @@ test: $(STAMP) ## the tests that need no lab
 
 # Machines and people wait a lot: three files at once, the longest first.
 labs: $(STAMP) ## the tests on real platforms
-	$(PYTEST) -m lab -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "lab and not soak" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(STAMP) ## the long runs
 	$(PYTEST) -m soak --timeout=7200 $(ARGS)
