@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -17,6 +18,7 @@ from perennial.hosts import remote
 from perennial.hosts.agent import manifest
 from perennial.hosts.remote import LATER, MODULES, Agent, borrowed
 from perennial.hosts.share import Target
+from tests.homes import wait_until
 from tests.hosts.sshd import MISSING, Place, make_place
 
 pytestmark = [
@@ -130,6 +132,36 @@ def test_a_full_disk_leaves_the_old_file_and_the_connection(place: Place, tmp_pa
         assert (small / "copy").read_text() == "old"
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+_SEND = """
+import sys
+from pathlib import Path
+from perennial.hosts.remote import Agent
+from perennial.hosts.share import Target
+with Agent(Target("machine-b", "127.0.0.1", port=int(sys.argv[1]))) as agent:
+    while True:
+        agent.upload(Path(sys.argv[2]), sys.argv[3])
+"""
+
+
+def test_who_is_killed_in_the_middle_of_a_file_leaves_the_old_one(
+    place: Place, tmp_path: Path
+) -> None:
+    source, copy = tmp_path / "big", tmp_path / "there" / "copy"
+    source.write_bytes(os.urandom(48 << 20))
+    copy.parent.mkdir()
+    copy.write_text("old")
+    argv = (sys.executable, "-c", _SEND, str(place.sshd.port), str(source), str(copy))
+    with subprocess.Popen(argv) as deploy:
+        wait_until(lambda: len(list(copy.parent.iterdir())) == 2)
+        assert copy.read_text() == "old"
+        deploy.kill()
+    wait_until(lambda: [path.name for path in copy.parent.iterdir()] == ["copy"])
+    assert copy.read_text() == "old"
+    with Agent(target_of(place)) as agent:
+        agent.upload(source, str(copy))
+    assert copy.read_bytes() == source.read_bytes()
 
 
 def test_a_cut_connection_is_one_line(place: Place) -> None:

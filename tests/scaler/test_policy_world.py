@@ -164,7 +164,7 @@ TestWorld.settings = steps
 
 @pytest.mark.soak
 def test_the_world_lives_long():
-    """Twelve thousand steps."""
+    """A hundred and twenty thousand steps."""
     run_state_machine_as_test(
-        World, settings=settings(steps, max_examples=240, stateful_step_count=50)
+        World, settings=settings(steps, max_examples=2400, stateful_step_count=50)
     )
