@@ -1,4 +1,4 @@
-"""Machines whose services run under supervisord: changes in turns, and drift.
+"""Machines whose services run under supervisord: changes in turns, drift, and faults.
 
 The tests run in their order on one cluster; each leaves it whole.
 """
@@ -46,10 +46,14 @@ def described(memory: str) -> str:
     group: dict[str, Any] = {"memory": memory, "drain": "30 s"}
     machines = [
         {"address": "machine-a", "roles": ["scheduler"]},
-        *({"address": name, "roles": list(GROUPS), "init": "supervisord"} for name in PLACES),
+        *({"address": name, "roles": list(GROUPS)} for name in PLACES),
     ]
-    workers = dict.fromkeys(GROUPS, group)
-    return cluster_file(jupyter=None, workers=workers, hosts={"machines": machines})
+    return cluster_file(
+        scheduler={"watchdog": "15 s"},
+        jupyter=None,
+        workers=dict.fromkeys(GROUPS, group),
+        hosts={"machines": machines, "init": "supervisord"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,38 @@ def lab(network: Network) -> Iterator[Cluster]:
     yield made
     made.perennial("down", made.name, "--force")
     assert {machine: traces(machine) for machine in before} == before
+
+
+def back(lab: Cluster, before: dict[str, int], *ended: str) -> None:
+    """Wait until who ended is there again, and all workers; nobody else has restarted."""
+    wait_until(lambda: all(lab.pids()[name] not in (0, before[name]) for name in ended))
+    wait_until(lambda: lab.workers() == 4)
+    assert lab.plan() == []
+
+
+def test_a_worker_is_killed(lab: Cluster) -> None:
+    before, ended = lab.pids(), "cpu-machine-b-0"
+    lab.network["machine-b"].run("kill", "-9", str(before[ended]))
+    back(lab, before, ended)
+    assert changed(before, lab.pids()) == {ended}
+
+
+@pytest.mark.parametrize("signal", ["-KILL", "-STOP"])
+def test_the_scheduler_is_killed_or_hangs(lab: Cluster, signal: str) -> None:
+    before = lab.pids()
+    lab.network["machine-a"].run("kill", signal, str(before["scheduler"]))
+    back(lab, before, "scheduler")
+    assert lab.client("print(client.submit(sum, range(10)).result())") == "45\n"
+
+
+def test_supervisord_is_killed_and_adopts_what_runs(lab: Cluster) -> None:
+    before, machine = lab.pids(), lab.network["machine-c"]
+    pid = machine.run("cat", f"{STATE}/supervisord.pid").stdout.strip()
+    machine.run("kill", "-9", pid)
+    wait_until(lambda: machine.run("cat", f"{STATE}/supervisord.pid").stdout.strip() != pid)
+    wait_until(lambda: {row["state"] for row in lab.services().values()} <= {"RUNNING", "running"})
+    assert changed(before, lab.pids()) == set()
+    assert lab.plan() == []
 
 
 def test_never_are_two_of_a_group_away(lab: Cluster) -> None:
