@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 from dask import config, delayed
-from distributed import Client, Future, secede, wait
+from distributed import Client, Future, secede
 
 from tests.preloads.conftest import times_run, until
 
@@ -114,9 +113,10 @@ class Burden:
     def check(self) -> tuple[int, int]:
         """How many keys are lost, how many tasks ran twice."""
         lost = 0
-        if self.scattered:  # at once for all: of those that are lost there may be many
-            with suppress(TimeoutError):
-                wait([future for _, future in self.scattered], timeout=30)
+        everything = [*self.futures, *(future for _, future in (*self.scattered, *self.shuffles))]
+        deadline = time.monotonic() + 300  # for all: of those that are lost there may be many
+        while time.monotonic() < deadline and not all(future.done() for future in everything):
+            time.sleep(0.1)
         for value, future in self.scattered:
             try:
                 lost += future.result(timeout=1) != value
@@ -124,7 +124,8 @@ class Burden:
                 lost += 1
         for expected, future in self.shuffles:
             lost += future.result(timeout=60) != expected
-        results = self.client.gather(self.futures, errors="skip")
+        ended = [future for future in self.futures if future.done()]
+        results = self.client.gather(ended, errors="skip")
         lost += len(self.futures) - len(results)
         runs = times_run(self.folder)
         return lost, sum(runs[future.key] != 1 for future in self.futures)
