@@ -262,7 +262,7 @@ def _stop_scheduler(spec: ClusterSpec, had: set[str], say: Say) -> None:
     from perennial.hosts.share import shares
 
     for name, share in shares(spec).items():
-        if name in had and any(service.role == "scheduler" for service in share.services):
+        if name in had and share.runs("scheduler"):
             with suppress(PerennialError):  # what is in the way is said when it is removed
                 say(f"stopping the scheduler on {name}")
                 hosts.stop_scheduler(share, say)

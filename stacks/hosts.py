@@ -50,7 +50,7 @@ class HostsCluster(pulumi.ComponentResource):
         authority = ClusterAuthority("authority", spec.name, self._child())
         secrets = _secrets(spec, authority)
         first: list[pulumi.Resource] = []
-        for share in sorted(shares.values(), key=lambda share: not schedules(share)):
+        for share in sorted(shares.values(), key=lambda share: not share.runs("scheduler")):
             made = self._machine(spec, share, secrets, first)
             first = first or [made]
         self._register(spec, shares, authority)
@@ -109,17 +109,6 @@ class HostsCluster(pulumi.ComponentResource):
 
 #: What the registry of stacks looks for.
 Cluster = HostsCluster
-
-
-def schedules(share: sharing.Share) -> bool:
-    """Whether a machine has the scheduler.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    """
-    return any(service.role == "scheduler" for service in share.services)
 
 
 def _secrets(spec: ClusterSpec, authority: ClusterAuthority) -> pulumi.Output[dict[str, Any]]:

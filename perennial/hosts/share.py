@@ -123,6 +123,16 @@ class Share:
     watchdog: float = 0.0
     kept: dict[str, int] = field(default_factory=dict)
 
+    def runs(self, role: str) -> bool:
+        """Whether the machine runs a service of a role.
+
+        Parameters
+        ----------
+        role : str
+            Such as ``scheduler``.
+        """
+        return any(service.role == role for service in self.services)
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -170,8 +180,7 @@ def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
     share : Share
         What the machine has to do.
     """
-    jupyter = any(service.role == "jupyter" for service in share.services)
-    return {**environment(spec, jupyter), "cluster": spec.name}
+    return {**environment(spec, share.runs("jupyter")), "cluster": spec.name}
 
 
 def connection_parts(spec: ClusterSpec) -> Addresses:
