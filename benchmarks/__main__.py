@@ -7,13 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from benchmarks import demand
-from benchmarks.measure import Figure, absolute, clock, ratio, table
+from benchmarks.measure import Chosen, Figure, absolute, clock, ratio, table
 from benchmarks.standing import Home, by_hand_to_first_result, up_to_first_result
 
 REPOSITORY = Path(__file__).parent.parent
@@ -54,13 +53,8 @@ def help_time(home: Home) -> float:
 
 def measure(repeats: int, only: str | None) -> list[Figure]:
     """Measure everything, or the figures whose letter is in ``only``."""
-    figures: list[Figure] = []
-
-    def take(letter: str, run: Callable[[], Figure]) -> None:
-        if only is None or letter in only:
-            figures.append(run())
-            print(table(figures[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-
+    chosen = Chosen(only)
+    take = chosen.take
     take(
         "a",
         lambda: ratio(
@@ -110,9 +104,9 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
     finally:
         home.down()
         home.close()
-    if only is None or "g" in only:
-        figures += demand.measure(demand.Size(10_000, 1_000_000, 20), 5_000, 3 * repeats)
-    return figures
+    if chosen.has("g"):
+        chosen.figures += demand.measure(demand.Size(10_000, 1_000_000, 20), 5_000, 3 * repeats)
+    return chosen.figures
 
 
 def main() -> None:

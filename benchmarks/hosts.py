@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import yaml
 
-from benchmarks.measure import Figure, absolute, clock, ratio, table
+from benchmarks.measure import Chosen, Figure, absolute, clock, ratio, table
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.machine import PYTHON
 from tests.labs.hosts.network import Network
@@ -135,18 +136,17 @@ def thousand(count: int) -> float:
     """Seconds to read, divide, render and plan a cluster of many machines."""
     from perennial.hosts.arrange import arrange
     from perennial.hosts.plan import Side, steps
-    from perennial.hosts.share import environment, shares, to_json
+    from perennial.hosts.share import shares, to_json, wish
     from perennial.spec import loads
 
     text = yaml.safe_dump(_large(count))
 
     def run() -> None:
         spec = loads(text)
-        wish = environment(spec)
         for name, share in shares(spec).items():
             parts = [part.at("10.0.0.1") for part in share.services]
             arrange(spec.name, "systemd", parts, share.counts, {})
-            assert steps(name, Side(), Side(share=to_json(share), wish=wish))
+            assert steps(name, Side(), Side(to_json(share), wish(spec, share)))
 
     return clock(run)
 
@@ -169,8 +169,7 @@ def planned_again(count: int) -> float:
         site.run("up", "--yes", nap=0, timeout=1800)
         for group in site.spec["workers"].values():
             group["memory"] = "3 GiB"
-        seconds = clock(lambda: site.run("plan", nap=0, timeout=1800))
-    return seconds
+        return clock(lambda: site.run("plan", nap=0, timeout=1800))
 
 
 def _large(count: int) -> dict[str, Any]:
@@ -236,47 +235,28 @@ def _left(machines: list[Host], wait: float = 20.0) -> int:
     return sum(int(text or 0) for text in found)
 
 
-Take = Callable[[str, Callable[[], Figure]], None]
+def by_size(
+    chosen: Chosen, letter: str, what: str, seconds: Callable[[int], float], repeats: int
+) -> None:
+    """Measure the same of 100, 300 and 1,000 machines."""
+    for count in (100, 300, 1000):
+        name = f"({letter}) {what.format(f'{count} machines × 5 groups')}"
+        run = partial(absolute, name, partial(seconds, count), 20 * count / 1000, repeats)
+        chosen.take(letter, run)
 
 
-def without_machines(take: Take, repeats: int) -> None:
+def without_machines(chosen: Chosen, repeats: int) -> None:
     """Measure what needs no machine."""
-    for count in (100, 300, 1000):
-        take(
-            "k",
-            lambda count=count: absolute(  # type: ignore[misc]
-                f"(k) render and plan {count} machines × 5 groups",
-                lambda: thousand(count),
-                20 * count / 1000,
-                repeats,
-            ),
-        )
-    for count in (100, 300, 1000):
-        take(
-            "o",
-            lambda count=count: absolute(  # type: ignore[misc]
-                f"(o) `perennial plan` of {count} machines × 5 groups that stand, all to change",
-                lambda: planned_again(count),
-                20 * count / 1000,
-                1,
-            ),
-        )
+    by_size(chosen, "k", "render and plan {}", thousand, repeats)
+    by_size(chosen, "o", "`perennial plan` of {} that stand, all to change", planned_again, 1)
 
 
-def on_machines(network: Network, take: Take, repeats: int, only: str | None) -> None:
+def on_machines(network: Network, chosen: Chosen, repeats: int) -> None:
     """Measure what needs eight machines."""
-    machines = network.machines(*NAMES)
+    machines, take = network.machines(*NAMES), chosen.take
     bench = Bench(network.operator)
-    for count in (100, 300, 1000):
-        take(
-            "l",
-            lambda count=count: absolute(  # type: ignore[misc]
-                f"(l) first `perennial plan` of {count} machines × 5 groups, the whole command",
-                lambda: planned(bench, count),
-                20 * count / 1000,
-                1,
-            ),
-        )
+    first = "first `perennial plan` of {}, the whole command"
+    by_size(chosen, "l", first, partial(planned, bench), 1)
     take(
         "g",
         lambda: ratio(
@@ -287,7 +267,7 @@ def on_machines(network: Network, take: Take, repeats: int, only: str | None) ->
             repeats,
         ),
     )
-    if only is None or set(only) & set("hij"):
+    if chosen.has("hij"):
         with bench.standing(NAMES) as file:
             again = lambda: clock(lambda: bench.perennial("up", "--yes", "-f", file))  # noqa: E731
             take("h", lambda: absolute("(h) unchanged `up`, 8 machines", again, 3.0, repeats))
@@ -312,7 +292,7 @@ def on_machines(network: Network, take: Take, repeats: int, only: str | None) ->
                     repeats,
                 ),
             )
-    if only is None or "m" in only:
+    if chosen.has("m"):
         three = machines[:3]
         theirs, mine = ssh_cluster(bench, three), ours(bench, three)
         print(
@@ -321,7 +301,7 @@ def on_machines(network: Network, take: Take, repeats: int, only: str | None) ->
             f" SSHCluster {theirs[1]}, ours {mine[1]} |",
             flush=True,
         )
-    if only is None or "n" in only:
+    if chosen.has("n"):
         # Eight machines that share two processors are no eight machines; so confined, they
         # and their operator have as much as one machine and its operator.
         for machine in machines:
@@ -340,18 +320,12 @@ def on_machines(network: Network, take: Take, repeats: int, only: str | None) ->
 
 def measure(repeats: int, only: str | None) -> list[Figure]:
     """Measure everything, or the figures whose letter is in ``only``."""
-    figures: list[Figure] = []
-
-    def take(letter: str, run: Callable[[], Figure]) -> None:
-        if only is None or letter in only:
-            figures.append(run())
-            print(table(figures[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-
-    without_machines(take, repeats)
-    if only is None or set(only) - set("ko"):
+    chosen = Chosen(only)
+    without_machines(chosen, repeats)
+    if chosen.has("ghijlmn"):
         with Network(engine=engine()) as network:
-            on_machines(network, take, repeats, only)
-    return figures
+            on_machines(network, chosen, repeats)
+    return chosen.figures
 
 
 def main() -> None:

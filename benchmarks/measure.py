@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 
@@ -43,6 +44,32 @@ class Figure:
     def met(self) -> bool:
         """Whether the bound is kept."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+
+@dataclass(slots=True)
+class Chosen:
+    """The figures that are asked for, each printed as soon as it is measured.
+
+    Parameters
+    ----------
+    only : str or None
+        Their letters; None for all.
+    figures : list of Figure
+        Those that were measured.
+    """
+
+    only: str | None = None
+    figures: list[Figure] = field(default_factory=list)
+
+    def has(self, letters: str) -> bool:
+        """Whether one of some figures is asked for."""
+        return self.only is None or not set(self.only).isdisjoint(letters)
+
+    def take(self, letter: str, run: Callable[[], Figure]) -> None:
+        """Measure a figure, if it is asked for."""
+        if self.has(letter):
+            self.figures.append(run())
+            print(table(self.figures[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
 
 
 def clock(run: Callable[[], object]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from tests.ports import free_ports
 
 PERENNIAL = str(Path(sys.executable).with_name("perennial"))
 
@@ -35,15 +36,6 @@ while True:
         time.sleep(0.01)
 print("result", flush=True)
 """
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Home:

@@ -70,7 +70,8 @@ def main(quick: bool = False) -> dict[str, float]:
     inputs: list[Any] = []
 
     def kept(*given: Any) -> Any:
-        inputs.append(given if len(ours.seconds) % EACH == 0 else None)
+        if len(ours.seconds) % EACH == 0:
+            inputs.append(given)
         return decide(*given)
 
     ours = Ours(kept, detail_wanted, INTERVAL)
@@ -87,7 +88,7 @@ def main(quick: bool = False) -> dict[str, float]:
         gc.unfreeze()
     wall, used = time.perf_counter() - begun, time.process_time() - used
     there = [sum(s.there for s in at) for at in zip(*world.samples.values(), strict=True)]
-    took, alone = sorted(ours.seconds), _alone([given for given in inputs if given])
+    took, alone = sorted(ours.seconds), _alone(inputs)
     found = {
         "hours": hours,
         "wall": wall,
