@@ -215,15 +215,20 @@ def test_a_scheduler_that_was_killed_comes_back_with_its_workers(cluster: Machin
     assert cluster.python(CONNECT + "print(workers())", timeout=150) == "['cpu-0', 'cpu-1']\n"
 
 
-def test_a_scheduler_that_hangs_is_restarted_and_says_where_it_hung(cluster: Machine) -> None:
-    before = show(cluster, "dask-lab-scheduler", "MainPID")
+def hung(cluster: Machine, unit: str) -> str:
+    """Have a unit hang; once all is whole again, give what its journal says."""
+    before = show(cluster, unit, "MainPID")
     cluster.run("kill", "-STOP", before)
-    wait_for_another_process(cluster, "dask-lab-scheduler", before)
+    wait_for_another_process(cluster, unit, before)
     wait_until_active(cluster, *SERVICES)
-    said = cluster.run("journalctl", "--no-pager", "-u", "dask-lab-scheduler").stdout
+    said = cluster.run("journalctl", "--no-pager", "-u", unit).stdout
     assert "Watchdog timeout (limit 15s)" in said
-    assert "Fatal Python error: Aborted" in said
     assert cluster.python(CONNECT + "print(workers())", timeout=150) == "['cpu-0', 'cpu-1']\n"
+    return said
+
+
+def test_a_scheduler_that_hangs_is_restarted_and_says_where_it_hung(cluster: Machine) -> None:
+    assert "Fatal Python error: Aborted" in hung(cluster, "dask-lab-scheduler")
 
 
 def test_a_nanny_that_hangs_is_restarted_with_its_worker(cluster: Machine) -> None:
@@ -232,13 +237,7 @@ def test_a_nanny_that_hangs_is_restarted_with_its_worker(cluster: Machine) -> No
     cluster.write(dropin, "[Service]\nWatchdogSec=15s\n")
     cluster.run("systemctl", "daemon-reload")
     cluster.run("systemctl", "restart", "dask-lab-cpu@1", timeout=90)
-    before = show(cluster, "dask-lab-cpu@1", "MainPID")
-    cluster.run("kill", "-STOP", before)
-    wait_for_another_process(cluster, "dask-lab-cpu@1", before)
-    wait_until_active(cluster, *SERVICES)
-    said = cluster.run("journalctl", "--no-pager", "-u", "dask-lab-cpu@1").stdout
-    assert "Watchdog timeout (limit 15s)" in said
-    assert cluster.python(CONNECT + "print(workers())", timeout=150) == "['cpu-0', 'cpu-1']\n"
+    hung(cluster, "dask-lab-cpu@1")
     cluster.run("rm", dropin)
     cluster.run("systemctl", "daemon-reload")
 
