@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from perennial.spec import pinned
 from perennial.spec.units import Refusal, refuse_all
 from perennial.spec.words import nearest
 
@@ -43,6 +44,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     refusals = list(_unsound(config, ()))
     if not refusals and config:
         refusals = [*_twice(config), *_misplaced(config)]
+        leaves = {setting: (at, value) for setting, at, value in _leaves(config)}
+        refusals += pinned.refusals(leaves)
     if refusals:
         raise refuse_all(refusals)
     return config

@@ -38,9 +38,11 @@ from perennial.spec.units import (
     Refusal,
     ResourceName,
     Size,
+    name_like,
     refuse,
     refuse_all,
 )
+from perennial.spec.variables import Arguments, Module, Variables
 
 #: Names that a group may not have, because a service or a part of a name has them.
 RESERVED_NAMES = (
@@ -62,7 +64,8 @@ def _not_reserved(name: str) -> str:
 
 
 GroupName = Annotated[
-    Name,
+    str,
+    name_like("cpu"),
     AfterValidator(_not_reserved),
     WithJsonSchema(
         {"type": "string", "pattern": NAME_PATTERN, "not": {"enum": list(RESERVED_NAMES)}}
@@ -151,6 +154,24 @@ class WorkerGroup(Model):
         default_factory=dict, examples=[{"distributed.worker.memory.target": 0.5}]
     )
     """Dask's own configuration for the group, over that of the cluster."""
+
+    env: Variables = Field(default_factory=dict, examples=[{"OMP_NUM_THREADS": "1"}])
+    """Environment variables of the group's workers, over those of the cluster."""
+
+    preload: list[Module] = Field(
+        default_factory=list, max_length=20, title="modules", examples=[["mylab.setup"]]
+    )
+    """Modules that each worker process loads when it starts (Dask's `--preload`)."""
+
+    nanny_preload: list[Module] = Field(
+        default_factory=list, max_length=20, title="modules", examples=[["mylab.nanny"]]
+    )
+    """Modules that each nanny loads when it starts (Dask's `--preload-nanny`)."""
+
+    extra_args: Arguments = Field(
+        default_factory=list, title="arguments", examples=[["--death-timeout", "300"]]
+    )
+    """More arguments of `dask worker`, for what no key stands for."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -250,6 +271,11 @@ class ClusterSpec(Model):
         default_factory=dict, examples=[{"distributed.scheduler.work-stealing": True}]
     )
     """Dask's own configuration for every service, by dotted key or nested."""
+
+    env: Variables = Field(default_factory=dict, examples=[{"PYTHONPATH": "/opt/lab/modules"}])
+    """Environment variables of the scheduler, the workers and Jupyter. A value is text or
+    `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables are no
+    place for secrets: each process of the same user sees them."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

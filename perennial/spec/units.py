@@ -231,11 +231,16 @@ def format_ports(ports: tuple[int, int]) -> str:
     return f"{ports[0]}:{ports[1]}"
 
 
-def _name(value: Any) -> str:
-    # Rust's and Python's `$` differ on a last line feed, so this does not go by Field(pattern).
-    if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
-        raise refuse(_NAMES, "write a name such as lab")
-    return value
+def name_like(example: str) -> BeforeValidator:
+    """Validate a name, with an example of its own in the message."""
+
+    def check(value: Any) -> str:
+        # Rust's and Python's `$` differ on a last line feed: not by Field(pattern).
+        if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
+            raise refuse(_NAMES, f"write a name such as {example}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def _resource(value: str) -> str:
@@ -318,7 +323,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[
     str,
-    BeforeValidator(_name),
+    name_like("lab"),
     _schema(
         "A DNS label of at most 40 letters.", "lab", type="string", **_pattern(NAME_PATTERN, _NAMES)
     ),

@@ -74,6 +74,14 @@ dask_sections = st.builds(
 )
 
 
+variables = st.dictionaries(
+    st.text("AZaz09_", min_size=1, max_size=6).map("V".__add__),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10),
+    max_size=3,
+)
+modules = st.lists(st.sampled_from(["a", "my_lab.setup", "/opt/lab/setup.py"]), max_size=2)
+
+
 def optional(keys: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
     """Some of the keys."""
     return st.fixed_dictionaries({}, optional=keys)
@@ -90,6 +98,10 @@ group_keys = optional(
             max_size=2,
         ),
         "dask": dask_sections,
+        "env": variables,
+        "preload": modules,
+        "nanny_preload": modules,
+        "extra_args": st.lists(st.sampled_from(["--death-timeout", "300", "-x"]), max_size=3),
     }
 )
 bounds = st.tuples(*[st.integers(0, 50)] * 3).map(sorted)
@@ -179,6 +191,7 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
                 "security": optional({"tls": st.booleans()}),
                 "scaler": st.none() | scaler_keys.map(lambda keys: {"port": ports[3], **keys}),
                 "dask": dask_sections,
+                "env": variables,
             }
         )
     )
