@@ -77,9 +77,9 @@ def test_variables_of_the_cluster_and_of_a_group(tmp_path: Path) -> None:
 
 def test_a_variable_whose_file_is_not_there_is_one_fault() -> None:
     with pytest.raises(SpecError) as caught:
-        loads(f"{TOP}workers: {{cpu: {{}}}}\nenv: {{A: {{file: /nowhere/a}}}}\n", "lab.yaml")
+        loads(f"{TOP}workers: {{cpu: {{}}}}\nenv: {{A: {{file: /no/a}}}}\n", "lab.yaml")
     assert str(caught.value) == (
-        "lab.yaml:4: env.A: found '/nowhere/a': no such file; allowed: a text file; correct the path"
+        "lab.yaml:4: env.A: found '/no/a': no such file; allowed: a text file; correct the path"
     )
 
 
