@@ -26,6 +26,13 @@ for part in (files, render, life, operate, scaler, steer, use, doctor):
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    _version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        is_eager=True,
+        callback=lambda given: _print_version() if given else None,
+    ),
 ) -> None:
     """Standing Dask clusters as code."""
     if debug:
@@ -38,6 +45,11 @@ def version() -> None:
     from perennial import __version__
 
     print(__version__)
+
+
+def _print_version() -> None:
+    version()
+    raise typer.Exit
 
 
 def main() -> None:

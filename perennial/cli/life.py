@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings are errors.")]
-Name = Annotated[str | None, typer.Argument(help="The cluster; the only one needs no name.")]
-ItsFile = Annotated[Path | None, typer.Option("--file", "-f", help="Its cluster file.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", "-c", metavar="NAME", help="The cluster, if there are several."),
+]
+ItsFile = Annotated[
+    Path | None, typer.Option("--file", "-f", help="Its cluster file, instead of its name.")
+]
 Install = Annotated[
     bool, typer.Option("--install", help="Download Pulumi's command line if it is missing.")
 ]
@@ -79,14 +84,14 @@ def up(
     _part(document.spec.platform).up(document, file, wishes)
 
 
-def refresh(name: Name = None, file: ItsFile = None) -> None:
+def refresh(name: Cluster = None, file: ItsFile = None) -> None:
     """Look what became of a cluster: what was stopped, edited or removed; change nothing there."""
     chosen = choose(name, file)
     _part(platform_of(chosen)).refresh(chosen)
 
 
 def down(
-    name: Name = None,
+    name: Cluster = None,
     file: ItsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
     purge: Annotated[
@@ -100,22 +105,32 @@ def down(
 
 def forget(
     machine: Annotated[str, typer.Argument(help="The machine's name, as a plan shows it.")],
-    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
 ) -> None:
     """Forget a machine that is gone for good; nothing is done to the machine."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     _part(platform_of(chosen)).give_up(chosen, machine, force)
     print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")
 
 
 def choose(name: str | None, file: Path | None = None) -> str:
     """Say which cluster is meant: the one named, that of a file, or the only one."""
-    if file is not None:
-        return _read(file).spec.name
     from perennial.connect import choose as choose_cluster
 
-    return choose_cluster(name)
+    name = named(name, file)
+    return name if name is not None and file is not None else choose_cluster(name)
+
+
+def named(name: str | None, file: Path | None) -> str | None:
+    """Name the cluster that `--cluster` or `--file` means; None for the only one."""
+    if file is None:
+        return name
+    found = _read(file).spec.name
+    if name not in (None, found):
+        raise PerennialError(f"--cluster {name} and --file {file}, which names {found}: choose one")
+    return found
 
 
 def _read(file: Path) -> Document:
@@ -152,5 +167,5 @@ def _refuse_to_move(spec: ClusterSpec) -> None:
     if cluster_state(spec.name).spec.exists() and platform != spec.platform:
         raise PerennialError(
             f"{spec.name} stands on platform {platform}, not {spec.platform}; run `perennial down"
-            f" {spec.name}` first, or give this one another name"
+            f" -c {spec.name}` first, or give this one another name"
         )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.life import Name, choose, platform_of
+from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
-Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
 Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
 
 
@@ -60,12 +60,13 @@ def list_clusters(as_json: Json = False) -> None:
 
 
 def status(
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
 ) -> None:
     """Show the services of a cluster and the scheduler's own numbers."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     if as_json:
         print(json.dumps(_look(chosen), indent=2))
         return
@@ -146,9 +147,12 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many old lines.", min=0)] = 50,
     name: Cluster = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Its cluster file, instead of its name.")
+    ] = None,
 ) -> None:
     """Print the log of a service, or of all."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     for title, line in _part(chosen).logs(chosen, service, lines, follow):
         print(line if title == service else f"{title}: {line}", flush=follow)
 
@@ -156,10 +160,11 @@ def logs(
 def restart(
     service: Annotated[str, typer.Argument(help="A service, a member or a group.")],
     name: Cluster = None,
+    file: ItsFile = None,
     force: Force = False,
 ) -> None:
     """Restart a service, or a group's members one after another, each drained."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     number = _part(chosen).restart(chosen, service, force)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
 
@@ -178,13 +183,14 @@ def scale(
         bool, typer.Option("--auto", help="Groups named without =N follow their demand again.")
     ] = False,
     name: Cluster = None,
+    file: ItsFile = None,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
     from perennial.cli import steer
 
     wanted = dict(_free(text) if auto else _size(text) for text in sizes)
     seconds = None if last is None else _lasting(last, auto)
-    chosen = steer.chosen(name)
+    chosen = steer.chosen(named(name, file))
     sized = [group for group in wanted if steer.is_scaled(chosen, group)]
     if sized:
         steer.pin(chosen, {group: wanted[group] for group in sized}, seconds)
@@ -221,14 +227,15 @@ def _lasting(text: str, auto: bool) -> float:
     return seconds(text)
 
 
-def rotate(name: Name = None) -> None:
+def rotate(name: Cluster = None, file: ItsFile = None) -> None:
     """Renew the cluster's certificates; nothing restarts, no work is lost."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     print(f"{chosen}: {_part(chosen).rotate(chosen)}")
 
 
 def open_jupyter(
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     show: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
 ) -> None:
     """Open JupyterLab in a browser, logged in."""
@@ -236,7 +243,7 @@ def open_jupyter(
 
     from perennial.jupyter import open_url_file
 
-    chosen = choose(name)
+    chosen = choose(name, file)
     found = _part(chosen).jupyter(chosen)
     if found is None:
         raise PerennialError(f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file")
@@ -249,16 +256,16 @@ def open_jupyter(
         print(f"no browser here; open {url}?token={token}")
 
 
-def enable(name: Name = None) -> None:
+def enable(name: Cluster = None, file: ItsFile = None) -> None:
     """Bring the cluster back after a reboot, by one systemd unit."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     unit = _part(chosen).enable(chosen)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
-def disable(name: Name = None) -> None:
+def disable(name: Cluster = None, file: ItsFile = None) -> None:
     """Undo `enable`; the cluster runs on."""
     # By its name alone: a cluster that is down may still be enabled.
-    chosen = name or choose(name)
+    chosen = named(name, file) or choose(None)
     unit = _part(chosen).disable(chosen)
     print(f"{chosen}: {unit} is gone; the cluster will not come back after a reboot")

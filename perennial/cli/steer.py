@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from perennial.cli.life import Name
+from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ def register(app: typer.Typer) -> None:
     app.command()(resume)
 
 
-def pause(name: Name = None) -> None:
+def pause(name: Cluster = None, file: ItsFile = None) -> None:
     """Let the scaler change nothing: it goes on to decide and to record."""
-    connection = reach(name)
+    connection = reach(named(name, file))
     _wish(connection, [{"kind": "pause"}], lambda report: report.paused)
     print(f"{connection.cluster}: the scaler is paused; `perennial resume` ends that")
 
 
-def resume(name: Name = None) -> None:
+def resume(name: Cluster = None, file: ItsFile = None) -> None:
     """Let the scaler act on its decisions again."""
-    connection = reach(name)
+    connection = reach(named(name, file))
     _wish(connection, [{"kind": "resume"}], lambda report: not report.paused)
     print(f"{connection.cluster}: the scaler acts again")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial import paths
-from perennial.cli.life import Name
+from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -85,10 +85,11 @@ def connect_command(
     _warn(notices)
 
 
-def disconnect_command(name: Name = None) -> None:
+def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
     """Give a plain Client() back to Dask's own LocalCluster."""
     from perennial import connect
 
+    name = named(name, file)
     if name is not None and _end_tunnels(name):
         current = connect.current()
         if current is None or current.cluster != name:
@@ -105,11 +106,11 @@ def disconnect_command(name: Name = None) -> None:
         _warn([f"this shell still reaches {address}; `unset DASK_SCHEDULER_ADDRESS` ends that"])
 
 
-def env_command(name: Name = None) -> None:
+def env_command(name: Cluster = None, file: ItsFile = None) -> None:
     """Print the connection as shell exports: `eval "$(perennial env)"`."""
     from perennial import connect
 
-    connection = connect.find(name)
+    connection = connect.find(named(name, file))
     if _tunnelled(connection.cluster):
         from perennial.hosts import tunnel
 

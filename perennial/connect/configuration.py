@@ -97,7 +97,7 @@ def remove(name: str | None = None) -> str | None:
         other = found[0][1].cluster
         raise PerennialError(
             f"{name} is not connected: found a connection to {other}; "
-            f"`perennial disconnect {other}` removes that"
+            f"`perennial disconnect -c {other}` removes that"
         )
     for file, _ in mine:
         file.unlink(missing_ok=True)

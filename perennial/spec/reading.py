@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from perennial import fleets
-from perennial.errors import Fault, SpecError
+from perennial.errors import Fault, PerennialError, SpecError
 from perennial.spec import dask_config
 from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited
@@ -161,6 +161,7 @@ def parse(
     SpecError
         With every fault that was found, each on one line.
     """
+    _load_dask()
     try:
         tree = read_tree(text)
     except BrokenError as error:
@@ -204,6 +205,16 @@ def dump(spec: ClusterSpec) -> str:
         default_flow_style=False,
         width=2**20,
     )
+
+
+def _load_dask() -> None:
+    """Import Dask's parsers of units: that reads the user's own configuration of Dask."""
+    try:
+        import dask.config  # noqa: F401
+    except ValueError as error:
+        raise PerennialError(
+            f"Dask's configuration: {one_line(' '.join(str(error).split()))}; correct that file"
+        ) from None
 
 
 class _Dumper(yaml.SafeDumper):

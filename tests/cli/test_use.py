@@ -69,7 +69,7 @@ def test_connect_and_disconnect(machine: Path, address: str) -> None:
 
 def test_env_in_a_real_shell(machine: Path, address: str) -> None:
     folder = Path(sys.executable).parent
-    script = f'eval "$({folder}/perennial env lab)"; exec {sys.executable} -c "$ASK"'
+    script = f'eval "$({folder}/perennial env -c lab)"; exec {sys.executable} -c "$ASK"'
     ended = subprocess.run(
         ["/bin/sh", "-eu", "-c", script],
         env=dask_processes.environment(machine, {"ASK": ASK}),
@@ -103,7 +103,7 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
     assert "127.0.0.1: this works on the cluster's own machine alone" in err
     bundle.unlink()
     assert python(ASK, tmp_path) == f"{address} 3"
-    perennial(tmp_path, "disconnect", "lab")
+    perennial(tmp_path, "disconnect", "-c", "lab")
     assert perennial(tmp_path, "connect")[0] == 0
 
 
@@ -111,7 +111,10 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
     ("arguments", "error"),
     [
         (["connect"], "no name given: found no cluster of this user; `perennial up -f FILE` st"),
-        (["env", "lab"], "lab: found no cluster of this user; `perennial up -f FILE` starts one"),
+        (
+            ["env", "-c", "lab"],
+            "lab: found no cluster of this user; `perennial up -f FILE` starts one",
+        ),
         (["connect", "lab.bundle"], "lab.bundle: No such file or directory; name a cluster or"),
         (["connect", "./lab"], "lab: No such file or directory; name a cluster or a bundle"),
         (["connect", "--export", "x"], "no name given: found no cluster of this user"),

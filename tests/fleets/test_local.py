@@ -218,7 +218,7 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
 
 def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMachine) -> None:
     # cpu-x counts as well: of six workers, five are left for this group.
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE))
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE, 6 * IDLE))
     assert platform.fleet.observe().most == 5
     assert platform.fleet.resize(99_999) == 5
     platform.settled(5)

@@ -57,7 +57,7 @@ def test_nothing_to_say() -> None:
 
 
 def test_more_than_the_machine_has() -> None:
-    machine = Machine(cores=2, memory=4 * 2**30)
+    machine = Machine(cores=2, memory=4 * 2**30, available=4 * 2**30)
     assert list(checks.sizes(spec(group="{count: 4, memory: 1 GiB}"), machine)) == []
     made = spec(group="{count: 2, processes: 2, threads: 2, memory: 2 GiB}")
     assert [fault.render("lab.yaml") for fault in checks.sizes(made, machine)] == [

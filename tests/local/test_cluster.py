@@ -151,9 +151,9 @@ def test_errors_are_one_line(standing: Home) -> None:
         (("scale", "cpu"), "write GROUP=N"),
         (("scale", "cpu=-1"), "write GROUP=N"),
         (("restart", "nobody"), "no service or group 'nobody'; it has cpu"),
-        (("status", "other"), "other"),
+        (("status", "-c", "other"), "other"),
         (("logs", "nobody"), "no service or group 'nobody'"),
-        (("rotate", "../lab"), "no cluster of this name"),
+        (("rotate", "-c", "../lab"), "no cluster of this name"),
     ):
         output = standing.run(*words, code=1)
         assert said in output
@@ -313,9 +313,9 @@ def test_two_clusters_of_one_user(home: Home) -> None:
     assert "second" in home.run("status", code=1)
     names = [row["name"] for row in json.loads(home.run("list", "--json"))]
     assert names == ["lab", "second"]
-    home.run("down", "lab", "--force")
+    home.run("down", "-c", "lab", "--force")
     assert home.run("status")
-    home.run("down", "second", "--force")
+    home.run("down", "-c", "second", "--force")
     assert home.processes() == []
 
 

@@ -51,7 +51,7 @@ def cluster(network: Network) -> Iterator[Cluster]:
     before = {machine: traces(machine) for machine in network.all().values()}
     made.up()
     yield made
-    made.perennial("down", made.name, "--force")
+    made.perennial("down", "-c", made.name, "--force")
     assert {machine: traces(machine) for machine in before} == before
 
 
