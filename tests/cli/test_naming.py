@@ -59,7 +59,10 @@ def test_check_takes_its_file_both_ways(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     file = tmp_path / "cluster.yaml"
-    file.write_text("name: lab\nplatform: hosts\nworkers: {cpu: {}}\nhosts: {machines: [a]}\n")
+    file.write_text(
+        "name: lab\nplatform: hosts\nenvironment: {python: /p}\n"
+        "workers: {cpu: {}}\nhosts: {machines: [a]}\n"
+    )
     for words in ([str(file)], ["-f", str(file)], [str(file), "-f", str(file)]):
         assert CliRunner().invoke(app, ["check", *words]).exit_code == 0
     assert CliRunner().invoke(app, ["check", str(file), "-f", "other.yaml"]).exit_code != 0
