@@ -207,8 +207,7 @@ def ask(
     """
     from perennial.scaler import asking
 
-    security = asking.security(connection.tls)
-    return asking.ask(connection.scheduler_address, security, question, patience)
+    return asking.ask(connection.scheduler_address, connection.tls, question, patience)
 
 
 def warn(notes: Sequence[str]) -> None:

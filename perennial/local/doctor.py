@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -286,26 +287,22 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]
 
 
 def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
-    from distributed import Client
-    from distributed.security import Security
+    """Ask a worker of each group for its packages, in a process apart."""
+    from perennial import apart
 
-    security = None
+    files = None
     if link.tls is not None:
-        security = Security(
-            tls_ca_file=str(link.tls.ca),
-            tls_client_cert=str(link.tls.cert),
-            tls_client_key=str(link.tls.key),
-            require_encryption=True,
-        )
-    with Client(
-        link.scheduler_address, security=security, timeout=PATIENCE, set_as_default=False
-    ) as client:
-        # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
-        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-        # One worker of each group speaks for it: all members run in the same environment.
-        chosen = {str(info["name"]).rsplit("-", 1)[0]: address for address, info in workers.items()}
-        answers: dict[str, dict[str, str]] = client.run(installed, workers=list(chosen.values()))
-        return {str(workers[address]["name"]): found for address, found in answers.items()}
+        files = {"ca": link.tls.ca, "cert": link.tls.cert, "key": link.tls.key}
+
+    async def asked() -> dict[str, dict[str, str]]:
+        async with apart.scheduler(link.scheduler_address, files, PATIENCE) as scheduler:
+            found = await scheduler.packages()
+        return {
+            str(worker): {str(name): str(version) for name, version in versions.items()}
+            for worker, versions in found.items()
+        }
+
+    return asyncio.run(asked())
 
 
 def installed() -> dict[str, str]:

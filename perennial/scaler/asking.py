@@ -238,18 +238,20 @@ def check_group(found: Report, group: str, cluster: str) -> None:
 
 def ask(
     address: str,
-    security: Any,
+    tls: Any,
     question: Callable[[Any], Awaitable[Found]],
     patience: float = PATIENCE,
 ) -> Found:
-    """Connect to a scheduler, ask, and disconnect; for callers without an event loop.
+    """Connect to a scheduler in a process apart, ask, and disconnect.
+
+    For callers without an event loop; Dask's protocol is spoken in a child, see `perennial.apart`.
 
     Parameters
     ----------
     address : str
         The scheduler's address.
-    security : distributed.security.Security
-        The client's certificate.
+    tls : perennial.connect.Tls or None
+        With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
     question : callable
         Gets the connection; `report`, say.
     patience : float
@@ -262,17 +264,20 @@ def ask(
     """
 
     async def asked() -> Found:
-        from distributed.core import rpc
+        from perennial import apart
 
-        arguments = security.get_connection_args("client")
-        scheduler = rpc(address, connection_args=arguments, timeout=patience)
+        files = None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
         try:
-            async with asyncio.timeout(patience):
-                return await question(scheduler)
-        except (OSError, TimeoutError) as error:
+            async with apart.scheduler(address, files, patience) as one:
+                async with asyncio.timeout(patience):
+                    return await question(one)
+        except (OSError, TimeoutError, apart.ChildError) as error:
             raise away(address, patience, error) from None
-        finally:
-            await scheduler.close_rpc()
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise PerennialError(
+                f"{address}: the scheduler's answer has another form than expected"
+                f" ({type(error).__name__}); `perennial doctor` compares the versions"
+            ) from None
 
     return asyncio.run(asked())
 
@@ -298,23 +303,16 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
 
 
 def security(tls: Any) -> Any:
-    """Make Dask's own security of a client's files.
+    """Make Dask's own security of a client's files, for callers who speak its protocol themselves.
 
     Parameters
     ----------
     tls : perennial.connect.Tls or None
         With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
     """
-    from distributed.security import Security
+    from perennial.apart.child import security as made
 
-    if tls is None:
-        return Security()
-    return Security(
-        tls_ca_file=tls.ca,
-        tls_client_cert=tls.cert,
-        tls_client_key=tls.key,
-        require_encryption=True,
-    )
+    return made(None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key})
 
 
 def _understood(answer: Any) -> Any:
