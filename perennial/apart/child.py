@@ -70,7 +70,7 @@ class Asked:
         """Ask one worker of each group: all members run in the same environment."""
         from distributed import Client
 
-        from perennial.local.doctor import installed
+        from perennial.apart.packages import installed
 
         async with Client(
             self.address,

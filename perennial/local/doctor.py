@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from perennial import authority, connect
+from perennial.apart.packages import installed
 from perennial.connect import Connection
 from perennial.local import status
 from perennial.local.deploy import Deployment, connection
@@ -303,17 +303,6 @@ def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
         }
 
     return asyncio.run(asked())
-
-
-def installed() -> dict[str, str]:
-    """Names and versions of the packages of this environment; runs on a worker."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for distribution in metadata.distributions():
-        # Python imports the first one that it finds of a name.
-        found.setdefault(distribution.metadata["Name"] or "?", distribution.version)
-    return found
 
 
 def packages_of(python: str | None) -> dict[str, str]:
