@@ -145,6 +145,27 @@ def fault(ca: bytes, pair: Pair) -> str | None:
     return None
 
 
+def sole_authority(pem: bytes) -> bytes | None:
+    """Return the only certificate in a text, when it is an authority's; else None.
+
+    It is written out again, so that nothing else in the text is ever loaded as trusted.
+    """
+    try:
+        [cert] = x509.load_pem_x509_certificates(pem)
+        constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    if pem.count(b"-----BEGIN") != 1 or not constraints.ca or not _issued(cert, cert):
+        return None
+    return cert.public_bytes(Encoding.PEM)
+
+
+def fingerprint(cert: bytes) -> str:
+    """SHA-256 fingerprint of a certificate as browsers and openssl show it; empty if damaged."""
+    loaded = _load_cert(cert)
+    return "" if loaded is None else loaded.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
 def covers(cert: bytes, names: Sequence[str]) -> bool:
     """Whether a server's certificate holds all of these names and addresses, and loopback.
 

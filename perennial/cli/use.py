@@ -44,6 +44,9 @@ def connect_command(
             "write over FILE.",
         ),
     ] = False,
+    unencrypted: Annotated[
+        bool, typer.Option("--unencrypted", help="Take a bundle of a cluster without TLS.")
+    ] = False,
     ssh: Annotated[
         str | None,
         typer.Option(
@@ -63,11 +66,13 @@ def connect_command(
         connection = connect.find(target)
         connect.export_bundle(connection, export, replace)
         print(f"{export}: whoever has this file can use {connection.cluster}; hand it over safely")
+        if connection.tls is None:
+            _warn([f"{connection.cluster} has no TLS; whoever reads {export} adds --unencrypted"])
         _warn(_loopback(connection))
         _warn(connect.expiry_notices(connection))
         return
     if target is not None and _is_file(target):
-        connection = connect.read_bundle(Path(target), replace)
+        connection = connect.read_bundle(Path(target), replace, unencrypted, _agree)
         bundle = True
     else:
         connection = connect.find(target)
@@ -158,6 +163,13 @@ def _is_file(target: str) -> bool:
     if "." in target or os.sep in target:
         return True
     return target not in connect.known() and Path(target).exists()
+
+
+def _agree(change: str) -> None:
+    """Ask whether a bundle may change what is known of a cluster."""
+    from perennial.cli.output import confirm
+
+    confirm(f"{change}. Take the bundle's?", "--replace")
 
 
 def _loopback(connection: Connection) -> list[str]:
