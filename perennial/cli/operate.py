@@ -70,9 +70,9 @@ def status(
     if as_json:
         print(json.dumps(_look(chosen), indent=2))
         return
-    from rich.console import Console
+    from perennial.cli.output import console as make_console
 
-    console = Console(soft_wrap=True)
+    console = make_console(soft_wrap=True)
     if not watch:
         console.print(_table(_look(chosen)))
         return
@@ -107,9 +107,10 @@ def _table(report: dict[str, Any]) -> RenderableType:
     for row in report["services"]:
         good = row["state"] in ("RUNNING", "STARTING")
         table.add_row(
-            row["service"],
-            *([row["machine"]] if machines else []),
-            row["state"] if good else f"[red]{row['state']}[/red]",
+            # A str would be read as markup.
+            Text(row["service"]),
+            *([Text(row["machine"])] if machines else []),
+            Text(row["state"], style="" if good else "red"),
             str(row["pid"] or "-"),
             _uptime(row["uptime"]),
             str(row["restarts"]),
