@@ -28,14 +28,14 @@ def plan(document: Document, file: Path, strict: bool) -> None:
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
             judge(document, strict)
-    _show(deployment)
+    show(deployment)
 
 
 def refresh(name: str) -> None:
     """Show what is not as it was deployed."""
     from perennial.local import deploy
 
-    _show(deploy.find(name, lambda _text: None))
+    show(deploy.find(name, lambda _text: None))
 
 
 def give_up(name: str, _machine: str, _force: bool) -> None:
@@ -61,7 +61,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():
-                _show(deployment)
+                show(deployment)
                 confirm("Do this?", "--yes")
         link = deploy.connection(spec, deployment.paths)
         outcome = [] if wishes.connect else ["not connected"]
@@ -94,7 +94,7 @@ def down(name: str, force: bool, purge: bool) -> None:
 SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-", "repair": "~"}
 
 
-def _show(deployment: Deployment) -> None:
+def show(deployment: Deployment) -> None:
     """Print a plan."""
     name = deployment.spec.name
     if not deployment.steps:

@@ -14,6 +14,7 @@ from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from perennial.certificates import Pair
     from rich.console import RenderableType
 
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restart)
     app.command()(scale)
     app.command()(rotate)
+    app.command()(revoke)
     app.command("open")(open_jupyter)
     app.command()(enable)
     app.command()(disable)
@@ -228,10 +230,45 @@ def _lasting(text: str, auto: bool) -> float:
     return seconds(text)
 
 
-def rotate(name: Cluster = None, file: ItsFile = None) -> None:
+def rotate(
+    ca: Annotated[
+        bool,
+        typer.Option(
+            "--ca",
+            help="A new authority and new keys: every bundle ends, and running work is lost.",
+        ),
+    ] = False,
+    name: Cluster = None,
+    file: ItsFile = None,
+    force: Force = False,
+) -> None:
     """Renew the cluster's certificates; nothing restarts, no work is lost."""
     chosen = choose(name, file)
-    print(f"{chosen}: {_part(chosen).rotate(chosen)}")
+    if force and not ca:
+        raise PerennialError("--force: found no --ca; without it nothing is asked")
+    platform = _part(chosen)
+    renewed = platform.rotate_authority(chosen, force) if ca else platform.rotate(chosen)
+    print(f"{chosen}: {renewed}")
+
+
+def revoke(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="As in `connect --for`.")],
+    name: Cluster = None,
+    file: ItsFile = None,
+) -> None:
+    """Refuse the certificates of a person from now on."""
+    chosen = choose(name, file)
+    number = _part(chosen).revoke(chosen, person)
+    print(
+        f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
+        + ("" if number else "; it was revoked before")
+    )
+
+
+def issue(name: str, person: str) -> Pair:
+    """Issue a client's certificate to one person."""
+    pair: Pair = _part(name).issue(name, person)
+    return pair
 
 
 def open_jupyter(

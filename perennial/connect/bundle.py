@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from perennial import paths
@@ -27,6 +27,9 @@ from perennial.connect.connection import (
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
 
+if TYPE_CHECKING:
+    from perennial.certificates import Pair
+
 _FORMAT = "dask-perennial connection"
 _VERSION = 1
 #: Far above any bundle: an authority, a certificate and a key are some 3 KB.
@@ -35,7 +38,12 @@ _NEW = "`perennial connect --export FILE` on the cluster's machine writes a new 
 _PEMS = ("ca", "cert", "key")
 
 
-def export_bundle(connection: Connection, path: Path, override: bool = False) -> None:
+def export_bundle(
+    connection: Connection,
+    path: Path,
+    override: bool = False,
+    issue: Callable[[], Pair] | None = None,
+) -> None:
     """Write a connection and its certificate into one file, readable by this user alone.
 
     Parameters
@@ -46,6 +54,8 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
         The file.
     override : bool
         Whether it may exist already.
+    issue : callable or None
+        Makes a certificate for the one who gets the bundle; None to hand out the connection's own.
 
     Raises
     ------
@@ -62,6 +72,9 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
             raise PerennialError(
                 f"{error.filename}: {error.strerror}; `perennial up` makes it"
             ) from None
+        if issue is not None:
+            pair = issue()
+            pems |= {"cert": pair.cert, "key": pair.key}
         end = _check(Path(connection.tls.cert), pems, renewal(connection))
         content["tls"] = {name: pem.decode() for name, pem in pems.items()}
         content["expires"] = end.isoformat()
