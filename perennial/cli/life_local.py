@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,13 @@ def connected(connection: Connection) -> str:
     return "in a new Python process reaches it, no argument needed"
 
 
+def token_line(file: Path) -> str:
+    """Show a new token to a person; where output is kept, as in a CI's log, only where it is."""
+    if not sys.stdout.isatty():
+        return f"in {file}"
+    return f"{file.read_text(encoding='utf-8').strip()}   (shown this once)"
+
+
 def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     """Print where everything is."""
     from perennial.local import deploy
@@ -173,7 +181,5 @@ def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     if spec.jupyter is not None:
         print(f"  Jupyter    {connection.jupyter_url}   (`perennial open` logs you in)")
     if show_token and spec.jupyter is not None:
-        print(
-            f"  token      {deploy.token_file(spec, paths).read_text().strip()}   (shown this once)"
-        )
+        print(f"  token      {token_line(deploy.token_file(spec, paths))}")
     print(f"  Client()   {client}")
