@@ -333,3 +333,11 @@ def test_what_cannot_be_exported_is_said(tls: Path, tmp_path: Path) -> None:
 def test_a_loopback_address_is_said(tls: Path, address: str, alone: bool) -> None:
     notice = connect.loopback_notice(Connection("lab", address, tls=Tls.in_folder(tls)))
     assert (notice is not None) == alone
+
+
+@pytest.mark.parametrize("host", ["h", "a_b.example.org.", "[::1]", "[fe80::1%eth0]", "192.0.2.7"])
+def test_whatever_a_cluster_file_may_name_makes_a_connection(host: str) -> None:
+    links = (f"http://{host}:8787/status", f"https://{host}/dashboard/status?a=b%20c")
+    for link in links:
+        connection = Connection("lab", f"tcp://{host}:8786", link, None, link)
+        assert Connection.from_json(connection.to_json()) == connection

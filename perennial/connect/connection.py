@@ -16,7 +16,10 @@ from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 
 # Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
-_HOST = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)"
+_HOST = (
+    r"(?:\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]{1,15})?\]"
+    r"|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?)"
+)
 _ADDRESS = re.compile(rf"(?:tls|tcp|ucx)://{_HOST}:[0-9]{{1,5}}")
 _LINK = re.compile(
     rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9/._~%!$&()*+,;=:@?-]{{0,1000}})?"
