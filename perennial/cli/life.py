@@ -142,11 +142,12 @@ def _left_behind(name: str | None, file: Path | None) -> str | None:
     from perennial import paths
 
     left = paths.left_behind()
-    if file is not None and left:
-        name = _read(file).spec.name
-    elif name is None and len(left) == 1 and not paths.known_clusters():
-        return left[0]
-    return name if name in left else None
+    if not left:
+        return None
+    if name is None and file is None:
+        return left[0] if len(left) == 1 and not paths.known_clusters() else None
+    chosen = named(name, file)
+    return chosen if chosen in left else None
 
 
 def _purge(name: str, purge: bool) -> None:

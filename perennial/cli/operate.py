@@ -14,8 +14,9 @@ from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
-    from perennial.certificates import Pair
     from rich.console import RenderableType
+
+    from perennial.certificates import Pair
 
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
 Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]

@@ -259,9 +259,9 @@ def test_what_down_has_left_is_removed_later(home: Home) -> None:
     home.up("--no-connect")
     home.run("down")
     key = home.state / "tls" / "ca-key.pem"
-    assert "lab is down already; --purge removes" in home.run("down", "lab", code=1)
+    assert "lab is down already; --purge removes" in home.run("down", "-c", "lab", code=1)
     assert key.exists()
-    assert "other: found no cluster" in home.run("down", "other", "--purge", code=1)
+    assert "other: found no cluster" in home.run("down", "-c", "other", "--purge", code=1)
     # What a cluster has not left is not removed, although it stands beside.
     other = home.state.parent / "connections.d" / "lab" / "ca.pem"
     other.parent.mkdir(parents=True)
@@ -270,10 +270,10 @@ def test_what_down_has_left_is_removed_later(home: Home) -> None:
     assert said == f"lab: certificates, token and logs are removed from {home.state}\n"
     assert not home.state.exists()
     assert other.exists()
-    assert "found no cluster" in home.run("down", "lab", "--purge", code=1)
+    assert "found no cluster" in home.run("down", "-c", "lab", "--purge", code=1)
 
     # By its name, and without one where it is the only one.
-    for words in (("lab",), ()):
+    for words in (("-c", "lab"), ()):
         (home.state / "tls").mkdir(parents=True)
         home.run("down", "--purge", *words)
         assert not home.state.exists()
