@@ -30,13 +30,13 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
     """Look for what will go wrong: services, network, versions, clocks, disk, certificates."""
-    from rich.console import Console
     from rich.markup import escape
 
+    from perennial.cli.output import console as make_console
     from perennial.local.doctor import level
 
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(highlight=False, soft_wrap=True)
     findings = []
     for finding in _examined(named(name, file), python):
         findings.append(finding)

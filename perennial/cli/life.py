@@ -99,6 +99,10 @@ def down(
     ] = False,
 ) -> None:
     """Stop a cluster. Notebooks stay; certificates, token and logs stay unless --purge."""
+    left = _left_behind(name, file)
+    if left is not None:
+        _purge(left, purge)
+        return
     chosen = choose(name, file)
     _part(platform_of(chosen)).down(chosen, force, purge)
 
@@ -131,6 +135,45 @@ def named(name: str | None, file: Path | None) -> str | None:
     if name not in (None, found):
         raise PerennialError(f"--cluster {name} and --file {file}, which names {found}: choose one")
     return found
+
+
+def _left_behind(name: str | None, file: Path | None) -> str | None:
+    """Which cluster is meant, when it is down already and something of it stays."""
+    from perennial import paths
+
+    left = paths.left_behind()
+    if not left:
+        return None
+    if name is None and file is None:
+        return left[0] if len(left) == 1 and not paths.known_clusters() else None
+    chosen = named(name, file)
+    return chosen if chosen in left else None
+
+
+def _purge(name: str, purge: bool) -> None:
+    """Remove what stays of a cluster that is down."""
+    import shutil
+
+    from perennial.cli.output import Progress
+    from perennial.local.hold import holder
+    from perennial.local.lock import exclusive
+    from perennial.paths import cluster_state
+
+    paths = cluster_state(name)
+    if not purge:
+        raise PerennialError(
+            f"{name} is down already; --purge removes its certificates, token and logs in"
+            f" {paths.root}"
+        )
+    running = [lock.stem for lock in paths.run.glob("*.lock") if holder(lock)[0]]
+    if running:
+        raise PerennialError(
+            f"{name}: {', '.join(running)} still runs; `perennial up -f FILE` adopts it, then"
+            " `perennial down --purge` stops it and removes everything"
+        )
+    with Progress(name) as say, exclusive(paths.lock, say):
+        shutil.rmtree(paths.root)
+    print(f"{name}: certificates, token and logs are removed from {paths.root}")
 
 
 def _read(file: Path) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,14 @@ def plan(document: Document, file: Path, strict: bool) -> None:
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
             judge(document, strict)
-    _show(deployment)
+    show(deployment)
 
 
 def refresh(name: str) -> None:
     """Show what is not as it was deployed."""
     from perennial.local import deploy
 
-    _show(deploy.find(name, lambda _text: None))
+    show(deploy.find(name, lambda _text: None))
 
 
 def give_up(name: str, _machine: str, _force: bool) -> None:
@@ -61,7 +62,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():
-                _show(deployment)
+                show(deployment)
                 confirm("Do this?", "--yes")
         link = deploy.connection(spec, deployment.paths)
         outcome = [] if wishes.connect else ["not connected"]
@@ -94,7 +95,7 @@ def down(name: str, force: bool, purge: bool) -> None:
 SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-", "repair": "~"}
 
 
-def _show(deployment: Deployment) -> None:
+def show(deployment: Deployment) -> None:
     """Print a plan."""
     name = deployment.spec.name
     if not deployment.steps:
@@ -156,6 +157,13 @@ def connected(connection: Connection) -> str:
     return "in a new Python process reaches it, no argument needed"
 
 
+def token_line(file: Path) -> str:
+    """Show a new token to a person; where output is kept, as in a CI's log, only where it is."""
+    if not sys.stdout.isatty():
+        return f"in {file}"
+    return f"{file.read_text(encoding='utf-8').strip()}   (shown this once)"
+
+
 def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     """Print where everything is."""
     from perennial.local import deploy
@@ -173,7 +181,5 @@ def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     if spec.jupyter is not None:
         print(f"  Jupyter    {connection.jupyter_url}   (`perennial open` logs you in)")
     if show_token and spec.jupyter is not None:
-        print(
-            f"  token      {deploy.token_file(spec, paths).read_text().strip()}   (shown this once)"
-        )
+        print(f"  token      {token_line(deploy.token_file(spec, paths))}")
     print(f"  Client()   {client}")

@@ -16,6 +16,8 @@ from perennial.errors import PerennialError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from perennial.certificates import Pair
+
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
 Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
 
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restart)
     app.command()(scale)
     app.command()(rotate)
+    app.command()(revoke)
     app.command("open")(open_jupyter)
     app.command()(enable)
     app.command()(disable)
@@ -70,9 +73,9 @@ def status(
     if as_json:
         print(json.dumps(_look(chosen), indent=2))
         return
-    from rich.console import Console
+    from perennial.cli.output import console as make_console
 
-    console = Console(soft_wrap=True)
+    console = make_console(soft_wrap=True)
     if not watch:
         console.print(_table(_look(chosen)))
         return
@@ -107,9 +110,10 @@ def _table(report: dict[str, Any]) -> RenderableType:
     for row in report["services"]:
         good = row["state"] in ("RUNNING", "STARTING")
         table.add_row(
-            row["service"],
-            *([row["machine"]] if machines else []),
-            row["state"] if good else f"[red]{row['state']}[/red]",
+            # A str would be read as markup.
+            Text(row["service"]),
+            *([Text(row["machine"])] if machines else []),
+            Text(row["state"], style="" if good else "red"),
             str(row["pid"] or "-"),
             _uptime(row["uptime"]),
             str(row["restarts"]),
@@ -227,10 +231,45 @@ def _lasting(text: str, auto: bool) -> float:
     return seconds(text)
 
 
-def rotate(name: Cluster = None, file: ItsFile = None) -> None:
+def rotate(
+    ca: Annotated[
+        bool,
+        typer.Option(
+            "--ca",
+            help="A new authority and new keys: every bundle ends, and running work is lost.",
+        ),
+    ] = False,
+    name: Cluster = None,
+    file: ItsFile = None,
+    force: Force = False,
+) -> None:
     """Renew the cluster's certificates; nothing restarts, no work is lost."""
     chosen = choose(name, file)
-    print(f"{chosen}: {_part(chosen).rotate(chosen)}")
+    if force and not ca:
+        raise PerennialError("--force: found no --ca; without it nothing is asked")
+    platform = _part(chosen)
+    renewed = platform.rotate_authority(chosen, force) if ca else platform.rotate(chosen)
+    print(f"{chosen}: {renewed}")
+
+
+def revoke(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="As in `connect --for`.")],
+    name: Cluster = None,
+    file: ItsFile = None,
+) -> None:
+    """Refuse the certificates of a person from now on."""
+    chosen = choose(name, file)
+    number = _part(chosen).revoke(chosen, person)
+    print(
+        f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
+        + ("" if number else "; it was revoked before")
+    )
+
+
+def issue(name: str, person: str) -> Pair:
+    """Issue a client's certificate to one person."""
+    pair: Pair = _part(name).issue(name, person)
+    return pair
 
 
 def open_jupyter(

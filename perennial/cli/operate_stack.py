@@ -90,6 +90,30 @@ def rotate(name: str) -> NoReturn:
     )
 
 
+def rotate_authority(name: str, _force: bool) -> NoReturn:
+    """Say how a new authority is made here."""
+    raise PerennialError(
+        f"{name}: its authority is in Pulumi's state and is not replaced under running machines;"
+        " `perennial down` and then `perennial up` make a new one, which ends every bundle"
+    )
+
+
+def issue(name: str, _person: str) -> NoReturn:
+    """Say that bundles are not issued to people here."""
+    raise PerennialError(
+        f"{name}: machines over SSH cannot revoke one certificate, so none is issued to one person;"
+        " export without --for, which hands out the operator's certificate"
+    )
+
+
+def revoke(name: str, _person: str) -> NoReturn:
+    """Say how a bundle is ended here."""
+    raise PerennialError(
+        f"{name}: machines over SSH cannot revoke one certificate; `perennial down` and then"
+        " `perennial up` make a new authority, which ends every bundle"
+    )
+
+
 def jupyter(name: str) -> tuple[str, str, Path] | None:
     """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
     operator = _find(name)

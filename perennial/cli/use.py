@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from perennial.certificates import Pair
     from perennial.connect import Connection
 
 
@@ -36,6 +37,14 @@ def connect_command(
         Path | None,
         typer.Option(metavar="FILE", help="Write a bundle for a colleague; connect nothing."),
     ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PERSON",
+            help="With --export: a certificate of its own for this person; `revoke` ends it.",
+        ),
+    ] = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -43,6 +52,9 @@ def connect_command(
             help="Take a bundle in place of another cluster of the same name; with --export, "
             "write over FILE.",
         ),
+    ] = False,
+    unencrypted: Annotated[
+        bool, typer.Option("--unencrypted", help="Take a bundle of a cluster without TLS.")
     ] = False,
     ssh: Annotated[
         str | None,
@@ -61,13 +73,17 @@ def connect_command(
                 "--export and --ssh: a bundle holds no tunnel; whoever reads it adds --ssh"
             )
         connection = connect.find(target)
-        connect.export_bundle(connection, export, replace)
+        connect.export_bundle(connection, export, replace, _issuing(connection.cluster, person))
         print(f"{export}: whoever has this file can use {connection.cluster}; hand it over safely")
+        if connection.tls is None:
+            _warn([f"{connection.cluster} has no TLS; whoever reads {export} adds --unencrypted"])
         _warn(_loopback(connection))
         _warn(connect.expiry_notices(connection))
         return
+    if person is not None:
+        raise PerennialError("--for: found no --export FILE, which is where the certificate goes")
     if target is not None and _is_file(target):
-        connection = connect.read_bundle(Path(target), replace)
+        connection = connect.read_bundle(Path(target), replace, unencrypted, _agree)
         bundle = True
     else:
         connection = connect.find(target)
@@ -158,6 +174,27 @@ def _is_file(target: str) -> bool:
     if "." in target or os.sep in target:
         return True
     return target not in connect.known() and Path(target).exists()
+
+
+def _issuing(cluster: str, person: str | None) -> Callable[[], Pair] | None:
+    """Say how a person's certificate is issued; None where the connection's own is handed out."""
+    if person is None:
+        return None
+    if cluster not in paths.known_clusters():
+        raise PerennialError(
+            f"{cluster}: its authority is where it was started; run `perennial connect --export"
+            " FILE --for NAME` there"
+        )
+    from perennial.cli.operate import issue
+
+    return lambda: issue(cluster, person)
+
+
+def _agree(change: str) -> None:
+    """Ask whether a bundle may change what is known of a cluster."""
+    from perennial.cli.output import confirm
+
+    confirm(f"{change}. Take the bundle's?", "--replace")
 
 
 def _loopback(connection: Connection) -> list[str]:

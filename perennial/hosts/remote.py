@@ -230,7 +230,7 @@ class Agent:
                 # Whatever a login shell's own files print comes before the agent's first line.
                 self._ready = line == b'{"ready": true}\n'
                 continue
-            said = json.loads(line)
+            said = self._parsed(line)
             if "say" in said:
                 if said["say"] != self._said:
                     self._say(said["say"])
@@ -239,6 +239,18 @@ class Agent:
                 raise FleetError(f"{self.name}: {said['error']}")
             elif "ok" in said:
                 return said["ok"]
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if isinstance(said, dict):
+            return said
+        raise FleetError(
+            f"{self.name}: the program there answered {line[:60]!r}, which is no JSON object; run"
+            " the same command again"
+        )
 
     def _ended(self) -> FleetError:
         """Say why the program on the machine has ended."""

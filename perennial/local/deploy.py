@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perennial import authority, connect, jupyter, render
+from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.local.cluster import Cluster
@@ -235,6 +235,7 @@ def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
     """Make the certificates and Jupyter's token, where they are missing."""
     if spec.security.tls:
         authority.ensure(paths.tls, spec.name, (*authority.local_names(), spec.options.address))
+        revocation.ensure(paths.tls, spec.name)
     if spec.jupyter is not None:
         place = site(spec, paths)
         token = token_file(spec, paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from perennial import authority, connect
@@ -11,7 +12,7 @@ from perennial.errors import PerennialError
 from perennial.local import deploy
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
-from perennial.local.plan import check_sizes
+from perennial.local.plan import Step, check_sizes
 
 #: What a scaler's folder keeps while the cluster is down.
 LASTING = ("history.json", "records.jsonl")
@@ -90,6 +91,36 @@ def rotate(deployment: Deployment) -> None:
     names = (*authority.local_names(), spec.options.address)
     authority.ensure(paths.tls, spec.name, names)
     authority.renew(paths.tls, spec.name, names)
+
+
+def under_new_authority(deployment: Deployment) -> Deployment:
+    """Plan to restart everything that trusts the authority, and what is to be done anyway.
+
+    JupyterLab and its kernels go on: a new client reads the new certificate.
+    """
+    spec = deployment.spec
+    if not spec.security.tls:
+        raise PerennialError(f"{spec.name} has no authority: security.tls is false")
+    _must_run(deployment)
+    names = [name for name in deployment.programs if name not in ("health", "jupyter")]
+    # What does not run is started as it would be.
+    others = {
+        step.name: step for step in deployment.steps if not step.stops or step.name not in names
+    }
+    restarted = [Step("replace", name, "new authority") for name in names if name not in others]
+    return replace(deployment, steps=(*others.values(), *restarted))
+
+
+def rotate_authority(deployment: Deployment) -> None:
+    """Make a new authority and new keys, and restart what trusts the old one.
+
+    The certificates are there before anything stops: cut off, whatever restarts by itself takes
+    them up, and the same command finishes the work.
+    """
+    spec, paths = deployment.spec, deployment.paths
+    names = (*authority.local_names(), spec.options.address)
+    authority.replace(paths.tls, spec.name, names)
+    deploy.apply(deployment)
 
 
 def take_down(deployment: Deployment, purge: bool) -> None:

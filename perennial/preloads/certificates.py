@@ -24,6 +24,8 @@ from dask.utils import parse_timedelta
 from distributed import Scheduler, Worker
 from tornado.ioloop import PeriodicCallback
 
+from perennial.preloads import revoked
+
 logger = logging.getLogger("distributed.perennial.certificates")
 
 
@@ -44,6 +46,7 @@ def dask_setup(server: Any) -> None:
     }
     if not {"ca_file", "cert"} <= set(files):
         return
+    revoked.watch(server, files["ca_file"])
     seconds = parse_timedelta(dask.config.get("perennial.certificates.interval", 10), default="s")
     renewal = Renewal(server, files)
     # Dask starts and stops these with the server.

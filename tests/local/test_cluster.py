@@ -255,6 +255,30 @@ def test_down_leaves_no_process_and_keeps_what_colleagues_have(home: Home) -> No
     assert home.processes() == []
 
 
+def test_what_down_has_left_is_removed_later(home: Home) -> None:
+    home.up("--no-connect")
+    home.run("down")
+    key = home.state / "tls" / "ca-key.pem"
+    assert "lab is down already; --purge removes" in home.run("down", "-c", "lab", code=1)
+    assert key.exists()
+    assert "other: found no cluster" in home.run("down", "-c", "other", "--purge", code=1)
+    # What a cluster has not left is not removed, although it stands beside.
+    other = home.state.parent / "connections.d" / "lab" / "ca.pem"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    said = home.run("down", "--purge", "--file", str(home.file))
+    assert said == f"lab: certificates, token and logs are removed from {home.state}\n"
+    assert not home.state.exists()
+    assert other.exists()
+    assert "found no cluster" in home.run("down", "-c", "lab", "--purge", code=1)
+
+    # By its name, and without one where it is the only one.
+    for words in (("-c", "lab"), ()):
+        (home.state / "tls").mkdir(parents=True)
+        home.run("down", "--purge", *words)
+        assert not home.state.exists()
+
+
 def test_down_asks_when_somebody_works(standing: Home) -> None:
     with standing.client() as client:
         future = client.submit(sum, [1, 2])

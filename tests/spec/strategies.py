@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from perennial.spec.models import RESERVED_NAMES
 from perennial.spec.reading import _Dumper
 from perennial.spec.tree import read_tree
+from perennial.spec.units import FOLDER_PATTERN
 
 #: Any letter that may stand in a YAML file, and words that YAML readers take for something else.
 letters = st.characters(codec="utf-8", exclude_characters="._")
@@ -58,7 +59,8 @@ durations = st.one_of(
     st.builds("{:.3f}s".format, st.floats(0, 1e4)),
 )  # fmt: skip
 folders = st.builds("{}{}".format, st.sampled_from(["/", "~/"]), st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10))  # fmt: skip
+    st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10)).filter(
+        re.compile(FOLDER_PATTERN).fullmatch)  # fmt: skip
 dask_keys = st.one_of(
     st.sampled_from(["distributed.worker.memory.target", "array.chunk-size", "x.y"]),
     st.text(letters, min_size=1, max_size=6).map("x".__add__),
