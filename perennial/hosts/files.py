@@ -36,7 +36,7 @@ def _of_machine(share: Share, form: render.Format) -> dict[str, str]:
         return render.systemd(parts, share.cluster, counts)
     found: dict[str, str] = {}
     for name, anywhere in members(share).items():
-        if anywhere.role in ("scaler", "keeper"):
+        if anywhere.role in ("scaler", "relay", "keeper"):
             continue  # a keeper needs systemd; by hand, a group has the size that was rendered
         member = anywhere.at(address)
         found |= {file.path: file.text for file in member.files}

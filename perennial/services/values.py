@@ -18,7 +18,7 @@ ADDRESS = "\ue001"
 #: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
 LOOPBACK = "127.0.0.1"
 
-Role = Literal["scheduler", "worker", "jupyter", "scaler", "keeper"]
+Role = Literal["scheduler", "worker", "jupyter", "scaler", "relay", "keeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Site:
         Folder of what the scaler remembers.
     keeper : str
         Folder of what a machine's keeper remembers; empty where the platform has none.
+    socket : str
+        Unix socket of a machine's keeper.
     """
 
     python: str
@@ -70,6 +72,7 @@ class Site:
     dashboard: bool = True
     scaler: str = ""
     keeper: str = ""
+    socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class Service:
     Parameters
     ----------
     name : str
-        ``scheduler``, ``jupyter``, ``scaler``, ``keeper``, ``<group>-<INSTANCE>`` or
+        ``scheduler``, ``jupyter``, ``scaler``, ``relay``, ``keeper``, ``<group>-<INSTANCE>`` or
         ``<group>-<machine>-<INSTANCE>``.
     role : str
         What it is.
