@@ -66,6 +66,9 @@ def look(
     known = manifest.known(cluster)
     found = members(cluster, known)
     own = {member["pid"] for member in found.values()}
+    with supervisord.owners_rights(cluster) as folder:
+        programs = states.digests(known.get("programs", ()))
+        altered = states.altered(folder / "conf.d", known)
     return {
         "time": time.time(),
         "machine": _machine_id(),
@@ -75,8 +78,8 @@ def look(
         "manifest": known,
         "files": (files := states.states(known.get("files", ()))),
         "edited": states.edited(files, known.get("expected", {})),
-        "programs": states.digests(known.get("programs", ())),
-        "altered": states.altered(supervisord.root(cluster) / "conf.d", known),
+        "programs": programs,
+        "altered": altered,
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,
