@@ -12,7 +12,16 @@ from dataclasses import replace
 
 from perennial.services.configuration import nested
 from perennial.services.dask import dask_config, scheduler_address, tls_files
-from perennial.services.values import Access, Command, File, Lifecycle, Limits, Service, Site
+from perennial.services.values import (
+    PYTHON,
+    Access,
+    Command,
+    File,
+    Lifecycle,
+    Limits,
+    Service,
+    Site,
+)
 from perennial.spec import ClusterSpec
 
 #: Seconds without a sign of life after which each is restarted.
@@ -48,7 +57,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
 
 
 def keeper(spec: ClusterSpec, site: Site, user: str, most: Mapping[str, int]) -> Service:
-    """Describe root's part, see `perennial.hosts.agent.keeper`.
+    """Describe root's part, see `perennial.hosts.agent.keeper` and `perennial.hosts.program`.
 
     Parameters
     ----------
@@ -74,7 +83,8 @@ def keeper(spec: ClusterSpec, site: Site, user: str, most: Mapping[str, int]) ->
         role="keeper",
         description=f"Keeper of the members of the Dask cluster {spec.name} on this machine",
         command=Command(
-            argv=(site.python, "-I", "-m", "perennial.hosts.agent.keeper", settings),
+            # Not the environment's interpreter: whoever has made that could become root by it.
+            argv=(PYTHON, "-I", "-S", f"{site.config}/keeper.py", settings),
             directory=site.keeper,
         ),
         access=Access(writes=(site.keeper,)),

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ import pytest
 from perennial import authority
 from perennial.hosts.agent.keeper import PACE
 from perennial.hosts.agent.keeping import LONGEST
+from perennial.hosts.program import carried
+from perennial.hosts.share import shares
+from perennial.services import File, fingerprint
 from tests import dask_processes
 from tests.fleets import units_keeper
 from tests.homes import wait_until
+from tests.hosts.clusters import PLAIN, spec_of
 
 ROOT = os.geteuid() == 0
+SCALED = spec_of(PLAIN, workers={"cpu": {"count": 2, "scale": {"max": 8}}})
 #: The cluster's user; a real one where these tests may become it.
 USER = "nobody" if ROOT else pwd.getpwuid(os.geteuid()).pw_name
 #: Becomes a user once all is imported: the interpreter may be where only root can read it.
@@ -248,6 +254,28 @@ def test_only_the_clusters_user_may_ask(machine: Machine) -> None:
     machine.socket.chmod(0o666)
     assert tried("daemon") in ("False\n", "BrokenPipeError\n", "ConnectionResetError\n")
     assert tried(USER) == "True\n"
+
+
+def test_root_runs_one_file_in_the_machines_own_python(tmp_path: Path) -> None:
+    [keeper] = [part for part in shares(SCALED)["machine-b"].services if part.role == "keeper"]
+    [kept] = carried([keeper.at("10.0.0.9", "/usr/bin/python3.11")])
+    argv = kept.command.argv
+    assert argv[:3] == ("/usr/bin/python3.11", "-I", "-S")
+    assert SCALED.environment.python not in argv
+    files = {file.path: file.text for file in kept.files}
+    program, settings = tmp_path / "keeper.py", tmp_path / "keeper.json"
+    program.write_text(files[argv[3]])
+    settings.write_text(files[argv[4]].replace('"lab"', '"not a name"'))
+    # Without `site` there is nothing of ours to import, and no code of any package's.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", program, settings], capture_output=True, text=True, check=False
+    )
+    expected = f"{settings}: cluster is missing or wrong; `perennial up` writes it anew\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+    # Whoever runs it is restarted for another program.
+    other = replace(kept, files=(File(argv[3], "other"), *kept.files[:-1]))
+    assert fingerprint(other) != fingerprint(kept)
+    assert carried([kept]) == (kept,)
 
 
 def test_roots_part_imports_the_standard_library_alone() -> None:

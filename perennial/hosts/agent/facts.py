@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import struct
+import sys
 import time
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -55,8 +56,9 @@ def look(
     Returns
     -------
     dict
-        ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
-        version, 0 where it does not run the machine), ``cron`` (whether there is one), ``address``,
+        ``time`` (seconds since the epoch), ``python`` (this interpreter), ``machine`` (its id,
+        machine-id(5)), ``systemd`` (its version, 0 where it does not run the machine), ``cron``
+        (whether there is one), ``address``,
         ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of those that
         are not as they were deployed), ``programs`` (digests of supervisord's own files by path),
         ``altered`` (those of a keeper's members that somebody has edited), ``users`` (of the
@@ -71,6 +73,7 @@ def look(
         altered = states.altered(folder / "conf.d", known)
     return {
         "time": time.time(),
+        "python": sys.executable,
         "machine": _machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
         "cron": any(shutil.which(name) for name in ("cron", "crond")),

@@ -133,16 +133,18 @@ class Door:
         entry = pwd.getpwnam(user)
         self._uid = entry.pw_uid
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path.unlink(missing_ok=True)
+        new = path.with_suffix(".new")  # what stands at the path itself is whole
+        new.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            self._listener.bind(str(path))
+            self._listener.bind(str(new))
         finally:
             os.umask(before)
         # Its unit puts root into the user's group: so it may give the socket to that group.
-        os.chown(path, -1, entry.pw_gid)
-        path.chmod(0o660)
+        os.chown(new, -1, entry.pw_gid)
+        new.chmod(0o660)
         self._listener.listen(4)
+        new.replace(path)
         self._peer: socket.socket | None = None
 
     def receive(self, seconds: float) -> bytes | None:

@@ -58,7 +58,7 @@ def cluster(network: Network) -> Iterator[Cluster]:
 def processes(machine: Host, what: str) -> dict[str, int]:
     """Process ids by what a pattern finds in the command line."""
     lines = machine.run("ps", "-eo", "pid,args").stdout.splitlines()
-    found = (re.match(rf"\s*(\d+) \S+ (?:-I )?-m {what}", line) for line in lines)
+    found = (re.match(rf"\s*(\d+) \S+ {what}", line) for line in lines)
     return {match[2]: int(match[1]) for match in found if match}
 
 
@@ -66,13 +66,13 @@ def units(cluster: Cluster) -> dict[str, int]:
     """Members that run, with their process ids: ``machine-b-0``."""
     found: dict[str, int] = {}
     for place in PLACES:
-        found |= processes(cluster.network[place], r"dask worker .* --name cpu-(\S+)")
+        found |= processes(cluster.network[place], r"-m dask worker .* --name cpu-(\S+)")
     return found
 
 
 def keepers(machine: Host) -> dict[str, int]:
     """Process ids of what asks and of what starts members; under supervisord that is one."""
-    return processes(machine, r"perennial\.hosts\.(relay|agent\.keeper)")
+    return processes(machine, r".*(?:perennial\.hosts\.|/lab/)(relay|keeper\.py) ")
 
 
 def kill_keepers(cluster: Cluster) -> None:
@@ -220,7 +220,7 @@ def test_a_keeper_listens_on_nothing_and_does_nothing_else(cluster: Cluster) -> 
     machine = cluster.network["machine-b"]
     before, numbers = units(cluster), wanted(cluster, "machine-b")
     pids = keepers(machine)
-    assert set(pids) == {"relay", "agent.keeper"}
+    assert set(pids) == {"relay", "keeper.py"}
     users = {}
     for name, pid in pids.items():
         found = machine.run("sh", "-c", f"ls -l /proc/{pid}/fd | grep -o 'socket:.[0-9]*'").stdout
@@ -231,9 +231,9 @@ def test_a_keeper_listens_on_nothing_and_does_nothing_else(cluster: Cluster) -> 
         status = machine.run("cat", f"/proc/{pid}/status").stdout
         assert re.findall(r"Cap(?:Eff|Prm|Bnd|Inh|Amb):\t(\w+)", status) == ["0" * 16] * 5
         users[name] = machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout.strip()
-    assert users == {"relay": "dask-lab", "agent.keeper": "root"}
+    assert users == {"relay": "dask-lab", "keeper.py": "root"}
     # Root's part has a network of its own, in which there is nothing.
-    links = machine.run("cat", f"/proc/{pids['agent.keeper']}/net/dev").stdout.splitlines()[2:]
+    links = machine.run("cat", f"/proc/{pids['keeper.py']}/net/dev").stdout.splitlines()[2:]
     assert [line.split(":")[0].strip() for line in links] == ["lo"]
     # What is forged counts as wanted until the keeper answers: the scaler must not act on it.
     cluster.perennial("pause")
@@ -329,7 +329,7 @@ def test_other_machines_take_over_from_one_that_is_gone(cluster: Cluster) -> Non
     assert {member[:9] for member in before} == set(PLACES)
     gone.cut_power()
     there = cluster.network["machine-b"]
-    pattern = r"dask worker .* --name cpu-(\S+)"
+    pattern = r"-m dask worker .* --name cpu-(\S+)"
     wait_until(lambda: len(processes(there, pattern)) == 2, 120)
     gone.boot()
     # Its member is back, and one of the three is drained.
