@@ -24,6 +24,7 @@ from supervisor.options import ServerOptions
 from perennial import eject, quoting, render
 from perennial.errors import PerennialError, SpecError
 from perennial.hosts.files import files as files_of_machines
+from perennial.hosts.program import text as program_text
 from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
 from perennial.spec import ClusterSpec, loads, parse
 from perennial.spec.units import PATH_PATTERN
@@ -51,6 +52,10 @@ def ejected(spec: ClusterSpec, form: render.Format, root: str = "/srv/dask") -> 
 @pytest.mark.parametrize("name", sorted(path.name for path in CASES.iterdir()))
 def test_whole_clusters_are_rendered_to_exactly_these_files(name: str, form: render.Format) -> None:
     files = ejected(read(name), form)
+    # Our own sources, which change with every change of them.
+    programs = [files.pop(path) for path in [*files] if path.endswith("/keeper.py")]
+    assert all(program == program_text() for program in programs)
+    assert bool(programs) == any("keeper.service" in path for path in files)
     folder = CASES / name / form
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     if os.environ.get("PERENNIAL_REWRITE"):

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from perennial.errors import FleetError
 from perennial.hosts.agent.operations import OPERATIONS
+from perennial.hosts.program import LOADER
 from perennial.hosts.share import Target
 from perennial.hosts.ssh import Channel, Session, UnreachableError
 
@@ -68,19 +69,9 @@ import sys
 if sys.version_info < {OLDEST}:
     sys.stderr.write("%s.%s.%s" % sys.version_info[:3])
     sys.exit({_OLD_PYTHON})
-import json, types, zlib
+import json, zlib
 stdin = sys.stdin.buffer
-def load(name, source):
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        path = ".".join(parts[:end])
-        if path not in sys.modules:
-            sys.modules[path] = types.ModuleType(path)
-            sys.modules[path].__path__ = []
-            if end > 1:
-                setattr(sys.modules[".".join(parts[:end - 1])], parts[end - 1], sys.modules[path])
-    exec(compile(source, "<" + name + ">", "exec"), sys.modules[name].__dict__)
-for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
+{LOADER}for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
     load(name, source)
 sys.modules["perennial.hosts.agent.main"].main()
 """

@@ -145,6 +145,6 @@ def _groups(loop: Loop) -> Mapping[str, Any]:
 
 def _notify(*lines: str) -> None:
     if "NOTIFY_SOCKET" in os.environ:
-        from perennial.preloads.ready import notify
+        from perennial.preloads.notifying import notify
 
         notify(*lines)

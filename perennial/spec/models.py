@@ -49,6 +49,7 @@ RESERVED_NAMES = (
     "scheduler",
     "jupyter",
     "scaler",
+    "relay",
     "keeper",
     "supervisord",
     "health",

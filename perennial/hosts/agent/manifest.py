@@ -21,7 +21,8 @@ MOST = 100_000
 STATE = Path("/var/lib/dask-perennial")
 #: Interpreters that uv has installed where a machine had none that is new enough.
 PYTHONS = Path("/opt/dask-perennial-python")
-#: Locks; root's alone. Where others may write they could hold one for ever, or leave a link.
+#: Locks, and sockets of keepers. Only root writes there: others could hold a lock for ever, or
+#: leave a link. Where there is a keeper, others may pass through, to its socket.
 LOCKS = Path("/run/dask-perennial")
 
 
@@ -35,8 +36,13 @@ def lock(cluster: str) -> Path:
     return LOCKS / f"{cluster}.lock"
 
 
+def socket(cluster: str) -> Path:
+    """Socket on which a keeper is asked, see `perennial.hosts.agent.keeper`."""
+    return LOCKS / f"{cluster}.sock"
+
+
 def keeper(cluster: str) -> Path:
-    """File in which a keeper remembers which members shall run, see `perennial.hosts.keeping`."""
+    """File in which a keeper remembers which members shall run, see `keeping`."""
     return STATE / cluster / "keeper" / "wanted.json"
 
 

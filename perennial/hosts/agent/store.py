@@ -230,7 +230,11 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
 
 def _clear(cluster: str) -> None:
     """Remove what a removal leaves for last: its lock, and its folders where they are empty."""
-    for path in (manifest.lock(cluster), *unfinished([str(manifest.path(cluster))])):
+    for path in (
+        manifest.lock(cluster),
+        manifest.socket(cluster),
+        *unfinished([str(manifest.path(cluster))]),
+    ):
         path.unlink(missing_ok=True)
     for folder in (manifest.STATE / cluster, manifest.STATE, manifest.LOCKS):
         with suppress(OSError):
