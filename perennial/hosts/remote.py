@@ -38,6 +38,7 @@ MODULES = (
     "perennial.hosts.agent.supervisord",
     "perennial.hosts.agent.states",
     "perennial.hosts.agent.facts",
+    "perennial.hosts.agent.unprivileged",
     "perennial.hosts.agent.environments",
     "perennial.hosts.agent.operations",
     "perennial.hosts.agent.main",
