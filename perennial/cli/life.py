@@ -24,7 +24,8 @@ ItsFile = Annotated[
     Path | None, typer.Option("--file", "-f", help="Its cluster file, instead of its name.")
 ]
 Install = Annotated[
-    bool, typer.Option("--install", help="Download Pulumi's command line if it is missing.")
+    bool,
+    typer.Option("--install", help="Download Pulumi's command line, checked, if it is missing."),
 ]
 
 

@@ -202,7 +202,7 @@ def _driver(install: bool) -> Any:
     try:
         driver.find_command()
     except driver.MissingEngineError as error:
-        if not install and not _may_install(str(error)):
+        if not install and not (driver.installable() and _may_install(str(error))):
             raise
         with Progress("pulumi") as say:
             say("downloading Pulumi's command line")

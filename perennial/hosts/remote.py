@@ -39,18 +39,21 @@ MODULES = (
     "perennial.hosts.agent.supervisord",
     "perennial.hosts.agent.states",
     "perennial.hosts.agent.facts",
+    "perennial.hosts.agent.unprivileged",
     "perennial.hosts.agent.environments",
     "perennial.hosts.agent.operations",
     "perennial.hosts.agent.main",
 )
+_STORE = (
+    "perennial.hosts.agent.folders",
+    "perennial.hosts.agent.accounts",
+    "perennial.hosts.agent.installer",
+    "perennial.hosts.agent.store",
+)
 #: What is sent before the first question that needs it, by the module that answers.
 LATER = {
-    "store": ("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
-    "making": (
-        "perennial.hosts.agent.folders",
-        "perennial.hosts.agent.store",
-        "perennial.hosts.agent.making",
-    ),
+    "store": _STORE,
+    "making": (*_STORE, "perennial.hosts.agent.making"),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
     "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
+from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
@@ -183,6 +184,8 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
         There is no room for so many workers; nothing is changed.
     """
     spec, paths = deployment.spec, deployment.paths
+    if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
+        raise PerennialError(foreign.render(spec.name))
     _check_room(deployment)
     make_private(paths.root)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.

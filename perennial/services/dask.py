@@ -218,6 +218,9 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
     comm: dict[str, Any] = {"require-encryption": None}
     if not spec.security.tls:
         comm["tls"] = {"ca-file": None, "client": {"cert": None, "key": None}}
+    else:
+        # Every Python that Dask runs in has it, and it has no weak ciphers to choose.
+        comm["tls"] = {"min-version": 1.3, "max-version": None, "ciphers": None}
     fixed = {
         "scheduler-address": scheduler_address(spec, site),
         "distributed": {"comm": comm},

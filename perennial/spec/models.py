@@ -85,12 +85,16 @@ class Environment(Model):
 
     requirements: Requirements | None = None
     """File of requirements, from the folder of the cluster file, or the requirements themselves.
-    Each machine makes its environment from them. dask-perennial is added where they do not name
-    it."""
+    Each machine makes its environment from them. dask-perennial is sent there from where
+    `perennial` runs, whether they name it or not."""
 
     wheelhouse: BesidePath | None = None
     """Folder of wheels, from the folder of the cluster file. Packages come from it alone, for
     machines without internet."""
+
+    build: bool = False
+    """Whether the machines may build packages of which there is no wheel. That runs the code of
+    these packages while they are installed, as a user of its own."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -100,6 +104,8 @@ class Environment(Model):
         if self.wheelhouse is not None and self.requirements is None:
             fix = "add `requirements: requirements.txt`"
             refusals.append(Refusal("a wheelhouse for requirements", fix, ("wheelhouse",)))
+        if self.build and self.requirements is None:
+            refusals.append(Refusal("true for requirements", "remove it", ("build",)))
         if refusals:
             raise refuse_all(refusals)
         return self

@@ -199,7 +199,8 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
     )
     if platform == "hosts":
         environments = st.fixed_dictionaries({"python": python}) | st.fixed_dictionaries(
-            {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)}
+            {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)},
+            optional={"build": st.booleans()},
         )
         return data | {"environment": draw(environments), "hosts": draw(hosts(data))}
     keys = {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}

@@ -150,23 +150,29 @@ def take_down(cluster: str, known: dict[str, Any], say: Callable[[str], None]) -
     if runs:
         with owners_rights(cluster):
             supervisor.shutdown(timeout)
-    left = _processes(known.get("users", ()))
+    left = processes(known.get("users", ()))
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
             signal_process(pid, number)
         left = [pid for pid in left if not wait_gone(pid, timeout)]
 
 
-def _processes(users: Iterable[str]) -> list[int]:
-    """All processes of some system users, which are the cluster's own."""
+def processes(users: Iterable[str]) -> list[int]:
+    """List the processes of system users of ours, but for those in containers.
+
+    The same number is another user in a container: 999, for one, in many images of databases.
+    """
     owners = set()
     for user in users:
         with suppress(KeyError):
             owners.add(pwd.getpwnam(user).pw_uid)
+    here = os.stat("/proc/self/ns/pid")
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if process.stat().st_uid in owners:
+            if process.stat().st_uid in owners and os.path.samestat(
+                os.stat(process / "ns" / "pid"), here
+            ):
                 found.append(int(process.name))
     return found
 
