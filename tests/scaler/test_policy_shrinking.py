@@ -328,3 +328,26 @@ def test_it_says_when_time_alone_would_change_it():
     assert waits
     ends = {round(now + again) for now, again in waits}
     assert len(ends) == 1  # it says the same end each time
+
+
+def test_who_is_not_registered_leaves_first_and_one_that_works_stays():
+    """One worker is dead and its nanny restarts it; nobody counts it as lost yet."""
+    names = ("cpu-0", "cpu-1", "cpu-3")
+    detail = {name: MemberSeen(name, processing=3) for name in names}
+    said = demand(groups={"cpu": seen("cpu", 3, 3, names=names, detail=detail)})
+    decision = one(cpu(pin=1), said, standing("cpu", 4))
+    assert decision.leave[0] == "cpu-2"
+    assert len(decision.leave) == 3
+    idle = {name: MemberSeen(name, idle=9e3) for name in names}
+    said = demand(groups={"cpu": seen("cpu", 3, names=names, detail=idle)})
+    decision = one(cpu(min=1, step_down=1.0), said, standing("cpu", 4))
+    assert (decision.to, decision.leave[0]) == (1, "cpu-2")
+    # Of three whose workers are all dead but one, that one stays although it is idle.
+    alone = {"cpu-0": MemberSeen("cpu-0", idle=9e3)}
+    said = demand(groups={"cpu": seen("cpu", 1, names=("cpu-0",), detail=alone)})
+    decision = one(cpu(pin=1), said, standing("cpu", 3))
+    assert set(decision.leave) == {"cpu-1", "cpu-2"}
+    # Where the platform chooses, and would take it first, nobody leaves.
+    picking = replace(standing("cpu", 3), chooses=False)
+    decision = one(cpu(pin=1), said, picking)
+    assert (decision.leave, decision.rule) == ((), "last")

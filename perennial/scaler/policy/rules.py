@@ -58,7 +58,7 @@ RULES = {
     "actors": "The group is larger than needed, but actors live on its members.",
     "kept": "Members without a task are needed where they are: a shuffle, or work bound to them.",
     "paused": "Members that are paused, or parked by somebody else, are not drained.",
-    "last": "The other members are not registered; the one that works stays.",
+    "last": "The other members take no tasks, such as those not registered; one that does stays.",
     "starting": "Members that have not started yet cannot be drained.",
     "step-down": "No more members may leave at a time (step_down).",
     "data": "What the members hold does not fit in 0.6 of the memory of those who would stay.",

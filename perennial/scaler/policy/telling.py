@@ -62,7 +62,7 @@ def sentence(decision: Decision, seat: Seat) -> str:
         "waiting": f"{stay} ({needs}): {_lately(seat)}; {start}",
         "step-down": f"{stay} ({needs}): {len(seat.standing.draining)} are leaving (step_down)",
         "data": f"{stay} ({needs} by its work): their data has no room in fewer",
-        "last": f"{stay} ({needs}): {seat.absent} are not registered, and one that works stays",
+        "last": f"{stay} ({needs}): the others take no tasks, and one that does stays",
         "starting": f"{stay} ({needs}): the others have not started yet",
         "detail": f"{stay} ({needs}): nothing is known of single members",
         "restarted": f"{stay} ({needs}): {absent} not registered at the new scheduler",
@@ -74,7 +74,7 @@ def sentence(decision: Decision, seat: Seat) -> str:
     if decision.rule == "min" and platform and platform.least > group.min and group.pin is None:
         texts["min"] = f"{kept}, the smallest size that its platform takes ({needs})"
     text = texts[decision.rule]
-    if decision.rule not in ("pin", "no-demand", "no-observation") and not wants.startswith(_SET):
+    if decision.rule not in ("no-demand", "no-observation") and _SET not in text:
         text += f"; {_SET} {group.pin}" if group.pin is not None else _above(decision, group)
     return f"{group.name} {text}{_lost(seat)}"
 
