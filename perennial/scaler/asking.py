@@ -73,8 +73,10 @@ class Report:
     @property
     def wrong(self) -> tuple[str, ...]:
         """What is wrong with the scaler or the work, a sentence each."""
+        if self.silence:  # what it has said last may be over long since
+            return (self.silence,)
         trouble = str(self.latest.get("trouble") or "")
-        return (*self.infeasible, *filter(None, (self.silence, trouble)))
+        return (*self.infeasible, *filter(None, (trouble,)))
 
     @property
     def silence(self) -> str:

@@ -233,6 +233,8 @@ class Demand:
         Connected clients, but for the scaler.
     partial : str
         What is not known and why, for a scheduler without our preload; empty when all is.
+    scatters : int
+        Calls of clients that have data to scatter and wait for the first worker.
     """
 
     scheduler: str
@@ -241,6 +243,7 @@ class Demand:
     groups: Mapping[str, GroupSeen] = field(default_factory=dict)
     clients: int = 0
     partial: str = ""
+    scatters: int = 0
 
 
 # What people want

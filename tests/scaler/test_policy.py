@@ -238,7 +238,8 @@ INFEASIBLE = {
         queued(3, 1.0, GPU),
         (Group("gpu", max=0, resources={"GPU": 2.0}),),
     ),
-    "3 tasks name a worker or a host; it is not there, and a new member does not help": (
+    "3 tasks name a worker or a host; it is not there, and a new member helps only if it is that"
+    " one": (
         queued(3, 1.0, PINNED),
         (),
     ),
@@ -364,6 +365,15 @@ def test_steady_work_is_asked_for_ahead():
             assert 4 <= toy.size("cpu") <= 6
     assert toy.size("cpu") >= 8
     assert len(toy.backlog) < 10
+
+
+def test_data_that_waits_for_a_worker_wakes_a_group():
+    """The client has been known for long, so that it is not new."""
+    known = History(scheduler="s", settled=True, clients=1, time=NOW - 1)
+    said = replace(demand(), clients=1)
+    assert one(cpu(), said, standing("cpu", 0), known).to == 0
+    decision = one(cpu(), replace(said, scatters=1), standing("cpu", 0), known)
+    assert (decision.to, decision.rule) == (1, "client")
 
 
 def test_steady_work_is_told_from_bursts_and_may_rise():

@@ -170,9 +170,10 @@ def _ranked(seats: Iterable[Seat]) -> list[Seat]:
 
 
 def _client(tick: _Tick) -> str:
-    """Name the group that starts a member for a client that has connected, and keeps it starting.
+    """Name the group that starts a member for a client that has connected or scatters.
 
-    Scattered data is no demand: with no worker at all, it would fail.
+    Scattered data is no demand: without any worker it waits for one, see
+    `perennial.preloads.scattering`.
     """
     seats = tick.seats.values()
     if not tick.demand.clients or any(seat.running for seat in seats):
@@ -189,7 +190,7 @@ def _client(tick: _Tick) -> str:
 
 def _waking(tick: _Tick) -> bool:
     """Whether a client waits for the first member of all, whose start may have been refused."""
-    new = tick.demand.clients > tick.history.clients
+    new = tick.demand.clients > tick.history.clients or tick.demand.scatters > 0
     waits = tick.demand.clients > 0 and (new or tick.history.waking)
     return waits and not any(seat.running for seat in tick.seats.values())
 

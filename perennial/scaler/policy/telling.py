@@ -56,7 +56,7 @@ def sentence(decision: Decision, seat: Seat) -> str:
         "step-up": f"{kept}: {wants}, but {_step_up(seat)}",
         "pace": f"{kept}: {wants}, but {_pace(seat)}",
         "platform": f"{kept}: {wants}, but its platform holds no more{_room(seat)}",
-        "blocked": f"{kept}: {wants}, but its platform said: {seat.standing.trouble or 'no'}",
+        "blocked": f"{kept}: {wants}, but {_refused(seat)}",
         "unwanted": f"{change} ({needs}): what has not started is given up",
         "idle": f"{change} ({needs}): members without work are kept for {_patience(numbers)}",
         "waiting": f"{stay} ({needs}): {_lately(seat)}; {start}",
@@ -141,6 +141,11 @@ def _room(seat: Seat) -> str:
     if platform is None or platform.most is None:
         return ""
     return f" than {platform.most}" + (f" ({platform.room})" if platform.room else "")
+
+
+def _refused(seat: Seat) -> str:
+    trouble = seat.standing.trouble
+    return f"its platform said: {trouble}" if trouble else "its platform has refused lately"
 
 
 def _lately(seat: Seat) -> str:
