@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-import psutil
-
 from perennial.errors import PerennialError
 from perennial.fleets.capacity import Capacity, Use, gib, starts, total
 from perennial.local.machine import Machine, this_machine
@@ -65,6 +63,7 @@ def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
 
 def starting(group: WorkerGroup) -> int:
     """Say how many members of a group this machine starts at a time, as busy as it is now."""
-    machine, now = this_machine(), psutil.virtual_memory()
-    at_once = starts(machine.cores, os.getloadavg()[0], now.available, now.total)
+    machine = this_machine()
+    load = os.getloadavg()[0]
+    at_once = starts(machine.cores, load, machine.available, machine.memory)
     return -(-at_once // group.processes)
