@@ -321,13 +321,7 @@ def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> L
 
 
 def limit_of(seat: Seat) -> float:
-    """Say how much memory a member of a group may use.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    """
+    """Say how much memory a member of a group may use."""
     return sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
 
 
