@@ -43,12 +43,15 @@ class Wishes:
         Warnings are errors.
     install : bool
         Download Pulumi's command line where it is missing.
+    force : bool
+        Start more than the machines hold.
     """
 
     yes: bool = False
     connect: bool = True
     strict: bool = False
     install: bool = False
+    force: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -74,6 +77,9 @@ def up(
     connect: Annotated[bool, typer.Option(help="Make a plain Client() reach it.")] = True,
     strict: Strict = False,
     install: Install = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also more workers than the machines hold.")
+    ] = False,
 ) -> None:
     """Start a cluster, or change what runs into what the file says."""
     if plan_only:
@@ -81,7 +87,7 @@ def up(
         return
     document = _read(file)
     _refuse_to_move(document.spec)
-    wishes = Wishes(yes, connect, strict, install)
+    wishes = Wishes(yes, connect, strict, install, force)
     _part(document.spec.platform).up(document, file, wishes)
 
 

@@ -24,12 +24,16 @@ def plan(document: Document, file: Path, strict: bool) -> None:
     """Show what `up` would do; change nothing."""
     spec = document.spec
     with Progress(spec.name) as say:
-        from perennial.local.deploy import prepare
+        from perennial.local.deploy import check_room, prepare
 
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
             judge(document, strict)
     show(deployment)
+    try:
+        check_room(deployment)
+    except PerennialError as error:
+        raise PerennialError(f"`perennial up` would refuse this: {error}") from None
 
 
 def refresh(name: str) -> None:
@@ -55,10 +59,14 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     judged = not paths.root.exists()
     if judged:
         judge(document, wishes.strict)  # refused, it leaves no trace at all
+        if not wishes.force:
+            deploy.check_first_sizes(spec)
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         deployment = deploy.prepare(spec, str(file.resolve()), say)
         if deployment.steps and not judged:
             judge(document, wishes.strict)
+        if not wishes.force:
+            deploy.check_room(deployment)
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():

@@ -188,6 +188,9 @@ def scale(
     ] = False,
     name: Cluster = None,
     file: ItsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also beyond max, or what the machines hold.")
+    ] = False,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
     from perennial.cli import steer
@@ -197,7 +200,7 @@ def scale(
     chosen = steer.chosen(named(name, file))
     sized = [group for group in wanted if steer.is_scaled(chosen, group)]
     if sized:
-        steer.pin(chosen, {group: wanted[group] for group in sized}, seconds)
+        steer.pin(chosen, {group: wanted[group] for group in sized}, seconds, force)
     fixed = {group: size for group, size in wanted.items() if group not in sized}
     if not fixed:
         return
@@ -205,7 +208,7 @@ def scale(
         raise PerennialError(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
-    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()})
+    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()}, force)
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 

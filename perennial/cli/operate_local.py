@@ -79,14 +79,14 @@ def restart(name: str, service: str, force: bool) -> int:
         return operate.restart(deploy.find(name, say), service)
 
 
-def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.local import deploy, operate
     from perennial.local.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
-        changed = operate.scale(deploy.find(name, say), wanted)
+        changed = operate.scale(deploy.find(name, say), wanted, force)
     return {group: (deployment.state.sizes[group], changed.state.sizes[group]) for group in wanted}
 
 

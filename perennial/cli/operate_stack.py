@@ -73,13 +73,13 @@ def restart(name: str, service: str, force: bool) -> int:
         return operator.restart(service, say)
 
 
-def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.local.lock import exclusive
 
     operator = _find(name)
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        return operator.scale(wanted, say)
+        return operator.scale(wanted, say, force)
 
 
 def rotate(name: str) -> NoReturn:

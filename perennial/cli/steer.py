@@ -131,7 +131,9 @@ def standing(name: str) -> dict[str, Any] | None:
     return {"wrong": wrong, "groups": report.groups, "lines": lines}
 
 
-def pin(name: str, sizes: Mapping[str, int | None], seconds: float | None) -> None:
+def pin(
+    name: str, sizes: Mapping[str, int | None], seconds: float | None, force: bool = False
+) -> None:
     """Give sized groups a size whatever the demand, or let them follow it again; say what comes.
 
     Parameters
@@ -142,12 +144,14 @@ def pin(name: str, sizes: Mapping[str, int | None], seconds: float | None) -> No
         Members of each group; None to follow the demand again.
     seconds : float or None
         How long; until it is undone when None.
+    force : bool
+        Whether sizes are meant beyond the group's max and what the platform holds.
     """
     from perennial.scaler import asking, explaining
 
     connection = reach(name)
     wishes = [
-        asking.unpin(group) if size is None else asking.pin(group, size, seconds)
+        asking.unpin(group) if size is None else asking.pin(group, size, seconds, force)
         for group, size in sizes.items()
     ]
 
@@ -177,6 +181,9 @@ def _wish(
         before = await asking.report(scheduler)
         for group in groups or ():
             asking.check_group(before, group, connection.cluster)
+        for each in wishes:
+            if each["kind"] == "pin" and not each.get("force"):
+                asking.check_size(before, each["group"], each["size"], connection.cluster)
         await asking.wish(scheduler, *wishes)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 

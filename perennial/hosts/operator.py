@@ -143,7 +143,9 @@ class Operator:
                     agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
         return len(chosen)
 
-    def scale(self, wanted: Mapping[str, int], say: Say) -> dict[str, tuple[int, int]]:
+    def scale(
+        self, wanted: Mapping[str, int], say: Say, force: bool = False
+    ) -> dict[str, tuple[int, int]]:
         """Give groups another size, spread over their machines; whoever leaves is drained.
 
         Returns
@@ -157,7 +159,7 @@ class Operator:
             For an unknown group, one that the scaler sizes, a size outside its bounds, or a
             machine that is away.
         """
-        check_sizes(self.spec, wanted)
+        check_sizes(self.spec, wanted, force)
         if sized := [group for group in wanted if group in self.spec.scaled]:
             raise PerennialError(
                 f"{', '.join(sized)}: the scaler chooses the size; ask it with `perennial scale`"

@@ -12,6 +12,8 @@ from pathlib import Path
 from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
+from perennial.fleets.capacity import Use
+from perennial.local import room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
@@ -215,6 +217,31 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
     """
     log = paths.logs / "supervisord.log"
     return render.supervisord_conf(paths.socket, log, paths.units, limit)
+
+
+def check_first_sizes(spec: ClusterSpec) -> None:
+    """Refuse a cluster file whose first sizes this machine cannot hold."""
+    room.check(spec, {name: group.count for name, group in spec.workers.items()}, Use())
+
+
+def check_room(deployment: Deployment) -> None:
+    """Refuse members whose memory limits or number this machine cannot hold, unless they stand.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster and the plan.
+
+    Raises
+    ------
+    PerennialError
+        Names what is asked for, and what there is.
+    """
+    paths, before = deployment.paths, Use()
+    if paths.spec.exists():
+        names = [path.stem for path in paths.units.glob("*.conf")]
+        before = room.of_names(load(paths.spec, remembered=True), names)
+    room.check(deployment.spec, deployment.state.sizes, before)
 
 
 def _check_room(deployment: Deployment) -> None:

@@ -51,7 +51,7 @@ def restart(deployment: Deployment, name: str) -> int:
     return len(names)
 
 
-def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
+def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False) -> Deployment:
     """Give groups another size: new members start, the last ones leave, drained.
 
     Parameters
@@ -60,15 +60,19 @@ def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
         The cluster.
     wanted : mapping of str to int
         Size by group.
+    force : bool
+        Also beyond the group's bounds, and what this machine holds.
 
     Raises
     ------
     PerennialError
-        For an unknown group or a size outside the group's bounds.
+        For an unknown group, a size outside the group's bounds, or more than this machine holds.
     """
-    check_sizes(deployment.spec, wanted)
+    check_sizes(deployment.spec, wanted, force)
     _must_run(deployment)
     changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})
+    if not force:
+        deploy.check_room(changed)
     groups = {name: program.group for name, program in changed.programs.items()}
     foreign = [
         step.name

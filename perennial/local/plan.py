@@ -195,7 +195,7 @@ def staying(
     }
 
 
-def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
+def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:
     """Refuse sizes that a cluster file does not allow.
 
     Parameters
@@ -204,6 +204,8 @@ def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
         The cluster file.
     wanted : mapping of str to int
         Size by group.
+    force : bool
+        Also outside the group's bounds.
 
     Raises
     ------
@@ -215,8 +217,8 @@ def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
             known = ", ".join(spec.workers)
             raise PerennialError(f"no group {group!r} in {spec.name}; it has {known}")
         bounds = spec.workers[group].scale
-        if bounds and not bounds.min <= size <= bounds.max:
+        if bounds and not force and not bounds.min <= size <= bounds.max:
             raise PerennialError(
                 f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
-                f" change workers.{group}.scale in the cluster file"
+                f" change workers.{group}.scale in the cluster file, or add --force"
             )

@@ -73,8 +73,10 @@ class Report:
     @property
     def wrong(self) -> tuple[str, ...]:
         """What is wrong with the scaler or the work, a sentence each."""
+        if self.silence:  # what it has said last may be over long since
+            return (self.silence,)
         trouble = str(self.latest.get("trouble") or "")
-        return (*self.infeasible, *filter(None, (self.silence, trouble)))
+        return (*self.infeasible, *filter(None, (trouble,)))
 
     @property
     def silence(self) -> str:
@@ -86,7 +88,7 @@ class Report:
         return f"the scaler has not answered for {self.age:.0f} s; see `perennial logs scaler`"
 
 
-def pin(group: str, size: int, seconds: float | None = None) -> dict[str, Any]:
+def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> dict[str, Any]:
     """Wish that a group has a size whatever the demand.
 
     Parameters
@@ -97,8 +99,12 @@ def pin(group: str, size: int, seconds: float | None = None) -> dict[str, Any]:
         Members.
     seconds : float or None
         How long; until it is undone when None.
+    force : bool
+        Whether it is meant beyond the group's max and what the platform holds.
     """
-    return {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    wished = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    # Said only where it matters: a scheduler of an earlier release does not know it.
+    return {**wished, "force": True} if force else wished
 
 
 def unpin(group: str) -> dict[str, Any]:
@@ -233,6 +239,39 @@ def check_group(found: Report, group: str, cluster: str) -> None:
         raise PerennialError(
             f"{group}: found no such group that the scaler of {cluster} sizes; there is"
             f" {', '.join(sized) or 'none'}"
+        )
+
+
+def check_size(found: Report, group: str, size: int, cluster: str) -> None:
+    """Refuse a size beyond the group's max, or beyond what its platform holds.
+
+    Parameters
+    ----------
+    found : Report
+        What the scaler has said.
+    group, size : str, int
+        What was asked for.
+    cluster : str
+        The cluster's name, for the message.
+
+    Raises
+    ------
+    PerennialError
+        Names the number that is allowed, and the way to mean it.
+    """
+    limits = (found.latest.get("limits") or {}).get(group) or {}
+    largest, most = limits.get("max"), limits.get("most")
+    if largest is not None and size > largest:
+        raise PerennialError(
+            f"{group}={size}: allowed: up to {largest}, the largest scale.max of {group} in the"
+            f" cluster file of {cluster}; ask for fewer, or add --force"
+        )
+    now = int((found.groups.get(group) or {}).get("asked") or 0)
+    if most is not None and size > max(most, now):
+        why = f": {limits['room']}" if limits.get("room") else ""
+        raise PerennialError(
+            f"{group}={size}: allowed: up to {most}, which is what the platform holds{why};"
+            " ask for fewer, or add --force"
         )
 
 

@@ -42,7 +42,8 @@ def assembled(told: Settings) -> Loop:
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
-    memory, wishes, intents = Memory(told.state), Wishes(told.state), Intents(told.state)
+    memory, intents = Memory(told.state), Intents(told.state)
+    wishes = Wishes(told.state, {name: each.most for name, each in groups.items()})
     for note in filter(None, (memory.note, wishes.note)):
         logger.warning("%s", note)
     if intents.damaged:
