@@ -85,6 +85,8 @@ def _apply(text: str) -> ClusterSpec:
         deployment = deploy.prepare(spec, None, _say)
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment)
+        else:
+            deploy.settle(deployment)
     return spec
 
 

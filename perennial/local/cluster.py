@@ -144,6 +144,11 @@ class Cluster:
         self._start([name for name in started if name in LATE], programs)
         self._await.answers([name for name in LATE if name in programs], programs)
 
+    def settle(self, programs: Mapping[str, Program]) -> None:
+        """Wait until all that is asked for is there, without a change; raise when it is not."""
+        self._await.workers(programs.values())
+        self._await.answers([name for name in LATE if name in programs], programs)
+
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
         for name in names:
@@ -255,6 +260,9 @@ class Cluster:
                 self.supervisor.add(name)
             elif name not in known:
                 self.supervisor.add(name)
+            elif known[name].state == "BACKOFF":  # has no process; tried again now
+                self.supervisor.signal_stop(name)
+                self.supervisor.start(name)
             elif not known[name].alive:
                 self.supervisor.start(name)
 

@@ -200,6 +200,17 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     deployment.cluster.apply(deployment.programs, steps, conf, ready)
 
 
+def settle(deployment: Deployment) -> None:
+    """Wait until a cluster to which nothing has to be done has its workers and pages.
+
+    Raises
+    ------
+    PerennialError
+        Something is not there or does not stay up.
+    """
+    deployment.cluster.settle(deployment.programs)
+
+
 def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
     """Write supervisord's main file.
 

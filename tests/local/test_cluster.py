@@ -311,6 +311,14 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     said = home.up(code=1)
     assert "cpu-0 does not stay up" in said or "cpu-1 does not stay up" in said
     assert "no_such_module" in said
+    # A second one does not find that all is well: nobody has registered.
+    again = home.up(code=1)
+    assert "does not stay up; its last line:" in again
+    assert "no_such_module" in again
+    assert "is up" not in again
+    wait_until(lambda: "does not stay up" in home.run("status"))
+    found = json.loads(home.run("doctor", "--json", code=1))
+    assert any("no_such_module" in finding["text"] for finding in found)
     # Mended, the next `up` finishes what this one began.
     del home.spec["workers"]["cpu"]["dask"]
     home.write()
