@@ -12,6 +12,7 @@ from pathlib import Path
 from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
+from perennial.local import detached
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
@@ -197,7 +198,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     if any(step.action == "repair" for step in steps):
         write_atomic(paths.supervisord_conf, conf)
     steps = tuple(step for step in steps if step.action != "repair")
-    deployment.cluster.apply(deployment.programs, steps, conf, ready)
+    detached.apply(deployment.cluster, deployment.programs, steps, conf, ready)
 
 
 def settle(deployment: Deployment) -> None:

@@ -204,7 +204,11 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
     """Check free space where workers spill and where logs and state stand."""
     folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
     for folder in sorted(folders):
-        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        if not folder.exists():
+            text = f"{folder} is missing; `perennial up` makes it"
+            yield Finding("disk", "error", text)
+            continue
+        free = shutil.disk_usage(folder).free
         if free < FREE:
             text = f"{free / 2**20:.0f} MiB free in {folder}; make room, or set temporary_directory"
             yield Finding("disk", "warning", text)
