@@ -40,9 +40,7 @@ def end(found: Sequence[psutil.Process], timeout: float, say: Callable[[str], No
         say(f"ending what it has left: {', '.join(f'process {pid}' for pid in sorted(pids))}")
         # As supervisord does: a worker's nanny drains it, and ends its worker itself.
         for process in left:
-            _signal(
-                process, lambda one: None if one.ppid() in pids else one.send_signal(SIGTERM)
-            )
+            _signal(process, lambda one: None if one.ppid() in pids else one.send_signal(SIGTERM))
         if not _wait(found, timeout):
             for process in _alive(found):
                 _signal(process, psutil.Process.kill)
