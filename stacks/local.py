@@ -86,6 +86,8 @@ def _apply(text: str) -> ClusterSpec:
         deploy.check_room(deployment)
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment)
+        else:
+            deploy.settle(deployment)
     return spec
 
 

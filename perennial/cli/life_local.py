@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from perennial.spec import Document
 
 
+#: What a plain Client() does that is connected.
+CONNECTED = "reaches it, no argument needed"
+
+
 def plan(document: Document, file: Path, strict: bool) -> None:
     """Show what `up` would do; change nothing."""
     spec = document.spec
@@ -76,7 +80,14 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         outcome = [] if wishes.connect else ["not connected"]
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment, ready=lambda: outcome.append(connected(link)))
-    _summarise(deployment, new_token, (outcome or [connected(link)])[0])
+        else:
+            deploy.settle(deployment)
+    client = (outcome or [connected(link)])[0]
+    if client == CONNECTED:  # found out, as far as that can be done from here
+        from perennial.connect import trial
+
+        client = f"in a new Python process {trial.problem(link) or CONNECTED}"
+    _summarise(deployment, new_token, client)
 
 
 def down(name: str, force: bool, purge: bool) -> None:
@@ -162,7 +173,7 @@ def connected(connection: Connection) -> str:
                 typer.echo(f"warning: {notice}", err=True)
     except PerennialError as error:
         return f"does not reach it: {error}"
-    return "in a new Python process reaches it, no argument needed"
+    return CONNECTED
 
 
 def token_line(file: Path) -> str:

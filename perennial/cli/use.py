@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from perennial.connect import Connection
 
 
+#: What a script must know that gave Client() the arguments of a LocalCluster.
+OWN = "  a cluster of a script's own is Client(LocalCluster(n_workers=2)), not Client(n_workers=2)"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("connect")(connect_command)
@@ -94,10 +98,12 @@ def connect_command(
     elif bundle:
         _warn(_loopback(connection))
     notices = connect.write(connection)
-    print(
-        f"Client() in a new Python process reaches {connection.cluster} at "
-        f"{connection.scheduler_address}{way}"
-    )
+    from perennial.connect import trial
+
+    problem = trial.problem(connection)
+    reaches = f"reaches {connection.cluster} at {connection.scheduler_address}{way}"
+    print(f"Client() in a new Python process {problem or reaches}")
+    print(OWN)
     _warn(notices)
 
 

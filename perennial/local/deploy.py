@@ -13,7 +13,7 @@ from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.fleets.capacity import Use
-from perennial.local import room
+from perennial.local import detached, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
@@ -202,7 +202,18 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     if any(step.action == "repair" for step in steps):
         write_atomic(paths.supervisord_conf, conf)
     steps = tuple(step for step in steps if step.action != "repair")
-    deployment.cluster.apply(deployment.programs, steps, conf, ready)
+    detached.apply(deployment.cluster, deployment.programs, steps, conf, ready)
+
+
+def settle(deployment: Deployment) -> None:
+    """Wait until a cluster to which nothing has to be done has its workers and pages.
+
+    Raises
+    ------
+    PerennialError
+        Something is not there or does not stay up.
+    """
+    deployment.cluster.settle(deployment.programs)
 
 
 def supervisord_conf(paths: ClusterPaths, limit: int) -> str:

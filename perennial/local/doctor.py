@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 from perennial import authority, connect
 from perennial.apart.packages import installed
-from perennial.connect import Connection
+from perennial.connect import Connection, trial
 from perennial.local import status
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
@@ -97,6 +96,9 @@ def services(deployment: Deployment) -> Finding:
     rows = status.rows(deployment, interval=0.0)
     wanted = deployment.programs  # and not who leaves, because the scaler has said so
     bad = [f"{r.service} is {r.state}" for r in rows if r.state not in GOOD and r.service in wanted]
+    loops = [row.note for row in rows if row.note and row.service in wanted]
+    if loops:
+        return Finding("services", "error", "; ".join(loops))
     if bad:
         text = f"{', '.join(bad)}; `perennial up` starts them, `perennial logs` says why"
         return Finding("services", "error", text)
@@ -106,6 +108,11 @@ def services(deployment: Deployment) -> Finding:
     if not deployment.cluster.dashboard.healthy():
         text = "the scheduler's /health does not answer; see `perennial logs scheduler`"
         return Finding("services", "error", text)
+    steady = {row.service for row in rows if row.state == "RUNNING"}
+    expected = {w for p in wanted.values() if p.name in steady for w in p.registers}
+    if missing := sorted(expected - deployment.cluster.dashboard.worker_names()):
+        text = f"{', '.join(missing[:5])}: not registered with the scheduler"
+        return Finding("services", "error", f"{text}; see `perennial logs scheduler`")
     return Finding("services", "ok", f"{len(rows)} run")
 
 
@@ -169,10 +176,9 @@ def plain_client(link: Connection) -> Finding:
         How the cluster is reached from here.
     """
     name = link.cluster
-    if "DASK_SCHEDULER_ADDRESS" in os.environ:
-        address = os.environ["DASK_SCHEDULER_ADDRESS"]
-        text = f"DASK_SCHEDULER_ADDRESS={address} in this shell wins over `perennial connect`"
-        return Finding("Client()", "warning", text)
+    wrong = trial.problem(link)
+    if wrong is None:
+        return Finding("Client()", "ok", f"reaches {name}")
     current = connect.current()
     if current is None or current.cluster != name:
         where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
@@ -180,7 +186,7 @@ def plain_client(link: Connection) -> Finding:
     if current != link:
         text = f"has another address than the cluster; run `perennial connect {name}` again"
         return Finding("Client()", "error", text)
-    return Finding("Client()", "ok", f"reaches {name}")
+    return Finding("Client()", "warning", f"in a new Python process {wrong}")
 
 
 def limits() -> Finding:
@@ -198,7 +204,11 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
     """Check free space where workers spill and where logs and state stand."""
     folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
     for folder in sorted(folders):
-        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        if not folder.exists():
+            text = f"{folder} is missing; `perennial up` makes it"
+            yield Finding("disk", "error", text)
+            continue
+        free = shutil.disk_usage(folder).free
         if free < FREE:
             text = f"{free / 2**20:.0f} MiB free in {folder}; make room, or set temporary_directory"
             yield Finding("disk", "warning", text)

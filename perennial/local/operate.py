@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perennial import authority, connect
 from perennial.errors import PerennialError
-from perennial.local import deploy
+from perennial.local import deploy, detached
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
 from perennial.local.plan import Step, check_sizes
@@ -47,7 +47,7 @@ def restart(deployment: Deployment, name: str) -> int:
     """Restart a service or the members of a group, one after another. Returns how many."""
     names = members(deployment, name)
     _must_run(deployment)
-    deployment.cluster.restart(names, deployment.programs)
+    detached.restart(deployment.cluster, deployment.programs, names)
     return len(names)
 
 
@@ -129,8 +129,13 @@ def rotate_authority(deployment: Deployment) -> None:
 
 def take_down(deployment: Deployment, purge: bool) -> None:
     """Stop the cluster and forget it; with ``purge`` its certificates and logs as well."""
+    detached.take_down(deployment.cluster, purge)
+
+
+def forget(deployment: Deployment, purge: bool) -> None:
+    """Do what `take_down` says, in this process."""
     spec, paths = deployment.spec, deployment.paths
-    deployment.cluster.down(max(p.stop_timeout for p in deployment.programs.values()))
+    deployment.cluster.down(deployment.programs.values())
     current = connect.current()
     if current is not None and current.cluster == spec.name:
         connect.remove(spec.name)

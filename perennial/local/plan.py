@@ -116,7 +116,8 @@ def _of_missing(name: str, text: str, on_disk: str | None, orphan: bool) -> Step
 def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Step | None:
     if on_disk != text or now.stale:
         return Step("replace", name, "changed")
-    if not now.alive:
+    # In BACKOFF supervisord waits before it tries again, and longer each time.
+    if not now.alive or now.state == "BACKOFF":
         return Step("restart", name, f"is {now.state}")
     return None
 

@@ -26,6 +26,9 @@ from perennial.spec import ClusterSpec, WorkerGroup, pinned
 #: that hangs is Dask's part: it has its nanny restart it after as long (scheduler.worker-ttl).
 NANNY_WATCHDOG = 300.0
 
+#: Where the system's programs are: what systemd gives its services as well.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 def scheduler(spec: ClusterSpec, site: Site) -> Service:
     """Describe the cluster's scheduler."""
@@ -48,7 +51,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         name="scheduler",
         role="scheduler",
         description=f"Dask scheduler of the cluster {spec.name}",
-        command=Command(argv, _variables(config, spec.env), site.scratch),
+        command=Command(argv, _variables(config, site, spec.env), site.scratch),
         access=Access(
             secrets=tls_files(spec, site, "scheduler"),
             writes=(site.scratch,),
@@ -108,7 +111,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         name=instance,
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
-        command=Command(argv, _variables(config, {**spec.env, **group.env}), site.scratch),
+        command=Command(argv, _variables(config, site, {**spec.env, **group.env}), site.scratch),
         access=Access(secrets=tls_files(spec, site, "worker"), writes=(site.scratch,)),
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
@@ -143,7 +146,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         command=Command(
             argv=notebooks.jupyter_argv(site),
             environment=(
-                *_variables(config, spec.env),
+                *_variables(config, site, spec.env),
                 *notebooks.jupyter_environment(site),
                 *_client_tls(spec, site),
             ),
@@ -230,9 +233,10 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
     return yaml.safe_dump(merge(chosen, fixed), sort_keys=True, allow_unicode=True)
 
 
-def _variables(config: str, own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Where Dask finds its configuration, and the variables of the cluster file."""
-    return (("DASK_CONFIG", config), *sorted(own.items()))
+def _variables(config: str, site: Site, own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Name Dask's configuration and the user's own variables; PATH whoever starts the service."""
+    programs = f"{site.python.rpartition('/')[0]}:{SYSTEM_PATH}".lstrip(":")
+    return (("DASK_CONFIG", config), *sorted({"PATH": programs, **own}.items()))
 
 
 def _own_preloads(dask: Mapping[str, Any], part: str) -> list[str]:

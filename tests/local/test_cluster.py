@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import stat
+import sys
 from pathlib import Path
 
 import psutil
@@ -292,11 +294,17 @@ def test_down_asks_when_somebody_works(standing: Home) -> None:
 def test_the_services_do_not_depend_on_the_shell_that_started_them(home: Home) -> None:
     home.environment["DASK_DISTRIBUTED__WORKER__MEMORY__TARGET"] = "0.123"
     home.environment["MY_CLOUD_SECRET"] = "hush"
+    home.environment["PATH"] = f"{home.root}:/usr/bin:/bin"
     home.up()
     for name in ("scheduler", "cpu-0", "supervisord"):
         environment = psutil.Process(home.pid(name)).environ()
         assert "MY_CLOUD_SECRET" not in environment
         assert "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET" not in environment
+        if name != "supervisord":
+            assert shutil.which("python", path=environment["PATH"]) == str(
+                Path(sys.executable).with_name("python")
+            )
+            assert str(home.root) not in environment["PATH"].split(":")
 
 
 def test_a_path_too_long_for_a_socket(home: Home) -> None:
@@ -311,6 +319,14 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     said = home.up(code=1)
     assert "cpu-0 does not stay up" in said or "cpu-1 does not stay up" in said
     assert "no_such_module" in said
+    # A second one does not find that all is well: nobody has registered.
+    again = home.up(code=1)
+    assert "does not stay up; its last line:" in again
+    assert "no_such_module" in again
+    assert "is up" not in again
+    wait_until(lambda: "does not stay up" in home.run("status"))
+    found = json.loads(home.run("doctor", "--json", code=1))
+    assert any("no_such_module" in finding["text"] for finding in found)
     # Mended, the next `up` finishes what this one began.
     del home.spec["workers"]["cpu"]["dask"]
     home.write()
