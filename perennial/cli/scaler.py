@@ -147,10 +147,12 @@ def scaler(
     ] = False,
 ) -> None:
     """Run a cluster's scaler in the foreground, until Ctrl-C."""
+    from perennial.local.placement import require_here
     from perennial.paths import cluster_state
 
     chosen = choose(name)
     paths = cluster_state(chosen)
+    require_here(paths)
     file, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
     if not file.is_file():
         raise PerennialError(

@@ -81,7 +81,6 @@ def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
         system=os.geteuid() == 0,
         stop_timeout=30.0 + max(p.stop_timeout for p in deployment.programs.values()),
     )
-    unit_path(name).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(unit_path(name), text, mode=0o644)
     _systemctl("daemon-reload")
     _systemctl("enable", unit_name(name))

@@ -17,7 +17,7 @@ from perennial.errors import Fault
 from perennial.local.machine import Machine, this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
 from perennial.local.supervisor import inherited
-from perennial.paths import state_home
+from perennial.paths import fault_of_owner, state_home
 from perennial.spec import ClusterSpec
 from perennial.spec.units import about
 from perennial.spec.words import one_line, plural, show
@@ -115,6 +115,15 @@ def _folders(spec: ClusterSpec) -> Iterator[Fault]:
         yield from _writable("jupyter.directory", spec.jupyter.directory)
     if spec.options.temporary_directory is not None:
         yield from _writable("local.temporary_directory", spec.options.temporary_directory)
+        yield from _own(Path(spec.options.temporary_directory, f"perennial-{spec.name}"))
+
+
+def _own(folder: Path) -> Iterator[Fault]:
+    """Refuse a folder for spilled data that somebody else made first, or may change."""
+    if fault := fault_of_owner(folder):
+        found = f"{one_line(str(folder))}: {fault}"
+        allowed = "a folder that is yours alone, or one in which perennial makes it"
+        yield Fault("local.temporary_directory", found, allowed, "remove it or name another folder")
 
 
 def _writable(key: str, folder: str) -> Iterator[Fault]:

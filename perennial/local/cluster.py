@@ -17,7 +17,7 @@ from perennial.local import boot
 from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
-from perennial.local.hold import forget, holder, ready_mark, standing_in
+from perennial.local.hold import forget, holder, ready_mark, signal_holder, standing_in
 from perennial.local.layout import SCALER, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
@@ -297,10 +297,10 @@ class Cluster:
         first = (SCALER, "scheduler")
         for name in sorted(left, key=lambda name: first.index(name) if name in first else 2):
             self._say(f"stopping {name}, which had no supervisord")
-            process = left[name]
-            supervision.signal_process(process, signal.SIGTERM)
-            if name == "scheduler" and not supervision.wait_gone(process, timeout):
-                supervision.signal_process(process, signal.SIGKILL)
-        for process in left.values():
+            lock = self.paths.run / f"{name}.lock"
+            signal_holder(lock, signal.SIGTERM)
+            if name == "scheduler" and not supervision.wait_gone(left[name], timeout):
+                signal_holder(lock, signal.SIGKILL)
+        for name, process in left.items():
             if not supervision.wait_gone(process, timeout):
-                supervision.signal_process(process, signal.SIGKILL)
+                signal_holder(self.paths.run / f"{name}.lock", signal.SIGKILL)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from perennial import authority, connect, jupyter, render
 from perennial.errors import PerennialError
-from perennial.files import make_private, write_atomic
+from perennial.files import make_own, make_private, write_atomic
+from perennial.local import placement
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
@@ -28,6 +29,10 @@ OPEN_FILES = 65536
 #: Longest path of supervisord's socket: that of any unix socket, less the final zero
 #: (``sun_path`` in unix(7)) and less the ``.<pid>`` under which supervisord makes it first.
 SOCKET_PATH = 107 - len(".4194304")
+
+
+#: What to do about a folder for spilled data that others can change.
+SCRATCH_REMEDY = "remove it, or name another folder as local.temporary_directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ def find(name: str, say: Callable[[str], None]) -> Deployment:
         When there is none of that name.
     """
     paths = cluster_state(name)
+    placement.require_here(paths)
     if not paths.spec.exists():
         raise PerennialError(
             f"no cluster {name!r} on this machine; `perennial list` shows the names,"
@@ -97,6 +103,7 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
         Told in a few words what happens.
     """
     paths = cluster_state(spec.name)
+    placement.require_here(paths)
     if len(str(paths.socket).encode()) > SOCKET_PATH:
         raise PerennialError(
             f"{paths.socket}: longer than a unix socket's path may be ({SOCKET_PATH} bytes);"
@@ -185,12 +192,14 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     spec, paths = deployment.spec, deployment.paths
     _check_room(deployment)
     make_private(paths.root)
+    placement.claim(paths)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
     write_atomic(paths.spec, dump(spec))
     deployment.state.save(paths)
     make_secrets(spec, paths)
     connect.save(paths, connection(spec, paths))
-    make_private(Path(site(spec, paths).scratch))
+    make_own(Path(site(spec, paths).scratch), SCRATCH_REMEDY)
+    make_private(paths.work)
     if spec.scaled:
         make_private(paths.scaler)
     conf, steps = supervisord_conf(paths, open_files()), deployment.steps
@@ -241,7 +250,7 @@ def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
         if not _says_something(token):
             write_atomic(token, secrets.token_hex(24))
         make_private(Path(jupyter.state_directory(place)))
-        Path(jupyter.notebook_directory(spec.jupyter, place)).mkdir(parents=True, exist_ok=True)
+        make_private(Path(jupyter.notebook_directory(spec.jupyter, place)))
 
 
 def secrets_missing(spec: ClusterSpec, paths: ClusterPaths) -> bool:

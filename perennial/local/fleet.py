@@ -20,12 +20,12 @@ from typing import ClassVar
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
 from perennial.local import plan
-from perennial.local.hold import holder, standing_in
+from perennial.local.hold import holder, signal_holder, standing_in
 from perennial.local.layout import Program, programs
 from perennial.local.lock import exclusive
 from perennial.local.machine import this_machine
 from perennial.local.state import State
-from perennial.local.supervisor import Process, Supervisor, signal_process
+from perennial.local.supervisor import Process, Supervisor
 from perennial.paths import ClusterPaths
 from perennial.scaler.values import Member, MemberState, Observation
 from perennial.spec import load
@@ -248,7 +248,7 @@ class LocalFleet:
                 supervisor.signal_stop(name)
             elif not process.alive and held:
                 # Whoever stood in for it went without passing the signal on.
-                signal_process(held, signal.SIGTERM)
+                signal_holder(self.paths.run / f"{name}.lock", signal.SIGTERM)
             if process.alive or held:
                 left.add(name)
                 continue

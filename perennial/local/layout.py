@@ -78,6 +78,7 @@ def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
         address=spec.options.address,
         home=str(Path.home()),
         scaler=str(paths.scaler),
+        work=str(paths.work),
     )
 
 
@@ -177,10 +178,17 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
         Changes with everything for which the service must be replaced.
     """
     lock, log = paths.run / f"{service.name}.lock", paths.logs / f"{service.name}.log"
+    # Jupyter's folders are its user's, who may share them.
+    own = service.access.writes if service.role != "jupyter" else ()
+    folders = (
+        *(word for folder in own for word in (hold.FOLDER, folder)),
+        *(hold.DIRECTORY, service.command.directory),
+    )
     command = Command(
-        argv=(*holder, str(lock), str(log), *service.command.argv),
+        argv=(*holder, *folders, str(lock), str(log), *service.command.argv),
         environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
-        directory=service.command.directory,
+        # `hold` makes its own at each start; supervisord runs nothing in a folder that is gone.
+        directory="/",
     )
     return Program(
         name=service.name,
@@ -205,7 +213,7 @@ def health(paths: ClusterPaths, python: str, port: int, watchdog: float) -> Prog
         Seconds after which a scheduler that does not answer is restarted; 0 for never.
     """
     argv = (
-        *(python, "-m", "perennial.local.health"),
+        *(python, "-P", "-m", "perennial.local.health"),
         *("127.0.0.1", str(port), f"{watchdog:g}"),
         *(str(paths.run / "scheduler.lock"), str(paths.logs), str(LOG_BYTES), str(LOG_BACKUPS)),
     )

@@ -192,10 +192,14 @@ def running(socket_path: Path, conf: Path) -> int:
     """
     try:
         pid = int((socket_path.parent / "supervisord.pid").read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        process = Path(f"/proc/{pid}")
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        ours = process.stat().st_uid == os.geteuid()
     except (OSError, ValueError):
         return 0
-    return pid if str(conf).encode() in words else 0
+    # An editor that shows the configuration names it as well.
+    found = str(conf).encode() in words and b"supervisor.supervisord" in words
+    return pid if found and ours else 0
 
 
 def polls(timeout: float, interval: float = 0.05) -> Iterator[float]:
@@ -252,7 +256,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 def command(configuration: Path, *flags: str, python: str = sys.executable) -> list[str]:
     """Command line of the cluster's supervisord."""
-    return [python, "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
+    return [python, "-P", "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
 
 
 def launch(configuration: Path, log: Path) -> None:

@@ -43,7 +43,7 @@ def keeper(spec: ClusterSpec, site: Site, machine: str, most: Mapping[str, int])
         role="keeper",
         description=f"Keeper of the members of the Dask cluster {spec.name} on this machine",
         command=Command(
-            argv=(site.python, "-m", "perennial.hosts.keeper", settings),
+            argv=(site.python, "-P", "-m", "perennial.hosts.keeper", settings),
             environment=(("DASK_CONFIG", config),),
             directory=site.keeper,
         ),
