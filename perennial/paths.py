@@ -20,6 +20,11 @@ from perennial.errors import PerennialError
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
+#: Longest path of supervisord's socket: 107 bytes (unix(7)), and supervisord makes it under a
+#: name with its process id at the end first.
+SOCKET_PATH = 107 - len(".4194304")
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterPaths:
     """What a cluster keeps on this machine.
@@ -118,7 +123,8 @@ def state_home() -> Path:
     xdg = os.environ.get("XDG_STATE_HOME", "")
     # The specification says to ignore relative paths: they would depend on the working folder.
     base = Path(xdg) if os.path.isabs(xdg) else _home() / ".local" / "state"
-    return base / "perennial"
+    # By its real name: under the other name of a linked home, everything would look changed.
+    return Path(os.path.realpath(base), "perennial")
 
 
 def cluster_state(name: str) -> ClusterPaths:

@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -61,7 +62,7 @@ def faults_of_machine(
         *_interpreter(spec),
     ]
     machine = this_machine()
-    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec)]
+    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec), *_limits()]
     return errors, warnings
 
 
@@ -116,6 +117,23 @@ def _folders(spec: ClusterSpec) -> Iterator[Fault]:
     if spec.options.temporary_directory is not None:
         yield from _writable("local.temporary_directory", spec.options.temporary_directory)
         yield from _own(Path(spec.options.temporary_directory, f"perennial-{spec.name}"))
+
+
+def _limits() -> Iterator[Fault]:
+    """Warn of limits of this shell that the services cannot raise and would end by."""
+    for limit, flag, what in (
+        (resource.RLIMIT_CPU, "t", "seconds of processor time"),
+        (resource.RLIMIT_FSIZE, "f", "bytes in a file"),
+        (resource.RLIMIT_AS, "v", "bytes of address space"),
+    ):
+        _, hard = resource.getrlimit(limit)
+        if hard != resource.RLIM_INFINITY:
+            yield Fault(
+                "local",
+                f"a limit of this shell: {hard} {what} for each process (`ulimit -H{flag}`)",
+                "none: a service that reaches it is ended or fails",
+                "start the cluster from a session without it",
+            )
 
 
 def _own(folder: Path) -> Iterator[Fault]:

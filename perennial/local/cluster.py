@@ -112,6 +112,7 @@ class Cluster:
             for path, text in program.files:
                 write_atomic(Path(path), text)
         self._launch(programs, steps, supervisord_conf)
+        self.supervisor.reload()  # asked before anything stops: can it be carried out?
         stopped = [step.name for step in steps if step.stops]
         gone = [step.name for step in steps if step.action == "stop"]
         if SCALER in gone:  # first, so that it begins no drain that nobody will end
@@ -146,6 +147,7 @@ class Cluster:
 
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
+        self.supervisor.reload()  # asked before anything stops: can it be carried out?
         for name in names:
             self._say(f"restarting {name}")
             self._stop([name], programs)
@@ -207,7 +209,7 @@ class Cluster:
         if boot.enabled(self.paths.root.name):
             boot.start(self.paths.root.name, self.supervisor)
         else:
-            supervision.launch(self.paths.supervisord_conf, self.paths.logs / "supervisord.log")
+            supervision.launch(self.paths)
         self._await_adoption(orphans)
 
     def _end_hung(self) -> None:

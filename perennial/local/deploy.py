@@ -19,16 +19,13 @@ from perennial.local.layout import Program, programs, site
 from perennial.local.machine import this_machine
 from perennial.local.plan import Step, members, sizes
 from perennial.local.state import State
+from perennial.local.supervisor import is_long
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec, dump, load
 
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536
-
-#: Longest path of supervisord's socket: that of any unix socket, less the final zero
-#: (``sun_path`` in unix(7)) and less the ``.<pid>`` under which supervisord makes it first.
-SOCKET_PATH = 107 - len(".4194304")
 
 
 #: What to do about a folder for spilled data that others can change.
@@ -104,11 +101,6 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
     """
     paths = cluster_state(spec.name)
     placement.require_here(paths)
-    if len(str(paths.socket).encode()) > SOCKET_PATH:
-        raise PerennialError(
-            f"{paths.socket}: longer than a unix socket's path may be ({SOCKET_PATH} bytes);"
-            " set XDG_STATE_HOME to a shorter folder"
-        )
     before = State.load(paths)
     counts = {name: group.count for name, group in spec.workers.items()}
     now = sizes(counts, before.declared, before.sizes)
@@ -220,7 +212,8 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
         Open files that every service may have.
     """
     log = paths.logs / "supervisord.log"
-    return render.supervisord_conf(paths.socket, log, paths.units, limit)
+    within = is_long(paths.socket)
+    return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
 
 
 def _check_room(deployment: Deployment) -> None:

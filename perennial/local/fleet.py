@@ -195,6 +195,7 @@ class LocalFleet:
             yield
 
     def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
+        supervisor.reload()  # asked before anything stops: can it be carried out?
         units, found = self._units(), self._ours(self._programs_of(supervisor))
         gone = {name for name in units if name in leaving}
         staying = [name for name in units if name not in gone]

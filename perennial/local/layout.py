@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +77,7 @@ def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
         secrets=str(paths.secrets),
         scratch=f"{temporary}/perennial-{spec.name}" if temporary else str(paths.scratch),
         address=spec.options.address,
-        home=str(Path.home()),
+        home=os.path.realpath(Path.home()),
         scaler=str(paths.scaler),
         work=str(paths.work),
     )
@@ -90,7 +91,9 @@ def interpreter() -> str:
     """
     plain = Path(sys.executable).with_name("python")
     same = plain.exists() and plain.samefile(sys.executable)
-    return str(plain) if same else sys.executable
+    chosen = plain if same else Path(sys.executable)
+    # The environment's folder by its real name; what `bin/python` points to is no environment.
+    return str(Path(os.path.realpath(chosen.parent.parent), chosen.parent.name, chosen.name))
 
 
 def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, dict[str, Any]]:
