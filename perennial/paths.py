@@ -6,7 +6,9 @@ home sees its own folders.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,11 @@ from perennial.errors import PerennialError
 #: What a name must look like before it becomes part of a path. The cluster file is stricter;
 #: this holds for names from the command line and from bundles as well.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+#: Longest path of supervisord's socket: 107 bytes (unix(7)), and supervisord makes it under a
+#: name with its process id at the end first.
+SOCKET_PATH = 107 - len(".4194304")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,11 @@ class ClusterPaths:
     def connection(self) -> Path:
         """How a client reaches the cluster."""
         return self.root / "connection.json"
+
+    @property
+    def machine(self) -> Path:
+        """The machine that the cluster runs on, while it is up."""
+        return self.root / "machine.json"
 
     @property
     def lock(self) -> Path:
@@ -96,6 +108,11 @@ class ClusterPaths:
         return self.root / "scaler"
 
     @property
+    def work(self) -> Path:
+        """Working folder of the scheduler and the workers: what tasks write by relative paths."""
+        return self.root / "work"
+
+    @property
     def scratch(self) -> Path:
         """Folder for what workers spill to disk."""
         return self.root / "scratch"
@@ -106,7 +123,8 @@ def state_home() -> Path:
     xdg = os.environ.get("XDG_STATE_HOME", "")
     # The specification says to ignore relative paths: they would depend on the working folder.
     base = Path(xdg) if os.path.isabs(xdg) else _home() / ".local" / "state"
-    return base / "perennial"
+    # By its real name: under the other name of a linked home, everything would look changed.
+    return Path(os.path.realpath(base), "perennial")
 
 
 def cluster_state(name: str) -> ClusterPaths:
@@ -120,9 +138,42 @@ def cluster_state(name: str) -> ClusterPaths:
     Raises
     ------
     PerennialError
-        For a name that is no DNS label and could lead out of the state folder.
+        For a name that is no DNS label and could lead out of the state folder, and for a folder
+        that others can change.
     """
-    return ClusterPaths(state_home() / _checked(name))
+    home = state_home()
+    folder = home / _checked(name)
+    for each in (home, folder):
+        if fault := fault_of_owner(each):
+            raise PerennialError(
+                f"{each}: {fault}; what a cluster keeps must be yours alone: look at what stands"
+                f" there, then run `chmod go-w {each}`, or set XDG_STATE_HOME to a folder of yours"
+            )
+    return ClusterPaths(folder)
+
+
+def fault_of_owner(folder: Path) -> str:
+    """Say why others can change what is in a folder; empty when they cannot, or there is none."""
+    try:
+        found = (os.lstat(folder), os.stat(folder))  # a link may be somebody else's
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    owners = {each.st_uid for each in found} - {os.geteuid()}
+    if owners:
+        return f"belongs to user {min(owners)}, not to user {os.geteuid()}"
+    mode = found[1].st_mode
+    if mode & 0o002 or (mode & 0o020 and not _is_private_group(found[1].st_gid)):
+        return f"others may write to it (mode {mode & 0o7777:04o})"
+    return ""
+
+
+def _is_private_group(number: int) -> bool:
+    """Whether a group has one user alone, as where the usual umask is 002: theirs, by its name."""
+    try:
+        group = grp.getgrgid(number)
+        return group.gr_name == pwd.getpwuid(os.geteuid()).pw_name and not group.gr_mem
+    except KeyError:
+        return False
 
 
 def known_clusters() -> list[str]:

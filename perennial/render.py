@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perennial import quoting
 from perennial.errors import PerennialError
+from perennial.paths import SOCKET_PATH
 from perennial.services import INSTANCE, Command, File, Service
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 Format = Literal["systemd", "supervisord"]
 
 UNITS = "/etc/systemd/system"
-#: Longest path of supervisord's socket: 107 bytes (unix(7)), and supervisord makes it under a
-#: name with its process id at the end first.
-SOCKET_PATH = 107 - len(".4194304")
 #: Below it systemd makes a service's folders itself.
 STATE = "/var/lib"
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -151,7 +149,7 @@ def event_listener(name: str, argv: Sequence[str], log: str) -> str:
 
 
 def supervisord_conf(
-    socket: PurePath, log: PurePath, units: PurePath, open_files: int = 1024
+    socket: PurePath, log: PurePath, units: PurePath, open_files: int = 1024, within: bool = False
 ) -> str:
     """Render the main file of a supervisord that runs as a daemon and opens no port.
 
@@ -166,6 +164,9 @@ def supervisord_conf(
     open_files : int
         Limit of open files for it and for every service. supervisord does not start where
         this is above the machine's hard limit.
+    within : bool
+        Whether supervisord is started in the folder of its socket, whose path may then be longer
+        than a socket's may.
 
     Raises
     ------
@@ -177,15 +178,16 @@ def supervisord_conf(
             f"{units}: found *, ? or [ in the path, where supervisord finds no programs; choose"
             " another folder"
         )
-    if len(os.fsencode(socket)) > SOCKET_PATH:
+    if not within and len(os.fsencode(socket)) > SOCKET_PATH:
         raise PerennialError(
             f"{socket}: found {len(os.fsencode(socket))} bytes; the path of supervisord's socket"
             f" may have {SOCKET_PATH}; choose a folder nearer to the root"
         )
     return _supervisord(
         "supervisord.conf.j2",
-        socket=str(socket),
+        socket=f"/proc/self/cwd/{socket.name}" if within else str(socket),
         log=str(log),
+        folder=str(units.parent),
         pidfile=str(socket.parent / "supervisord.pid"),
         # Relative to the main file: supervisord splits this setting at white space.
         units=units.name,
@@ -201,6 +203,7 @@ def boot_unit(
     system: bool,
     stop_timeout: float,
     user: str | None = None,
+    directory: str = "/",
 ) -> str:
     """Render the systemd unit that starts a cluster's supervisord at boot.
 
@@ -218,6 +221,8 @@ def boot_unit(
         Seconds that all services together may take to stop.
     user : str or None
         System user that runs it; who owns the systemd when None.
+    directory : str
+        Folder in which it is started.
     """
     return _systemd(
         "boot.service.j2",
@@ -227,6 +232,7 @@ def boot_unit(
         system=system,
         stop_timeout=stop_timeout,
         user=user,
+        directory=directory,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_paths_of_a_cluster_differ_and_stay_inside() -> None:
     cluster = paths.cluster_state("lab")
     names = [name for name, kind in vars(paths.ClusterPaths).items() if isinstance(kind, property)]
     found = [getattr(cluster, name) for name in names]
-    assert len(set(found)) == len(found) == 14
+    assert len(set(found)) == len(found) == 16
     assert {path.parent for path in found} == {cluster.root}
 
 
@@ -100,3 +101,38 @@ def test_both_folders_that_dask_reads_are_known(
     assert paths.dask_config_homes() == [home / "mine", home / ".config/dask"]
     monkeypatch.setenv("DASK_CONFIG", str(home / ".config/dask"))
     assert paths.dask_config_homes() == [home / ".config/dask"]
+
+
+def test_a_state_folder_that_others_can_change_is_refused(home: Path) -> None:
+    folder = paths.cluster_state("lab").root
+    folder.mkdir(parents=True)
+    for each in (folder, folder.parent):
+        each.chmod(0o777)
+        with pytest.raises(PerennialError) as caught:
+            paths.cluster_state("lab")
+        assert f"{each}: others may write to it (mode 0777); " in str(caught.value)
+        each.chmod(0o700)
+    paths.cluster_state("lab")
+
+
+def test_a_group_may_write_where_it_is_the_users_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders made with umask 002 on systems that give each user a group of their own."""
+    folder = paths.cluster_state("lab").root
+    folder.mkdir(parents=True)
+    folder.chmod(0o770)
+    if paths._is_private_group(folder.stat().st_gid):
+        paths.cluster_state("lab")
+    monkeypatch.setattr(paths, "_is_private_group", lambda _number: False)
+    with pytest.raises(PerennialError, match="mode 0770"):
+        paths.cluster_state("lab")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of others")
+def test_a_state_folder_of_another_user_is_refused(home: Path) -> None:
+    folder = paths.cluster_state("lab").root
+    folder.mkdir(parents=True)
+    os.chown(folder, 12346, 12346)
+    with pytest.raises(PerennialError, match="belongs to user 12346, not to user 0"):
+        paths.cluster_state("lab")

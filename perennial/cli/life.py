@@ -199,9 +199,11 @@ def _part(platform: str) -> Any:
 
 def platform_of(name: str) -> str:
     """Where a cluster stands; for one that is not there, wherever that is said best."""
+    from perennial.local.placement import require_here
     from perennial.paths import cluster_state
     from perennial.spec import load
 
+    require_here(cluster_state(name))
     file = cluster_state(name).spec
     return load(file, remembered=True).platform if file.exists() else "local"
 

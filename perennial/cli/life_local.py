@@ -105,6 +105,9 @@ def down(name: str, force: bool, purge: bool) -> None:
     print(f"{label} is down")
     if deployment.spec.jupyter is not None:
         print(f"  notebooks stay in {deployment.spec.jupyter.directory}")
+    work = deployment.paths.work
+    if not purge and work.is_dir() and any(work.iterdir()):
+        print(f"  files that tasks wrote by relative paths stay in {work}; --purge removes them")
     if not purge:
         print(
             f"  certificates, token and logs stay in {deployment.paths.root}; --purge removes them"

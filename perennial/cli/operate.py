@@ -48,7 +48,7 @@ def list_clusters(as_json: Json = False) -> None:
     """List this user's clusters."""
     from perennial.paths import known_clusters
 
-    found = [_part(name).row(name) for name in known_clusters()]
+    found = [_row(name) for name in known_clusters()]
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -60,6 +60,19 @@ def list_clusters(as_json: Json = False) -> None:
             f"{row['name']:20} {row['platform']:8} {row['state']:6} {workers:>13}  "
             f"{row['scheduler']}  {row['file'] or ''}"
         )
+
+
+def _row(name: str) -> dict[str, Any]:
+    """Describe a cluster; one that runs on another machine is not looked at."""
+    from perennial.local.placement import elsewhere
+    from perennial.paths import cluster_state
+
+    host = elsewhere(cluster_state(name))
+    if not host:
+        row: dict[str, Any] = _part(name).row(name)
+        return row
+    unknown = {"workers": None, "scheduler": "", "file": None}
+    return {"name": name, "platform": "local", "state": f"on {host}", **unknown}
 
 
 def status(

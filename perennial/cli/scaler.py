@@ -149,10 +149,12 @@ def scaler(
     ] = False,
 ) -> None:
     """Run a cluster's scaler in the foreground, until Ctrl-C."""
+    from perennial.local.placement import require_here
     from perennial.paths import cluster_state
 
     chosen = choose(name, file)
     paths = cluster_state(chosen)
+    require_here(paths)
     settings, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
     if not settings.is_file():
         raise PerennialError(

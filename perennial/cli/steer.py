@@ -53,8 +53,10 @@ def reach(name: str | None) -> Connection:
         The cluster; the only one when None.
     """
     from perennial import connect, paths
+    from perennial.local.placement import require_here
 
     connection = connect.find(name)
+    require_here(paths.cluster_state(connection.cluster))
     if not paths.tunnel(connection.cluster).is_file():
         return connection
     from perennial.hosts import tunnel
@@ -71,8 +73,13 @@ def chosen(name: str | None) -> str:
         What the user wrote.
     """
     from perennial import connect, paths
+    from perennial.local.placement import require_here
 
-    return connect.choose(name) if paths.known_clusters() else connect.find(name).cluster
+    if not paths.known_clusters():
+        return connect.find(name).cluster
+    cluster = connect.choose(name)
+    require_here(paths.cluster_state(cluster))
+    return cluster
 
 
 def is_scaled(name: str, group: str) -> bool:

@@ -12,7 +12,6 @@ The process outlives the command and the shell that started it, but no reboot of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -306,9 +305,7 @@ def _stop(files: _Files) -> None:
         pid, _ = hold.holder(files.lock)
         if not pid:
             return
-        # The kernel says that it holds the lock now: its number is no other process's.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+        hold.signal_holder(files.lock, number)
         deadline = time.monotonic() + patience
         while hold.holder(files.lock)[0] == pid and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -79,9 +79,9 @@ def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
         configuration=str(paths.supervisord_conf),
         argv=supervision.command(paths.supervisord_conf, "--nodaemon"),
         system=os.geteuid() == 0,
+        directory=supervision.folder_of(paths),
         stop_timeout=30.0 + max(p.stop_timeout for p in deployment.programs.values()),
     )
-    unit_path(name).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(unit_path(name), text, mode=0o644)
     _systemctl("daemon-reload")
     _systemctl("enable", unit_name(name))
@@ -154,6 +154,8 @@ def _systemctl(*words: str, check: bool = True) -> str:
         text=True,
         check=False,
         timeout=TIMEOUT,
+        # No service gets the variable, and JupyterLab's terminal has none.
+        env={"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}", **os.environ},
     )
     if check and done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from perennial.local.machine import Machine, this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
 from perennial.local.supervisor import inherited
 from perennial.owners import foreign_part
-from perennial.paths import state_home
+from perennial.paths import fault_of_owner, state_home
 from perennial.spec import ClusterSpec
 from perennial.spec.units import about
 from perennial.spec.words import one_line, plural, show
@@ -63,7 +64,7 @@ def faults_of_machine(
         *_interpreter(spec),
     ]
     machine = this_machine()
-    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec)]
+    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec), *_limits()]
     return errors, warnings
 
 
@@ -117,6 +118,32 @@ def _folders(spec: ClusterSpec) -> Iterator[Fault]:
         yield from _writable("jupyter.directory", spec.jupyter.directory)
     if spec.options.temporary_directory is not None:
         yield from _writable("local.temporary_directory", spec.options.temporary_directory)
+        yield from _own(Path(spec.options.temporary_directory, f"perennial-{spec.name}"))
+
+
+def _limits() -> Iterator[Fault]:
+    """Warn of limits of this shell that the services cannot raise and would end by."""
+    for limit, flag, what in (
+        (resource.RLIMIT_CPU, "t", "seconds of processor time"),
+        (resource.RLIMIT_FSIZE, "f", "bytes in a file"),
+        (resource.RLIMIT_AS, "v", "bytes of address space"),
+    ):
+        _, hard = resource.getrlimit(limit)
+        if hard != resource.RLIM_INFINITY:
+            yield Fault(
+                "local",
+                f"a limit of this shell: {hard} {what} for each process (`ulimit -H{flag}`)",
+                "none: a service that reaches it is ended or fails",
+                "start the cluster from a session without it",
+            )
+
+
+def _own(folder: Path) -> Iterator[Fault]:
+    """Refuse a folder for spilled data that somebody else made first, or may change."""
+    if fault := fault_of_owner(folder):
+        found = f"{one_line(str(folder))}: {fault}"
+        allowed = "a folder that is yours alone, or one in which perennial makes it"
+        yield Fault("local.temporary_directory", found, allowed, "remove it or name another folder")
 
 
 def _writable(key: str, folder: str) -> Iterator[Fault]:

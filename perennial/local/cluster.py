@@ -19,7 +19,7 @@ from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
 from perennial.local.detached import unbroken
-from perennial.local.hold import forget, holder, ready_mark, standing_in
+from perennial.local.hold import forget, holder, ready_mark, signal_holder, standing_in
 from perennial.local.layout import SCALER, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
@@ -114,6 +114,7 @@ class Cluster:
             for path, text in program.files:
                 write_atomic(Path(path), text)
         self._launch(programs, steps, supervisord_conf)
+        self.supervisor.reload()  # asked before anything stops: can it be carried out?
         stopped = [step.name for step in steps if step.stops]
         gone = [step.name for step in steps if step.action == "stop"]
         if SCALER in gone:  # first, so that it begins no drain that nobody will end
@@ -171,6 +172,7 @@ class Cluster:
 
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
+        self.supervisor.reload()  # asked before anything stops: can it be carried out?
         for name in names:
             self.say(f"restarting {name}")
             self._renew(name, programs)
@@ -238,7 +240,7 @@ class Cluster:
         if boot.enabled(self.paths.root.name):
             boot.start(self.paths.root.name, self.supervisor)
         else:
-            supervision.launch(self.paths.supervisord_conf, self.paths.logs / "supervisord.log")
+            supervision.launch(self.paths)
         self._await_adoption(orphans)
 
     def _end_hung(self) -> None:
@@ -346,10 +348,10 @@ class Cluster:
         first = (SCALER, "scheduler")
         for name in sorted(left, key=lambda name: first.index(name) if name in first else 2):
             self.say(f"stopping {name}, which had no supervisord")
-            process = left[name]
-            supervision.signal_process(process, signal.SIGTERM)
-            if name == "scheduler" and not supervision.wait_gone(process, timeout):
-                supervision.signal_process(process, signal.SIGKILL)
-        for process in left.values():
+            lock = self.paths.run / f"{name}.lock"
+            signal_holder(lock, signal.SIGTERM)
+            if name == "scheduler" and not supervision.wait_gone(left[name], timeout):
+                signal_holder(lock, signal.SIGKILL)
+        for name, process in left.items():
             if not supervision.wait_gone(process, timeout):
-                supervision.signal_process(process, signal.SIGKILL)
+                signal_holder(self.paths.run / f"{name}.lock", signal.SIGKILL)

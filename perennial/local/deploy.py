@@ -11,9 +11,9 @@ from pathlib import Path
 
 from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
-from perennial.files import make_private, write_atomic
+from perennial.files import make_own, make_private, write_atomic
 from perennial.fleets.capacity import Use
-from perennial.local import detached, room
+from perennial.local import detached, placement, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
@@ -21,6 +21,7 @@ from perennial.local.layout import Program, programs, site
 from perennial.local.machine import this_machine
 from perennial.local.plan import Step, members, sizes
 from perennial.local.state import State
+from perennial.local.supervisor import is_long
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec, dump, load
@@ -28,9 +29,9 @@ from perennial.spec import ClusterSpec, dump, load
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536
 
-#: Longest path of supervisord's socket: that of any unix socket, less the final zero
-#: (``sun_path`` in unix(7)) and less the ``.<pid>`` under which supervisord makes it first.
-SOCKET_PATH = 107 - len(".4194304")
+
+#: What to do about a folder for spilled data that others can change.
+SCRATCH_REMEDY = "remove it, or name another folder as local.temporary_directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def find(name: str, say: Callable[[str], None]) -> Deployment:
         When there is none of that name.
     """
     paths = cluster_state(name)
+    placement.require_here(paths)
     if not paths.spec.exists():
         raise PerennialError(
             f"no cluster {name!r} on this machine; `perennial list` shows the names,"
@@ -100,11 +102,7 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
         Told in a few words what happens.
     """
     paths = cluster_state(spec.name)
-    if len(str(paths.socket).encode()) > SOCKET_PATH:
-        raise PerennialError(
-            f"{paths.socket}: longer than a unix socket's path may be ({SOCKET_PATH} bytes);"
-            " set XDG_STATE_HOME to a shorter folder"
-        )
+    placement.require_here(paths)
     before = State.load(paths)
     counts = {name: group.count for name, group in spec.workers.items()}
     now = sizes(counts, before.declared, before.sizes)
@@ -190,12 +188,14 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
         raise PerennialError(foreign.render(spec.name))
     _check_room(deployment)
     make_private(paths.root)
+    placement.claim(paths)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
     write_atomic(paths.spec, dump(spec))
     deployment.state.save(paths)
     make_secrets(spec, paths)
     connect.save(paths, connection(spec, paths))
-    make_private(Path(site(spec, paths).scratch))
+    make_own(Path(site(spec, paths).scratch), SCRATCH_REMEDY)
+    make_private(paths.work)
     if spec.scaled:
         make_private(paths.scaler)
     conf, steps = supervisord_conf(paths, open_files()), deployment.steps
@@ -227,7 +227,8 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
         Open files that every service may have.
     """
     log = paths.logs / "supervisord.log"
-    return render.supervisord_conf(paths.socket, log, paths.units, limit)
+    within = is_long(paths.socket)
+    return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
 
 
 def check_first_sizes(spec: ClusterSpec) -> None:
@@ -283,7 +284,7 @@ def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
         if not _says_something(token):
             write_atomic(token, secrets.token_hex(24))
         make_private(Path(jupyter.state_directory(place)))
-        Path(jupyter.notebook_directory(spec.jupyter, place)).mkdir(parents=True, exist_ok=True)
+        make_private(Path(jupyter.notebook_directory(spec.jupyter, place)))
 
 
 def secrets_missing(spec: ClusterSpec, paths: ClusterPaths) -> bool:

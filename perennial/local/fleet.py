@@ -20,12 +20,12 @@ from typing import ClassVar
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
 from perennial.local import plan, room
-from perennial.local.hold import holder, standing_in
+from perennial.local.hold import holder, signal_holder, standing_in
 from perennial.local.layout import Program, programs
 from perennial.local.lock import exclusive
 from perennial.local.machine import this_machine
 from perennial.local.state import State
-from perennial.local.supervisor import Process, Supervisor, signal_process
+from perennial.local.supervisor import Process, Supervisor
 from perennial.paths import ClusterPaths
 from perennial.scaler.values import Member, MemberState, Observation
 from perennial.spec import ClusterSpec, load
@@ -206,6 +206,7 @@ class LocalFleet:
             yield
 
     def _resize(self, supervisor: Supervisor, to: int, leaving: Collection[str]) -> int:
+        supervisor.reload()  # asked before anything stops: can it be carried out?
         units, found = self._units(), self._ours(self._programs_of(supervisor))
         gone = {name for name in units if name in leaving}
         staying = [name for name in units if name not in gone]
@@ -261,7 +262,7 @@ class LocalFleet:
                 supervisor.signal_stop(name)
             elif not process.alive and held:
                 # Whoever stood in for it went without passing the signal on.
-                signal_process(held, signal.SIGTERM)
+                signal_holder(self.paths.run / f"{name}.lock", signal.SIGTERM)
             if process.alive or held:
                 left.add(name)
                 continue

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 
-from perennial.local.hold import holder
+from perennial.local.hold import holder, signal_holder
 
 #: Seconds that a scheduler may take until it answers for the first time.
 START = 120.0
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
             pid, _ = holder(lock)
             if watchdog.hung(pid, answers(host, int(port)), time.monotonic()):
                 say(f"scheduler (pid {pid}) has not answered for {limit} s: killed, restarting")
-                os.kill(pid, signal.SIGKILL)
+                signal_holder(lock, signal.SIGKILL)
             rotate(logs, int(maxbytes), int(backups))
         except OSError as error:
             say(f"{error}")

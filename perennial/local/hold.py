@@ -10,7 +10,10 @@ work is lost with supervisord, and there are never two schedulers.
 Output goes straight to the service's log file and not through a pipe of supervisord's, so
 that an adopted service keeps its log as well.
 
-Runs as ``python -I -S hold.py LOCK LOG PROGRAM ARGUMENT...`` and needs the standard library
+Whatever the program needs to start is made here, at each start: a cleaner may have removed it.
+
+Runs as ``python -I -S hold.py [--folder FOLDER]... [--directory FOLDER] LOCK LOG PROGRAM
+ARGUMENT...`` and needs the standard library
 alone: it is replaced by the program in about 20 ms and costs no memory.
 """
 
@@ -31,25 +34,36 @@ READY = "PERENNIAL_READY"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main(lock_path: str, log_path: str, *argv: str) -> int:
+#: Stands before a folder that is this user's alone: made where it is missing, else refused.
+FOLDER = "--folder"
+#: Stands before the working folder of the program.
+DIRECTORY = "--directory"
+
+
+def main(*words: str) -> int:
     """Become the program, or stand in for the one that already runs.
 
     Parameters
     ----------
-    lock_path : str
-        File that holds the lock and the process id.
-    log_path : str
-        File that standard output and error are appended to.
-    *argv : str
-        The program and its arguments.
+    *words : str
+        Folders (see `FOLDER` and `DIRECTORY`; what an earlier version has written names none),
+        the file that holds the lock and the process id, the file that standard output and error
+        are appended to, the program and its arguments.
     """
+    options: list[tuple[str, str]] = []
+    while words[0] in (FOLDER, DIRECTORY):
+        options.append((words[0], words[1]))
+        words = words[2:]
+    lock_path, log_path, *argv = words
+    for path in (lock_path, log_path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), 0o700, exist_ok=True)
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     while not _locked(lock):
         pid, _ = _read(lock)
-        if pid and _stand_in(pid, standing_in(lock_path)):
+        if pid and _stand_in(pid, lock, standing_in(lock_path)):
             # Left while adopted: supervisord starts the service anew, as after any exit.
             return 1
         # The holder has not written its id yet, or is about to be gone.
@@ -59,7 +73,33 @@ def main(lock_path: str, log_path: str, *argv: str) -> int:
     os.pwrite(lock, f"{os.getpid()} {starts + 1}\n".encode(), 0)
     os.set_inheritable(lock, True)
     os.environ[READY] = os.path.abspath(ready_mark(lock_path))
+    for option, folder in options:
+        if fault := _made(folder, own=option == FOLDER):
+            print(f"perennial: {folder}: {fault}", flush=True)
+            return 1
+        if option == DIRECTORY:
+            os.chdir(folder)
     os.execvp(argv[0], argv)  # noqa: S606 - the program of the unit, no shell
+
+
+def _made(folder: str, own: bool) -> str:
+    """Make a folder where it is missing; say why it cannot be used, if so.
+
+    The rule of `perennial.paths.fault_of_owner`, which this file cannot import: who owns a folder
+    on a shared disk owns what is spilled into it.
+    """
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        found = (os.lstat(folder), os.stat(folder))
+        usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        return f"cannot be made: {error.strerror}"
+    owners = {each.st_uid for each in found} - {os.geteuid()}
+    if own and owners:
+        return f"belongs to user {min(owners)}, not to user {os.geteuid()}; remove it"
+    if own and found[1].st_mode & 0o022:
+        return f"others may write to it (mode {found[1].st_mode & 0o7777:04o}); remove it"
+    return "" if usable else "this user may not write to it"
 
 
 def _locked(lock: int) -> bool:
@@ -88,7 +128,7 @@ def holder(lock_path: str | os.PathLike[str]) -> tuple[int, int]:
     Returns
     -------
     pid : int
-        Process id of the service, 0 when it does not run.
+        Process id of the service, 0 when it does not run on this machine.
     starts : int
         How often it was started since `forget`.
     """
@@ -98,9 +138,61 @@ def holder(lock_path: str | os.PathLike[str]) -> tuple[int, int]:
         return 0, 0
     try:
         pid, starts = _read(lock)
-        return (0, starts) if _locked(lock) else (pid, starts)
+        return (0, starts) if _locked(lock) or not _has(pid, lock) else (pid, starts)
     finally:
         os.close(lock)
+
+
+def is_held(lock_path: str | os.PathLike[str]) -> bool:
+    """Whether any process holds a service's lock, also one that has no number here."""
+    try:
+        lock = os.open(lock_path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _locked(lock)
+    finally:
+        os.close(lock)
+
+
+def signal_holder(lock_path: str | os.PathLike[str], number: int) -> bool:
+    """Signal the process that holds a service's lock, and never another; whether there is one.
+
+    A number in a file may be another process's by now, or one of another machine that shares the
+    folder. So the process is pinned first and must have the lock file open then: that says more
+    than its start time, also of what an earlier version has started.
+    """
+    pid, _ = holder(lock_path)
+    try:
+        process = os.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        return False
+    if process < 0:
+        return False
+    try:
+        if holder(lock_path)[0] != pid:
+            return False
+        signal.pidfd_send_signal(process, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(process)
+
+
+def _has(pid: int, lock: int) -> bool:
+    """Whether a process of this machine has the lock file open."""
+    wanted = os.fstat(lock)
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:  # the lock has one of the first numbers
+                with contextlib.suppress(OSError):
+                    found = os.stat(entry.path)
+                    if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                        return True
+    except OSError:
+        return False
+    return False
 
 
 def ready_mark(lock_path: str | os.PathLike[str]) -> str:
@@ -162,11 +254,14 @@ def standing_in(lock_path: str | os.PathLike[str]) -> str:
     return f"{os.fspath(lock_path)}.adopted"
 
 
-def _stand_in(pid: int, mark: str) -> bool:
+def _stand_in(pid: int, lock: int, mark: str) -> bool:
     """Wait for a process that is not our child; pass on the signals that we get."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
+        return False
+    if not _has(pid, lock):  # the number is another process's
+        os.close(process)
         return False
 
     def forward(number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,8 +90,9 @@ def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
         secrets=str(paths.secrets),
         scratch=f"{temporary}/perennial-{spec.name}" if temporary else str(paths.scratch),
         address=spec.options.address,
-        home=str(Path.home()),
+        home=os.path.realpath(Path.home()),
         scaler=str(paths.scaler),
+        work=str(paths.work),
     )
 
 
@@ -102,7 +104,9 @@ def interpreter() -> str:
     """
     plain = Path(sys.executable).with_name("python")
     same = plain.exists() and plain.samefile(sys.executable)
-    return str(plain) if same else sys.executable
+    chosen = plain if same else Path(sys.executable)
+    # The environment's folder by its real name; what `bin/python` points to is no environment.
+    return str(Path(os.path.realpath(chosen.parent.parent), chosen.parent.name, chosen.name))
 
 
 def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, dict[str, Any]]:
@@ -190,10 +194,17 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
         Changes with everything for which the service must be replaced.
     """
     lock, log = paths.run / f"{service.name}.lock", paths.logs / f"{service.name}.log"
+    # Jupyter's folders are its user's, who may share them.
+    own = service.access.writes if service.role != "jupyter" else ()
+    folders = (
+        *(word for folder in own for word in (hold.FOLDER, folder)),
+        *(hold.DIRECTORY, service.command.directory),
+    )
     command = Command(
-        argv=(*holder, str(lock), str(log), *service.command.argv),
+        argv=(*holder, *folders, str(lock), str(log), *service.command.argv),
         environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
-        directory=service.command.directory,
+        # `hold` makes its own at each start; supervisord runs nothing in a folder that is gone.
+        directory="/",
     )
     return Program(
         name=service.name,
@@ -218,7 +229,7 @@ def health(paths: ClusterPaths, python: str, port: int, watchdog: float) -> Prog
         Seconds after which a scheduler that does not answer is restarted; 0 for never.
     """
     argv = (
-        *(python, "-m", "perennial.local.health"),
+        *(python, "-P", "-m", "perennial.local.health"),
         *("127.0.0.1", str(port), f"{watchdog:g}"),
         *(str(paths.run / "scheduler.lock"), str(paths.logs), str(LOG_BYTES), str(LOG_BACKUPS)),
     )

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perennial.errors import PerennialError
+from perennial.files import make_private
+from perennial.local.placement import require_here
+from perennial.paths import ClusterPaths
 
 #: Descriptors of the locks that this process holds, by their path.
 _held: dict[Path, int] = {}
@@ -35,9 +38,11 @@ def exclusive(path: Path, say: Callable[[str], None], patience: float = PATIENCE
     Raises
     ------
     PerennialError
-        When somebody else still holds it after that time; names the process.
+        When somebody else still holds it after that time; names the process. Or the cluster runs
+        on another machine.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    require_here(ClusterPaths(path.parent))
+    make_private(path.parent)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + patience

@@ -142,7 +142,7 @@ def forget(deployment: Deployment, purge: bool) -> None:
     for folder in {paths.scratch, Path(site(spec, paths).scratch)}:
         shutil.rmtree(folder, ignore_errors=True)
     _forget_begun(paths.scaler)
-    for path in (paths.spec, paths.state, paths.connection):
+    for path in (paths.spec, paths.state, paths.connection, paths.machine):
         path.unlink(missing_ok=True)
     if purge:
         shutil.rmtree(paths.root)

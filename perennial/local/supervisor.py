@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -14,12 +15,13 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from perennial.errors import PerennialError
+from perennial.paths import SOCKET_PATH, ClusterPaths
 
 #: States in which supervisord keeps a process or is about to.
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
@@ -29,8 +31,20 @@ ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 UNSTEADY = frozenset({"BACKOFF", "FATAL", "EXITED"})
 
 #: Variables that the services get from the user's shell. Others, such as DASK_* or a cloud's
-#: keys, would make a cluster depend on the shell that happened to start it.
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+#: keys, would make a cluster depend on the shell that happened to start it; what TMPDIR and
+#: XDG_RUNTIME_DIR name goes with a login or a job.
+INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "LD_LIBRARY_PATH"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
+    *("XDG_CONFIG_DIRS", "XDG_DATA_DIRS"),
+)
+
+#: Limits of a shell that would end a service or starve it; of those it may raise, the services
+#: get what is allowed at most. Not the size of a stack, which is one for each thread.
+LIMITS = (
+    *(resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_DATA),
+    *(resource.RLIMIT_RSS, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK),
+)
 
 _ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _ALREADY_ADDED = 60, 70, 10, 90
 
@@ -78,7 +92,22 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        with _reachable(self._path) as path:
+            self.sock.connect(path)
+
+
+@contextmanager
+def _reachable(path: str) -> Iterator[str]:
+    """Yield a name of a socket that is short enough for the kernel."""
+    if not is_long(Path(path)):
+        yield path
+        return
+    folder, name = os.path.split(path)
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{name}"
+    finally:
+        os.close(handle)
 
 
 class _UnixTransport(xmlrpc.client.Transport):
@@ -104,7 +133,13 @@ class Supervisor:
         self._transport = _UnixTransport(str(path))
         self._server = xmlrpc.client.ServerProxy("http://localhost", transport=self._transport)
 
-    def _call(self, method: str, *arguments: Any, ignore: Collection[int] = ()) -> Any:
+    def _call(
+        self,
+        method: str,
+        *arguments: Any,
+        ignore: Collection[int] = (),
+        remedy: str = "see `perennial logs`",
+    ) -> Any:
         call: Callable[..., Any] = getattr(self._server.supervisor, method)
         try:
             return call(*arguments)
@@ -112,7 +147,7 @@ class Supervisor:
             if fault.faultCode in ignore:
                 return None
             said = f"{method}{arguments}: {fault.faultString}"
-            raise PerennialError(f"supervisord refused {said}; see `perennial logs`") from None
+            raise PerennialError(f"supervisord refused {said}; {remedy}") from None
         except (OSError, http.client.HTTPException) as error:
             raise PerennialError(
                 f"supervisord at {self._path} does not answer ({error}); run `perennial up` again"
@@ -143,7 +178,8 @@ class Supervisor:
 
     def reload(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """Read the configuration; names that it adds, changes and removes. Touches nothing."""
-        [[added, changed, removed]] = self._call("reloadConfig")
+        remedy = "nothing was changed; `perennial up` writes its files again"
+        [[added, changed, removed]] = self._call("reloadConfig", remedy=remedy)
         return frozenset(added), frozenset(changed), frozenset(removed)
 
     def add(self, name: str) -> None:
@@ -203,10 +239,14 @@ def running(socket_path: Path, conf: Path) -> int:
     """
     try:
         pid = int((socket_path.parent / "supervisord.pid").read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        process = Path(f"/proc/{pid}")
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        ours = process.stat().st_uid == os.geteuid()
     except (OSError, ValueError):
         return 0
-    return pid if str(conf).encode() in words else 0
+    # An editor that shows the configuration names it as well.
+    found = str(conf).encode() in words and b"supervisor.supervisord" in words
+    return pid if found and ours else 0
 
 
 def polls(timeout: float, interval: float = 0.05) -> Iterator[float]:
@@ -257,28 +297,49 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in environment.items()
-        if key in INHERITED or key.startswith(("LC_", "XDG_"))
+        if key in INHERITED or key.startswith("LC_")
     }
 
 
 def command(configuration: Path, *flags: str, python: str = sys.executable) -> list[str]:
     """Command line of the cluster's supervisord."""
-    return [python, "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
+    return [python, "-P", "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
 
 
-def launch(configuration: Path, log: Path) -> None:
+def is_long(socket_path: Path) -> bool:
+    """Whether a socket's path is longer than the kernel takes, as below many a long home."""
+    return len(os.fsencode(socket_path)) > SOCKET_PATH
+
+
+def folder_of(paths: ClusterPaths) -> str:
+    """Folder in which the cluster's supervisord is started: where it makes a socket by its name."""
+    return str(paths.root) if is_long(paths.socket) else "/"
+
+
+def raise_limits() -> None:
+    """Raise this process's limits, and those of what it starts, to what it is allowed."""
+    for limit in LIMITS:
+        _, hard = resource.getrlimit(limit)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(limit, (hard, hard))
+
+
+def launch(paths: ClusterPaths) -> None:
     """Start supervisord as a daemon; returns when its socket answers.
+
+    Nothing of it depends on the shell: folders, variables, files, terminal, umask or limits.
 
     Raises
     ------
     PerennialError
         With supervisord's own words when it does not start.
     """
+    raise_limits()
     done = subprocess.run(
-        command(configuration),
+        command(paths.supervisord_conf),
         # supervisord reads its files in the locale's encoding; ours are UTF-8.
         env={**inherited(os.environ), "PYTHONUTF8": "1"},
-        cwd="/",
+        cwd=folder_of(paths),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -288,4 +349,5 @@ def launch(configuration: Path, log: Path) -> None:
     )
     if done.returncode:
         said = " ".join(done.stdout.split()) or f"exit code {done.returncode}"
+        log = paths.logs / "supervisord.log"
         raise PerennialError(f"supervisord does not start: {said}; its log is {log}")

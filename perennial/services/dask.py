@@ -41,7 +41,8 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
-        *(site.python, "-m", "dask", "scheduler"),
+        # Without the working folder on sys.path (-P): tasks write files there.
+        *(site.python, "-P", "-m", "dask", "scheduler"),
         *("--host", host(site.address), "--port", str(spec.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{spec.scheduler.dashboard_port}"),
         *_tls_flags(spec, site, "scheduler"),
@@ -51,10 +52,10 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         name="scheduler",
         role="scheduler",
         description=f"Dask scheduler of the cluster {spec.name}",
-        command=Command(argv, _variables(config, site, spec.env), site.scratch),
+        command=Command(argv, _variables(config, site, spec.env), site.work or site.scratch),
         access=Access(
             secrets=tls_files(spec, site, "scheduler"),
-            writes=(site.scratch,),
+            writes=_writes(site),
             ports=(spec.scheduler.port, spec.scheduler.dashboard_port),
         ),
         limits=Limits(memory=spec.scheduler.memory),
@@ -76,7 +77,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
     ours = {"group": name, "processes": group.processes, "drain": group.drain}
     argv = (
-        *(site.python, "-m", "dask", "worker", scheduler_address(spec, site)),
+        *(site.python, "-P", "-m", "dask", "worker", scheduler_address(spec, site)),
         *("--name", instance, "--host", host(site.address)),
         *("--nworkers", str(group.processes), "--nthreads", str(group.threads)),
         *("--memory-limit", str(group.memory), "--local-directory", directory),
@@ -111,8 +112,10 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         name=instance,
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
-        command=Command(argv, _variables(config, site, {**spec.env, **group.env}), site.scratch),
-        access=Access(secrets=tls_files(spec, site, "worker"), writes=(site.scratch,)),
+        command=Command(
+            argv, _variables(config, site, {**spec.env, **group.env}), site.work or site.scratch
+        ),
+        access=Access(secrets=tls_files(spec, site, "worker"), writes=_writes(site)),
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
         # The drain ends by itself at its deadline; the rest is for the process to leave.
@@ -243,6 +246,10 @@ def _own_preloads(dask: Mapping[str, Any], part: str) -> list[str]:
     """List preloads of the user's own: flags on the command line would hide them."""
     found = nested(dask).get("distributed", {}).get(part, {}).get("preload", [])
     return [found] if isinstance(found, str) else list(found)
+
+
+def _writes(site: Site) -> tuple[str, ...]:
+    return (site.scratch, *((site.work,) if site.work else ()))
 
 
 def _repeat(flag: str, values: list[str]) -> tuple[str, ...]:

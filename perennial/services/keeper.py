@@ -43,7 +43,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
         role="relay",
         description=f"Relay between the scheduler of the Dask cluster {spec.name} and the keeper",
         command=Command(
-            argv=(site.python, "-m", "perennial.hosts.relay", settings),
+            argv=(site.python, "-P", "-m", "perennial.hosts.relay", settings),
             environment=(("DASK_CONFIG", config),),
         ),
         access=Access(secrets=tls),

@@ -42,6 +42,9 @@ class Site:
         Folder of other secrets (Jupyter's token).
     scratch : str
         Folder for what workers spill to disk.
+    work : str
+        Working folder of the scheduler and the workers, on nobody's ``sys.path``; `scratch` when
+        empty.
     address : str
         IP address or host name on which the scheduler and the workers listen; `ADDRESS` where
         only the machine itself knows it.
@@ -78,6 +81,7 @@ class Site:
     scaler: str = ""
     keeper: str = ""
     socket: str = ""
+    work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

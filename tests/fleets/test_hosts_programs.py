@@ -51,7 +51,7 @@ class Machine:
         log = self.paths.logs / "supervisord.log"
         conf = supervisord_conf(self.paths.socket, log, self.paths.units)
         write_atomic(self.paths.supervisord_conf, conf)
-        supervisor.launch(self.paths.supervisord_conf, log)
+        supervisor.launch(self.paths)
 
     def units(self) -> set[str]:
         return {path.stem for path in self.paths.units.glob("cpu-*.conf")}

@@ -62,7 +62,7 @@ class OnThisMachine(Platform):
                 write_atomic(paths.units / f"{program.name}.conf", program.text)
         log = paths.logs / "supervisord.log"
         write_atomic(paths.supervisord_conf, supervisord_conf(paths.socket, log, paths.units))
-        supervisor.launch(paths.supervisord_conf, log)
+        supervisor.launch(paths)
         self.supervisor = supervisor.Supervisor(paths.socket)
         handle = layout.fleets(self.spec, paths)["cpu"]
         self.fleet = self.local = fleets.LocalFleet(**handle)
@@ -175,7 +175,7 @@ def test_a_supervisord_that_starts_anew_does_not_bring_back_who_left(
         platform.fleet.observe()
     with pytest.raises(FleetMissing, match="perennial up"):
         platform.fleet.resize(3)
-    supervisor.launch(platform.paths.supervisord_conf, platform.paths.logs / "supervisord.log")
+    supervisor.launch(platform.paths)
     assert there(platform.settled(2)) == {"cpu-0", "cpu-1"}
 
 

@@ -35,7 +35,7 @@ def test_cron_starts_it_elsewhere() -> None:
     *_, job = file.text.splitlines()
     assert job == (
         "@reboot dask-lab umask 077; ulimit -n 65536 2>/dev/null;"
-        r" exec /opt/100\%/bin/python -m supervisor.supervisord"
+        r" exec /opt/100\%/bin/python -P -m supervisor.supervisord"
         " -c /var/lib/dask-perennial/lab/supervisord/supervisord.conf"
     )
     assert file.text.endswith("\n")

@@ -307,12 +307,6 @@ def test_the_services_do_not_depend_on_the_shell_that_started_them(home: Home) -
             assert str(home.root) not in environment["PATH"].split(":")
 
 
-def test_a_path_too_long_for_a_socket(home: Home) -> None:
-    home.environment["XDG_STATE_HOME"] = str(home.root / ("x" * 120))
-    said = home.up(code=1)
-    assert "longer than a unix socket's path" in said
-
-
 def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None:
     home.spec["workers"]["cpu"]["dask"] = {"distributed.worker.preload": ["no_such_module"]}
     home.write()

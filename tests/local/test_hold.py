@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from perennial.local import hold
 
@@ -18,8 +21,8 @@ PROGRAM = (
 )
 
 
-def start(folder: Path, *program: str) -> subprocess.Popen[bytes]:
-    held = [sys.executable, "-I", "-S", hold.__file__]
+def start(folder: Path, *program: str, options: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    held = [sys.executable, "-I", "-S", hold.__file__, *options]
     files = [str(folder / "a.lock"), str(folder / "a.log")]
     command = program or (sys.executable, "-c", PROGRAM)
     return subprocess.Popen([*held, *files, *command], start_new_session=True)
@@ -122,3 +125,36 @@ def test_a_lock_file_that_says_nothing_sensible(tmp_path: Path) -> None:
 def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
     assert start(tmp_path, "/nonexistent").wait(20) != 0
     assert "FileNotFoundError" in log(tmp_path)
+
+
+def test_what_a_start_needs_is_made_at_that_start(tmp_path: Path) -> None:
+    spill, work = tmp_path / "scratch" / "spill", tmp_path / "work"
+    options = (hold.FOLDER, str(spill), hold.DIRECTORY, str(work))
+    for _ in range(2):
+        assert start(tmp_path / "run", "/bin/pwd", options=options).wait(20) == 0
+        assert spill.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(tmp_path / "scratch")
+        work.rmdir()  # as a cleaner does
+    assert log(tmp_path / "run").splitlines() == [str(work)] * 2
+
+
+def test_a_folder_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    spill.chmod(0o777)
+    assert start(tmp_path, "/bin/echo", "ran", options=(hold.FOLDER, str(spill))).wait(20) == 1
+    assert log(tmp_path) == (f"perennial: {spill}: others may write to it (mode 0777); remove it\n")
+    # Where the program shall merely work, its user may share the folder.
+    assert start(tmp_path, "/bin/echo", "ran", options=(hold.DIRECTORY, str(spill))).wait(20) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of others")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    spill, link = tmp_path / "spill", tmp_path / "link"
+    spill.mkdir(0o700)
+    link.symlink_to(spill)
+    os.chown(link, 12346, 12346, follow_symlinks=False)
+    for folder, owner in ((link, 12346), (spill, 12345)):
+        os.chown(spill, 12345 if folder == spill else 0, 0)
+        assert start(tmp_path, "/bin/true", options=(hold.FOLDER, str(folder))).wait(20) == 1
+        assert f"{folder}: belongs to user {owner}, not to user 0" in log(tmp_path)

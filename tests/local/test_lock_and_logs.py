@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -80,3 +81,14 @@ def test_follow_across_rotation(tmp_path: Path) -> None:
     with log.open("a") as file:
         file.write("after\n")
     assert next(lines) == (log, "after")
+
+
+def test_the_folders_above_a_lock_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with exclusive(tmp_path / "perennial" / "lab" / "lock", lambda _text: None):
+            pass
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "perennial", tmp_path / "perennial" / "lab"):
+        assert folder.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,105 @@
+"""Which machine a cluster runs on, where several machines share one home folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from perennial.errors import PerennialError
+from perennial.files import read_json, write_json
+from perennial.local.hold import is_held
+from perennial.paths import ClusterPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A machine, or a container on it: where process ids mean the same processes.
+
+    Parameters
+    ----------
+    host : str
+        Name of the machine.
+    machine : str
+        Its ``/etc/machine-id``, empty where there is none.
+    boot : str
+        Its ``boot_id``: changes with each start of the machine.
+    processes : int
+        Number of its process namespace.
+    """
+
+    host: str
+    machine: str
+    boot: str
+    processes: int
+
+
+def here() -> Placement:
+    """Describe this machine."""
+    return Placement(
+        host=socket.gethostname(),
+        machine=_word("/etc/machine-id"),
+        boot=_word("/proc/sys/kernel/random/boot_id"),
+        processes=os.stat("/proc/self/ns/pid").st_ino,
+    )
+
+
+def may_run_elsewhere(then: Placement, now: Placement, held: bool) -> bool:
+    """Say whether a cluster that was started at ``then`` may run out of the reach of ``now``. Pure.
+
+    Parameters
+    ----------
+    then, now : Placement
+        Where it was started, and where the question is asked.
+    held : bool
+        Whether the lock of one of its services is held. Believed on the same kernel alone: a
+        network file system may keep locks to itself.
+    """
+    if then.boot == now.boot:  # a container has its own processes, and what it was may be gone
+        return then.processes != now.processes and held
+    return (then.host, then.machine) != (now.host, now.machine)
+
+
+def elsewhere(paths: ClusterPaths) -> str:
+    """Name the other machine that a cluster runs on; empty when it runs here or nowhere."""
+    found = read_json(paths.machine)
+    if found is None:
+        return ""
+    try:
+        then = Placement(**found)
+    except TypeError:
+        raise PerennialError(
+            f"{paths.machine} is damaged: found no machine; remove it where {paths.root.name} runs"
+        ) from None
+    held = any(is_held(lock) for lock in paths.run.glob("*.lock"))
+    return then.host if may_run_elsewhere(then, here(), held) else ""
+
+
+def require_here(paths: ClusterPaths) -> None:
+    """Refuse to touch a cluster that runs on another machine.
+
+    Raises
+    ------
+    PerennialError
+        Names the machine.
+    """
+    if host := elsewhere(paths):
+        raise PerennialError(
+            f"cluster {paths.root.name} runs on {host}, which shares this home folder; run the"
+            f" command there, or remove {paths.machine} if {host} is gone for good"
+        )
+
+
+def claim(paths: ClusterPaths) -> None:
+    """Remember that a cluster runs here."""
+    now = asdict(here())
+    if read_json(paths.machine) != now:
+        write_json(paths.machine, now)
+
+
+def _word(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

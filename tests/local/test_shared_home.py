@@ -1,0 +1,168 @@
+"""One home folder, several machines: only the one that runs a cluster touches it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from perennial.errors import PerennialError
+from perennial.local import hold, placement
+from perennial.local.supervisor import running
+from perennial.paths import ClusterPaths
+from tests.homes import PERENNIAL, Home, wait_until
+
+#: Another machine, as far as a process sees: its own processes, network and name.
+OTHER = (
+    *("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--net", "--uts"),
+    *("--mount", "--kill-child"),
+)
+
+
+def _has_namespaces() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*OTHER, "true"], capture_output=True, check=False).returncode == 0
+
+
+def _files(root: Path) -> dict[str, tuple[int, int]]:
+    """What stands below a folder, but for what a running cluster writes itself."""
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not {"logs", "scratch", "work"} & set(path.parts)
+    }
+
+
+@pytest.mark.skipif(not _has_namespaces(), reason="no namespaces here")
+def test_on_another_machine_every_verb_names_the_one_and_touches_nothing(standing: Home) -> None:
+    victim = standing.pid("cpu-0")
+    before = _files(standing.state)
+    file = str(standing.file)
+    verbs = (
+        ("status",),
+        ("plan", "-f", file),
+        ("up", "--yes", "-f", file),
+        ("restart", "scheduler", "--force"),
+        ("scale", "cpu=1"),
+        ("logs",),
+        ("pause",),
+        ("down", "--force", "--purge"),
+        ("list",),
+    )
+    # A program of the same user gets the number of a worker of the first machine.
+    script = f"""
+hostname other
+ip link set lo up 2>/dev/null
+echo {victim - 1} > /proc/sys/kernel/ns_last_pid; sleep 300 & stranger=$!
+{"".join(f'{PERENNIAL} {" ".join(verb)} 2>&1; echo "= $?";' for verb in verbs)}
+kill -0 $stranger && echo "$stranger lives"
+"""
+    done = subprocess.run(
+        [*OTHER, "bash", "-c", script],
+        env=standing.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *said, lives = done.stdout.replace("\n= ", " = ").splitlines()
+    assert lives == f"{victim} lives"
+    host = os.uname().nodename
+    assert len(said) == len(verbs), said
+    for verb, line in zip(verbs, said, strict=True):
+        if verb == ("list",):
+            assert line.split()[:4] == ["lab", "local", "on", host], line
+            assert line.endswith(" = 0"), line
+        else:
+            assert f"cluster lab runs on {host}" in line, (verb, line)
+            assert line.endswith(" = 1"), (verb, line)
+    assert _files(standing.state) == before
+    assert standing.pid("cpu-0") == victim
+    assert standing.workers() == {"cpu-0", "cpu-1"}
+
+
+def test_the_record_stands_while_the_cluster_is_up(home: Home) -> None:
+    home.up()
+    record = json.loads((home.state / "machine.json").read_text())
+    assert placement.Placement(**record) == placement.here()
+    home.run("down", "--force")
+    assert not (home.state / "machine.json").exists()
+
+
+def test_where_a_cluster_may_run() -> None:
+    now = placement.Placement("a", "1", "boot", 1)
+    may = placement.may_run_elsewhere
+    assert not may(now, now, held=True)
+    # The machine was started anew: what ran is gone.
+    assert not may(replace(now, boot="earlier", processes=9), now, held=False)
+    # It was given another name meanwhile.
+    assert not may(replace(now, host="old"), now, held=True)
+    # Another container on this kernel: the locks say whether it is still there.
+    other = replace(now, processes=2)
+    assert may(other, now, held=True)
+    assert not may(other, now, held=False)
+    # Another machine, also one cloned from the same image: a network may hide its locks.
+    for machine in ("1", "2"):
+        assert may(placement.Placement("b", machine, "its", 1), now, held=False)
+
+
+def test_another_machine_whose_locks_nobody_sees(tmp_path: Path) -> None:
+    paths = ClusterPaths(tmp_path / "lab")
+    paths.root.mkdir()
+    placement.require_here(paths)
+    placement.claim(paths)
+    placement.require_here(paths)
+    record = json.loads(paths.machine.read_text())
+    paths.machine.write_text(json.dumps({**record, "host": "b", "boot": "another"}))
+    with pytest.raises(PerennialError, match="cluster lab runs on b, which shares this home"):
+        placement.require_here(paths)
+    paths.machine.write_text("{}")
+    with pytest.raises(PerennialError, match="is damaged"):
+        placement.require_here(paths)
+
+
+def test_a_stranger_whose_number_stands_in_a_held_lock_is_never_signalled(tmp_path: Path) -> None:
+    """As where a network file system says that somebody on another machine holds the lock."""
+    lock = tmp_path / "a.lock"
+    stranger = subprocess.Popen(["sleep", "60"])
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "file.write(sys.argv[2] + ' 1\\n'); file.flush(); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(lock), str(stranger.pid)])
+    try:
+        wait_until(lambda: lock.exists() and lock.read_text())
+        assert hold.is_held(lock)
+        assert hold.holder(lock) == (0, 1)
+        assert not hold.signal_holder(lock, signal.SIGKILL)
+        lock.write_text(f"{holder.pid} 1\n")
+        assert hold.holder(lock) == (holder.pid, 1)
+        assert hold.signal_holder(lock, signal.SIGKILL)
+        holder.wait(20)
+        assert stranger.poll() is None
+        assert not hold.is_held(lock)
+    finally:
+        for process in (stranger, holder):
+            process.kill()
+            process.wait()
+
+
+def test_a_program_that_names_the_configuration_is_no_supervisord(tmp_path: Path) -> None:
+    conf = tmp_path / "supervisord.conf"
+    conf.touch()
+    editor = subprocess.Popen(["tail", "-f", str(conf)])
+    try:
+        (tmp_path / "supervisord.pid").write_text(str(editor.pid))
+        assert running(tmp_path / "supervisor.sock", conf) == 0
+    finally:
+        editor.kill()
+        editor.wait()
