@@ -19,6 +19,7 @@ ANSWER = (
 )
 
 
+@pytest.mark.filterwarnings("error")
 def test_no_socket_is_left_open() -> None:
     path = Path(mkdtemp(prefix="p-", dir="/tmp")) / "s"
     with socket.socket(socket.AF_UNIX) as server:
