@@ -82,7 +82,7 @@ class Bench:
         """Seconds of `up` from nothing; takes the cluster down again."""
         file = self.write("bench", machines)
         seconds = clock(lambda: self.perennial("up", "--yes", "--no-connect", "-f", file))
-        self.perennial("down", "--force", "--purge", "bench")
+        self.perennial("down", "--force", "--purge", "-c", "bench")
         return seconds
 
     @contextmanager
@@ -93,7 +93,7 @@ class Bench:
         try:
             yield file
         finally:
-            self.perennial("down", "--force", "--purge", "bench")
+            self.perennial("down", "--force", "--purge", "-c", "bench")
 
 
 def sent(machine: Host) -> int:
@@ -224,7 +224,7 @@ def ours(bench: Bench, machines: list[Host]) -> tuple[float, int]:
     seconds = time.perf_counter() - begun
     bench.seat.kill(process)
     left = _left(machines)
-    bench.perennial("down", "--force", "--purge", "bench")
+    bench.perennial("down", "--force", "--purge", "-c", "bench")
     return seconds, left
 
 

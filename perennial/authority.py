@@ -11,6 +11,7 @@ folder, at any moment, finds two that fit together.
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,32 @@ def renew(tls_dir: Path, cluster: str, names: Sequence[str]) -> None:
     authority = _ensure_authority(tls_dir, cluster, now)
     for role in ROLES:
         _write_certificate(tls_dir, authority, role, names, now)
+
+
+def replace(tls_dir: Path, cluster: str, names: Sequence[str]) -> None:
+    """Make a new authority and fresh keys for every role; nothing of the old ones is left.
+
+    The new folder takes the old one's place as a whole. Cut off in between there is none, and
+    `ensure` makes one, of a new authority as well.
+    """
+    fresh, old = (tls_dir.with_name(f"{tls_dir.name}.{word}") for word in ("new", "old"))
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    ensure(fresh, cluster, names)
+    if tls_dir.exists():
+        tls_dir.rename(old)
+    fresh.rename(tls_dir)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def signer(tls_dir: Path, cluster: str) -> Pair:
+    """Read a cluster's authority with its key, or raise where it cannot sign."""
+    if not (tls_dir / "ca-key.pem").exists():
+        raise PerennialError(
+            f"{tls_dir / 'ca-key.pem'}: the key of {cluster}'s authority is missing, so nothing can"
+            " be signed; restore it from a backup"
+        )
+    return _ensure_authority(tls_dir, cluster, datetime.now(UTC))
 
 
 def expiry(tls_dir: Path) -> dict[str, datetime]:

@@ -73,7 +73,12 @@ def make_authority(cluster: str, now: datetime, key: bytes = b"") -> Pair:
 
 
 def make_certificate(
-    authority: Pair, role: str, names: Sequence[str], now: datetime, key: bytes = b""
+    authority: Pair,
+    role: str,
+    names: Sequence[str],
+    now: datetime,
+    key: bytes = b"",
+    person: str = "",
 ) -> Pair:
     """Make the certificate of a role.
 
@@ -89,6 +94,8 @@ def make_certificate(
         The time, with its zone.
     key : bytes
         The key to go on with; without one, or with a damaged one, a new key is made.
+    person : str
+        Whom it is issued to, beside the role in its subject; empty for nobody in particular.
     """
     ca, ca_key = _load_cert(authority.cert), _load_key(authority.key)
     if ca is None or ca_key is None:
@@ -98,7 +105,10 @@ def make_certificate(
     server = [ExtendedKeyUsageOID.SERVER_AUTH] if role in SERVERS else []
     builder = (
         _builder(
-            _name(role, str(organization)), private, now, min(now + LIFE, ca.not_valid_after_utc)
+            _name(role, str(organization), person),
+            private,
+            now,
+            min(now + LIFE, ca.not_valid_after_utc),
         )
         .issuer_name(ca.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -114,6 +124,38 @@ def make_certificate(
         ]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return _signed(builder, private, ca_key)
+
+
+def make_revocations(
+    authority: Pair, serials: Sequence[int], now: datetime, before: bytes = b""
+) -> bytes:
+    """Make an authority's list of revoked certificates (a CRL in PEM), newer than ``before``."""
+    ca, ca_key = _load_cert(authority.cert), _load_key(authority.key)
+    if ca is None or ca_key is None:
+        raise ValueError("the authority is damaged")
+    # Of two lists OpenSSL takes the newer one, and dates have whole seconds. It refuses everybody
+    # once the list has ended; nobody else publishes one, so it holds as long as the authority.
+    issued = now - _BACKDATED
+    try:
+        last = x509.load_pem_x509_crl(before).last_update_utc
+        issued = max(issued, last + timedelta(seconds=1))
+    except ValueError:
+        pass
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.subject)
+        .last_update(issued)
+        .next_update(ca.not_valid_after_utc)
+    )
+    for serial in serials:
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(issued)
+        builder = builder.add_revoked_certificate(revoked.build())
+    return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def serial(cert: bytes) -> int:
+    """Read the serial number of a certificate."""
+    return x509.load_pem_x509_certificate(cert).serial_number
 
 
 def fault(ca: bytes, pair: Pair) -> str | None:
@@ -143,6 +185,27 @@ def fault(ca: bytes, pair: Pair) -> str | None:
     if not _issued(authority, cert):
         return "the certificate was signed by another authority"
     return None
+
+
+def sole_authority(pem: bytes) -> bytes | None:
+    """Return the only certificate in a text, when it is an authority's; else None.
+
+    It is written out again, so that nothing else in the text is ever loaded as trusted.
+    """
+    try:
+        [cert] = x509.load_pem_x509_certificates(pem)
+        constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    if pem.count(b"-----BEGIN") != 1 or not constraints.ca or not _issued(cert, cert):
+        return None
+    return cert.public_bytes(Encoding.PEM)
+
+
+def fingerprint(cert: bytes) -> str:
+    """SHA-256 fingerprint of a certificate as browsers and openssl show it; empty if damaged."""
+    loaded = _load_cert(cert)
+    return "" if loaded is None else loaded.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def covers(cert: bytes, names: Sequence[str]) -> bool:
@@ -226,11 +289,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _name(role: str, organization: str) -> x509.Name:
+def _name(role: str, organization: str, person: str = "") -> x509.Name:
+    # The role stays the common name, whatever a person is called.
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
             x509.NameAttribute(NameOID.COMMON_NAME, role),
+            *([x509.NameAttribute(NameOID.USER_ID, person)] if person else []),
         ]
     )
 

@@ -201,6 +201,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         n: int | Mapping[str, int] | None = None,
         *,
         last: str | float | None = None,
+        force: bool = False,
         **groups: int,
     ) -> Any:
         """Give groups a size whatever the demand, until `adapt` or for a time.
@@ -211,6 +212,8 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             Members of the one group, or of each group that is named.
         last : str, float or None
             For how long, such as ``"2h"``; until `adapt` is called when None.
+        force : bool
+            Whether sizes are meant beyond the group's max and what the platform holds.
         **groups : int
             Members of each group that is named.
 
@@ -230,7 +233,12 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         async def scaled() -> None:
             await self._look()
             sizes = wanted if not isinstance(n, int) else {self._only(None): n}
-            await self._wish(*(asking.pin(group, size, seconds) for group, size in sizes.items()))
+            if not force:
+                for group, size in sizes.items():
+                    asking.check_size(self._heard(), group, size, self.name)
+            await self._wish(
+                *(asking.pin(group, size, seconds, force) for group, size in sizes.items())
+            )
 
         return self.sync(scaled)
 

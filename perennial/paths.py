@@ -185,6 +185,17 @@ def known_clusters() -> list[str]:
     )
 
 
+def left_behind() -> list[str]:
+    """Names of the clusters that are down and whose certificates, token or logs stay, in order."""
+    return sorted(
+        folder.name
+        for folder in _folders(state_home())
+        if _NAME.fullmatch(folder.name)
+        and folder.name not in known_clusters()
+        and any(part.is_dir() for part in _lasting(ClusterPaths(folder)))
+    )
+
+
 def received_connection(name: str) -> Path:
     """Folder of a connection to a cluster elsewhere, installed from a bundle.
 
@@ -234,6 +245,11 @@ def dask_config_homes() -> list[Path]:
 def dask_config_home() -> Path:
     """Folder where the user's own Dask configuration is written."""
     return dask_config_homes()[0]
+
+
+def _lasting(cluster: ClusterPaths) -> tuple[Path, ...]:
+    """Folders that `perennial down` leaves."""
+    return cluster.tls, cluster.secrets, cluster.logs
 
 
 def _connections() -> Path:

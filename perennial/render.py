@@ -299,7 +299,11 @@ def user(cluster: str, service: Service) -> str:
     """
     if service.role == "keeper":
         return "root"
-    name = f"dask-{cluster}-jupyter" if service.role == "jupyter" else f"dask-{cluster}"
+    return _user(cluster, jupyter=service.role == "jupyter")
+
+
+def _user(cluster: str, jupyter: bool = False) -> str:
+    name = f"dask-{cluster}-jupyter" if jupyter else f"dask-{cluster}"
     if len(name) <= 31:
         return name
     # A user's name has at most 31 letters; the digest keeps two clusters apart.
@@ -314,9 +318,11 @@ def users(cluster: str, parts: Sequence[Service]) -> dict[str, str]:
     cluster : str
         The cluster's name.
     parts : sequence of Service
-        What runs on the machine. The scaler and others share a user; its home is theirs.
+        What runs on the machine. The scaler and others share a user; its home is theirs. A relay
+        has none.
     """
-    ordered = sorted(parts, key=lambda part: part.role != "scaler")
+    own = (part for part in parts if part.role != "relay")
+    ordered = sorted(own, key=lambda part: part.role != "scaler")
     found = {user(cluster, part): home(part) for part in ordered}
     found.pop("root", None)
     return found
@@ -366,6 +372,7 @@ def _unit(
         wanted_by=wanted_by,
         slice=slice_name(cluster),
         user=user(cluster, service),
+        relay=_user(cluster),
         state=state,
         writes=[path for path in service.access.writes if not is_state(path)],
         home=any(f"{path}/".startswith(_HOMES) for path in touched),

@@ -20,7 +20,7 @@ from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec
 
 from . import engine, journal, quick
-from .engine import MissingEngineError, find_command, install
+from .engine import MissingEngineError, find_command, install, installable
 from .events import Tale, last_line
 from .process import AT_ONCE
 from .program import deploy
@@ -33,6 +33,7 @@ __all__ = [
     "find_command",
     "forget",
     "install",
+    "installable",
     "plan",
     "refresh",
     "up",

@@ -30,6 +30,8 @@ from pulumi.automation._stack import StackInitMode
 from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_atomic
 
+from .fetching import DIGESTS, fetch, here
+
 #: Name of Pulumi's project, and so a part of every resource's URN.
 PROJECT = "perennial"
 
@@ -169,9 +171,10 @@ def find_command() -> automation.PulumiCommand:
             return Command(root=place)
         except (automation.InvalidVersionError, OSError, subprocess.CalledProcessError) as error:
             problem = str(error).strip().splitlines()[0]
+    offer = "`perennial up --install` downloads and checks it, or " if installable() else ""
     raise MissingEngineError(
-        f"pulumi: no usable command line of Pulumi's: {problem}; `perennial up --install`"
-        " downloads it, or install it as https://www.pulumi.com/docs/install says"
+        f"pulumi: no usable command line of Pulumi's: {problem}; {offer}install it as"
+        " https://www.pulumi.com/docs/install says"
     )
 
 
@@ -182,22 +185,15 @@ def install_root() -> Path:
     return Path.home() / ".pulumi" / "versions" / str(version)
 
 
-def install() -> None:
-    """Download Pulumi's command line into the user's home.
+def installable() -> bool:
+    """Whether a checksum is known, without which `install` refuses."""
+    return (install_root().name, here()) in DIGESTS
 
-    Raises
-    ------
-    PerennialError
-        When it cannot be had, without internet for one.
-    """
-    try:
-        automation.PulumiCommand.install(root=str(install_root()))
-    except Exception as error:  # urllib's, the installer's and the version check's
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise PerennialError(
-            f"pulumi: cannot be downloaded: {reason[0]}; install it by hand as"
-            " https://www.pulumi.com/docs/install says, and run this again"
-        ) from None
+
+def install() -> None:
+    """Download Pulumi's command line into the user's home, checked before it is run."""
+    root = install_root()
+    fetch(root.name, root)
 
 
 def environment(folder: Path) -> dict[str, str]:

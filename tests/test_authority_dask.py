@@ -6,12 +6,17 @@ import socket
 import ssl
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from perennial import authority
+from perennial.local.layout import site
+from perennial.paths import ClusterPaths
+from perennial.services.dask import dask_config
+from perennial.spec import loads
 from tests import dask_processes
 from tests.dask_processes import python
 
@@ -92,3 +97,50 @@ def test_a_worker_with_another_clusters_certificate_is_refused(
     assert ended.returncode != 0
     assert "TLS" in ended.stderr
     assert ask(address, tls) == "3"
+
+
+@pytest.fixture(scope="module")
+def service(tls: Path) -> Iterator[tuple[str, int]]:
+    """A scheduler with the configuration that services get."""
+    spec = loads("name: lab\nplatform: local\nworkers: {cpu: {}}\n")
+    place = site(spec, ClusterPaths(tls.parent))
+    (tls.parent / "service.yaml").write_text(dask_config(spec, place, {}))
+    code = f"{tls.parent}/service.yaml"
+    with pytest.MonkeyPatch.context() as patch:
+        usual = dask_processes.environment
+        patch.setattr(
+            dask_processes,
+            "environment",
+            lambda home, more=None: {**usual(home, more), "DASK_CONFIG": code},
+        )
+        folder = tls.parent / "service"
+        folder.mkdir()
+        with dask_processes.scheduler(folder, tls, "--no-dashboard") as address:
+            host, _, port = address.removeprefix("tls://").partition(":")
+            yield host, int(port)
+
+
+def shaken(tls: Path, service: tuple[str, int], version: ssl.TLSVersion, ciphers: str = "") -> str:
+    """Shake hands with a scheduler as a client with a good certificate; the version that it has."""
+    context = ssl.create_default_context(cafile=str(tls / "ca.pem"))
+    context.check_hostname = False
+    context.load_cert_chain(tls / "client.pem", tls / "client-key.pem")
+    context.set_ciphers(ciphers or "DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):
+        context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection(service, 10) as plain,
+        context.wrap_socket(plain) as secure,
+    ):
+        return str(secure.version())
+
+
+def test_services_take_tls_1_3_alone(tls: Path, service: tuple[str, int]) -> None:
+    assert shaken(tls, service, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    for version, ciphers in [
+        (ssl.TLSVersion.TLSv1_1, ""),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"),  # CBC
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ]:
+        with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version|unsupported.protocol"):
+            shaken(tls, service, version, ciphers)

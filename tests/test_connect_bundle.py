@@ -101,7 +101,12 @@ def test_reading_a_bundle_again_and_after_a_renewal(home: Path, tls: Path, bundl
 def test_a_bundle_without_tls(home: Path, tmp_path: Path) -> None:
     connection = Connection("open", "tcp://192.0.2.7:8786")
     connect.export_bundle(connection, tmp_path / "open.bundle")
-    assert connect.read_bundle(tmp_path / "open.bundle") == connection
+    message = refused(tmp_path / "open.bundle", home)
+    assert "found tcp://192.0.2.7:8786, a cluster without TLS" in message
+    assert message.endswith("add --unencrypted to go on")
+    # To replace another cluster is another question.
+    assert refused(tmp_path / "open.bundle", home, override=True) == message
+    assert connect.read_bundle(tmp_path / "open.bundle", unencrypted=True) == connection
     assert connect.find() == connection
 
 
@@ -146,6 +151,17 @@ def test_another_version_is_said(home: Path, bundle: Path) -> None:
         ({"scheduler_address": "tls://x"}, "no scheduler address"),
         ({"tls": None}, "a tls:// address without a certificate"),
         ({"tls": {"ca": "x", "cert": "y", "key": "\ud800"}}, "authority's certificate is damaged"),
+        ({"scheduler_address": "tcp://192.0.2.7:8786"}, "beside an address other than tls://"),
+        ({"scheduler_address": "tls://a\x1b]0;b:1"}, "no scheduler address"),
+        ({"scheduler_address": "tls://192.0.2.7:٣"}, "no scheduler address"),
+        ({"dashboard_link": 7}, "a link other than http"),
+        ({"dashboard_link": "javascript:alert(1)"}, "a link other than http"),
+        ({"dashboard_link": "http://x/'><script>alert(1)</script>"}, "a link other than http"),
+        ({"dashboard_link": "http://x/{scheme}"}, "a link other than http"),
+        ({"dashboard_link": "http://user:word@x/status"}, "a link other than http"),
+        ({"jupyter_url": "https://x/\x1b[2J"}, "a link other than http"),
+        ({"jupyter_url": "https://x/lab\n"}, "a link other than http"),
+        ({"jupyter_url": "//x/lab"}, "a link other than http"),
     ],
 )
 def test_a_bundle_made_by_somebody_else_is_checked(
@@ -195,23 +211,70 @@ def test_an_expired_certificate_is_not_exported(tls: Path, tmp_path: Path) -> No
 
 
 def test_another_cluster_of_the_same_name_needs_to_be_asked_for(
-    home: Path, tmp_path: Path, bundle: Path
+    home: Path, tmp_path: Path, tls: Path, bundle: Path
 ) -> None:
     connect.read_bundle(bundle)
     authority.ensure(tmp_path / "other", "lab", ())
     other = Connection("lab", "tls://192.0.2.8:1", tls=Tls.in_folder(tmp_path / "other"))
     connect.export_bundle(other, tmp_path / "other.bundle")
     message = refused(tmp_path / "other.bundle", home)
-    assert f"for another cluster named lab than the one known here ({ADDRESS}); --repl" in message
+    assert "found another cluster named lab than known here: " in message
+    assert f"address {ADDRESS} → tls://192.0.2.8:1; authority (SHA-256) " in message
+    before = certificates.fingerprint((tls / "ca.pem").read_bytes())
+    after = certificates.fingerprint((tmp_path / "other/ca.pem").read_bytes())
+    assert f"{before} → {after}; --replace takes the bundle's" in message
     # One without TLS is another cluster too: it must not take the place of a safe one.
     connect.export_bundle(Connection("lab", "tcp://192.0.2.7:8786"), tmp_path / "open.bundle")
-    assert "for another cluster" in refused(tmp_path / "open.bundle", home)
+    with pytest.raises(PerennialError, match=rf"{before} → none; --replace"):
+        connect.read_bundle(tmp_path / "open.bundle", unencrypted=True)
 
     taken = connect.read_bundle(tmp_path / "other.bundle", override=True)
     assert taken.scheduler_address == "tls://192.0.2.8:1"
     assert certificates.same_authority(
         Path(taken.tls.ca).read_bytes(), (tmp_path / "other/ca.pem").read_bytes()
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"scheduler_address": "tls://192.0.2.9:8786"},
+            f"address {ADDRESS} → tls://192.0.2.9:8786",
+        ),
+        ({"jupyter_url": "https://192.0.2.9/lab"}, "Jupyter http://x → https://192.0.2.9"),
+        ({"dashboard_link": "http://y/status"}, "dashboard http://x → http://y"),
+    ],
+)
+def test_what_a_bundle_of_the_same_authority_moves_is_asked(
+    home: Path, bundle: Path, change: dict[str, Any], said: str
+) -> None:
+    """Whoever changes a bundle can compute its checksum: the same authority proves no address."""
+    first = connect.read_bundle(bundle)
+    changed(bundle, lambda content: content.update(change))
+    assert refused(bundle, home).endswith(f"known here: {said}; --replace takes the bundle's")
+    asked: list[str] = []
+    assert connect.read_bundle(bundle, agree=asked.append) != first
+    assert [question.endswith(said) for question in asked] == [True]
+    asked.clear()
+    connect.read_bundle(bundle, agree=asked.append)
+    assert asked == []
+
+
+def test_nothing_but_the_one_authority_is_ever_trusted(
+    home: Path, tmp_path: Path, tls: Path, bundle: Path
+) -> None:
+    authority.ensure(tmp_path / "other", "lab", ())
+    own, other = ((folder / "ca.pem").read_text() for folder in (tls, tmp_path / "other"))
+    trusted = other.replace("BEGIN CERT", "BEGIN TRUSTED CERT").replace("END C", "END TRUSTED C")
+    for pem in (own + other, own + trusted, own + own):
+        changed(bundle, lambda content, pem=pem: content["tls"].update({"ca": pem}))
+        assert "found other than exactly one certificate of an authority" in refused(bundle, home)
+    # A certificate of the cluster itself is no authority, although it is signed by one.
+    assert certificates.sole_authority((tls / "scheduler.pem").read_bytes()) is None
+    # What stands around it is not kept.
+    changed(bundle, lambda content: content["tls"].update({"ca": f"note\n{own}"}))
+    assert Path(connect.read_bundle(bundle).tls.ca).read_text() == own  # type: ignore[union-attr]
 
 
 def test_a_bundle_of_this_machines_own_cluster_is_that_cluster(
@@ -270,3 +333,11 @@ def test_what_cannot_be_exported_is_said(tls: Path, tmp_path: Path) -> None:
 def test_a_loopback_address_is_said(tls: Path, address: str, alone: bool) -> None:
     notice = connect.loopback_notice(Connection("lab", address, tls=Tls.in_folder(tls)))
     assert (notice is not None) == alone
+
+
+@pytest.mark.parametrize("host", ["h", "a_b.example.org.", "[::1]", "[fe80::1%eth0]", "192.0.2.7"])
+def test_whatever_a_cluster_file_may_name_makes_a_connection(host: str) -> None:
+    links = (f"http://{host}:8787/status", f"https://{host}/dashboard/status?a=b%20c")
+    for link in links:
+        connection = Connection("lab", f"tcp://{host}:8786", link, None, link)
+        assert Connection.from_json(connection.to_json()) == connection

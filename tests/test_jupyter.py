@@ -244,6 +244,36 @@ def test_a_new_token_logs_out(root: Path) -> None:
         assert refusal.value.code == 403
 
 
+def _typed(lab: Lab, line: str, until: str) -> str:
+    """Type a line into a new terminal; what it prints until there is such a text."""
+    import websocket
+
+    status, body = lab.request("/api/terminals", data={})
+    assert status == 200, body
+    channel = websocket.create_connection(
+        f"ws://127.0.0.1:{lab.port}/terminals/websocket/{json.loads(body)['name']}",
+        header={"Authorization": f"token {TOKEN}"},
+        timeout=60,
+    )
+    channel.send(json.dumps(["stdin", f"{line}\r"]))
+    printed = ""
+    while until not in printed:
+        kind, *rest = json.loads(channel.recv())
+        printed += rest[0] if kind == "stdout" else ""
+    channel.close()
+    return printed
+
+
+def test_a_terminal_finds_the_environment_s_programs(root: Path) -> None:
+    """It is a login shell, and /etc/profile of many systems sets PATH anew; so does this one."""
+    site = make_site(root / "terminal")
+    (Path(site.home) / ".profile").write_text("PATH=/usr/bin:/bin; FROM_PROFILE=here\n")
+    with start(site, spec(), PATH="/usr/bin:/bin", SHELL="/bin/bash") as lab:
+        wait_for(lab)
+        said = _typed(lab, "echo =$(command -v python)=", "python=")
+    assert f"={Path(sys.executable).parent}/python=" in said
+
+
 @pytest.mark.parametrize("token", [None, " \n"], ids=repr)
 def test_no_token_no_start(root: Path, token: str | None) -> None:
     site = make_site(root / f"no-token-{uuid.uuid4().hex}")

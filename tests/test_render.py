@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,10 +22,12 @@ from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
 from perennial import eject, quoting, render
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, SpecError
 from perennial.hosts.files import files as files_of_machines
+from perennial.hosts.program import text as program_text
 from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
-from perennial.spec import ClusterSpec, loads
+from perennial.spec import ClusterSpec, loads, parse
+from perennial.spec.units import PATH_PATTERN
 
 CASES = Path(__file__).parent / "cases"
 FORMS: tuple[render.Format, ...] = ("systemd", "supervisord")
@@ -49,6 +52,10 @@ def ejected(spec: ClusterSpec, form: render.Format, root: str = "/srv/dask") -> 
 @pytest.mark.parametrize("name", sorted(path.name for path in CASES.iterdir()))
 def test_whole_clusters_are_rendered_to_exactly_these_files(name: str, form: render.Format) -> None:
     files = ejected(read(name), form)
+    # Our own sources, which change with every change of them.
+    programs = [files.pop(path) for path in [*files] if path.endswith("/keeper.py")]
+    assert all(program == program_text() for program in programs)
+    assert bool(programs) == any("keeper.service" in path for path in files)
     folder = CASES / name / form
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     if os.environ.get("PERENNIAL_REWRITE"):
@@ -431,3 +438,34 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     done = perennial(*arguments, str(tmp_path / "file" / "below"))
     assert done.returncode == 1
     assert done.stderr.endswith("cannot be written: Not a directory\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['a"b', "it's", "a:b", "a\\b", "a ", "a\u3000", "a #b", "a ;b", "%(here)s", "$HOME", "\x85"],
+)
+@pytest.mark.parametrize(
+    "key", ["jupyter.directory", "local.temporary_directory", "environment.python"]
+)
+def test_a_path_that_no_unit_can_hold_is_refused_with_its_line(key: str, name: str) -> None:
+    section, word = key.split(".")
+    text = "name: lab\nplatform: local\nworkers: {cpu: {}}\n"
+    text += f"{section}:\n  {word}: {json.dumps(f'/x/{name}')}\n"
+    with pytest.raises(SpecError) as error:
+        parse(text, "cluster.yaml")
+    [fault] = error.value.faults
+    assert (fault.path, fault.line) == (key, 5)
+    assert "a path that every service manager can hold" in fault.allowed
+
+
+@given(
+    st.text(st.characters() | st.sampled_from(" ;#%()\"'\\:$\t\u3000"), max_size=12)
+    .map("/".__add__)
+    .filter(re.compile(PATH_PATTERN).fullmatch)
+)
+def test_a_path_that_passes_can_be_rendered(path: str) -> None:
+    for write in (quoting.systemd_value, quoting.supervisord_value):
+        assert write(path, "a folder")
+    assert quoting.systemd_paths([path], "a folder")
+    assert quoting.systemd_command([path], "a command")
+    assert quoting.supervisord_command([path], "a command")

@@ -34,7 +34,8 @@ SCORES = {
     "scheduler.service": 1.5,
     "scaler.service": 1.5,
     "jupyter.service": 2.0,
-    "keeper.service": 1.7,
+    "relay.service": 1.5,
+    "keeper.service": 1.5,
     "@.service": 1.7,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from perennial.hosts.own_wheel import own_wheel
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -37,6 +40,13 @@ def test_the_wheel_works_without_the_checkout(short: Path) -> None:
     for folder in ("systemd", "supervisord", "templates"):
         for template in (CHECKOUT / folder).glob("*.j2"):
             assert f"perennial/{folder}/{template.name}" in shipped
+    # What machines are sent is packed from what runs here, and has the same in it.
+    with zipfile.ZipFile(io.BytesIO(own_wheel().data)) as archive:
+        sent = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    ours = {name for name in shipped if ".dist-info/" not in name}
+    assert {name for name in sent if ".dist-info/" not in name} == ours
+    assert all((site / name).read_bytes() == sent[name] for name in ours)
+
     for module in (CHECKOUT / "perennial").rglob("*.py"):
         assert module.relative_to(CHECKOUT).as_posix() in shipped
 

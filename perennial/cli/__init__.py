@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from perennial.cli import doctor, files, life, operate, render, scaler, steer, use
+from perennial.cli import doctor, files, life, operate, output, render, scaler, steer, use
 from perennial.errors import PerennialError
 
 app = typer.Typer(
@@ -26,6 +26,13 @@ for part in (files, render, life, operate, scaler, steer, use, doctor):
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    _version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        is_eager=True,
+        callback=lambda given: _print_version() if given else None,
+    ),
 ) -> None:
     """Standing Dask clusters as code."""
     if debug:
@@ -40,8 +47,14 @@ def version() -> None:
     print(__version__)
 
 
+def _print_version() -> None:
+    version()
+    raise typer.Exit
+
+
 def main() -> None:
     """Run the command line; an error is one line, and the exit code says of which kind."""
+    output.guard()
     try:
         try:
             app()
@@ -51,7 +64,7 @@ def main() -> None:
         # The reader, `head` say, has gone: nothing to report, and nothing more to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (PerennialError, OSError) as error:
+    except Exception as error:
         if os.environ.get("PERENNIAL_DEBUG"):
             raise
         print(said(error), file=sys.stderr)
@@ -63,4 +76,9 @@ def said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}; mend that and run the same command again"
+    if not isinstance(error, PerennialError | OSError):
+        return (
+            f"found something that this version cannot handle ({type(error).__name__}: {error}); "
+            "`perennial --debug` with the same command shows where; report that"
+        )
     return str(error)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.life import Name, choose, platform_of
+from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,22 +22,23 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     python: Annotated[
         str | None, typer.Option("--python", help="Compare this interpreter's packages.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
     """Look for what will go wrong: services, network, versions, clocks, disk, certificates."""
-    from rich.console import Console
     from rich.markup import escape
 
+    from perennial.cli.output import console as make_console
     from perennial.local.doctor import level
 
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(highlight=False, soft_wrap=True)
     findings = []
-    for finding in _examined(name, python):
+    for finding in _examined(named(name, file), python):
         findings.append(finding)
         if not as_json:
             colour = colours[finding.level]

@@ -13,6 +13,7 @@ import typer
 from perennial.errors import Fault, PerennialError, SpecError
 
 if TYPE_CHECKING:
+    from perennial.local.machine import Machine
     from perennial.spec import ClusterSpec, Document
 
 DEFAULT_FILE = Path("cluster.yaml")
@@ -31,14 +32,17 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
 ) -> None:
     """Write a commented cluster file, fitted to this machine."""
+    from perennial.local.machine import this_machine
     from perennial.spec import parse
+    from perennial.spec.units import about
 
     if not force and (file.exists() or file.is_symlink()):
         raise PerennialError(f"{file}: exists already; add --force to write over it")
     if not file.parent.is_dir():
         raise PerennialError(f"{file.parent}: no such folder; make it first")
     schema = _data_file()
-    text = _starter(name, schema)
+    machine = this_machine()
+    text = _starter(name, machine, schema)
     try:
         spec = parse(text, str(file)).spec
     except SpecError as error:  # nothing but the name comes from outside
@@ -47,16 +51,22 @@ def init(
     _write(file, text)
     option = "" if file == DEFAULT_FILE else f" --file {shlex.quote(str(file))}"
     print(f"{file}: {summary(spec)}; `perennial up{option}` starts it")
+    if machine.available < machine.memory // 2:
+        free = f"{about(machine.available)} of {about(machine.memory)}"
+        print(f"{free} of memory are free now; the workers are fitted to that")
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="The cluster file.")] = DEFAULT_FILE,
+    file: Annotated[Path | None, typer.Argument(help="The cluster file.")] = None,
+    option: Annotated[Path | None, typer.Option("--file", "-f", help="The same.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
 ) -> None:
     """Validate a cluster file; start and write nothing."""
     from perennial.spec import read
 
-    document = read(file)
+    if file is not None and option is not None and file != option:
+        raise PerennialError(f"{file} and --file {option}: name one cluster file")
+    document = read(file or option or DEFAULT_FILE)
     judge(document, strict)
     print(f"{document.source}: ok: {summary(document.spec)}")
 
@@ -120,10 +130,9 @@ def summary(spec: ClusterSpec) -> str:
     )
 
 
-def _starter(name: str, schema: Path) -> str:
+def _starter(name: str, machine: Machine, schema: Path) -> str:
     from importlib.util import find_spec
 
-    from perennial.local.machine import this_machine
     from perennial.local.ports import free_port
     from perennial.local.starter import Ports, starter
 
@@ -131,9 +140,7 @@ def _starter(name: str, schema: Path) -> str:
     dashboard = free_port(scheduler + 1)
     ports = Ports(scheduler, dashboard, free_port(max(8888, dashboard + 1)))
     # A file URL, because editors end the path at the first space.
-    return starter(
-        name, this_machine(), ports, schema.as_uri(), find_spec("jupyterlab") is not None
-    )
+    return starter(name, machine, ports, schema.as_uri(), find_spec("jupyterlab") is not None)
 
 
 def _compare_with_machine(document: Document) -> tuple[list[Fault], list[Fault]]:

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings are errors.")]
-Name = Annotated[str | None, typer.Argument(help="The cluster; the only one needs no name.")]
-ItsFile = Annotated[Path | None, typer.Option("--file", "-f", help="Its cluster file.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", "-c", metavar="NAME", help="The cluster, if there are several."),
+]
+ItsFile = Annotated[
+    Path | None, typer.Option("--file", "-f", help="Its cluster file, instead of its name.")
+]
 Install = Annotated[
-    bool, typer.Option("--install", help="Download Pulumi's command line if it is missing.")
+    bool,
+    typer.Option("--install", help="Download Pulumi's command line, checked, if it is missing."),
 ]
 
 
@@ -37,12 +43,15 @@ class Wishes:
         Warnings are errors.
     install : bool
         Download Pulumi's command line where it is missing.
+    force : bool
+        Start more than the machines hold.
     """
 
     yes: bool = False
     connect: bool = True
     strict: bool = False
     install: bool = False
+    force: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +77,9 @@ def up(
     connect: Annotated[bool, typer.Option(help="Make a plain Client() reach it.")] = True,
     strict: Strict = False,
     install: Install = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also more workers than the machines hold.")
+    ] = False,
 ) -> None:
     """Start a cluster, or change what runs into what the file says."""
     if plan_only:
@@ -75,18 +87,18 @@ def up(
         return
     document = _read(file)
     _refuse_to_move(document.spec)
-    wishes = Wishes(yes, connect, strict, install)
+    wishes = Wishes(yes, connect, strict, install, force)
     _part(document.spec.platform).up(document, file, wishes)
 
 
-def refresh(name: Name = None, file: ItsFile = None) -> None:
+def refresh(name: Cluster = None, file: ItsFile = None) -> None:
     """Look what became of a cluster: what was stopped, edited or removed; change nothing there."""
     chosen = choose(name, file)
     _part(platform_of(chosen)).refresh(chosen)
 
 
 def down(
-    name: Name = None,
+    name: Cluster = None,
     file: ItsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
     purge: Annotated[
@@ -94,28 +106,81 @@ def down(
     ] = False,
 ) -> None:
     """Stop a cluster. Notebooks stay; certificates, token and logs stay unless --purge."""
+    left = _left_behind(name, file)
+    if left is not None:
+        _purge(left, purge)
+        return
     chosen = choose(name, file)
     _part(platform_of(chosen)).down(chosen, force, purge)
 
 
 def forget(
     machine: Annotated[str, typer.Argument(help="The machine's name, as a plan shows it.")],
-    name: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")] = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
 ) -> None:
     """Forget a machine that is gone for good; nothing is done to the machine."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     _part(platform_of(chosen)).give_up(chosen, machine, force)
     print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")
 
 
 def choose(name: str | None, file: Path | None = None) -> str:
     """Say which cluster is meant: the one named, that of a file, or the only one."""
-    if file is not None:
-        return _read(file).spec.name
     from perennial.connect import choose as choose_cluster
 
-    return choose_cluster(name)
+    name = named(name, file)
+    return name if name is not None and file is not None else choose_cluster(name)
+
+
+def named(name: str | None, file: Path | None) -> str | None:
+    """Name the cluster that `--cluster` or `--file` means; None for the only one."""
+    if file is None:
+        return name
+    found = _read(file).spec.name
+    if name not in (None, found):
+        raise PerennialError(f"--cluster {name} and --file {file}, which names {found}: choose one")
+    return found
+
+
+def _left_behind(name: str | None, file: Path | None) -> str | None:
+    """Which cluster is meant, when it is down already and something of it stays."""
+    from perennial import paths
+
+    left = paths.left_behind()
+    if not left:
+        return None
+    if name is None and file is None:
+        return left[0] if len(left) == 1 and not paths.known_clusters() else None
+    chosen = named(name, file)
+    return chosen if chosen in left else None
+
+
+def _purge(name: str, purge: bool) -> None:
+    """Remove what stays of a cluster that is down."""
+    import shutil
+
+    from perennial.cli.output import Progress
+    from perennial.local.hold import holder
+    from perennial.local.lock import exclusive
+    from perennial.paths import cluster_state
+
+    paths = cluster_state(name)
+    if not purge:
+        raise PerennialError(
+            f"{name} is down already; --purge removes its certificates, token and logs in"
+            f" {paths.root}"
+        )
+    running = [lock.stem for lock in paths.run.glob("*.lock") if holder(lock)[0]]
+    if running:
+        raise PerennialError(
+            f"{name}: {', '.join(running)} still runs; `perennial up -f FILE` adopts it, then"
+            " `perennial down --purge` stops it and removes everything"
+        )
+    with Progress(name) as say, exclusive(paths.lock, say):
+        shutil.rmtree(paths.root)
+    print(f"{name}: certificates, token and logs are removed from {paths.root}")
 
 
 def _read(file: Path) -> Document:
@@ -154,5 +219,5 @@ def _refuse_to_move(spec: ClusterSpec) -> None:
     if cluster_state(spec.name).spec.exists() and platform != spec.platform:
         raise PerennialError(
             f"{spec.name} stands on platform {platform}, not {spec.platform}; run `perennial down"
-            f" {spec.name}` first, or give this one another name"
+            f" -c {spec.name}` first, or give this one another name"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +20,31 @@ if TYPE_CHECKING:
     from perennial.spec import Document
 
 
+#: What a plain Client() does that is connected.
+CONNECTED = "reaches it, no argument needed"
+
+
 def plan(document: Document, file: Path, strict: bool) -> None:
     """Show what `up` would do; change nothing."""
     spec = document.spec
     with Progress(spec.name) as say:
-        from perennial.local.deploy import prepare
+        from perennial.local.deploy import check_room, prepare
 
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
             judge(document, strict)
-    _show(deployment)
+    show(deployment)
+    try:
+        check_room(deployment)
+    except PerennialError as error:
+        raise PerennialError(f"`perennial up` would refuse this: {error}") from None
 
 
 def refresh(name: str) -> None:
     """Show what is not as it was deployed."""
     from perennial.local import deploy
 
-    _show(deploy.find(name, lambda _text: None))
+    show(deploy.find(name, lambda _text: None))
 
 
 def give_up(name: str, _machine: str, _force: bool) -> None:
@@ -54,20 +63,31 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     judged = not paths.root.exists()
     if judged:
         judge(document, wishes.strict)  # refused, it leaves no trace at all
+        if not wishes.force:
+            deploy.check_first_sizes(spec)
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         deployment = deploy.prepare(spec, str(file.resolve()), say)
         if deployment.steps and not judged:
             judge(document, wishes.strict)
+        if not wishes.force:
+            deploy.check_room(deployment)
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():
-                _show(deployment)
+                show(deployment)
                 confirm("Do this?", "--yes")
         link = deploy.connection(spec, deployment.paths)
         outcome = [] if wishes.connect else ["not connected"]
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment, ready=lambda: outcome.append(connected(link)))
-    _summarise(deployment, new_token, (outcome or [connected(link)])[0])
+        else:
+            deploy.settle(deployment)
+    client = (outcome or [connected(link)])[0]
+    if client == CONNECTED:  # found out, as far as that can be done from here
+        from perennial.connect import trial
+
+        client = f"in a new Python process {trial.problem(link) or CONNECTED}"
+    _summarise(deployment, new_token, client)
 
 
 def down(name: str, force: bool, purge: bool) -> None:
@@ -97,7 +117,7 @@ def down(name: str, force: bool, purge: bool) -> None:
 SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-", "repair": "~"}
 
 
-def _show(deployment: Deployment) -> None:
+def show(deployment: Deployment) -> None:
     """Print a plan."""
     name = deployment.spec.name
     if not deployment.steps:
@@ -156,7 +176,14 @@ def connected(connection: Connection) -> str:
                 typer.echo(f"warning: {notice}", err=True)
     except PerennialError as error:
         return f"does not reach it: {error}"
-    return "in a new Python process reaches it, no argument needed"
+    return CONNECTED
+
+
+def token_line(file: Path) -> str:
+    """Show a new token to a person; where output is kept, as in a CI's log, only where it is."""
+    if not sys.stdout.isatty():
+        return f"in {file}"
+    return f"{file.read_text(encoding='utf-8').strip()}   (shown this once)"
 
 
 def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
@@ -176,7 +203,5 @@ def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     if spec.jupyter is not None:
         print(f"  Jupyter    {connection.jupyter_url}   (`perennial open` logs you in)")
     if show_token and spec.jupyter is not None:
-        print(
-            f"  token      {deploy.token_file(spec, paths).read_text().strip()}   (shown this once)"
-        )
+        print(f"  token      {token_line(deploy.token_file(spec, paths))}")
     print(f"  Client()   {client}")

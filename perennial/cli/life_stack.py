@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from perennial.cli.files import judge
-from perennial.cli.life_local import connected
+from perennial.cli.life_local import connected, token_line
 from perennial.cli.output import Progress, confirm
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
@@ -202,7 +202,7 @@ def _driver(install: bool) -> Any:
     try:
         driver.find_command()
     except driver.MissingEngineError as error:
-        if not install and not _may_install(str(error)):
+        if not install and not (driver.installable() and _may_install(str(error))):
             raise
         with Progress("pulumi") as say:
             say("downloading Pulumi's command line")
@@ -288,5 +288,5 @@ def _summarise(
     if connection.jupyter_url is not None:
         print(f"  Jupyter    {connection.jupyter_url}")
         if token is not None and token.exists():
-            print(f"  token      {token.read_text(encoding='utf-8').strip()}   (shown this once)")
+            print(f"  token      {token_line(token)}")
     print(f"  Client()   {connected(connection) if connect else 'not connected'}")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.life import Name, choose, platform_of
+from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from perennial.certificates import Pair
+
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
-Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
 Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
 
 
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restart)
     app.command()(scale)
     app.command()(rotate)
+    app.command()(revoke)
     app.command("open")(open_jupyter)
     app.command()(enable)
     app.command()(disable)
@@ -73,18 +76,19 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def status(
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
 ) -> None:
     """Show the services of a cluster and the scheduler's own numbers."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     if as_json:
         print(json.dumps(_look(chosen), indent=2))
         return
-    from rich.console import Console
+    from perennial.cli.output import console as make_console
 
-    console = Console(soft_wrap=True)
+    console = make_console(soft_wrap=True)
     if not watch:
         console.print(_table(_look(chosen)))
         return
@@ -119,9 +123,10 @@ def _table(report: dict[str, Any]) -> RenderableType:
     for row in report["services"]:
         good = row["state"] in ("RUNNING", "STARTING")
         table.add_row(
-            row["service"],
-            *([row["machine"]] if machines else []),
-            row["state"] if good else f"[red]{row['state']}[/red]",
+            # A str would be read as markup.
+            Text(row["service"]),
+            *([Text(row["machine"])] if machines else []),
+            Text(row["state"], style="" if good else "red"),
             str(row["pid"] or "-"),
             _uptime(row["uptime"]),
             str(row["restarts"]),
@@ -159,9 +164,12 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many old lines.", min=0)] = 50,
     name: Cluster = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Its cluster file, instead of its name.")
+    ] = None,
 ) -> None:
     """Print the log of a service, or of all."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     for title, line in _part(chosen).logs(chosen, service, lines, follow):
         print(line if title == service else f"{title}: {line}", flush=follow)
 
@@ -169,10 +177,11 @@ def logs(
 def restart(
     service: Annotated[str, typer.Argument(help="A service, a member or a group.")],
     name: Cluster = None,
+    file: ItsFile = None,
     force: Force = False,
 ) -> None:
     """Restart a service, or a group's members one after another, each drained."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     number = _part(chosen).restart(chosen, service, force)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
 
@@ -191,16 +200,20 @@ def scale(
         bool, typer.Option("--auto", help="Groups named without =N follow their demand again.")
     ] = False,
     name: Cluster = None,
+    file: ItsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also beyond max, or what the machines hold.")
+    ] = False,
 ) -> None:
     """Give groups another size; whoever leaves is drained first."""
     from perennial.cli import steer
 
     wanted = dict(_free(text) if auto else _size(text) for text in sizes)
     seconds = None if last is None else _lasting(last, auto)
-    chosen = steer.chosen(name)
+    chosen = steer.chosen(named(name, file))
     sized = [group for group in wanted if steer.is_scaled(chosen, group)]
     if sized:
-        steer.pin(chosen, {group: wanted[group] for group in sized}, seconds)
+        steer.pin(chosen, {group: wanted[group] for group in sized}, seconds, force)
     fixed = {group: size for group, size in wanted.items() if group not in sized}
     if not fixed:
         return
@@ -208,7 +221,7 @@ def scale(
         raise PerennialError(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
-    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()})
+    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()}, force)
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 
@@ -234,14 +247,50 @@ def _lasting(text: str, auto: bool) -> float:
     return seconds(text)
 
 
-def rotate(name: Name = None) -> None:
+def rotate(
+    ca: Annotated[
+        bool,
+        typer.Option(
+            "--ca",
+            help="A new authority and new keys: every bundle ends, and running work is lost.",
+        ),
+    ] = False,
+    name: Cluster = None,
+    file: ItsFile = None,
+    force: Force = False,
+) -> None:
     """Renew the cluster's certificates; nothing restarts, no work is lost."""
-    chosen = choose(name)
-    print(f"{chosen}: {_part(chosen).rotate(chosen)}")
+    chosen = choose(name, file)
+    if force and not ca:
+        raise PerennialError("--force: found no --ca; without it nothing is asked")
+    platform = _part(chosen)
+    renewed = platform.rotate_authority(chosen, force) if ca else platform.rotate(chosen)
+    print(f"{chosen}: {renewed}")
+
+
+def revoke(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="As in `connect --for`.")],
+    name: Cluster = None,
+    file: ItsFile = None,
+) -> None:
+    """Refuse the certificates of a person from now on."""
+    chosen = choose(name, file)
+    number = _part(chosen).revoke(chosen, person)
+    print(
+        f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
+        + ("" if number else "; it was revoked before")
+    )
+
+
+def issue(name: str, person: str) -> Pair:
+    """Issue a client's certificate to one person."""
+    pair: Pair = _part(name).issue(name, person)
+    return pair
 
 
 def open_jupyter(
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     show: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
 ) -> None:
     """Open JupyterLab in a browser, logged in."""
@@ -249,7 +298,7 @@ def open_jupyter(
 
     from perennial.jupyter import open_url_file
 
-    chosen = choose(name)
+    chosen = choose(name, file)
     found = _part(chosen).jupyter(chosen)
     if found is None:
         raise PerennialError(f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file")
@@ -262,16 +311,16 @@ def open_jupyter(
         print(f"no browser here; open {url}?token={token}")
 
 
-def enable(name: Name = None) -> None:
+def enable(name: Cluster = None, file: ItsFile = None) -> None:
     """Bring the cluster back after a reboot, by one systemd unit."""
-    chosen = choose(name)
+    chosen = choose(name, file)
     unit = _part(chosen).enable(chosen)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
-def disable(name: Name = None) -> None:
+def disable(name: Cluster = None, file: ItsFile = None) -> None:
     """Undo `enable`; the cluster runs on."""
     # By its name alone: a cluster that is down may still be enabled.
-    chosen = name or choose(name)
+    chosen = named(name, file) or choose(None)
     unit = _part(chosen).disable(chosen)
     print(f"{chosen}: {unit} is gone; the cluster will not come back after a reboot")

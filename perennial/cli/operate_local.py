@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.cli.output import Progress, confirm
 
 if TYPE_CHECKING:
+    from perennial.certificates import Pair
     from perennial.local.deploy import Deployment
 
 
@@ -78,14 +79,14 @@ def restart(name: str, service: str, force: bool) -> int:
         return operate.restart(deploy.find(name, say), service)
 
 
-def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.local import deploy, operate
     from perennial.local.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
-        changed = operate.scale(deploy.find(name, say), wanted)
+        changed = operate.scale(deploy.find(name, say), wanted, force)
     return {group: (deployment.state.sizes[group], changed.state.sizes[group]) for group in wanted}
 
 
@@ -103,6 +104,44 @@ def rotate(name: str) -> str:
         f"certificates renewed, the first expires on {first:%Y-%m-%d}\n"
         "  bundles that were handed out stay valid until their own date"
     )
+
+
+def rotate_authority(name: str, force: bool) -> str:
+    """Make a new authority and restart what trusts the old one; returns what to say."""
+    from perennial.cli.life_local import show
+    from perennial.local import deploy, operate
+    from perennial.local.lock import exclusive
+
+    deployment = operate.under_new_authority(_find(name))
+    if not force:
+        show(deployment)
+        confirm("Every bundle ends, and these restart. Do this?", "--force")
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        operate.rotate_authority(operate.under_new_authority(deploy.find(name, say)))
+    return (
+        "a new authority, and new keys for every service\n"
+        "  every bundle has ended; `perennial connect --export FILE --for NAME` writes new ones"
+    )
+
+
+def issue(name: str, person: str) -> Pair:
+    """Issue a client's certificate to one person."""
+    from perennial import revocation
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        return revocation.issue(deployment.paths.tls, name, person)
+
+
+def revoke(name: str, person: str) -> int:
+    """Revoke the certificates of a person; returns how many were not revoked before."""
+    from perennial import revocation
+    from perennial.local.lock import exclusive
+
+    deployment = _find(name)
+    with Progress(name) as say, exclusive(deployment.paths.lock, say):
+        return revocation.revoke(deployment.paths.tls, name, person)
 
 
 def jupyter(name: str) -> tuple[str, str, Path] | None:

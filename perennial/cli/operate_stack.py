@@ -73,13 +73,13 @@ def restart(name: str, service: str, force: bool) -> int:
         return operator.restart(service, say)
 
 
-def scale(name: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.local.lock import exclusive
 
     operator = _find(name)
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        return operator.scale(wanted, say)
+        return operator.scale(wanted, say, force)
 
 
 def rotate(name: str) -> NoReturn:
@@ -87,6 +87,30 @@ def rotate(name: str) -> NoReturn:
     raise PerennialError(
         f"{name}: certificates of machines are renewed by `perennial up` in the last 30 days of"
         " their year, services drained one after another; there is nothing to rotate by hand"
+    )
+
+
+def rotate_authority(name: str, _force: bool) -> NoReturn:
+    """Say how a new authority is made here."""
+    raise PerennialError(
+        f"{name}: its authority is in Pulumi's state and is not replaced under running machines;"
+        " `perennial down` and then `perennial up` make a new one, which ends every bundle"
+    )
+
+
+def issue(name: str, _person: str) -> NoReturn:
+    """Say that bundles are not issued to people here."""
+    raise PerennialError(
+        f"{name}: machines over SSH cannot revoke one certificate, so none is issued to one person;"
+        " export without --for, which hands out the operator's certificate"
+    )
+
+
+def revoke(name: str, _person: str) -> NoReturn:
+    """Say how a bundle is ended here."""
+    raise PerennialError(
+        f"{name}: machines over SSH cannot revoke one certificate; `perennial down` and then"
+        " `perennial up` make a new authority, which ends every bundle"
     )
 
 

@@ -1,18 +1,84 @@
-"""How the command line speaks: progress on a terminal, plain lines into a pipe."""
+"""How the command line speaks: progress on a terminal, plain lines into a pipe.
+
+Names of workers and tasks, lines of logs, answers of machines and fields of bundles come from
+others, and a terminal obeys what is in them. So all that is printed goes through `guard` or
+`console`, which take control characters out; colours of our own are rich's, added after that.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.status import Status
+
+#: Whole sequences first (colours, titles, links), so that their rest does not litter the line.
+_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+)
+#: C0 and C1 but for tab and newline; marks, embeddings, overrides and isolates of direction; line
+#: separators of Unicode; and halves of letters, which no stream can write.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text: str) -> str:
+    """Take out of a text whatever a terminal would obey instead of showing it."""
+    return _CONTROLS.sub("", _SEQUENCES.sub("", text))
+
+
+class _Guarded:
+    """A text stream that writes harmless text alone; its bytes are out of reach."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(harmless(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # click would write past us
+            raise AttributeError(name)
+        return getattr(self.stream, name)
+
+
+def guard() -> None:
+    """Let this process print harmless text alone, whoever prints it."""
+    if not isinstance(sys.stdout, _Guarded):
+        sys.stdout = cast(TextIO, _Guarded(sys.stdout))
+        sys.stderr = cast(TextIO, _Guarded(sys.stderr))
+
+
+def console(stderr: bool = False, **options: Any) -> Console:
+    """Make a rich console that adds colours of our own to harmless text."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Harmless(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                # A control is rich's own: how the changing line is written again.
+                yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+    stream = sys.stderr if stderr else sys.stdout
+    file = stream.stream if isinstance(stream, _Guarded) else stream
+    return Harmless(file=file, stderr=stderr, **options)
 
 
 class Progress:
@@ -29,9 +95,7 @@ class Progress:
         self._last = ""
         self._status: Status | None = None
         if sys.stderr.isatty():
-            from rich.console import Console
-
-            self._status = Console(stderr=True).status(name)
+            self._status = console(stderr=True).status(name)
 
     def __call__(self, text: str) -> None:
         """Say what happens now."""
@@ -80,5 +144,5 @@ def confirm(question: str, otherwise: str) -> None:
     """
     if not sys.stdin.isatty():
         raise PerennialError(f"{question} nobody to ask here: add {otherwise} to go on")
-    if not typer.confirm(question, default=False):
+    if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.life import Name, choose
+from perennial.cli.life import Cluster, ItsFile, choose, named
 from perennial.cli.steer import ask, reach, warn
 from perennial.errors import PerennialError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from perennial.scaler.asking import Report
     from perennial.scaler.history import Record
 
-Cluster = Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster.")]
 Json = Annotated[bool, typer.Option("--json", help="For a script.")]
 
 
@@ -70,6 +69,7 @@ def explain(
         typer.Option(metavar="TIME", help="When: 14:05, '10 min ago' or 2026-03-01T14:05; now."),
     ] = None,
     name: Cluster = None,
+    file: ItsFile = None,
     as_json: Json = False,
 ) -> None:
     """Say why a group has its size: what the scaler saw, weighed and decided."""
@@ -77,7 +77,7 @@ def explain(
     from perennial.scaler.policy import RULES
 
     until = None if at is None else explaining.moment(at, _now())
-    known = _learn(name)
+    known = _learn(named(name, file))
     groups = _groups(known, until)
     if group is not None:
         from perennial.scaler.history import known_group
@@ -104,6 +104,7 @@ def history(
         Path | None, typer.Option(metavar="FILE", help="Draw it: .svg or .html.")
     ] = None,
     name: Cluster = None,
+    file: ItsFile = None,
     as_json: Json = False,
 ) -> None:
     """List each change of a group's size with its reason; or draw sizes and demand over time."""
@@ -117,7 +118,7 @@ def history(
         )
     now = time.time()
     begin = now - explaining.seconds(since)
-    known = _learn(name)
+    known = _learn(named(name, file))
     records = merge(known.filed, known.told)
     if group is not None:
         known_group(group, records, known.cluster)
@@ -141,7 +142,8 @@ def history(
 
 def scaler(
     action: Annotated[Action, typer.Argument(help="Run it here, in the foreground.")],
-    name: Name = None,
+    name: Cluster = None,
+    file: ItsFile = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Decide and record, but change nothing.")
     ] = False,
@@ -150,19 +152,19 @@ def scaler(
     from perennial.local.placement import require_here
     from perennial.paths import cluster_state
 
-    chosen = choose(name)
+    chosen = choose(name, file)
     paths = cluster_state(chosen)
     require_here(paths)
-    file, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
-    if not file.is_file():
+    settings, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
+    if not settings.is_file():
         raise PerennialError(
-            f"{chosen}: found no {file}; `perennial up` writes it for a cluster that stands here"
-            " and has a group with `scale`"
+            f"{chosen}: found no {settings}; `perennial up` writes it for a cluster that stands"
+            " here and has a group with `scale`"
         )
     if dask.is_file():
         os.environ["DASK_CONFIG"] = str(dask)
     more = ["--dry-run"] if dry_run else []
-    os.execv(sys.executable, [sys.executable, "-m", "perennial.scaler", str(file), *more])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "perennial.scaler", str(settings), *more])  # noqa: S606
 
 
 # What is known

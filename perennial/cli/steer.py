@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from perennial.cli.life import Name
+from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ def register(app: typer.Typer) -> None:
     app.command()(resume)
 
 
-def pause(name: Name = None) -> None:
+def pause(name: Cluster = None, file: ItsFile = None) -> None:
     """Let the scaler change nothing: it goes on to decide and to record."""
-    connection = reach(name)
+    connection = reach(named(name, file))
     _wish(connection, [{"kind": "pause"}], lambda report: report.paused)
     print(f"{connection.cluster}: the scaler is paused; `perennial resume` ends that")
 
 
-def resume(name: Name = None) -> None:
+def resume(name: Cluster = None, file: ItsFile = None) -> None:
     """Let the scaler act on its decisions again."""
-    connection = reach(name)
+    connection = reach(named(name, file))
     _wish(connection, [{"kind": "resume"}], lambda report: not report.paused)
     print(f"{connection.cluster}: the scaler acts again")
 
@@ -138,7 +138,9 @@ def standing(name: str) -> dict[str, Any] | None:
     return {"wrong": wrong, "groups": report.groups, "lines": lines}
 
 
-def pin(name: str, sizes: Mapping[str, int | None], seconds: float | None) -> None:
+def pin(
+    name: str, sizes: Mapping[str, int | None], seconds: float | None, force: bool = False
+) -> None:
     """Give sized groups a size whatever the demand, or let them follow it again; say what comes.
 
     Parameters
@@ -149,12 +151,14 @@ def pin(name: str, sizes: Mapping[str, int | None], seconds: float | None) -> No
         Members of each group; None to follow the demand again.
     seconds : float or None
         How long; until it is undone when None.
+    force : bool
+        Whether sizes are meant beyond the group's max and what the platform holds.
     """
     from perennial.scaler import asking, explaining
 
     connection = reach(name)
     wishes = [
-        asking.unpin(group) if size is None else asking.pin(group, size, seconds)
+        asking.unpin(group) if size is None else asking.pin(group, size, seconds, force)
         for group, size in sizes.items()
     ]
 
@@ -184,6 +188,9 @@ def _wish(
         before = await asking.report(scheduler)
         for group in groups or ():
             asking.check_group(before, group, connection.cluster)
+        for each in wishes:
+            if each["kind"] == "pin" and not each.get("force"):
+                asking.check_size(before, each["group"], each["size"], connection.cluster)
         await asking.wish(scheduler, *wishes)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 
@@ -214,8 +221,7 @@ def ask(
     """
     from perennial.scaler import asking
 
-    security = asking.security(connection.tls)
-    return asking.ask(connection.scheduler_address, security, question, patience)
+    return asking.ask(connection.scheduler_address, connection.tls, question, patience)
 
 
 def warn(notes: Sequence[str]) -> None:

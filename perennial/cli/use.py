@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial import paths
-from perennial.cli.life import Name
+from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from perennial.certificates import Pair
     from perennial.connect import Connection
+
+
+#: What a script must know that gave Client() the arguments of a LocalCluster.
+OWN = "  a cluster of a script's own is Client(LocalCluster(n_workers=2)), not Client(n_workers=2)"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +41,14 @@ def connect_command(
         Path | None,
         typer.Option(metavar="FILE", help="Write a bundle for a colleague; connect nothing."),
     ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PERSON",
+            help="With --export: a certificate of its own for this person; `revoke` ends it.",
+        ),
+    ] = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -43,6 +56,9 @@ def connect_command(
             help="Take a bundle in place of another cluster of the same name; with --export, "
             "write over FILE.",
         ),
+    ] = False,
+    unencrypted: Annotated[
+        bool, typer.Option("--unencrypted", help="Take a bundle of a cluster without TLS.")
     ] = False,
     ssh: Annotated[
         str | None,
@@ -61,13 +77,17 @@ def connect_command(
                 "--export and --ssh: a bundle holds no tunnel; whoever reads it adds --ssh"
             )
         connection = connect.find(target)
-        connect.export_bundle(connection, export, replace)
+        connect.export_bundle(connection, export, replace, _issuing(connection.cluster, person))
         print(f"{export}: whoever has this file can use {connection.cluster}; hand it over safely")
+        if connection.tls is None:
+            _warn([f"{connection.cluster} has no TLS; whoever reads {export} adds --unencrypted"])
         _warn(_loopback(connection))
         _warn(connect.expiry_notices(connection))
         return
+    if person is not None:
+        raise PerennialError("--for: found no --export FILE, which is where the certificate goes")
     if target is not None and _is_file(target):
-        connection = connect.read_bundle(Path(target), replace)
+        connection = connect.read_bundle(Path(target), replace, unencrypted, _agree)
         bundle = True
     else:
         connection = connect.find(target)
@@ -78,17 +98,20 @@ def connect_command(
     elif bundle:
         _warn(_loopback(connection))
     notices = connect.write(connection)
-    print(
-        f"Client() in a new Python process reaches {connection.cluster} at "
-        f"{connection.scheduler_address}{way}"
-    )
+    from perennial.connect import trial
+
+    problem = trial.problem(connection)
+    reaches = f"reaches {connection.cluster} at {connection.scheduler_address}{way}"
+    print(f"Client() in a new Python process {problem or reaches}")
+    print(OWN)
     _warn(notices)
 
 
-def disconnect_command(name: Name = None) -> None:
+def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
     """Give a plain Client() back to Dask's own LocalCluster."""
     from perennial import connect
 
+    name = named(name, file)
     if name is not None and _end_tunnels(name):
         current = connect.current()
         if current is None or current.cluster != name:
@@ -105,11 +128,11 @@ def disconnect_command(name: Name = None) -> None:
         _warn([f"this shell still reaches {address}; `unset DASK_SCHEDULER_ADDRESS` ends that"])
 
 
-def env_command(name: Name = None) -> None:
+def env_command(name: Cluster = None, file: ItsFile = None) -> None:
     """Print the connection as shell exports: `eval "$(perennial env)"`."""
     from perennial import connect
 
-    connection = connect.find(name)
+    connection = connect.find(named(name, file))
     if _tunnelled(connection.cluster):
         from perennial.hosts import tunnel
 
@@ -157,6 +180,27 @@ def _is_file(target: str) -> bool:
     if "." in target or os.sep in target:
         return True
     return target not in connect.known() and Path(target).exists()
+
+
+def _issuing(cluster: str, person: str | None) -> Callable[[], Pair] | None:
+    """Say how a person's certificate is issued; None where the connection's own is handed out."""
+    if person is None:
+        return None
+    if cluster not in paths.known_clusters():
+        raise PerennialError(
+            f"{cluster}: its authority is where it was started; run `perennial connect --export"
+            " FILE --for NAME` there"
+        )
+    from perennial.cli.operate import issue
+
+    return lambda: issue(cluster, person)
+
+
+def _agree(change: str) -> None:
+    """Ask whether a bundle may change what is known of a cluster."""
+    from perennial.cli.output import confirm
+
+    confirm(f"{change}. Take the bundle's?", "--replace")
 
 
 def _loopback(connection: Connection) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from perennial import paths
@@ -26,6 +27,9 @@ from perennial.connect.connection import (
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
 
+if TYPE_CHECKING:
+    from perennial.certificates import Pair
+
 _FORMAT = "dask-perennial connection"
 _VERSION = 1
 #: Far above any bundle: an authority, a certificate and a key are some 3 KB.
@@ -34,7 +38,12 @@ _NEW = "`perennial connect --export FILE` on the cluster's machine writes a new 
 _PEMS = ("ca", "cert", "key")
 
 
-def export_bundle(connection: Connection, path: Path, override: bool = False) -> None:
+def export_bundle(
+    connection: Connection,
+    path: Path,
+    override: bool = False,
+    issue: Callable[[], Pair] | None = None,
+) -> None:
     """Write a connection and its certificate into one file, readable by this user alone.
 
     Parameters
@@ -45,6 +54,8 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
         The file.
     override : bool
         Whether it may exist already.
+    issue : callable or None
+        Makes a certificate for the one who gets the bundle; None to hand out the connection's own.
 
     Raises
     ------
@@ -61,6 +72,9 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
             raise PerennialError(
                 f"{error.filename}: {error.strerror}; `perennial up` makes it"
             ) from None
+        if issue is not None:
+            pair = issue()
+            pems |= {"cert": pair.cert, "key": pair.key}
         end = _check(Path(connection.tls.cert), pems, renewal(connection))
         content["tls"] = {name: pem.decode() for name, pem in pems.items()}
         content["expires"] = end.isoformat()
@@ -78,7 +92,16 @@ def export_bundle(connection: Connection, path: Path, override: bool = False) ->
         ) from None
 
 
-def read_bundle(path: Path, override: bool = False) -> Connection:
+def _refuse(change: str) -> None:
+    raise PerennialError(f"{change}; --replace takes the bundle's")
+
+
+def read_bundle(
+    path: Path,
+    override: bool = False,
+    unencrypted: bool = False,
+    agree: Callable[[str], None] = _refuse,
+) -> Connection:
     """Read a bundle and keep its certificate under the state folder.
 
     Parameters
@@ -86,7 +109,11 @@ def read_bundle(path: Path, override: bool = False) -> Connection:
     path : pathlib.Path
         The bundle.
     override : bool
-        Whether it may take the place of another cluster's connection of the same name.
+        Whether it may change where a cluster of the same name is, or whom it trusts.
+    unencrypted : bool
+        Whether it may lead to a cluster without TLS.
+    agree : callable
+        Asked, where ``override`` does not say it, with what would change; raises to refuse.
 
     Returns
     -------
@@ -96,7 +123,7 @@ def read_bundle(path: Path, override: bool = False) -> Connection:
     Raises
     ------
     PerennialError
-        When the bundle is damaged, expired or for another cluster.
+        When the bundle is damaged, expired, or changes something that nobody agreed to.
     """
     value = _content(path)
     try:
@@ -105,24 +132,20 @@ def read_bundle(path: Path, override: bool = False) -> Connection:
         folder = paths.received_connection(content.cluster)
     except (ValueError, PerennialError) as error:
         raise PerennialError(f"{path} is damaged: found {error}; {_NEW}") from None
-    # What is not ASCII is no PEM: the check below says so.
-    pems = {
-        name: getattr(content.tls, name).encode("ascii", "replace")
-        for name in (_PEMS if content.tls else ())
-    }
-    if pems:
-        _check(path, pems, _NEW)
+    pems = _pems(path, content)
+    if not pems and not unencrypted:
+        raise PerennialError(
+            f"{path}: found {content.scheduler_address}, a cluster without TLS: everybody on the "
+            "network reads along and can act as it; add --unencrypted to go on"
+        )
     files = Tls.in_folder(folder) if pems else None
     connection = replace(content, tls=files)
     existing = _existing(connection.cluster)
-    if existing is not None and not _same(existing, connection, pems):
-        if not override:
-            raise PerennialError(
-                f"{path}: found a bundle for another cluster named {connection.cluster} than the "
-                f"one known here ({existing.scheduler_address}); --replace takes the bundle's"
-            )
-    elif existing is not None and connection.cluster in paths.known_clusters():
+    if existing is not None and _is_own(existing, connection, pems):
         return existing  # its own certificates are here, and are renewed here
+    change = _changes(existing, connection, pems)
+    if change and not override:
+        agree(f"{path}: found another cluster named {connection.cluster} than known here: {change}")
     # The authority first: cut off here, the next run knows the bundle's cluster again.
     for name in ("ca", "key", "cert") if files else ():
         write_atomic(Path(getattr(files, name)), pems[name])
@@ -208,12 +231,72 @@ def _existing(name: str) -> Connection | None:
         return None  # damaged: reading the bundle is what mends it
 
 
-def _same(existing: Connection, connection: Connection, pems: dict[str, bytes]) -> bool:
-    """Whether two connections are to one cluster: its authority says so, else its address."""
+def _pems(path: Path, content: Connection) -> dict[str, bytes]:
+    """Return a bundle's certificates, checked; none without TLS."""
+    if content.tls is None:
+        return {}
+    from perennial import certificates
+
+    # What is not ASCII is no PEM: the checks say so.
+    pems = {name: getattr(content.tls, name).encode("ascii", "replace") for name in _PEMS}
+    _check(path, pems, _NEW)
+    authority = certificates.sole_authority(pems["ca"])
+    if authority is None:
+        raise PerennialError(
+            f"{path}: found other than exactly one certificate of an authority; {_NEW}"
+        )
+    return {**pems, "ca": authority}
+
+
+def _changes(existing: Connection | None, new: Connection, pems: dict[str, bytes]) -> str:
+    """Say what a bundle changes of where a cluster is and whom it trusts; empty for nothing."""
+    if existing is None:
+        return ""
+    from perennial import certificates
+
+    before, after = _trusted(existing), certificates.fingerprint(pems.get("ca", b""))
+    if pems and _same_authority(existing, pems):
+        after = before  # its certificate was made again, for the same key
+    pairs = [
+        ("address", existing.scheduler_address, new.scheduler_address),
+        ("authority (SHA-256)", before, after or ("none" if before else "")),
+        # Jupyter's token is typed there; a link that goes is no danger.
+        ("Jupyter", _place(existing.jupyter_url), _place(new.jupyter_url)),
+        ("dashboard", _place(existing.dashboard_link), _place(new.dashboard_link)),
+    ]
+    return "; ".join(
+        f"{what} {old or 'none'} → {now}" for what, old, now in pairs if now not in ("", old)
+    )
+
+
+def _is_own(existing: Connection, new: Connection, pems: dict[str, bytes]) -> bool:
+    """Whether a bundle is one of a cluster of this machine, which needs none."""
+    same = bool(pems) or existing.scheduler_address == new.scheduler_address
+    own = new.cluster in paths.known_clusters()
+    return own and same and _same_authority(existing, pems)
+
+
+def _trusted(existing: Connection) -> str:
+    """Fingerprint of the authority that a connection trusts; empty for none."""
+    from perennial import certificates
+
+    try:
+        return certificates.fingerprint(Path(existing.tls.ca).read_bytes()) if existing.tls else ""
+    except OSError:
+        return ""
+
+
+def _place(link: str | None) -> str:
+    """Scheme, host and port of a link: what decides who gets what is typed there."""
+    parts = urlsplit(link or "")
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def _same_authority(existing: Connection, pems: dict[str, bytes]) -> bool:
     from perennial import certificates
 
     if existing.tls is None or not pems:
-        return not existing.tls and not pems and existing == connection
+        return existing.tls is None and not pems
     try:
         return certificates.same_authority(Path(existing.tls.ca).read_bytes(), pems["ca"])
     except OSError:

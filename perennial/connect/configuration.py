@@ -97,7 +97,7 @@ def remove(name: str | None = None) -> str | None:
         other = found[0][1].cluster
         raise PerennialError(
             f"{name} is not connected: found a connection to {other}; "
-            f"`perennial disconnect {other}` removes that"
+            f"`perennial disconnect -c {other}` removes that"
         )
     for file, _ in mine:
         file.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def dask_config(connection: Connection) -> dict[str, Any]:
         How it is reached.
     """
     config: dict[str, Any] = {}
-    for path, value in _settings(connection).items():
+    for path, value in settings(connection).items():
         inner = config
         for part in path[:-1]:
             inner = inner.setdefault(part, {})
@@ -152,7 +152,7 @@ def variables(connection: Connection) -> dict[str, str]:
     """
     return {
         "DASK_" + "__".join(part.upper().replace("-", "_") for part in path): value
-        for path, value in _settings(connection).items()
+        for path, value in settings(connection).items()
     }
 
 
@@ -169,8 +169,8 @@ def exports(connection: Connection) -> str:
     )
 
 
-def _settings(connection: Connection) -> dict[tuple[str, ...], str]:
-    """Say what Dask is told, by key path."""
+def settings(connection: Connection) -> dict[tuple[str, ...], str]:
+    """Say what Dask is told of a connection, by key path."""
     settings: dict[tuple[str, ...], str] = {_ADDRESS: connection.scheduler_address}
     if connection.tls is not None:
         settings.update(zip((_CA, _CERT, _KEY), _files(connection), strict=True))
@@ -212,7 +212,7 @@ def _refuse_contradictions(target: Path, connection: Connection) -> None:
         root = _compose(file)
         # Dask reads a folder's files in the order of their names, and the last one wins.
         wins = file in stronger or file.name > target.name
-        for path, value in _settings(replace(connection, dashboard_link=None)).items():
+        for path, value in settings(replace(connection, dashboard_link=None)).items():
             found = _scalar(root, path)
             if found is None or found.value == value:
                 continue

@@ -15,7 +15,15 @@ from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 
-_ADDRESS = re.compile(r"(tls|tcp|ucx)://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+# Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
+_HOST = (
+    r"(?:\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]{1,15})?\]"
+    r"|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?)"
+)
+_ADDRESS = re.compile(rf"(?:tls|tcp|ucx)://{_HOST}:[0-9]{{1,5}}")
+_LINK = re.compile(
+    rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9/._~%!$&()*+,;=:@?-]{{0,1000}})?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +105,15 @@ class Connection:
             raise ValueError("no name of a cluster")
         if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
             raise ValueError("no scheduler address such as tls://127.0.0.1:8786")
-        if not isinstance(dashboard, str | None) or not isinstance(jupyter, str | None):
-            raise ValueError("a link that is no text")
+        for link in (dashboard, jupyter):
+            if link is not None and not (isinstance(link, str) and _LINK.fullmatch(link)):
+                raise ValueError(
+                    "a link other than http://HOST:PORT/PATH or https://HOST:PORT/PATH"
+                )
         if tls is None and address.startswith("tls:"):
             raise ValueError("a tls:// address without a certificate")
+        if tls is not None and not address.startswith("tls:"):
+            raise ValueError("a certificate beside an address other than tls://")
         return cls(cluster, address, dashboard, None if tls is None else _tls(tls), jupyter)
 
 

@@ -13,8 +13,8 @@ from perennial.errors import Fault, SpecError
 
 #: Platform → module that holds its ``Options``.
 PLATFORMS = {
-    "hosts": "perennial.fleets.hosts",
     "local": "perennial.fleets.local",
+    "hosts": "perennial.fleets.hosts",
 }
 
 

@@ -88,6 +88,7 @@ def divide(spec: ClusterSpec, machines: Sequence[Machine]) -> tuple[list[Duty], 
         *refusals,
         *_same_members(spec, machines, found),
         *_unheard(spec, machines, found),
+        *_asked_in_the_clear(spec),
     ]
 
 
@@ -288,6 +289,18 @@ def _unheard(
                     "add internal, the IP address of that interface or a name for it",
                     (spec.platform, "machines", index, "interface"),
                 )
+
+
+def _asked_in_the_clear(spec: ClusterSpec) -> Iterator[Refusal]:
+    """Refuse to ask a scheduler what a machine shall run which anybody may stand for."""
+    if spec.scaled and not spec.security.tls:
+        key = f"workers.{spec.scaled[0]}.scale"
+        yield Refusal(
+            f"true, since {key} is there: without TLS anybody on the network runs code on each"
+            " machine with that group, and starts and stops its members",
+            f"write `security: {{tls: true}}`, or remove {key}",
+            ("security", "tls"),
+        )
 
 
 def _is_own(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from perennial.fleets.base import PlatformOptions
-from perennial.spec.units import Refusal
+from perennial.spec.units import AbsolutePath, Refusal
 
 if TYPE_CHECKING:
     from perennial.spec.models import ClusterSpec
@@ -21,7 +21,7 @@ class Options(PlatformOptions):
     """IP address on which the scheduler and the workers listen. Loopback is reached from this
     machine alone; Jupyter and the dashboard always listen on loopback."""
 
-    temporary_directory: str | None = Field(default=None, examples=["/scratch"])
+    temporary_directory: AbsolutePath | None = Field(default=None, examples=["/scratch"])
     """Folder for what workers spill to disk; the cluster's state folder when it is not given."""
 
     def refusals(self, spec: ClusterSpec) -> Iterator[Refusal]:

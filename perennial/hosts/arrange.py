@@ -13,12 +13,13 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from perennial import render
+from perennial.hosts.program import carried
 from perennial.hosts.programs import KEPT, MARK
 from perennial.hosts.share import Size, numbers
 from perennial.local.layout import Program, health, held
 from perennial.local.supervisor import command
 from perennial.paths import ClusterPaths
-from perennial.services import Service, fingerprint
+from perennial.services import Service, fingerprint, united
 
 Init = Literal["systemd", "supervisord"]
 
@@ -151,6 +152,7 @@ def arrange(
     booted : bool
         Whether systemd runs the machine, and so brings supervisord back at boot; else cron does.
     """
+    parts = united(parts) if init == "supervisord" else carried(parts)
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
     if init == "systemd":

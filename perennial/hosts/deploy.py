@@ -99,7 +99,7 @@ def apply_services(
             found = look(agent, share)
         manifest = found["manifest"]
         now = chosen(share, found) | dict(scaled or {})
-        parts = [part.at(found["address"]) for part in share.services]
+        parts = [part.at(found["address"], found["python"]) for part in share.services]
         issued = issuing.issue(share, found, secrets, parts)
         wanted = arrange(
             *(share.cluster, init, parts, now, issued.files),

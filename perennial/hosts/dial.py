@@ -12,7 +12,8 @@ What is not: ``StrictHostKeyChecking`` (always strict, also with ``UserKnownHost
 ``Match final``, ``ControlMaster`` and ``ControlPath``, ``AddKeysToAgent``, ``SecurityKeyProvider``,
 ``PubkeyAcceptedAlgorithms``, ``ConnectionAttempts``, ``BindInterface``, ``ProxyUseFdpass``; and
 what would change a session that nobody looks at: ``RequestTTY``, ``RemoteCommand``, ``SendEnv``,
-``SetEnv``, ``ForwardAgent``, ``ForwardX11``, ``LocalForward``, ``Compression``, passwords.
+``SetEnv``, ``ForwardAgent``, ``ForwardX11``, ``GSSAPIDelegateCredentials``, ``LocalForward``,
+``Compression``, passwords.
 ``ServerAliveInterval`` and ``ConnectTimeout`` are our own: a cut network must be noticed in a
 time that we know.
 """
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
 #: A cut network is noticed after three questions without an answer.
 KEEPALIVE = 15.0
 _UNANSWERED = 2
+#: What the machine gets of whoever connects: nothing. An empty tuple would stand for whatever the
+#: configuration says.
+_KEPT_HERE: dict[str, Any] = {
+    "agent_forwarding": False,
+    "gss_delegate_creds": False,
+    "x11_forwarding": False,
+    "env": {},
+    "send_env": [],
+}
 _CONFIGS = ("~/.ssh/config", "/etc/ssh/ssh_config")
 #: More jump hosts than anybody has: a configuration that leads in circles ends here.
 _MOST_HOPS = 8
@@ -274,6 +284,7 @@ def _options(hop: TargetLike, where: str, **more: Any) -> asyncssh.SSHClientConn
             known_hosts=more.pop("known_hosts", b""),
             client_keys=more.pop("client_keys", None),
             canonicalize_hostname=False,
+            **_KEPT_HERE,
             **{key: value for key, value in chosen.items() if value is not None},
             **more,
         )

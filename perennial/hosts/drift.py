@@ -11,8 +11,9 @@ from typing import Any
 from perennial import render
 from perennial.hosts.arrange import Arrangement, Init, supervisord_paths
 from perennial.hosts.plan import COSTS
+from perennial.hosts.program import carried
 from perennial.hosts.programs import KEPT
-from perennial.services import Service
+from perennial.services import Service, united
 
 
 def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
@@ -122,7 +123,7 @@ def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[
         What runs there.
     """
     found = {}
-    for part in parts:
+    for part in united(parts) if init == "supervisord" else carried(parts):
         files = [file.path for file in part.files]
         if init == "supervisord":
             found[part.name if part.group is None else part.member("").name] = files

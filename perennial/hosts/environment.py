@@ -1,23 +1,24 @@
 """The Python environment of a cluster's machines: what each one needs to make it.
 
-Pure, but for what is in a wheelhouse.
+Pure, but for what is in a wheelhouse, and for the dask-perennial that is installed here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from perennial import __version__
 from perennial.errors import Fault, SpecError
+from perennial.hosts.own_wheel import NAME, own_wheel
 from perennial.render import STATE
 from perennial.spec import ClusterSpec
 from perennial.spec.beside import wheels
 from perennial.spec.environment import names
 
-_OWN = "dask-perennial"
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
@@ -35,14 +36,14 @@ def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
     -------
     dict
         Values for JSON. ``kind`` is ``python`` (with ``python``, the interpreter) or
-        ``requirements`` (with ``text``, ``hash``, ``wheelhouse`` and ``python``, the
-        interpreter that will be there). ``needs`` lists modules without which services do not
-        start.
+        ``requirements`` (with ``text``, ``hash``, ``wheelhouse``, ``build`` where packages may
+        be built, and ``python``, the interpreter that will be there). ``needs`` lists modules
+        without which services do not start.
 
     Raises
     ------
     SpecError
-        For a wheelhouse that cannot be read.
+        For a wheelhouse that cannot be read, and for another version of dask-perennial.
     """
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
     if jupyter:
@@ -50,12 +51,14 @@ def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
     if spec.environment.python is not None:
         return {"kind": "python", "python": spec.environment.python, "needs": needs}
     text = _text(spec)
-    key = _hash(text, spec.environment.wheelhouse)
+    build = {"build": True} if spec.environment.build else {}
+    key = _hash(text + "# build\n" * len(build), spec.environment.wheelhouse)
     return {
         "kind": "requirements",
         "text": text,
         "hash": key,
         "wheelhouse": spec.environment.wheelhouse,
+        **build,
         "python": f"{STATE}/dask-perennial/{spec.name}/env-{key}/bin/python",
         "needs": needs,
     }
@@ -66,13 +69,67 @@ def python(spec: ClusterSpec) -> str:
     return str(environment(spec)["python"])
 
 
+def own_path(cluster: str) -> str:
+    """Where a machine has the wheel of dask-perennial that it was sent."""
+    return f"{STATE}/dask-perennial/{cluster}/bin/{own_wheel().name}"
+
+
 def _text(spec: ClusterSpec) -> str:
-    """Write the requirements, with dask-perennial among them."""
-    lines = list(spec.environment.requirements or ())
-    if not names(lines, _OWN):
+    """Write the requirements, with dask-perennial by the path and the digest of our own wheel.
+
+    A name would be asked for at the index, where anybody could have registered it.
+    """
+    lines, found = [], False
+    for entry in _entries(spec.environment.requirements or ()):
+        ours = names(entry, NAME)
+        found = found or ours
+        lines += [_ours(spec.name, " ".join(entry))] if ours else entry
+    if not found:
         extra = "[jupyter]" if spec.jupyter is not None else ""
-        lines.append(f"{_OWN}{extra}=={__version__}")
+        lines.append(_ours(spec.name, f"{NAME}{extra}"))
     return "\n".join(lines) + "\n"
+
+
+def _entries(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Give the lines of each requirement: one that ends with a backslash goes on in the next."""
+    entry: list[str] = []
+    for line in lines:
+        entry.append(line)
+        if not line.endswith("\\"):
+            yield entry
+            entry = []
+    if entry:
+        yield entry
+
+
+def _ours(cluster: str, text: str) -> str:
+    """Write a requirement of dask-perennial as one of the wheel that is sent; a URL stays."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    plain = re.split(r"\s(?:#|--)|\\", text)[0].strip()
+    wheel = own_wheel()
+    try:
+        wanted = Requirement(plain)
+    except InvalidRequirement:
+        raise _refused(plain) from None
+    if wanted.url is not None:
+        return text
+    if not wanted.specifier.contains(wheel.version, prereleases=True):
+        raise _refused(plain)
+    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+    marker = f" ; {wanted.marker}" if wanted.marker else ""
+    place = f"file://{own_path(cluster)}"
+    return f"{NAME}{extras} @ {place}{marker} --hash=sha256:{wheel.digest}"
+
+
+def _refused(found: str) -> SpecError:
+    fault = Fault(
+        "environment.requirements",
+        repr(found),
+        f"{NAME}=={own_wheel().version}, which runs here and is sent to the machines",
+        "remove the version, or install that one here",
+    )
+    return SpecError([fault])
 
 
 def _hash(text: str, wheelhouse: str | None) -> str:

@@ -7,6 +7,7 @@ address that the machine was found to have, here on the one that the cluster fil
 from __future__ import annotations
 
 from perennial import render
+from perennial.hosts.program import carried
 from perennial.hosts.share import Share, members, shares
 from perennial.spec import ClusterSpec
 
@@ -33,10 +34,10 @@ def _of_machine(share: Share, form: render.Format) -> dict[str, str]:
     if form == "systemd":
         parts = [part.at(address) for part in share.services]
         counts = {name: None if name in share.kept else n for name, n in share.counts.items()}
-        return render.systemd(parts, share.cluster, counts)
+        return render.systemd(carried(parts), share.cluster, counts)
     found: dict[str, str] = {}
     for name, anywhere in members(share).items():
-        if anywhere.role in ("scaler", "keeper"):
+        if anywhere.role in ("scaler", "relay", "keeper"):
             continue  # a keeper needs systemd; by hand, a group has the size that was rendered
         member = anywhere.at(address)
         found |= {file.path: file.text for file in member.files}

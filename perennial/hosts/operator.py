@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
 from perennial.hosts.sizes import spread
-from perennial.local.dashboard import ROSTER, counts_of
+from perennial.local.dashboard import ROSTER, counts_of, parsed
 from perennial.local.plan import check_sizes
 from perennial.local.state import State
 from perennial.local.supervisor import polls
@@ -126,7 +125,7 @@ class Operator:
         """Read a page of the scheduler's; empty when it does not answer."""
         (port,) = (share.dashboard_port for share in self.shares.values() if share.dashboard_port)
         body = agent.ask("page", port=port, path=path)
-        return dict(json.loads(body)) if body else {}
+        return parsed(body)
 
     def restart(self, word: str, say: Say) -> int:
         """Restart a service or the members of a group, one after another. Returns how many."""
@@ -144,7 +143,9 @@ class Operator:
                     agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
         return len(chosen)
 
-    def scale(self, wanted: Mapping[str, int], say: Say) -> dict[str, tuple[int, int]]:
+    def scale(
+        self, wanted: Mapping[str, int], say: Say, force: bool = False
+    ) -> dict[str, tuple[int, int]]:
         """Give groups another size, spread over their machines; whoever leaves is drained.
 
         Returns
@@ -158,7 +159,7 @@ class Operator:
             For an unknown group, one that the scaler sizes, a size outside its bounds, or a
             machine that is away.
         """
-        check_sizes(self.spec, wanted)
+        check_sizes(self.spec, wanted, force)
         if sized := [group for group in wanted if group in self.spec.scaled]:
             raise PerennialError(
                 f"{', '.join(sized)}: the scaler chooses the size; ask it with `perennial scale`"
@@ -281,7 +282,8 @@ class Operator:
             if share.dashboard_port:
                 page = self._page(agent, "/json/counts.json")
                 roster = self._page(agent, ROSTER)
-                counts = asdict(counts_of(page, roster)) if page else None
+                found = counts_of(page, roster)
+                counts = asdict(found) if found else None
             return {
                 "manifest": agent.ask("manifest", cluster=self.name),
                 "usage": agent.ask("usage", cluster=self.name),

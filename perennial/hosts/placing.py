@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perennial.hosts.share import Share, Size, numbers
+from perennial.services import united
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,14 @@ def placed_on(
     """
     sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
     sizes |= manifest.get("numbers", {})
+    booted = manifest.get("init", "systemd") == "systemd"
     found = []
-    for part in share.services:
+    for part in share.services if booted else united(share.services):
         members: Sequence[int | None] = [None] if part.group is None else numbers(sizes[part.group])
         for number in members:
             name = part.name if number is None else part.member(str(number)).name
             unit = name
-            if manifest.get("init", "systemd") == "systemd":
+            if booted:
                 instance = part.name if number is None else f"{part.group}@{number}"
                 unit = f"dask-{cluster}-{instance}.service"
             found.append(Placed(machine, unit, name, part.group))

@@ -7,7 +7,7 @@ machine in between is told as drift, one line each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -218,9 +218,11 @@ def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
 
 def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     from perennial.hosts.share import from_json, members
-    from perennial.services import fingerprint
+    from perennial.services import fingerprint, united
 
     before, after = from_json(old.share or {}), from_json(share)
+    if (after.target.init or old.init) == "supervisord":
+        before, after = (replace(each, services=united(each.services)) for each in (before, after))
     # Which members the scaler has chosen is not known here, and they stay.
     chosen = [group for group in after.kept if group in before.kept]
     # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.hosts.keeping import State
+from perennial.hosts.agent.keeping import State
 from perennial.local.hold import forget, holder
 from perennial.local.supervisor import Process, Supervisor
 from perennial.paths import ClusterPaths

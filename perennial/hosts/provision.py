@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -11,7 +12,8 @@ from typing import Any
 from perennial.errors import FleetError
 from perennial.hosts.arrange import STATE
 from perennial.hosts.claims import Claims, refuse
-from perennial.hosts.environment import content
+from perennial.hosts.environment import content, own_path
+from perennial.hosts.own_wheel import own_wheel
 from perennial.hosts.remote import OLDEST, Agent, borrowed
 from perennial.hosts.share import Target
 from perennial.spec.beside import wheels as wheels_in
@@ -159,16 +161,16 @@ def _make(agent: Agent, wish: Wish) -> None:
     uv, wheels = Path(_uv()), wish.get("wheelhouse")
     place = f"{root}/bin/uv-{version('uv')}"
     _check_architecture(agent, uv)
-    sources = {place: uv}
+    sources = {}
     if wheels:
-        sources |= {
+        sources = {
             f"{root}/wheelhouse/{path.name}": path
             for path in (Path(wheels, name) for name, _ in wheels_in(Path(wheels)))
         }
-    there: dict[str, str] = agent.ask("digests", paths=list(sources))
-    for path, source in sources.items():
-        if there.get(path) != content(source):
-            agent.upload(source, path, mode=0o755 if source == uv else 0o644)
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, own_wheel().name)
+        own.write_bytes(own_wheel().data)
+        _bring(agent, {place: uv, own_path(wish["cluster"]): own, **sources}, program=uv)
     agent.ask(
         "environment_make",
         cluster=wish["cluster"],
@@ -176,8 +178,17 @@ def _make(agent: Agent, wish: Wish) -> None:
         requirements=wish["text"],
         uv=place,
         wheelhouse=f"{root}/wheelhouse" if wheels else None,
-        wheels=[PurePath(path).name for path in sources if path != place],
+        wheels=[PurePath(path).name for path in sources],
+        build=bool(wish.get("build")),
     )
+
+
+def _bring(agent: Agent, sources: Mapping[str, Path], program: Path) -> None:
+    """Send the files that are missing there, or are other ones, by where they belong."""
+    there: dict[str, str] = agent.ask("digests", paths=list(sources))
+    for path, source in sources.items():
+        if there.get(path) != content(source):
+            agent.upload(source, path, mode=0o755 if source == program else 0o644)
 
 
 def _check_architecture(agent: Agent, uv: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from perennial.errors import FleetError
 from perennial.hosts.agent.operations import OPERATIONS
+from perennial.hosts.program import LOADER
 from perennial.hosts.share import Target
 from perennial.hosts.ssh import Channel, Session, UnreachableError
 
@@ -38,18 +39,21 @@ MODULES = (
     "perennial.hosts.agent.supervisord",
     "perennial.hosts.agent.states",
     "perennial.hosts.agent.facts",
+    "perennial.hosts.agent.unprivileged",
     "perennial.hosts.agent.environments",
     "perennial.hosts.agent.operations",
     "perennial.hosts.agent.main",
 )
+_STORE = (
+    "perennial.hosts.agent.folders",
+    "perennial.hosts.agent.accounts",
+    "perennial.hosts.agent.installer",
+    "perennial.hosts.agent.store",
+)
 #: What is sent before the first question that needs it, by the module that answers.
 LATER = {
-    "store": ("perennial.hosts.agent.folders", "perennial.hosts.agent.store"),
-    "making": (
-        "perennial.hosts.agent.folders",
-        "perennial.hosts.agent.store",
-        "perennial.hosts.agent.making",
-    ),
+    "store": _STORE,
+    "making": (*_STORE, "perennial.hosts.agent.making"),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
     "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
@@ -68,19 +72,9 @@ import sys
 if sys.version_info < {OLDEST}:
     sys.stderr.write("%s.%s.%s" % sys.version_info[:3])
     sys.exit({_OLD_PYTHON})
-import json, types, zlib
+import json, zlib
 stdin = sys.stdin.buffer
-def load(name, source):
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        path = ".".join(parts[:end])
-        if path not in sys.modules:
-            sys.modules[path] = types.ModuleType(path)
-            sys.modules[path].__path__ = []
-            if end > 1:
-                setattr(sys.modules[".".join(parts[:end - 1])], parts[end - 1], sys.modules[path])
-    exec(compile(source, "<" + name + ">", "exec"), sys.modules[name].__dict__)
-for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
+{LOADER}for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
     load(name, source)
 sys.modules["perennial.hosts.agent.main"].main()
 """
@@ -230,7 +224,7 @@ class Agent:
                 # Whatever a login shell's own files print comes before the agent's first line.
                 self._ready = line == b'{"ready": true}\n'
                 continue
-            said = json.loads(line)
+            said = self._parsed(line)
             if "say" in said:
                 if said["say"] != self._said:
                     self._say(said["say"])
@@ -239,6 +233,18 @@ class Agent:
                 raise FleetError(f"{self.name}: {said['error']}")
             elif "ok" in said:
                 return said["ok"]
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if isinstance(said, dict):
+            return said
+        raise FleetError(
+            f"{self.name}: the program there answered {line[:60]!r}, which is no JSON object; run"
+            " the same command again"
+        )
 
     def _ended(self) -> FleetError:
         """Say why the program on the machine has ended."""

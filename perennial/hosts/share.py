@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from perennial import render
 from perennial import services as values
 from perennial.eject import systemd_site
+from perennial.hosts.agent import manifest
 from perennial.hosts.environment import environment, python
 from perennial.jupyter import DASHBOARD_LINK
-from perennial.render import STATE
 from perennial.services import ADDRESS, Service, Site
 from perennial.spec import ClusterSpec
 
@@ -200,11 +201,12 @@ def connection_parts(spec: ClusterSpec) -> Addresses:
 def _site(spec: ClusterSpec, duties: Mapping[str, Duty]) -> Site:
     """Say where things are on every machine alike, with the machine's name still to come."""
     [first] = [one for one in spec.options.machines if duties[one.called].scheduler]
-    state = f"{STATE}/dask-perennial/{spec.name}"
+    state = f"{render.STATE}/dask-perennial/{spec.name}"
     return replace(
         systemd_site(spec, python(spec), ADDRESS),
         scaler=f"{state}/scaler",
         keeper=f"{state}/keeper",
+        socket=str(manifest.socket(spec.name)),
         machine=_MACHINE,
         scheduler=first.service_host,
         jupyter_address=ADDRESS,
@@ -222,7 +224,8 @@ def _share(
         found.append(values.scaler(spec, site, fleets(spec)))
     kept = _kept(spec, duty)
     if kept:
-        found.append(values.keeper(spec, site, machine.called, kept))
+        relay = values.relay(spec, site, machine.called)
+        found += [relay, values.keeper(spec, site, render.user(spec.name, relay), kept)]
     return Share(
         cluster=spec.name,
         target=_target(spec, machine),

@@ -125,7 +125,7 @@ class Session:
 
         try:
             return await self.line.connection.create_process(
-                command, encoding=None, request_pty=False, env={}, send_env=()
+                command, encoding=None, request_pty=False
             )
         except asyncssh.ChannelOpenError as error:
             if self.line.lost:

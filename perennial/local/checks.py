@@ -15,9 +15,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from perennial.errors import Fault
+from perennial.local.layout import interpreter
 from perennial.local.machine import Machine, this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
 from perennial.local.supervisor import inherited
+from perennial.owners import foreign_part
 from perennial.paths import fault_of_owner, state_home
 from perennial.spec import ClusterSpec
 from perennial.spec.units import about
@@ -177,6 +179,9 @@ def _disk(spec: ClusterSpec) -> Iterator[Fault]:
 
 def _interpreter(spec: ClusterSpec) -> Iterator[Fault]:
     python = spec.environment.python or sys.executable
+    if foreign := foreign_interpreter(spec):
+        yield foreign
+        return
     names = (*_SERVICES, *(_JUPYTER if spec.jupyter is not None else ()))
     missing: list[str] | Fault
     if os.path.abspath(python) == os.path.abspath(sys.executable):
@@ -201,6 +206,23 @@ def _interpreter(spec: ClusterSpec) -> Iterator[Fault]:
             "an interpreter with JupyterLab installed, or `jupyter: null`",
             f"run {install} 'dask-perennial[jupyter]'`",
         )
+
+
+def foreign_interpreter(spec: ClusterSpec) -> Fault | None:
+    """Refuse to run as root what others can change; the interpreter that runs this already does."""
+    python = spec.environment.python
+    own = {os.path.abspath(sys.executable), interpreter()}
+    if os.geteuid() != 0 or python is None or os.path.abspath(python) in own:
+        return None
+    part = foreign_part(python)
+    if part is None:
+        return None
+    return Fault(
+        "environment.python",
+        f"{one_line(python)}, which root would run, and {one_line(part)}",
+        "an interpreter that root alone can change, with every folder above it",
+        "run `perennial` as another user than root, or name another interpreter",
+    )
 
 
 def _packages(modules: list[str]) -> str:

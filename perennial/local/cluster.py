@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.local import boot
+from perennial.local import boot, leftovers
 from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
+from perennial.local.detached import unbroken
 from perennial.local.hold import forget, holder, ready_mark, signal_holder, standing_in
 from perennial.local.layout import SCALER, Program
 from perennial.local.plan import Running, Step
@@ -48,7 +50,7 @@ class Cluster:
     ) -> None:
         self.paths = paths
         self._dashboard = dashboard
-        self._say = say
+        self.say = say
         self.supervisor = Supervisor(paths.socket)
         self._await = Waiting(paths, dashboard, self.supervisor, say)
 
@@ -117,15 +119,31 @@ class Cluster:
         gone = [step.name for step in steps if step.action == "stop"]
         if SCALER in gone:  # first, so that it begins no drain that nobody will end
             self._stop([SCALER], programs)
-        if "scheduler" in stopped:
-            self._stop(["scheduler"], programs)
-            self._stop([name for name in stopped if name != "scheduler"], programs)
-            self._discard(gone)
-            stopped, gone = [], []
-        started = [
-            step.name for step in steps if step.action != "stop" and step.name not in stopped
-        ]
-        self._start([name for name in started if name not in LATE], programs)
+        late = [step.name for step in steps if step.action != "stop" and step.name in LATE]
+        with ExitStack() as at_the_end:
+            # Also when a worker does not come, and nobody is locked out of Jupyter by that.
+            at_the_end.callback(self._start, late, programs)
+            if "scheduler" in stopped:
+                with unbroken():
+                    self._stop(["scheduler"], programs)
+                    self._stop([name for name in stopped if name != "scheduler"], programs)
+                    self._discard(gone)
+                    self._start([n for n in stopped if n not in (*gone, *LATE)], programs)
+                stopped, gone = [], []
+            self._change(programs, steps, stopped, gone, ready)
+        self._await.answers([name for name in LATE if name in programs], programs)
+
+    def _change(
+        self,
+        programs: Mapping[str, Program],
+        steps: Sequence[Step],
+        stopped: Sequence[str],
+        gone: Sequence[str],
+        ready: Callable[[], None],
+    ) -> None:
+        """Start what is new, replace what has changed one after another, stop what has gone."""
+        started = [step.name for step in steps if step.action != "stop"]
+        self._start([n for n in started if n not in (*stopped, *LATE)], programs)
         # What is about to be replaced may be dying: nobody waits for that.
         settled = [program for program in programs.values() if program.name not in stopped]
         self._await.workers([program for program in settled if program.name == "scheduler"])
@@ -133,25 +151,31 @@ class Cluster:
         self._await.workers(settled)
         for name in stopped:
             if name not in gone:
-                self._say(f"replacing {name}")
-                self._stop([name], programs)
-                self._start([name], programs)
+                self.say(f"replacing {name}")
+                self._renew(name, programs)
                 settled.append(programs[name])
                 self._await.workers(settled)
         self._stop(gone, programs)
         self._discard(gone)
         if SCALER in gone:
             self._bring_back(programs)
-        self._start([name for name in started if name in LATE], programs)
+
+    def _renew(self, name: str, programs: Mapping[str, Program]) -> None:
+        with unbroken():
+            self._stop([name], programs)
+            self._start([name], programs)
+
+    def settle(self, programs: Mapping[str, Program]) -> None:
+        """Wait until all that is asked for is there, without a change; raise when it is not."""
+        self._await.workers(programs.values())
         self._await.answers([name for name in LATE if name in programs], programs)
 
     def restart(self, names: Sequence[str], programs: Mapping[str, Program]) -> None:
         """Restart services one after another; workers are drained and waited for."""
         self.supervisor.reload()  # asked before anything stops: can it be carried out?
         for name in names:
-            self._say(f"restarting {name}")
-            self._stop([name], programs)
-            self._start([name], programs)
+            self.say(f"restarting {name}")
+            self._renew(name, programs)
             self._await.workers(programs.values())
         self._await.answers([name for name in names if name in LATE], programs)
 
@@ -161,22 +185,29 @@ class Cluster:
         names = [p.name for p in programs.values() if parked & set(p.registers)]
         self.restart(names, programs)
 
-    def down(self, stop_timeout: float) -> None:
+    def down(self, programs: Collection[Program]) -> None:
         """Stop everything; afterwards no process of the cluster is left.
 
         The scaler goes first, so that it replaces nobody. The scheduler is next: with it the
         workers' data has no meaning, and they leave without draining.
         """
+        stop_timeout = max(program.stop_timeout for program in programs)
         if not self.supervisor.pid():
             self._end_hung()
+        pids, units = self.pids(), self.units()
+        groups = [each for pid in pids.values() for each in leftovers.group(pid)]
         for name in (SCALER, "scheduler"):
-            self._say(f"stopping the {name}")
+            if name not in pids and name not in units:
+                continue
+            self.say(f"stopping the {name}")
             if self.supervisor.pid():
                 self.supervisor.signal_stop(name)
                 self.supervisor.wait_stopped([name], stop_timeout)
-        self._say("stopping the workers and Jupyter")
+        self.say("stopping everything else")
         self.supervisor.shutdown(timeout=stop_timeout + 30.0)
         self._sweep(self.pids(), stop_timeout)
+        leftovers.end(groups, stop_timeout, self.say)
+        self._check_gone(programs)
         for folder in (self.paths.units, self.paths.config, self.paths.run):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.paths.socket, self.paths.supervisord_conf):
@@ -195,7 +226,7 @@ class Cluster:
         self._end_hung()
         orphans = sorted(self.pids())
         if orphans:
-            self._say(f"adopting {', '.join(orphans)}")
+            self.say(f"adopting {', '.join(orphans)}")
         self.paths.socket.unlink(missing_ok=True)
         write_atomic(self.paths.supervisord_conf, supervisord_conf)
         for step in steps:
@@ -205,7 +236,7 @@ class Cluster:
             # What nobody asks for any more is not started, only to be stopped.
             if step.action == "stop" and step.name not in orphans:
                 (self.paths.units / f"{step.name}.conf").unlink(missing_ok=True)
-        self._say("starting supervisord")
+        self.say("starting supervisord")
         if boot.enabled(self.paths.root.name):
             boot.start(self.paths.root.name, self.supervisor)
         else:
@@ -216,7 +247,7 @@ class Cluster:
         """End a supervisord that does not answer: it would start again whatever is stopped."""
         pid = supervision.running(self.paths.socket, self.paths.supervisord_conf)
         if pid:
-            self._say(f"supervisord (pid {pid}) does not answer; ending it")
+            self.say(f"supervisord (pid {pid}) does not answer; ending it")
             supervision.signal_process(pid, signal.SIGKILL)
             supervision.wait_gone(pid, 10.0)
 
@@ -257,6 +288,9 @@ class Cluster:
                 self.supervisor.add(name)
             elif name not in known:
                 self.supervisor.add(name)
+            elif known[name].state == "BACKOFF":  # has no process; tried again now
+                self.supervisor.signal_stop(name)
+                self.supervisor.start(name)
             elif not known[name].alive:
                 self.supervisor.start(name)
 
@@ -264,8 +298,10 @@ class Cluster:
         """Stop programs together, drained, and forget them."""
         if not names:
             return
+        pids = self.pids()
+        groups = [each for name in names for each in leftovers.group(pids.get(name, 0))]
         for name in names:
-            self._say(f"stopping {name}")
+            self.say(f"stopping {name}")
             self.supervisor.signal_stop(name)
         known = [programs[name].stop_timeout for name in names if name in programs]
         # What the file no longer names had a deadline that we cannot see: the longest there is.
@@ -273,9 +309,22 @@ class Cluster:
         self.supervisor.wait_stopped(names, longest + 30.0)
         # What was adopted can have lost the signal with the process that stood in for it.
         self._sweep({n: pid for n, pid in self.pids().items() if n in names}, longest)
+        leftovers.end(groups, longest, self.say)
+        self._check_gone(programs[name] for name in names if name in programs)
         for name in names:
             self.supervisor.remove(name)
             forget(self.paths.run / f"{name}.lock")
+
+    def _check_gone(self, programs: Iterable[Program]) -> None:
+        """Raise when a service that was stopped still has a lock or a port."""
+        for program in programs:
+            pid = self.pids().get(program.name, 0)
+            held = f"it still runs as process {pid}" if pid else None
+            if held := held or leftovers.held_port(program.ports):
+                raise PerennialError(
+                    f"{program.name}: its main process has ended, but {held}; end that process,"
+                    " then run the same command again"
+                )
 
     def _discard(self, names: Collection[str]) -> None:
         for name in names:
@@ -298,7 +347,7 @@ class Cluster:
         """
         first = (SCALER, "scheduler")
         for name in sorted(left, key=lambda name: first.index(name) if name in first else 2):
-            self._say(f"stopping {name}, which had no supervisord")
+            self.say(f"stopping {name}, which had no supervisord")
             lock = self.paths.run / f"{name}.lock"
             signal_holder(lock, signal.SIGTERM)
             if name == "scheduler" and not supervision.wait_gone(left[name], timeout):

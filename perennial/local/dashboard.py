@@ -74,17 +74,15 @@ class Dashboard:
             connection.close()
 
     def _json(self, path: str) -> dict[str, Any]:
-        body = self._get(path)
-        try:
-            return dict(json.loads(body)) if body else {}
-        except ValueError:
-            return {}
+        return parsed(self._get(path))
 
     def _workers(self) -> list[dict[str, Any]]:
         """List the workers that have registered; empty when there is no answer."""
         for path in WORKERS:
             if page := self._json(path):
-                return list(page.get("workers", {}).values())
+                listed = page.get("workers", {})
+                found = listed.values() if isinstance(listed, dict) else ()
+                return [one for one in found if isinstance(one, dict) and "name" in one]
         return []
 
     def healthy(self) -> bool:
@@ -109,8 +107,17 @@ class Dashboard:
         return counts_of(found, self._json(ROSTER)) if found else None
 
 
-def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts:
-    """Read a scheduler's numbers.
+def parsed(body: bytes | str | None) -> dict[str, Any]:
+    """Parse a page of a scheduler's; empty for anything but a JSON object."""
+    try:
+        found = json.loads(body) if body else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | None:
+    """Read a scheduler's numbers; None where one is missing or is no number.
 
     Parameters
     ----------
@@ -120,15 +127,18 @@ def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts:
         What our own page says, which tells people from what Dask counts as a client as well, such
         as a published dataset; empty where there is none.
     """
-    return Counts(
-        workers=int(page["workers"]),
-        threads=int(page["cores"]),
-        clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
-        tasks=int(page["tasks"]),
-        processing=int(page["processing"]),
-        waiting=int(page["waiting"]),
-        memory=int(page["memory"]),
-        erred=int(page["erred"]),
-        unrunnable=int(page["unrunnable"]),
-        nbytes=int(page["bytes"]),
-    )
+    try:
+        return Counts(
+            workers=int(page["workers"]),
+            threads=int(page["cores"]),
+            clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
+            tasks=int(page["tasks"]),
+            processing=int(page["processing"]),
+            waiting=int(page["waiting"]),
+            memory=int(page["memory"]),
+            erred=int(page["erred"]),
+            unrunnable=int(page["unrunnable"]),
+            nbytes=int(page["bytes"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perennial import authority, connect, jupyter, render
+from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
 from perennial.files import make_own, make_private, write_atomic
-from perennial.local import placement
+from perennial.fleets.capacity import Use
+from perennial.local import detached, placement, room
+from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
@@ -182,6 +184,8 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
         There is no room for so many workers; nothing is changed.
     """
     spec, paths = deployment.spec, deployment.paths
+    if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
+        raise PerennialError(foreign.render(spec.name))
     _check_room(deployment)
     make_private(paths.root)
     placement.claim(paths)
@@ -198,7 +202,18 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     if any(step.action == "repair" for step in steps):
         write_atomic(paths.supervisord_conf, conf)
     steps = tuple(step for step in steps if step.action != "repair")
-    deployment.cluster.apply(deployment.programs, steps, conf, ready)
+    detached.apply(deployment.cluster, deployment.programs, steps, conf, ready)
+
+
+def settle(deployment: Deployment) -> None:
+    """Wait until a cluster to which nothing has to be done has its workers and pages.
+
+    Raises
+    ------
+    PerennialError
+        Something is not there or does not stay up.
+    """
+    deployment.cluster.settle(deployment.programs)
 
 
 def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
@@ -214,6 +229,31 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
     log = paths.logs / "supervisord.log"
     within = is_long(paths.socket)
     return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
+
+
+def check_first_sizes(spec: ClusterSpec) -> None:
+    """Refuse a cluster file whose first sizes this machine cannot hold."""
+    room.check(spec, {name: group.count for name, group in spec.workers.items()}, Use())
+
+
+def check_room(deployment: Deployment) -> None:
+    """Refuse members whose memory limits or number this machine cannot hold, unless they stand.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The cluster and the plan.
+
+    Raises
+    ------
+    PerennialError
+        Names what is asked for, and what there is.
+    """
+    paths, before = deployment.paths, Use()
+    if paths.spec.exists():
+        names = [path.stem for path in paths.units.glob("*.conf")]
+        before = room.of_names(load(paths.spec, remembered=True), names)
+    room.check(deployment.spec, deployment.state.sizes, before)
 
 
 def _check_room(deployment: Deployment) -> None:
@@ -237,6 +277,7 @@ def make_secrets(spec: ClusterSpec, paths: ClusterPaths) -> None:
     """Make the certificates and Jupyter's token, where they are missing."""
     if spec.security.tls:
         authority.ensure(paths.tls, spec.name, (*authority.local_names(), spec.options.address))
+        revocation.ensure(paths.tls, spec.name)
     if spec.jupyter is not None:
         place = site(spec, paths)
         token = token_file(spec, paths)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from perennial import authority, connect
-from perennial.connect import Connection
+from perennial.apart.packages import installed
+from perennial.connect import Connection, trial
 from perennial.local import status
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
@@ -96,6 +96,9 @@ def services(deployment: Deployment) -> Finding:
     rows = status.rows(deployment, interval=0.0)
     wanted = deployment.programs  # and not who leaves, because the scaler has said so
     bad = [f"{r.service} is {r.state}" for r in rows if r.state not in GOOD and r.service in wanted]
+    loops = [row.note for row in rows if row.note and row.service in wanted]
+    if loops:
+        return Finding("services", "error", "; ".join(loops))
     if bad:
         text = f"{', '.join(bad)}; `perennial up` starts them, `perennial logs` says why"
         return Finding("services", "error", text)
@@ -105,6 +108,11 @@ def services(deployment: Deployment) -> Finding:
     if not deployment.cluster.dashboard.healthy():
         text = "the scheduler's /health does not answer; see `perennial logs scheduler`"
         return Finding("services", "error", text)
+    steady = {row.service for row in rows if row.state == "RUNNING"}
+    expected = {w for p in wanted.values() if p.name in steady for w in p.registers}
+    if missing := sorted(expected - deployment.cluster.dashboard.worker_names()):
+        text = f"{', '.join(missing[:5])}: not registered with the scheduler"
+        return Finding("services", "error", f"{text}; see `perennial logs scheduler`")
     return Finding("services", "ok", f"{len(rows)} run")
 
 
@@ -168,10 +176,9 @@ def plain_client(link: Connection) -> Finding:
         How the cluster is reached from here.
     """
     name = link.cluster
-    if "DASK_SCHEDULER_ADDRESS" in os.environ:
-        address = os.environ["DASK_SCHEDULER_ADDRESS"]
-        text = f"DASK_SCHEDULER_ADDRESS={address} in this shell wins over `perennial connect`"
-        return Finding("Client()", "warning", text)
+    wrong = trial.problem(link)
+    if wrong is None:
+        return Finding("Client()", "ok", f"reaches {name}")
     current = connect.current()
     if current is None or current.cluster != name:
         where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
@@ -179,7 +186,7 @@ def plain_client(link: Connection) -> Finding:
     if current != link:
         text = f"has another address than the cluster; run `perennial connect {name}` again"
         return Finding("Client()", "error", text)
-    return Finding("Client()", "ok", f"reaches {name}")
+    return Finding("Client()", "warning", f"in a new Python process {wrong}")
 
 
 def limits() -> Finding:
@@ -197,7 +204,11 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
     """Check free space where workers spill and where logs and state stand."""
     folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
     for folder in sorted(folders):
-        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        if not folder.exists():
+            text = f"{folder} is missing; `perennial up` makes it"
+            yield Finding("disk", "error", text)
+            continue
+        free = shutil.disk_usage(folder).free
         if free < FREE:
             text = f"{free / 2**20:.0f} MiB free in {folder}; make room, or set temporary_directory"
             yield Finding("disk", "warning", text)
@@ -286,37 +297,22 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]
 
 
 def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
-    from distributed import Client
-    from distributed.security import Security
+    """Ask a worker of each group for its packages, in a process apart."""
+    from perennial import apart
 
-    security = None
+    files = None
     if link.tls is not None:
-        security = Security(
-            tls_ca_file=str(link.tls.ca),
-            tls_client_cert=str(link.tls.cert),
-            tls_client_key=str(link.tls.key),
-            require_encryption=True,
-        )
-    with Client(
-        link.scheduler_address, security=security, timeout=PATIENCE, set_as_default=False
-    ) as client:
-        # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
-        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-        # One worker of each group speaks for it: all members run in the same environment.
-        chosen = {str(info["name"]).rsplit("-", 1)[0]: address for address, info in workers.items()}
-        answers: dict[str, dict[str, str]] = client.run(installed, workers=list(chosen.values()))
-        return {str(workers[address]["name"]): found for address, found in answers.items()}
+        files = {"ca": link.tls.ca, "cert": link.tls.cert, "key": link.tls.key}
 
+    async def asked() -> dict[str, dict[str, str]]:
+        async with apart.scheduler(link.scheduler_address, files, PATIENCE) as scheduler:
+            found = await scheduler.packages()
+        return {
+            str(worker): {str(name): str(version) for name, version in versions.items()}
+            for worker, versions in found.items()
+        }
 
-def installed() -> dict[str, str]:
-    """Names and versions of the packages of this environment; runs on a worker."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for distribution in metadata.distributions():
-        # Python imports the first one that it finds of a name.
-        found.setdefault(distribution.metadata["Name"] or "?", distribution.version)
-    return found
+    return asyncio.run(asked())
 
 
 def packages_of(python: str | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
-from perennial.local import plan
+from perennial.local import plan, room
 from perennial.local.hold import holder, signal_holder, standing_in
 from perennial.local.layout import Program, programs
 from perennial.local.lock import exclusive
@@ -28,7 +28,7 @@ from perennial.local.state import State
 from perennial.local.supervisor import Process, Supervisor
 from perennial.paths import ClusterPaths
 from perennial.scaler.values import Member, MemberState, Observation
-from perennial.spec import load
+from perennial.spec import ClusterSpec, load
 
 #: Seconds that a group waits for the others of its cluster.
 _TURN = 10.0
@@ -82,13 +82,24 @@ class LocalFleet:
         found = self._ours(programs)
         seen = (self._member(name, units, found) for name in {**units, **found})
         members = tuple(member for member in seen if member is not None)
-        return Observation(
+        observation = Observation(
             desired=len(units),
             members=members,
             settled=len(members) == len(units)
             and all(member.state == "running" for member in members),
-            least=len(units) if self.fixed else 0,
-            most=len(units) + (0 if self.fixed else self._room(programs)),
+        )
+        if self.fixed:
+            return replace(observation, least=len(units), most=len(units))
+        spec, names = self._spec(), self._names(programs)
+        if self.group not in spec.workers:
+            return replace(observation, most=len(units))
+        holds, group = room.capacity(spec, this_machine()), spec.workers[self.group]
+        more = holds.more(room.of_names(spec, names), room.of_member(group))
+        return replace(
+            observation,
+            most=len(units) + min(more, self._idle(spec, names)),
+            room=f"this machine has {holds}",
+            step=room.starting(group),
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
@@ -208,7 +219,8 @@ class LocalFleet:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
         left = self._see_off(supervisor, {n: p for n, p in found.items() if n not in staying})
         more = to - len(staying)
-        more = min(more, self._room(self._programs_of(supervisor))) if more > 0 else 0
+        if more > 0:
+            more = min(more, self._idle(self._spec(), self._names(self._programs_of(supervisor))))
         new = self._programs(more, {*units.values(), *map(self._number, left)})
         for name, program in new.items():
             write_atomic(self.paths.units / f"{name}.conf", program.text)
@@ -223,22 +235,23 @@ class LocalFleet:
             )
         return len(staying) + len(new)
 
-    def _room(self, programs: Mapping[str, Process]) -> int:
-        """Say how many more members the memory holds idle, beside those of all groups."""
-        running = [name for name, each in programs.items() if each.alive]
+    def _spec(self) -> ClusterSpec:
         try:
-            groups = load(self.paths.spec, remembered=True).workers
+            return load(self.paths.spec, remembered=True)
         except (PerennialError, OSError) as error:
             raise FleetError(f"{self.group}: {error}") from error
-        if self.group not in groups:
+
+    def _names(self, programs: Mapping[str, Process]) -> set[str]:
+        """Name the services that run or have a unit."""
+        running = {name for name, each in programs.items() if each.alive}
+        return running | {path.stem for path in self.paths.units.glob("*.conf")}
+
+    def _idle(self, spec: ClusterSpec, names: Collection[str]) -> int:
+        """Count the further members that the memory holds as long as none has anything to do."""
+        if self.group not in spec.workers:
             return 1  # a change finds out by itself
-        names = {*running, *(path.stem for path in self.paths.units.glob("*.conf"))}
-        used = 0
-        for name in names:
-            group, _, number = name.rpartition("-")
-            if number.isdecimal() and group in groups:
-                used += groups[group].processes
-        return max(0, this_machine().most - used) // groups[self.group].processes
+        free = this_machine().most - room.of_names(spec, names).processes
+        return max(0, free) // spec.workers[self.group].processes
 
     def _see_off(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
         """Stop those who have no unit any more, forget who has stopped; who is still there."""

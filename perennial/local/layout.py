@@ -57,6 +57,19 @@ class Program:
     files: tuple[tuple[str, str], ...] = ()
 
 
+def from_json(entry: Mapping[str, Any]) -> Program:
+    """Read a program that JSON has made lists of."""
+    return Program(
+        name=entry["name"],
+        text=entry["text"],
+        group=entry["group"],
+        registers=tuple(entry["registers"]),
+        ports=tuple(entry["ports"]),
+        stop_timeout=entry["stop_timeout"],
+        files=tuple((path, text) for path, text in entry.get("files", ())),
+    )
+
+
 def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
     """Say where things are on this machine.
 

@@ -15,6 +15,9 @@ from perennial.files import make_private
 from perennial.local.placement import require_here
 from perennial.paths import ClusterPaths
 
+#: Descriptors of the locks that this process holds, by their path.
+_held: dict[Path, int] = {}
+
 #: Seconds to wait for another command before giving up.
 PATIENCE = 600.0
 
@@ -63,6 +66,13 @@ def exclusive(path: Path, say: Callable[[str], None], patience: float = PATIENCE
         since = time.strftime("%H:%M:%S")
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} (`{command}`, since {since})\n".encode(), 0)
+        _held[path] = lock
         yield
     finally:
+        _held.pop(path, None)
         os.close(lock)
+
+
+def held() -> tuple[int, ...]:
+    """Descriptors of the locks held here: a process that gets one holds the lock as well."""
+    return tuple(_held.values())

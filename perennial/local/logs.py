@@ -1,10 +1,34 @@
-"""Follow the logs of services, across their rotation."""
+"""Read the logs of services, and follow them across their rotation."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+#: Bytes at the end of a log in which the reason of a service's end is looked for.
+END = 16384
+#: The last line of a traceback, and a line that Python's logging has marked.
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
+_MARKED = re.compile(r"\b(ERROR|CRITICAL)\b|^(Usage|Error|usage|error|jupyter): ")
+
+
+def telling_line(log: Path, limit: int = 300) -> str:
+    """Say the line of a log that tells why its service ended: an error's, else the last one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - END))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return "(no log)"
+    said = [line.strip() for line in lines if line.strip()]
+    if not said:
+        return "(empty log)"
+    errors = (
+        line for mark in (_RAISED.match, _MARKED.search) for line in reversed(said) if mark(line)
+    )
+    return repr(next(errors, said[-1])[-limit:])
 
 
 def tail(path: Path, lines: int) -> list[str]:

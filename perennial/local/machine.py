@@ -24,10 +24,13 @@ class Machine:
         Cores, within the limits of a container or an affinity.
     memory : int
         Bytes of memory, within the limits of the control groups.
+    available : int
+        Bytes of it that nobody uses now.
     """
 
     cores: int
     memory: int
+    available: int
 
     @property
     def most(self) -> int:
@@ -41,7 +44,9 @@ def this_machine() -> Machine:
 
     own = Path("/proc/self/cgroup")
     path = own.read_text() if own.exists() else ""
-    return Machine(int(CPU_COUNT), memory_limit(psutil.virtual_memory().total, path))
+    found = psutil.virtual_memory()
+    memory = memory_limit(found.total, path)
+    return Machine(int(CPU_COUNT), memory, min(memory, found.available))
 
 
 def memory_limit(total: int, own: str, root: Path = _CGROUPS) -> int:

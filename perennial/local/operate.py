@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from perennial import authority, connect
 from perennial.errors import PerennialError
-from perennial.local import deploy
+from perennial.local import deploy, detached
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
-from perennial.local.plan import check_sizes
+from perennial.local.plan import Step, check_sizes
 
 #: What a scaler's folder keeps while the cluster is down.
 LASTING = ("history.json", "records.jsonl")
@@ -46,11 +47,11 @@ def restart(deployment: Deployment, name: str) -> int:
     """Restart a service or the members of a group, one after another. Returns how many."""
     names = members(deployment, name)
     _must_run(deployment)
-    deployment.cluster.restart(names, deployment.programs)
+    detached.restart(deployment.cluster, deployment.programs, names)
     return len(names)
 
 
-def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
+def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False) -> Deployment:
     """Give groups another size: new members start, the last ones leave, drained.
 
     Parameters
@@ -59,15 +60,19 @@ def scale(deployment: Deployment, wanted: Mapping[str, int]) -> Deployment:
         The cluster.
     wanted : mapping of str to int
         Size by group.
+    force : bool
+        Also beyond the group's bounds, and what this machine holds.
 
     Raises
     ------
     PerennialError
-        For an unknown group or a size outside the group's bounds.
+        For an unknown group, a size outside the group's bounds, or more than this machine holds.
     """
-    check_sizes(deployment.spec, wanted)
+    check_sizes(deployment.spec, wanted, force)
     _must_run(deployment)
     changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})
+    if not force:
+        deploy.check_room(changed)
     groups = {name: program.group for name, program in changed.programs.items()}
     foreign = [
         step.name
@@ -92,10 +97,45 @@ def rotate(deployment: Deployment) -> None:
     authority.renew(paths.tls, spec.name, names)
 
 
+def under_new_authority(deployment: Deployment) -> Deployment:
+    """Plan to restart everything that trusts the authority, and what is to be done anyway.
+
+    JupyterLab and its kernels go on: a new client reads the new certificate.
+    """
+    spec = deployment.spec
+    if not spec.security.tls:
+        raise PerennialError(f"{spec.name} has no authority: security.tls is false")
+    _must_run(deployment)
+    names = [name for name in deployment.programs if name not in ("health", "jupyter")]
+    # What does not run is started as it would be.
+    others = {
+        step.name: step for step in deployment.steps if not step.stops or step.name not in names
+    }
+    restarted = [Step("replace", name, "new authority") for name in names if name not in others]
+    return replace(deployment, steps=(*others.values(), *restarted))
+
+
+def rotate_authority(deployment: Deployment) -> None:
+    """Make a new authority and new keys, and restart what trusts the old one.
+
+    The certificates are there before anything stops: cut off, whatever restarts by itself takes
+    them up, and the same command finishes the work.
+    """
+    spec, paths = deployment.spec, deployment.paths
+    names = (*authority.local_names(), spec.options.address)
+    authority.replace(paths.tls, spec.name, names)
+    deploy.apply(deployment)
+
+
 def take_down(deployment: Deployment, purge: bool) -> None:
     """Stop the cluster and forget it; with ``purge`` its certificates and logs as well."""
+    detached.take_down(deployment.cluster, purge)
+
+
+def forget(deployment: Deployment, purge: bool) -> None:
+    """Do what `take_down` says, in this process."""
     spec, paths = deployment.spec, deployment.paths
-    deployment.cluster.down(max(p.stop_timeout for p in deployment.programs.values()))
+    deployment.cluster.down(deployment.programs.values())
     current = connect.current()
     if current is not None and current.cluster == spec.name:
         connect.remove(spec.name)

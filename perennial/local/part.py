@@ -17,7 +17,7 @@ from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_atomic
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
-from perennial.local.layout import Program
+from perennial.local.layout import Program, from_json
 from perennial.local.lock import exclusive
 from perennial.local.plan import Step
 from perennial.paths import ClusterPaths
@@ -62,7 +62,7 @@ def perform(request: dict[str, Any]) -> Any:
     port = request.get("dashboard")
     dashboard = Dashboard(port) if port else None
     cluster = Cluster(paths, dashboard, lambda text: _answer(say=text))
-    programs = {entry["name"]: _program(entry) for entry in request["programs"]}
+    programs = {entry["name"]: from_json(entry) for entry in request["programs"]}
     if request["do"] == "prepare":
         # Before systemd starts supervisord; it has nothing to run yet.
         for folder in (paths.units, paths.logs, paths.run, paths.scratch):
@@ -145,17 +145,6 @@ def _chosen(paths: ClusterPaths, kept: dict[str, str]) -> set[str]:
     """Name the members that the keeper of this machine keeps just now."""
     found = read_json(paths.root.parent / "keeper" / "wanted.json", {}) if kept else {}
     return {f"{prefix}{n}" for group, prefix in kept.items() for n in found.get(group, ())}
-
-
-def _program(entry: dict[str, Any]) -> Program:
-    return Program(
-        name=entry["name"],
-        text=entry["text"],
-        group=entry["group"],
-        registers=tuple(entry["registers"]),
-        ports=tuple(entry["ports"]),
-        stop_timeout=entry["stop_timeout"],
-    )
 
 
 def _answer(**said: Any) -> None:

@@ -116,7 +116,8 @@ def _of_missing(name: str, text: str, on_disk: str | None, orphan: bool) -> Step
 def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Step | None:
     if on_disk != text or now.stale:
         return Step("replace", name, "changed")
-    if not now.alive:
+    # In BACKOFF supervisord waits before it tries again, and longer each time.
+    if not now.alive or now.state == "BACKOFF":
         return Step("restart", name, f"is {now.state}")
     return None
 
@@ -195,7 +196,7 @@ def staying(
     }
 
 
-def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
+def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:
     """Refuse sizes that a cluster file does not allow.
 
     Parameters
@@ -204,6 +205,8 @@ def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
         The cluster file.
     wanted : mapping of str to int
         Size by group.
+    force : bool
+        Also outside the group's bounds.
 
     Raises
     ------
@@ -215,8 +218,8 @@ def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int]) -> None:
             known = ", ".join(spec.workers)
             raise PerennialError(f"no group {group!r} in {spec.name}; it has {known}")
         bounds = spec.workers[group].scale
-        if bounds and not bounds.min <= size <= bounds.max:
+        if bounds and not force and not bounds.min <= size <= bounds.max:
             raise PerennialError(
                 f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
-                f" change workers.{group}.scale in the cluster file"
+                f" change workers.{group}.scale in the cluster file, or add --force"
             )

@@ -127,7 +127,7 @@ def addresses() -> list[str]:
 
 def holder(address: str, port: int) -> int | None:
     """Find the process that listens on a port; None when this user may not see it."""
-    return next((pid for ip, at, pid in _listeners() if at == port and _meet(ip, address)), None)
+    return next((pid for ip, at, pid in listeners() if at == port and _meet(ip, address)), None)
 
 
 def describe(pid: int | None) -> str:
@@ -140,7 +140,7 @@ def describe(pid: int | None) -> str:
     return "a process that this user may not see"
 
 
-def _listeners() -> list[tuple[str, int, int | None]]:
+def listeners() -> list[tuple[str, int, int | None]]:
     """List address, port and process of every socket that listens."""
     with suppress(psutil.Error):
         return [
@@ -168,7 +168,7 @@ def _count_free(address: str, ports: range, needed: int, own_pids: Collection[in
     """Count the ports that are free or the cluster's own, up to what is needed."""
     own = {
         port
-        for ip, port, pid in _listeners()
+        for ip, port, pid in listeners()
         if port in ports and _meet(ip, address) and _is_own(pid, own_pids)
     }
     free = 0

@@ -24,7 +24,7 @@ class Ports:
 
 
 def fit(machine: Machine) -> tuple[int, int, int]:
-    """Choose workers for a machine: all its cores, three quarters of its memory.
+    """Choose workers for a machine: all its cores, three quarters of its memory, or what is free.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def fit(machine: Machine) -> tuple[int, int, int]:
         Workers, threads of each, and bytes of memory of each.
     """
     threads = 1 if machine.cores <= 4 else 2 if machine.cores <= 16 else 4
-    budget = machine.memory * 3 // 4
+    # On a machine that others use, too, what they have is not ours to promise.
+    budget = min(machine.memory * 3 // 4, machine.available * 9 // 10)
     # Dask itself takes some 150 MiB in each worker.
     count = max(1, min(machine.cores // threads, budget // (512 * _MIB)))
     memory = budget // count

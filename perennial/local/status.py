@@ -13,10 +13,13 @@ from perennial.local.deploy import Deployment
 from perennial.local.hold import holder
 from perennial.local.plan import staying
 from perennial.local.supervisor import Process
+from perennial.local.waiting import does_not_stay_up
 
 #: State of a service that outlived its supervisord.
 ORPHAN = "ORPHAN"
 MISSING = "MISSING"
+#: Starts after which a service that starts again is said not to stay up.
+LOOPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Row:
         Resident bytes of its processes.
     cpu : float
         Processors in use, as a share of one.
+    note : str
+        Why it does not stay up, from its log; empty while it runs.
     """
 
     service: str
@@ -48,6 +53,7 @@ class Row:
     restarts: int
     memory: int
     cpu: float
+    note: str = ""
 
 
 def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
@@ -106,6 +112,10 @@ def _row(
 ) -> Row:
     _, starts = holder(deployment.paths.run / f"{name}.lock")
     state = process.state if process else (ORPHAN if pid else MISSING)
+    # Between two tries of a crash loop it is STARTING: then its starts tell.
+    fails = process is not None and (
+        process.unsteady or (process.state == "STARTING" and starts > LOOPS)
+    )
     return Row(
         service=name,
         state=state,
@@ -114,6 +124,7 @@ def _row(
         restarts=max(0, starts - 1),
         memory=_memory(tree),
         cpu=_cpu(tree),
+        note=does_not_stay_up(name, deployment.paths.logs) if fails else "",
     )
 
 

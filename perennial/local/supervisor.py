@@ -26,6 +26,10 @@ from perennial.paths import SOCKET_PATH, ClusterPaths
 #: States in which supervisord keeps a process or is about to.
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
+#: States of a process that ended although it should run. In the first supervisord waits before it
+#: tries again, a second longer each time.
+UNSTEADY = frozenset({"BACKOFF", "FATAL", "EXITED"})
+
 #: Variables that the services get from the user's shell. Others, such as DASK_* or a cloud's
 #: keys, would make a cluster depend on the shell that happened to start it; what TMPDIR and
 #: XDG_RUNTIME_DIR name goes with a login or a job.
@@ -74,6 +78,11 @@ class Process:
         """Whether supervisord keeps it running or is about to."""
         return self.state in ALIVE
 
+    @property
+    def unsteady(self) -> bool:
+        """Whether it ended by itself, and supervisord waits to start it again or does not."""
+        return self.state in UNSTEADY
+
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
@@ -121,9 +130,8 @@ class Supervisor:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._server = xmlrpc.client.ServerProxy(
-            "http://localhost", transport=_UnixTransport(str(path))
-        )
+        self._transport = _UnixTransport(str(path))
+        self._server = xmlrpc.client.ServerProxy("http://localhost", transport=self._transport)
 
     def _call(
         self,
@@ -144,6 +152,9 @@ class Supervisor:
             raise PerennialError(
                 f"supervisord at {self._path} does not answer ({error}); run `perennial up` again"
             ) from None
+        finally:
+            # Else the transport keeps its socket open for a next call that may never come.
+            self._transport.close()
 
     def pid(self) -> int:
         """Process id of supervisord, 0 when it does not answer."""

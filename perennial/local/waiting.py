@@ -10,6 +10,7 @@ from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
 from perennial.local.hold import is_ready
 from perennial.local.layout import HEALTH, SCALER, Program
+from perennial.local.logs import telling_line
 from perennial.local.supervisor import Process, Supervisor, polls
 from perennial.paths import ClusterPaths
 
@@ -69,12 +70,15 @@ class Waiting:
             missing = expected - self._dashboard.worker_names()
             if not missing and (expected or self._dashboard.healthy()):
                 return
-            self._say(f"{len(expected) - len(missing)} of {len(expected)} workers")
+            there = len(expected) - len(missing)
+            of_all = f"{there} of {len(expected)} workers"
+            self._say(of_all if expected else "waiting for the scheduler")
             self._check_steady([program.name for program in programs], unsteady, passed)
-        who = ", ".join(sorted(missing)[:5]) or "the scheduler"
+        late = sorted(name for name, workers in ours.items() if missing & set(workers))
+        log = late[0] if late else "scheduler"
         raise PerennialError(
-            f"{self.paths.root.name}: {who} not there after {START_TIMEOUT:g} s;"
-            f" see `perennial logs {who.split(',')[0]}`"
+            f"{self.paths.root.name}: {', '.join(sorted(missing)[:5]) or 'the scheduler'} not there"
+            f" after {START_TIMEOUT:g} s; see `perennial logs {log}`"
         )
 
     def _ready_workers(self, programs: Collection[Program]) -> None:
@@ -89,7 +93,7 @@ class Waiting:
                 return
             self._say(f"waiting for {', '.join(late)}")
             self._check_steady(late, unsteady, passed)
-        last = last_line(self.paths.logs / f"{late[0]}.log")
+        last = telling_line(self.paths.logs / f"{late[0]}.log")
         raise PerennialError(
             f"{', '.join(late)}: not registered with the scheduler after {START_TIMEOUT:g} s; its"
             f" last line: {last}"
@@ -103,15 +107,11 @@ class Waiting:
         for process in self.supervisor.processes().values():
             if process.name not in names or process.name == HEALTH:
                 continue
-            if process.state not in ("BACKOFF", "FATAL", "EXITED"):
+            if not process.unsteady:
                 unsteady.pop(process.name, None) if process.state == "RUNNING" else None
                 continue
             if now - unsteady.setdefault(process.name, now) > UNSTEADY:
-                last = last_line(self.paths.logs / f"{process.name}.log")
-                raise PerennialError(
-                    f"{process.name} does not stay up; its last line: {last};"
-                    f" see `perennial logs {process.name}`"
-                )
+                raise PerennialError(does_not_stay_up(process.name, self.paths.logs))
 
     def answers(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
         """Wait until services answer on the ports that they have."""
@@ -131,13 +131,7 @@ class Waiting:
         )
 
 
-def last_line(log: Path, limit: int = 300) -> str:
-    """Last line of a log that says something."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 16384))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return "(no log)"
-    said = [line.strip() for line in lines if line.strip()]
-    return repr(said[-1][-limit:]) if said else "(empty log)"
+def does_not_stay_up(name: str, logs: Path) -> str:
+    """Say that a service keeps ending, with the line of its log that tells most."""
+    last = telling_line(logs / f"{name}.log")
+    return f"{name} does not stay up; its last line: {last}; see `perennial logs {name}`"

@@ -7,6 +7,8 @@ process has. Connections made from then on use them, in both directions; those t
 on. A certificate whose key has not been written yet is tried again the next time.
 
 A process that has trusted an authority trusts it until it restarts.
+
+A scheduler also looks at the certificates of what registers, see `perennial.preloads.registration`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import dask.config
 from dask.utils import parse_timedelta
 from distributed import Scheduler, Worker
 from tornado.ioloop import PeriodicCallback
+
+from perennial.preloads import registration, revoked
 
 logger = logging.getLogger("distributed.perennial.certificates")
 
@@ -42,8 +46,11 @@ def dask_setup(server: Any) -> None:
         for what in ("ca_file", "cert", "key")
         if tls[what] and "\n" not in tls[what]  # a certificate itself cannot be renewed
     }
+    if isinstance(server, Scheduler) and tls["ca_file"] and tls["cert"]:
+        registration.guard(server)
     if not {"ca_file", "cert"} <= set(files):
         return
+    revoked.watch(server, files["ca_file"])
     seconds = parse_timedelta(dask.config.get("perennial.certificates.interval", 10), default="s")
     renewal = Renewal(server, files)
     # Dask starts and stops these with the server.

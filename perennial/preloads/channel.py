@@ -39,6 +39,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "pause": (),
     "resume": (),
 }
+#: What it may say beside that.
+MORE: dict[str, tuple[str, ...]] = {"pin": ("force",)}
 
 
 class Channel:
@@ -158,10 +160,10 @@ def checked(wish: Any) -> dict[str, Any]:
         kinds = ", ".join(KINDS)
         raise ValueError(f"wish: found kind {kind!r}; allowed: {kinds}; ask for one of them")
     expected = {"kind", *KINDS[kind]}
-    if set(wish) != expected:
+    if set(wish).difference(MORE.get(kind, ())) != expected:
         found, allowed = ", ".join(map(str, wish)), ", ".join(("kind", *KINDS[kind]))
         raise ValueError(f"wish {kind}: found {found}; allowed: exactly {allowed}; say these")
-    for field in KINDS[kind]:
+    for field in wish.keys() - {"kind"}:
         _check(kind, field, wish[field])
     low, high = wish.get("min"), wish.get("max")
     if low is not None and high is not None and low > high:
@@ -184,6 +186,7 @@ def _check(kind: str, field: str, value: Any) -> None:
             value is None or (real and math.isfinite(value) and value > 0),
             "a number above 0, or nothing for no end",
         ),
+        "force": (isinstance(value, bool), "true or false"),
     }[field]
     if not fits:
         found = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"

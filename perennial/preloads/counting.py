@@ -180,7 +180,7 @@ class Counts:
         """
         kind = self.plain
         if task.resource_restrictions or task.worker_restrictions or task.host_restrictions:
-            kind = self._kind(task)
+            kind = self._kind(task, state)
         if state == "processing":
             process = self.workers.processes.get(task.processing_on.address)
             if process is None:
@@ -255,8 +255,8 @@ class Counts:
         if not self.binds[address]:
             del self.binds[address]
 
-    def _kind(self, task: Any) -> Kind:
-        needs = needs_of(task)
+    def _kind(self, task: Any, state: str) -> Kind:
+        needs = needs_of(task, state)
         kind = self.kinds.get(needs)
         if kind is None:
             kind = self.kinds[needs] = Kind(*needs)
@@ -285,15 +285,20 @@ class Counts:
         self._made = sum(len(each.counts) for kind in self.kinds.values() for each in kind.sums)
 
 
-def needs_of(task: Any) -> tuple[tuple[tuple[str, float], ...], bool]:
+def needs_of(task: Any, state: str = "") -> tuple[tuple[tuple[str, float], ...], bool]:
     """Tell what a task needs: resources, sorted by name, and whether it names a worker or a host.
+
+    One with ``allow_other_workers`` may run anywhere; but once it waits for a worker, Dask looks
+    only whether a new one is one of those that it names.
 
     Parameters
     ----------
     task : distributed.scheduler.TaskState
         The task.
+    state : str
+        Its state.
     """
     resources = task.resource_restrictions or {}
     amounts = sorted((str(name), float(amount)) for name, amount in resources.items())
     named = bool(task.worker_restrictions or task.host_restrictions)
-    return tuple(amounts), named and not task.loose_restrictions
+    return tuple(amounts), named and (state == "no-worker" or not task.loose_restrictions)

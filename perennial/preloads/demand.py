@@ -42,6 +42,7 @@ from perennial.preloads.leaving import found, kept, left
 from perennial.preloads.members import Group, Workers
 from perennial.preloads.news import News
 from perennial.preloads.people import is_person, people
+from perennial.preloads.scattering import Scatters
 
 logger = logging.getLogger("distributed.perennial.demand")
 
@@ -107,6 +108,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.counts = Counts(self.workers, self.told.tell)
         #: Why the counts cannot be trusted; empty when they can.
         self.fault = ""
+        self.scatters = Scatters(scheduler, self.told.tell, self._scaled)
         self._logged = False
         self._asked = -SILENCE
         self._recounted = -RETRY
@@ -121,6 +123,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         scheduler.handlers["perennial_left"] = self.left
         scheduler.handlers["perennial_wish"] = self.wish
         scheduler.handlers["perennial_report"] = self.report
+        self.scatters.install()
         for operation in SILENT:
             if operation in scheduler.stream_handlers:
                 handler = scheduler.stream_handlers[operation]
@@ -194,7 +197,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def look(self) -> None:
         """Look at some workers' memory and some tasks' durations, as long as anybody asks."""
-        if monotonic() - self._asked < SILENCE:
+        if self._scaled():
             try:
                 self.workers.look()
                 self.counts.look()
@@ -237,6 +240,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             "scheduler": str(self.scheduler.id),
             "uptime": monotonic() - self._started,
             "clients": people(self.scheduler.clients),
+            "scatters": self.scatters.waiting,
             "wishes": list(self.channel.wishes.values()),
             "news": self.told.count,
         }
@@ -287,6 +291,10 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         return self.channel.told(since)
 
     # How it is done
+
+    def _scaled(self) -> bool:
+        """Whether a scaler asks."""
+        return monotonic() - self._asked < SILENCE
 
     def _followed(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """Let a handler of messages be followed by a count of the task that it is about."""

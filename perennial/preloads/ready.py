@@ -18,11 +18,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from typing import Any
 
 from distributed import Scheduler
 from distributed.core import Status
+
+from perennial.preloads.notifying import notify
 
 logger = logging.getLogger("distributed.perennial.ready")
 
@@ -118,23 +119,3 @@ def _describe(server: Any) -> str:
         counts = ("worker", server.workers), ("task", server.tasks)
         return ", ".join(f"{len(each)} {noun}{'s' * (len(each) != 1)}" for noun, each in counts)
     return f"{server.name} at {server.worker_address}"
-
-
-def notify(*lines: str) -> None:
-    """Send lines to the service manager, where there is one.
-
-    Parameters
-    ----------
-    *lines : str
-        Assignments that ``sd_notify`` knows.
-    """
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    address = f"\0{path[1:]}" if path.startswith("@") else path  # @ is an abstract socket
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.setblocking(False)  # a service manager that is slow must not hold Dask up
-            channel.sendto("\n".join(lines).encode(), address)
-    except OSError as error:
-        logger.warning("NOTIFY_SOCKET %s took no %s: %s", path, lines[0], error)

@@ -287,7 +287,8 @@ class Actor:
         # Who is being drained and who is about to be is still a member for its platform.
         to = decision.to + staying + len(decision.leave)
         to = max(to, observation.least)
-        to = to if observation.most is None else min(to, max(observation.most, staying))
+        if observation.most is not None:  # what was decided is within it, or meant beyond it
+            to = min(to, max(observation.most, staying, decision.to))
         unstarted = observation.desired > sum(m.state == "running" for m in observation.members)
         stands_still = self._stands_still(group, observation)
         if (to > observation.desired or (to < observation.desired and unstarted)) and hand.free:

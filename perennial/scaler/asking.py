@@ -73,8 +73,10 @@ class Report:
     @property
     def wrong(self) -> tuple[str, ...]:
         """What is wrong with the scaler or the work, a sentence each."""
+        if self.silence:  # what it has said last may be over long since
+            return (self.silence,)
         trouble = str(self.latest.get("trouble") or "")
-        return (*self.infeasible, *filter(None, (self.silence, trouble)))
+        return (*self.infeasible, *filter(None, (trouble,)))
 
     @property
     def silence(self) -> str:
@@ -86,7 +88,7 @@ class Report:
         return f"the scaler has not answered for {self.age:.0f} s; see `perennial logs scaler`"
 
 
-def pin(group: str, size: int, seconds: float | None = None) -> dict[str, Any]:
+def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> dict[str, Any]:
     """Wish that a group has a size whatever the demand.
 
     Parameters
@@ -97,8 +99,12 @@ def pin(group: str, size: int, seconds: float | None = None) -> dict[str, Any]:
         Members.
     seconds : float or None
         How long; until it is undone when None.
+    force : bool
+        Whether it is meant beyond the group's max and what the platform holds.
     """
-    return {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    wished = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    # Said only where it matters: a scheduler of an earlier release does not know it.
+    return {**wished, "force": True} if force else wished
 
 
 def unpin(group: str) -> dict[str, Any]:
@@ -236,20 +242,55 @@ def check_group(found: Report, group: str, cluster: str) -> None:
         )
 
 
+def check_size(found: Report, group: str, size: int, cluster: str) -> None:
+    """Refuse a size beyond the group's max, or beyond what its platform holds.
+
+    Parameters
+    ----------
+    found : Report
+        What the scaler has said.
+    group, size : str, int
+        What was asked for.
+    cluster : str
+        The cluster's name, for the message.
+
+    Raises
+    ------
+    PerennialError
+        Names the number that is allowed, and the way to mean it.
+    """
+    limits = (found.latest.get("limits") or {}).get(group) or {}
+    largest, most = limits.get("max"), limits.get("most")
+    if largest is not None and size > largest:
+        raise PerennialError(
+            f"{group}={size}: allowed: up to {largest}, the largest scale.max of {group} in the"
+            f" cluster file of {cluster}; ask for fewer, or add --force"
+        )
+    now = int((found.groups.get(group) or {}).get("asked") or 0)
+    if most is not None and size > max(most, now):
+        why = f": {limits['room']}" if limits.get("room") else ""
+        raise PerennialError(
+            f"{group}={size}: allowed: up to {most}, which is what the platform holds{why};"
+            " ask for fewer, or add --force"
+        )
+
+
 def ask(
     address: str,
-    security: Any,
+    tls: Any,
     question: Callable[[Any], Awaitable[Found]],
     patience: float = PATIENCE,
 ) -> Found:
-    """Connect to a scheduler, ask, and disconnect; for callers without an event loop.
+    """Connect to a scheduler in a process apart, ask, and disconnect.
+
+    For callers without an event loop; Dask's protocol is spoken in a child, see `perennial.apart`.
 
     Parameters
     ----------
     address : str
         The scheduler's address.
-    security : distributed.security.Security
-        The client's certificate.
+    tls : perennial.connect.Tls or None
+        With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
     question : callable
         Gets the connection; `report`, say.
     patience : float
@@ -262,17 +303,20 @@ def ask(
     """
 
     async def asked() -> Found:
-        from distributed.core import rpc
+        from perennial import apart
 
-        arguments = security.get_connection_args("client")
-        scheduler = rpc(address, connection_args=arguments, timeout=patience)
+        files = None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
         try:
-            async with asyncio.timeout(patience):
-                return await question(scheduler)
-        except (OSError, TimeoutError) as error:
+            async with apart.scheduler(address, files, patience) as one:
+                async with asyncio.timeout(patience):
+                    return await question(one)
+        except (OSError, TimeoutError, apart.ChildError) as error:
             raise away(address, patience, error) from None
-        finally:
-            await scheduler.close_rpc()
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise PerennialError(
+                f"{address}: the scheduler's answer has another form than expected"
+                f" ({type(error).__name__}); `perennial doctor` compares the versions"
+            ) from None
 
     return asyncio.run(asked())
 
@@ -298,23 +342,16 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
 
 
 def security(tls: Any) -> Any:
-    """Make Dask's own security of a client's files.
+    """Make Dask's own security of a client's files, for callers who speak its protocol themselves.
 
     Parameters
     ----------
     tls : perennial.connect.Tls or None
         With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
     """
-    from distributed.security import Security
+    from perennial.apart.child import security as made
 
-    if tls is None:
-        return Security()
-    return Security(
-        tls_ca_file=tls.ca,
-        tls_client_cert=tls.cert,
-        tls_client_key=tls.key,
-        require_encryption=True,
-    )
+    return made(None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key})
 
 
 def _understood(answer: Any) -> Any:

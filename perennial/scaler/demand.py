@@ -375,6 +375,7 @@ def demand(answer: Mapping[str, Any], names: Mapping[str, Collection[str]]) -> D
         work=tuple(map(_work, answer["work"])),
         groups=groups,
         clients=answer["clients"],
+        scatters=answer.get("scatters", 0),  # a scheduler of an earlier release does not count them
     )
 
 

@@ -67,6 +67,7 @@ def line(record: Record) -> str:
         The group's latest record.
     """
     said = f"{record['group']}: {_members(record.get('seen', '?'))}, {record.get('to', '?')} wanted"
+    said += f", pinned at {record['pin']}" if record.get("pin") is not None else ""
     said += f", {record['starting']} starting" if record.get("starting") else ""
     said += f", {record['draining']} draining" if record.get("draining") else ""
     said += f"; {record.get('rule', '')}"

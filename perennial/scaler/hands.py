@@ -81,8 +81,9 @@ class Hand:
 
     def content(self) -> None:
         """Nothing more is wanted of the platform: what it has refused does not matter any more."""
+        self.trouble = ""
         if self.free:
-            self._failures, self.trouble = 0, ""
+            self._failures = 0
 
     async def observe(self) -> Observation | None:
         """Look at the fleet; None when the platform does not say."""

@@ -318,7 +318,17 @@ class Loop:
                 for each in decisions.infeasible
             ],
             "wishes": self.wishes.summary(self.clock()),
+            "limits": {name: self._limits(name) for name in standings},
             "trouble": "; ".join(self.health.trouble.values()),
+        }
+
+    def _limits(self, name: str) -> dict[str, Any]:
+        """Say how large a person may make a group without force."""
+        seen = self.hands[name].observation
+        return {
+            "max": self.wishes.ceiling(name),
+            "most": seen.most if seen else None,
+            "room": seen.room if seen else "",
         }
 
     def _save(self, force: bool = False) -> None:

@@ -165,6 +165,7 @@ def record(
         "memory": seen.memory if seen else 0,
         "limit": seen.limit if seen else 0,
         "to": decision.to,
+        "pin": next(each.pin for each in rules.groups if each.name == name),
         "leave": list(decision.leave),
         "back": list(decision.back),
         "rule": decision.rule,

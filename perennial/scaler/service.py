@@ -42,7 +42,8 @@ def assembled(told: Settings) -> Loop:
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
-    memory, wishes, intents = Memory(told.state), Wishes(told.state), Intents(told.state)
+    memory, intents = Memory(told.state), Intents(told.state)
+    wishes = Wishes(told.state, {name: each.most for name, each in groups.items()})
     for note in filter(None, (memory.note, wishes.note)):
         logger.warning("%s", note)
     if intents.damaged:
@@ -145,6 +146,6 @@ def _groups(loop: Loop) -> Mapping[str, Any]:
 
 def _notify(*lines: str) -> None:
     if "NOTIFY_SOCKET" in os.environ:
-        from perennial.preloads.ready import notify
+        from perennial.preloads.notifying import notify
 
         notify(*lines)

@@ -80,6 +80,11 @@ class GroupSettings:
     schedules: tuple[Schedule, ...] = ()
     on_deadline: OnDeadline = "wait"
 
+    @property
+    def most(self) -> int:
+        """The largest size that the cluster file allows at any time."""
+        return max([self.group.max, *(each.max or 0 for each in self.schedules)])
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

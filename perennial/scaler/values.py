@@ -52,7 +52,13 @@ class Observation:
     settled : bool
         Whether the platform works on nothing: what exists is what is desired.
     least, most : int, int or None
-        Sizes that the platform takes; None where it has no limit.
+        Sizes that the platform holds, for what a member may use; None where it has no limit.
+        `Fleet.resize` may take more, up to what the platform can do at all.
+    room : str
+        What `most` follows from, in words.
+    step : int or None
+        Members that may be on their way at a time while the platform is as busy as it is; None
+        where it has no limit.
     """
 
     desired: int
@@ -60,6 +66,9 @@ class Observation:
     settled: bool = True
     least: int = 0
     most: int | None = None
+    # How busy a platform is says nothing of whether it has come nearer to what was asked for.
+    room: str = field(default="", compare=False)
+    step: int | None = field(default=None, compare=False)
 
 
 # What the scheduler says
@@ -224,6 +233,8 @@ class Demand:
         Connected clients, but for the scaler.
     partial : str
         What is not known and why, for a scheduler without our preload; empty when all is.
+    scatters : int
+        Calls of clients that have data to scatter and wait for the first worker.
     """
 
     scheduler: str
@@ -232,6 +243,7 @@ class Demand:
     groups: Mapping[str, GroupSeen] = field(default_factory=dict)
     clients: int = 0
     partial: str = ""
+    scatters: int = 0
 
 
 # What people want
@@ -275,6 +287,8 @@ class Group:
         Largest part of the group by which it shrinks at a time.
     pin : int or None
         Size that a person has set; bounds and demand do not matter then.
+    forced : bool
+        Whether the pin is meant beyond what the platform holds.
     """
 
     name: str
@@ -293,6 +307,7 @@ class Group:
     step_up: float = 1.0
     step_down: float = 0.25
     pin: int | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class _Pin(BaseModel):
     size: int = Field(ge=0)
     until: float | None = None
     seconds: float | None = None
+    force: bool = False
 
 
 class _Bounds(BaseModel):
@@ -49,17 +50,26 @@ class Wishes:
     ----------
     folder : pathlib.Path
         The scaler's folder.
+    most : mapping of str to int
+        The largest size that the cluster file allows each group at any time: a pin goes beyond it
+        only when it is forced.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: Mapping[str, int] | None = None) -> None:
         self.path = folder / "wishes.json"
         self.note = ""
+        self.most = dict(most or {})
         self._is = _File()
         try:
             self._is = _File.model_validate(read_json(self.path, missing={}))
         except (PerennialError, ValidationError, OSError) as error:
             line = str(error).splitlines()[0]
             self.note = f"{self.path} is damaged ({line}): pins, bounds and a pause are forgotten"
+        for name, pin in self._is.pins.items():
+            ceiling = _ceiling(self._is, name, self.most)
+            if ceiling is not None and pin.size > ceiling and not pin.force:
+                self.note = f"{name}: pinned at {pin.size}, above its max: taken as {ceiling}"
+                pin.size = ceiling
 
     @property
     def paused(self) -> bool:
@@ -97,7 +107,7 @@ class Wishes:
             if name and name in after.taken:
                 continue
             try:
-                said.append(_taken(after, wish, groups, now))
+                said.append(_taken(after, wish, groups, self.most, now))
             except (ValueError, KeyError, TypeError) as error:
                 said.append(f"refused: {dict(wish)}: {str(error).splitlines()[0]}")
             after.taken = [*after.taken, name][-REMEMBERED:]
@@ -141,8 +151,13 @@ class Wishes:
             least = min(least, most) if wanted.min is None else least
             group = replace(group, min=least, max=max(least, most))
         if group.name in self._is.pins:
-            group = replace(group, pin=self._is.pins[group.name].size)
+            pin = self._is.pins[group.name]
+            group = replace(group, pin=pin.size, forced=pin.force)
         return group
+
+    def ceiling(self, group: str) -> int | None:
+        """Say the largest size at which a group may be pinned without force."""
+        return _ceiling(self._is, group, self.most)
 
     def left(self, group: str, now: float) -> float | None:
         """Say for how many seconds a group's size is still pinned; None if not, or for ever.
@@ -179,7 +194,20 @@ def _over(until: float | None, now: float) -> bool:
     return until is not None and until <= now
 
 
-def _taken(to: _File, wish: Mapping[str, Any], groups: frozenset[str], now: float) -> str:
+def _ceiling(to: _File, group: str, most: Mapping[str, int]) -> int | None:
+    """Say the largest size at which a group may be pinned: the file's max, or a person's."""
+    bounds = to.bounds.get(group)
+    wanted = bounds.max if bounds is not None else None
+    return None if group not in most else max(most[group], wanted or 0)
+
+
+def _taken(
+    to: _File,
+    wish: Mapping[str, Any],
+    groups: frozenset[str],
+    most: Mapping[str, int],
+    now: float,
+) -> str:
     """Work one wish in; say what it was."""
     kind = wish["kind"]
     if kind in ("pause", "resume"):
@@ -194,7 +222,13 @@ def _taken(to: _File, wish: Mapping[str, Any], groups: frozenset[str], now: floa
             if seconds is not None and not isfinite(seconds):
                 raise ValueError(f"{seconds} is no number of seconds")
             until = None if seconds is None else now + float(seconds)
-            to.pins[name] = _Pin(size=wish["size"], until=until, seconds=seconds)
+            pin = _Pin(
+                size=wish["size"], until=until, seconds=seconds, force=wish.get("force", False)
+            )
+            largest = _ceiling(to, name, most)
+            if largest is not None and pin.size > largest and not pin.force:
+                raise ValueError(f"{name}={pin.size} is above its max, {largest}; force it")
+            to.pins[name] = pin
             return f"{name}: pinned at {wish['size']}" + (f" for {seconds:g} s" if seconds else "")
         case "unpin":
             to.pins.pop(name, None)

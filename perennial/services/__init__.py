@@ -15,7 +15,7 @@ from perennial.services.dask import (
     worker,
     worker_names,
 )
-from perennial.services.keeper import keeper
+from perennial.services.keeper import keeper, relay, united
 from perennial.services.scaler import scaler
 from perennial.services.values import (
     ADDRESS,
@@ -54,11 +54,13 @@ __all__ = [
     "keeper",
     "merge",
     "nested",
+    "relay",
     "scaler",
     "scheduler",
     "scheduler_address",
     "services",
     "to_json",
+    "united",
     "worker",
     "worker_names",
 ]

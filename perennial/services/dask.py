@@ -20,11 +20,14 @@ from perennial.services.values import (
     Service,
     Site,
 )
-from perennial.spec import ClusterSpec, WorkerGroup
+from perennial.spec import ClusterSpec, WorkerGroup, pinned
 
 #: Seconds after which a nanny whose event loop hangs is ended, and its workers with it. A worker
 #: that hangs is Dask's part: it has its nanny restart it after as long (scheduler.worker-ttl).
 NANNY_WATCHDOG = 300.0
+
+#: Where the system's programs are: what systemd gives its services as well.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def scheduler(spec: ClusterSpec, site: Site) -> Service:
@@ -40,7 +43,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     argv = (
         # Without the working folder on sys.path (-P): tasks write files there.
         *(site.python, "-P", "-m", "dask", "scheduler"),
-        *("--host", site.address, "--port", str(spec.scheduler.port)),
+        *("--host", host(site.address), "--port", str(spec.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{spec.scheduler.dashboard_port}"),
         *_tls_flags(spec, site, "scheduler"),
         *_repeat("--preload", preloads + _own_preloads(spec.dask, "scheduler")),
@@ -49,7 +52,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         name="scheduler",
         role="scheduler",
         description=f"Dask scheduler of the cluster {spec.name}",
-        command=Command(argv, (("DASK_CONFIG", config),), site.work or site.scratch),
+        command=Command(argv, _variables(config, site, spec.env), site.work or site.scratch),
         access=Access(
             secrets=tls_files(spec, site, "scheduler"),
             writes=_writes(site),
@@ -75,7 +78,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     ours = {"group": name, "processes": group.processes, "drain": group.drain}
     argv = (
         *(site.python, "-P", "-m", "dask", "worker", scheduler_address(spec, site)),
-        *("--name", instance, "--host", site.address),
+        *("--name", instance, "--host", host(site.address)),
         *("--nworkers", str(group.processes), "--nthreads", str(group.threads)),
         *("--memory-limit", str(group.memory), "--local-directory", directory),
         *("--worker-port", ports, "--nanny-port", ports),
@@ -90,6 +93,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
                 "perennial.preloads.member",
                 *tls,
                 *_own_preloads(dask, "worker"),
+                *group.preload,
             ],
         ),
         *_repeat(
@@ -99,14 +103,18 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
                 "perennial.preloads.ready",
                 *tls,
                 *_own_preloads(dask, "nanny"),
+                *group.nanny_preload,
             ],
         ),
+        *group.extra_args,
     )
     return Service(
         name=instance,
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
-        command=Command(argv, (("DASK_CONFIG", config),), site.work or site.scratch),
+        command=Command(
+            argv, _variables(config, site, {**spec.env, **group.env}), site.work or site.scratch
+        ),
         access=Access(secrets=tls_files(spec, site, "worker"), writes=_writes(site)),
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
@@ -141,7 +149,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         command=Command(
             argv=notebooks.jupyter_argv(site),
             environment=(
-                ("DASK_CONFIG", config),
+                *_variables(config, site, spec.env),
                 *notebooks.jupyter_environment(site),
                 *_client_tls(spec, site),
             ),
@@ -197,7 +205,8 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
     """Dask's configuration for a service, over the user's own in their home.
 
     Dask reads ``~/.config/dask`` as well, where `perennial connect` may have put the address
-    and the certificate of another cluster; so these keys are always set, also to nothing.
+    and the certificate of another cluster, and a person an idle timeout; so what a standing
+    service relies on is always set, also to nothing.
 
     Parameters
     ----------
@@ -215,12 +224,22 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
     comm: dict[str, Any] = {"require-encryption": None}
     if not spec.security.tls:
         comm["tls"] = {"ca-file": None, "client": {"cert": None, "key": None}}
+    else:
+        # Every Python that Dask runs in has it, and it has no weak ciphers to choose.
+        comm["tls"] = {"min-version": 1.3, "max-version": None, "ciphers": None}
     fixed = {
         "scheduler-address": scheduler_address(spec, site),
         "distributed": {"comm": comm},
         "perennial": {"cluster": spec.name, **ours},
     }
-    return yaml.safe_dump(merge(nested(dask), fixed), sort_keys=True, allow_unicode=True)
+    chosen = merge(nested(pinned.settings()), nested(dask))
+    return yaml.safe_dump(merge(chosen, fixed), sort_keys=True, allow_unicode=True)
+
+
+def _variables(config: str, site: Site, own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Name Dask's configuration and the user's own variables; PATH whoever starts the service."""
+    programs = f"{site.python.rpartition('/')[0]}:{SYSTEM_PATH}".lstrip(":")
+    return (("DASK_CONFIG", config), *sorted({"PATH": programs, **own}.items()))
 
 
 def _own_preloads(dask: Mapping[str, Any], part: str) -> list[str]:

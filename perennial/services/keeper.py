@@ -1,21 +1,63 @@
-"""The keeper of a machine as a service: it starts and stops the members that the scaler chooses."""
+"""The keeper of a machine as services: it starts and stops the members that the scaler chooses.
+
+Two processes, because the scheduler's answers are unpickled and so can run code: the relay asks
+the scheduler, as the cluster's user, and root's keeper, which has no network, does what it allows.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from perennial.services.configuration import nested
 from perennial.services.dask import dask_config, scheduler_address, tls_files
-from perennial.services.values import Access, Command, File, Lifecycle, Limits, Service, Site
+from perennial.services.values import (
+    PYTHON,
+    Access,
+    Command,
+    File,
+    Lifecycle,
+    Limits,
+    Service,
+    Site,
+)
 from perennial.spec import ClusterSpec
 
-#: Seconds without a sign of life after which it is restarted.
+#: Seconds without a sign of life after which each is restarted.
 WATCHDOG = 120.0
 
 
-def keeper(spec: ClusterSpec, site: Site, machine: str, most: Mapping[str, int]) -> Service:
-    """Describe the service that keeps a machine's members, see `perennial.hosts.keeper`.
+def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
+    """Describe the service that asks the scheduler for a machine, see `perennial.hosts.relay`."""
+    config, settings = f"{site.config}/relay.yaml", f"{site.config}/relay.json"
+    tls = tls_files(spec, site, "worker")
+    told = {
+        "machine": machine,
+        "scheduler": scheduler_address(spec, site),
+        "tls": dict(zip(("ca", "cert", "key"), tls, strict=True)) if tls else None,
+        "socket": site.socket,
+    }
+    return Service(
+        name="relay",
+        role="relay",
+        description=f"Relay between the scheduler of the Dask cluster {spec.name} and the keeper",
+        command=Command(
+            argv=(site.python, "-P", "-m", "perennial.hosts.relay", settings),
+            environment=(("DASK_CONFIG", config),),
+        ),
+        access=Access(secrets=tls),
+        limits=Limits(memory=512 * 2**20, open_files=1024),
+        lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
+        files=(
+            File(config, dask_config(spec, site, nested(spec.dask))),
+            File(settings, f"{json.dumps(told, indent=2)}\n"),
+        ),
+    )
+
+
+def keeper(spec: ClusterSpec, site: Site, user: str, most: Mapping[str, int]) -> Service:
+    """Describe root's part, see `perennial.hosts.agent.keeper` and `perennial.hosts.program`.
 
     Parameters
     ----------
@@ -23,18 +65,16 @@ def keeper(spec: ClusterSpec, site: Site, machine: str, most: Mapping[str, int])
         The cluster file.
     site : Site
         Where things are.
-    machine : str
-        The machine's name.
+    user : str
+        The system user whose relay may ask.
     most : mapping of str to int
-        How many members of each group that is scaled may run there.
+        How many members of each group that is scaled may run on the machine.
     """
-    config, settings = f"{site.config}/keeper.yaml", f"{site.config}/keeper.json"
-    tls = tls_files(spec, site, "worker")
+    settings = f"{site.config}/keeper.json"
     told = {
         "cluster": spec.name,
-        "machine": machine,
-        "scheduler": scheduler_address(spec, site),
-        "tls": dict(zip(("ca", "cert", "key"), tls, strict=True)) if tls else None,
+        "user": user,
+        "socket": site.socket,
         "state": site.keeper,
         "groups": dict(most),
     }
@@ -43,15 +83,33 @@ def keeper(spec: ClusterSpec, site: Site, machine: str, most: Mapping[str, int])
         role="keeper",
         description=f"Keeper of the members of the Dask cluster {spec.name} on this machine",
         command=Command(
-            argv=(site.python, "-P", "-m", "perennial.hosts.keeper", settings),
-            environment=(("DASK_CONFIG", config),),
+            # Not the environment's interpreter: whoever has made that could become root by it.
+            argv=(PYTHON, "-I", "-S", f"{site.config}/keeper.py", settings),
             directory=site.keeper,
         ),
-        access=Access(secrets=tls, writes=(site.keeper,)),
-        limits=Limits(memory=512 * 2**20, open_files=1024),
+        access=Access(writes=(site.keeper,)),
+        limits=Limits(memory=256 * 2**20, open_files=1024),
         lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
-        files=(
-            File(config, dask_config(spec, site, nested(spec.dask))),
-            File(settings, f"{json.dumps(told, indent=2)}\n"),
-        ),
+        files=(File(settings, f"{json.dumps(told, indent=2)}\n"),),
     )
+
+
+def united(parts: Sequence[Service]) -> tuple[Service, ...]:
+    """Let the relay be the keeper as well, where all services run as one user without root."""
+    by_role = {part.role: part for part in parts}
+    asks, keeps = by_role.get("relay"), by_role.get("keeper")
+    if asks is None or keeps is None:
+        return tuple(parts)
+    [settings] = keeps.files
+    one = replace(
+        keeps,
+        command=replace(
+            asks.command,
+            argv=(*asks.command.argv, settings.path),
+            directory=keeps.command.directory,
+        ),
+        access=replace(asks.access, writes=keeps.access.writes),
+        limits=asks.limits,
+        files=(*asks.files, settings),
+    )
+    return tuple(one if part is keeps else part for part in parts if part is not asks)

@@ -15,10 +15,15 @@ INSTANCE = "\ue000"
 #: Stands for the address on which a machine's services listen, until it is known there.
 ADDRESS = "\ue001"
 
+#: Stands for the machine's own Python, in which root may run what is root's.
+PYTHON = "\ue003"
+#: That Python, where nobody has asked the machine.
+USUAL_PYTHON = "/usr/bin/python3"
+
 #: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
 LOOPBACK = "127.0.0.1"
 
-Role = Literal["scheduler", "worker", "jupyter", "scaler", "keeper"]
+Role = Literal["scheduler", "worker", "jupyter", "scaler", "relay", "keeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Site:
         Folder of what the scaler remembers.
     keeper : str
         Folder of what a machine's keeper remembers; empty where the platform has none.
+    socket : str
+        Unix socket of a machine's keeper.
     """
 
     python: str
@@ -73,6 +80,7 @@ class Site:
     dashboard: bool = True
     scaler: str = ""
     keeper: str = ""
+    socket: str = ""
     work: str = ""
 
 
@@ -168,7 +176,7 @@ class Service:
     Parameters
     ----------
     name : str
-        ``scheduler``, ``jupyter``, ``scaler``, ``keeper``, ``<group>-<INSTANCE>`` or
+        ``scheduler``, ``jupyter``, ``scaler``, ``relay``, ``keeper``, ``<group>-<INSTANCE>`` or
         ``<group>-<machine>-<INSTANCE>``.
     role : str
         What it is.
@@ -207,15 +215,17 @@ class Service:
         """
         return filled(self, INSTANCE, instance)
 
-    def at(self, address: str) -> Service:
+    def at(self, address: str, python: str = USUAL_PYTHON) -> Service:
         """Put the address of a machine in the place of `ADDRESS`, in its files as well.
 
         Parameters
         ----------
         address : str
             An IP address.
+        python : str
+            The machine's own interpreter, in the place of `PYTHON`.
         """
-        moved = filled(self, ADDRESS, address)
+        moved = filled(filled(self, ADDRESS, address), PYTHON, python)
         files = (File(file.path, file.text.replace(ADDRESS, address)) for file in self.files)
         return replace(moved, files=tuple(files))
 

@@ -35,7 +35,7 @@ def settle(data: dict[str, Any], tree: Tree, base: Path, look: bool) -> list[Fau
     look : bool
         Whether the files have to be there.
     """
-    faults = []
+    faults = _variables(data, tree, base)
     places: list[tuple[tuple[str, str], Callable[[Path], Any], str]] = [
         (_REQUIREMENTS, _lines, "a file of requirements"),
         (_WHEELHOUSE, _wheelhouse, "a folder of wheels"),
@@ -55,6 +55,46 @@ def settle(data: dict[str, Any], tree: Tree, base: Path, look: bool) -> list[Fau
             found = f"{given!r}: {_reason(error)}"
             faults.append(Fault(key_path(place), found, allowed, _CORRECT, tree.line(place)))
     return faults
+
+
+def _variables(data: dict[str, Any], tree: Tree, base: Path) -> list[Fault]:
+    """Put the first line of a file where a variable names one."""
+    faults = []
+    for place, section in _sections(data):
+        for name, value in section.items():
+            if not isinstance(value, dict) or value.keys() != {"file"}:
+                continue
+            at = (*place, name)
+            given = value["file"]
+            try:
+                if not isinstance(given, str) or not given or not given.isprintable():
+                    raise ValueError("not a path")
+                section[name] = _first_line(base.absolute() / Path(given).expanduser())
+            except (OSError, ValueError, RuntimeError) as error:
+                found = f"{shorten(str(given))!r}: {_reason(error)}"
+                faults.append(Fault(key_path(at), found, "a text file", _CORRECT, tree.line(at)))
+    return faults
+
+
+def _sections(data: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Find each `env`."""
+    workers = data.get("workers")
+    groups = workers.items() if isinstance(workers, dict) else ()
+    for place, holder in [((), data), *((("workers", str(name)), each) for name, each in groups)]:
+        section = holder.get("env") if isinstance(holder, dict) else None
+        if isinstance(section, dict):
+            yield (*place, "env"), section
+
+
+def _first_line(path: Path) -> str:
+    if not path.is_file():
+        raise OSError(_kind(path))
+    if path.stat().st_size > MAX_BYTES // 16:
+        raise OSError(f"more than {MAX_BYTES // 16:,} bytes")
+    first, _, rest = path.read_text(encoding="utf-8-sig").partition("\n")
+    if rest.strip():
+        raise ValueError("more than one line")
+    return first.rstrip("\r")
 
 
 def wheels(folder: Path) -> Iterator[tuple[str, int]]:

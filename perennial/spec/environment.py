@@ -39,7 +39,7 @@ def _unfit(index: int, line: str) -> Iterator[Refusal]:
         # Requirements are no secret: they stand in the state, and on every machine.
         yield Refusal(
             "addresses without a login",
-            "put the login into the machines' ~/.netrc or uv.toml",
+            "put the login into /etc/dask-perennial/netrc on the machines",
             (index,),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from perennial import fleets
 from perennial.errors import Fault
 from perennial.spec import json_schema as schemas
 from perennial.spec.scalars import is_plain
-from perennial.spec.tree import Tree
+from perennial.spec.tree import Ambiguous, Tree
 from perennial.spec.units import Refusal
 from perennial.spec.words import WHOLE, key_path, nearest, plural, show, show_key
 
@@ -21,6 +22,10 @@ MOST = 50
 
 Location = tuple[str | int, ...]
 _MISSING = object()
+_BOOLEANS = {
+    **dict.fromkeys(("yes", "on", "true", "1"), True),
+    **dict.fromkeys(("no", "off", "false", "0"), False),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Explainer:
 
     @property
     def _schema(self) -> schemas.JsonSchema:
-        return schemas.shared(tuple(sorted(fleets.PLATFORMS)))
+        return schemas.shared(tuple(fleets.PLATFORMS))
 
     def explain(self, error: ValidationError) -> list[Fault]:
         """List the faults behind an error of pydantic's.
@@ -69,6 +74,15 @@ class Explainer:
             else:
                 faults.append(self._other(location))
         return faults
+
+    def word(self, fault: Ambiguous) -> Fault:
+        """Say of a word that YAML readers disagree on what its key takes."""
+        schema = schemas.find(self._schema, fault.location) if fault.location else {}
+        node = schemas.plain(self._schema, schema)
+        if not node:  # a key, or below `dask`, where anything may stand
+            return Fault(fault.path, fault.found, fault.allowed, fault.fix, fault.line)
+        fix = _corrected(fault.location, node, fault.text)
+        return Fault(fault.path, fault.found, _allowed(schema, node), fix, fault.line)
 
     def _refused(self, location: Location, refusal: Refusal) -> Fault:
         is_key = refusal.key or location[-1:] == ("[key]",)
@@ -109,14 +123,24 @@ class Explainer:
     def _other(self, location: Location) -> Fault:
         key = location[-1:] == ("[key]",)
         location = location[:-1] if key else location
-        node = schemas.plain(self._schema, schemas.find(self._schema, location))
-        null = " or null" if schemas.nullable(schemas.find(self._schema, location)) else ""
-        fix = f"write {_example(location, node)}"
-        return self._fault(location, None, schemas.describe(node) + null, fix)
+        schema = schemas.find(self._schema, location)
+        node = schemas.plain(self._schema, schema)
+        fix = _corrected(location, node, self._value(location))
+        return self._fault(location, None, _allowed(schema, node), fix)
 
     def _fault(self, location: Location, found: str | None, allowed: str, fix: str) -> Fault:
         found = found or self._found(location)
         return Fault(key_path(location), found, allowed, fix, self.tree.line(location))
+
+    def _value(self, location: Location) -> Any:
+        """Look up what stands at a place; `_MISSING` where nothing does."""
+        value: Any = self.data
+        for step in location:
+            try:
+                value = value[step]
+            except (LookupError, TypeError):
+                return _MISSING
+        return value
 
     def _found(self, location: Location) -> str:
         value: Any = self.data
@@ -139,6 +163,43 @@ def limited(faults: list[Fault]) -> list[Fault]:
         return ordered
     more = plural(len(ordered) - MOST, "more fault")
     return [*ordered[:MOST], Fault(WHOLE, more, "none", "correct those above first")]
+
+
+def _allowed(schema: schemas.JsonSchema, node: schemas.JsonSchema) -> str:
+    return schemas.describe(node) + (" or null" if schemas.nullable(schema) else "")
+
+
+def _corrected(location: Location, node: schemas.JsonSchema, value: Any) -> str:
+    """Say what to write: what was probably meant where that is allowed, else an example."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    bounded = node.get("type") in ("integer", "number") and "minimum" in node
+    if is_number and bounded and not _within(value, node):
+        return "write a number in that range"
+    meant = _meant_value(node, value)
+    if meant is None or not isinstance(location[-1], str):
+        return f"write {_example(location, node)}"
+    return f"write `{show_key(location[-1])}: {_flow(meant)}`"
+
+
+def _within(number: float, node: schemas.JsonSchema) -> bool:
+    return bool(node["minimum"] <= number <= node["maximum"])
+
+
+def _meant_value(node: schemas.JsonSchema, value: Any) -> Any:
+    """Read a value of another type as the type that is allowed; None where that fails."""
+    kinds = node.get("type")
+    kind = kinds[0] if kinds == ["string", "object"] else kinds
+    if kind == "boolean":
+        return _BOOLEANS.get(str(value).lower())
+    if kind == "string" and isinstance(value, int | float | str) and not isinstance(value, bool):
+        text = str(value)
+        fits = re.search(node["pattern"], text) if "pattern" in node else text
+        return text if fits and text in node.get("enum", [text]) else None
+    if kind == "integer" and isinstance(value, str):
+        digits = value.replace("_", "")
+        number = int(digits) if re.fullmatch(r"\d{1,18}", digits, re.ASCII) else None
+        return number if number is not None and _within(number, node) else None
+    return None
 
 
 def _example(location: Location, node: schemas.JsonSchema) -> str:

@@ -38,15 +38,18 @@ from perennial.spec.units import (
     Refusal,
     ResourceName,
     Size,
+    name_like,
     refuse,
     refuse_all,
 )
+from perennial.spec.variables import Arguments, Module, Variables
 
 #: Names that a group may not have, because a service or a part of a name has them.
 RESERVED_NAMES = (
     "scheduler",
     "jupyter",
     "scaler",
+    "relay",
     "keeper",
     "supervisord",
     "health",
@@ -62,7 +65,8 @@ def _not_reserved(name: str) -> str:
 
 
 GroupName = Annotated[
-    Name,
+    str,
+    name_like("cpu"),
     AfterValidator(_not_reserved),
     WithJsonSchema(
         {"type": "string", "pattern": NAME_PATTERN, "not": {"enum": list(RESERVED_NAMES)}}
@@ -81,12 +85,16 @@ class Environment(Model):
 
     requirements: Requirements | None = None
     """File of requirements, from the folder of the cluster file, or the requirements themselves.
-    Each machine makes its environment from them. dask-perennial is added where they do not name
-    it."""
+    Each machine makes its environment from them. dask-perennial is sent there from where
+    `perennial` runs, whether they name it or not."""
 
     wheelhouse: BesidePath | None = None
     """Folder of wheels, from the folder of the cluster file. Packages come from it alone, for
     machines without internet."""
+
+    build: bool = False
+    """Whether the machines may build packages of which there is no wheel. That runs the code of
+    these packages while they are installed, as a user of its own."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -96,6 +104,8 @@ class Environment(Model):
         if self.wheelhouse is not None and self.requirements is None:
             fix = "add `requirements: requirements.txt`"
             refusals.append(Refusal("a wheelhouse for requirements", fix, ("wheelhouse",)))
+        if self.build and self.requirements is None:
+            refusals.append(Refusal("true for requirements", "remove it", ("build",)))
         if refusals:
             raise refuse_all(refusals)
         return self
@@ -151,6 +161,24 @@ class WorkerGroup(Model):
         default_factory=dict, examples=[{"distributed.worker.memory.target": 0.5}]
     )
     """Dask's own configuration for the group, over that of the cluster."""
+
+    env: Variables = Field(default_factory=dict, examples=[{"OMP_NUM_THREADS": "1"}])
+    """Environment variables of the group's workers, over those of the cluster."""
+
+    preload: list[Module] = Field(
+        default_factory=list, max_length=20, title="modules", examples=[["mylab.setup"]]
+    )
+    """Modules that each worker process loads when it starts (Dask's `--preload`)."""
+
+    nanny_preload: list[Module] = Field(
+        default_factory=list, max_length=20, title="modules", examples=[["mylab.nanny"]]
+    )
+    """Modules that each nanny loads when it starts (Dask's `--preload-nanny`)."""
+
+    extra_args: Arguments = Field(
+        default_factory=list, title="arguments", examples=[["--death-timeout", "300"]]
+    )
+    """More arguments of `dask worker`, for what no key stands for."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -250,6 +278,11 @@ class ClusterSpec(Model):
         default_factory=dict, examples=[{"distributed.scheduler.work-stealing": True}]
     )
     """Dask's own configuration for every service, by dotted key or nested."""
+
+    env: Variables = Field(default_factory=dict, examples=[{"PYTHONPATH": "/opt/lab/modules"}])
+    """Environment variables of the scheduler, the workers and Jupyter. A value is text or
+    `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables are no
+    place for secrets: each process of the same user sees them."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -13,13 +13,14 @@ import yaml
 from pydantic import ValidationError
 
 from perennial import fleets
-from perennial.errors import Fault, SpecError
+from perennial.errors import Fault, PerennialError, SpecError
 from perennial.spec import dask_config
 from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited
 from perennial.spec.models import ClusterSpec, cluster_model
 from perennial.spec.scalars import is_plain
-from perennial.spec.tree import MAX_BYTES, BrokenError, Tree, read_tree, too_long
+from perennial.spec.tree import MAX_BYTES, Ambiguous, BrokenError, Tree, read_tree, too_long
+from perennial.spec.variables import looks_secret
 from perennial.spec.words import WHOLE, key_path, nearest, one_line, shorten, show
 
 _FILE = "a cluster file"
@@ -70,7 +71,9 @@ class Document:
 
     def warnings(self) -> list[Fault]:
         """List what is valid but was probably not meant, such as a key nearly like Dask's."""
-        return self.located([*_mistyped(self.spec), *self.spec.options.warnings(self.spec)])
+        return self.located(
+            [*_mistyped(self.spec), *_secret(self.spec), *self.spec.options.warnings(self.spec)]
+        )
 
 
 def load(path: Path, remembered: bool = False) -> ClusterSpec:
@@ -158,6 +161,7 @@ def parse(
     SpecError
         With every fault that was found, each on one line.
     """
+    _load_dask()
     try:
         tree = read_tree(text)
     except BrokenError as error:
@@ -167,11 +171,13 @@ def parse(
     missing = settle(data, tree, base or Path(), look=not remembered)
     model = cluster_model(platform) if platform else ClusterSpec
     spec = None
+    explainer = Explainer(tree, platform, data)
     try:
         spec = model.model_validate(data)
     except ValidationError as error:
-        faults += Explainer(tree, platform, data).explain(error)
-    faults = _unfollowed([*tree.faults, *missing], faults)
+        faults = _unfollowed(faults, explainer.explain(error))
+    words = [explainer.word(each) if isinstance(each, Ambiguous) else each for each in tree.faults]
+    faults = _unfollowed([*words, *missing], faults)
     if faults or spec is None:
         raise SpecError(limited(faults), source)
     return Document(spec, source, tree)
@@ -201,6 +207,16 @@ def dump(spec: ClusterSpec) -> str:
     )
 
 
+def _load_dask() -> None:
+    """Import Dask's parsers of units: that reads the user's own configuration of Dask."""
+    try:
+        import dask.config  # noqa: F401
+    except ValueError as error:
+        raise PerennialError(
+            f"Dask's configuration: {one_line(' '.join(str(error).split()))}; correct that file"
+        ) from None
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes texts in quotes where a reader of YAML could take them for something else."""
 
@@ -222,10 +238,11 @@ def _platform(data: dict[str, Any], tree: Tree) -> tuple[str | None, list[Fault]
     platform = data.get("platform")
     if isinstance(platform, str) and platform in fleets.PLATFORMS:
         return platform, []
-    known = sorted(fleets.PLATFORMS)
+    known = list(fleets.PLATFORMS)
     near = nearest(platform, known) if isinstance(platform, str) else None
-    fix = f"did you mean {near}?" if near else f"write `platform: {known[0]}`"
-    found = show(platform) if "platform" in data else "nothing"
+    given = "platform" in data
+    fix = f"did you mean {near}?" if near else f"{'write' if given else 'add'} `platform: local`"
+    found = show(platform) if given else "nothing"
     return None, [Fault("platform", found, ", ".join(known), fix, tree.line(("platform",)))]
 
 
@@ -237,6 +254,19 @@ def _unfollowed(first: list[Fault], then: list[Fault]) -> list[Fault]:
         return any(path == above or path.startswith((f"{above}.", f"{above}[")) for above in paths)
 
     return first + [fault for fault in then if not follows(fault.path)]
+
+
+def _secret(spec: ClusterSpec) -> Iterator[Fault]:
+    places: list[tuple[tuple[str, ...], dict[str, str]]] = [(("env",), spec.env)]
+    places += [(("workers", name, "env"), group.env) for name, group in spec.workers.items()]
+    for place, variables in places:
+        for name in filter(looks_secret, variables):
+            yield Fault(
+                key_path((*place, name)),
+                "a name that promises a secret",
+                "variables that every process of the same user may read",
+                "keep the secret in a file of mode 0600, and name the file",
+            )
 
 
 def _mistyped(spec: ClusterSpec) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 import yaml
@@ -73,6 +73,22 @@ class BrokenError(Exception):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__()
         self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous(Fault):
+    """A word without quotes that readers of YAML take for different things.
+
+    Parameters
+    ----------
+    location : tuple of str or int
+        Where it stands; empty for a key.
+    text : str
+        The word.
+    """
+
+    location: tuple[str | int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +284,7 @@ class _Composer:
         self._count(node.size, len(self._path) + node.height, event)
         return node
 
-    def _scalar(self, event: Any) -> Node:
+    def _scalar(self, event: Any, is_key: bool = False) -> Node:
         line = event.start_mark.line + 1
         text: str = event.value
         if _SURROGATE.search(text):
@@ -280,7 +296,9 @@ class _Composer:
             return Node(resolve(text), line)
         except AmbiguousError as error:
             found = f"{shorten(text)} without quotes"
-            self._complain(found, error.allowed, error.fix, event)
+            fault = self._fault(found, error.allowed, error.fix, event)
+            location = () if is_key else tuple(self._path)
+            self.faults.append(Ambiguous(**asdict(fault), location=location, text=text))
             return Node(text, line)
 
     def _sequence(self, start: Any) -> Node:
@@ -322,7 +340,7 @@ class _Composer:
         self._count(1, 1, event)
         if event.tag is not None or event.anchor is not None:
             self._complain("a key with a tag or an anchor", "plain keys", "remove it", event)
-        if not isinstance(self._scalar(event).value, str):
+        if not isinstance(self._scalar(event, is_key=True).value, str):
             found = f"the key {shorten(text)}" if text else "an empty key"
             self._complain(found, "keys that are text", "put it in quotes", event)
         if text in entries:
@@ -339,7 +357,9 @@ class _Composer:
                 merged.update({k: v for k, v in source.value.items() if k not in merged})
             else:
                 found = show(_plain(source))
-                self._complain(found, "<<: *ANCHOR of a mapping", "correct the anchor", event)
+                self._complain(
+                    found, "an alias of a mapping, such as `<<: *base`", "correct the alias", event
+                )
 
 
 def _grow(node: Node, child: Node) -> None:

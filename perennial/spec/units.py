@@ -47,9 +47,15 @@ PORTS_PATTERN = r"^\s*\d{1,5}\s*:\s*\d{1,5}\s*$"
 #: A DNS label (RFC 1123), shortened: the name stands before others in names that have 63 letters.
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 RESOURCE_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-#: Without control characters: paths become part of units and command lines.
-PATH_PATTERN = r"^/[^\u0000-\u001f\u007f]*$"
-FOLDER_PATTERN = r"^(/|~$|~/)[^\u0000-\u001f\u007f]*$"
+#: Paths become part of units and command lines. What every service manager's file can hold: no
+#: control character, quote, backslash, colon or dollar, no white space at the end, and no comment
+#: or expansion of supervisord's. `perennial.quoting` refuses these too, but knows no line.
+_CARRIED = (
+    r"(?![^\n]*(\s$|\s[;#]|%\(here\)s))"
+    r"[^\u0000-\u001f\u007f-\u009f\"'\\:$\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]*$"
+)
+PATH_PATTERN = rf"^/{_CARRIED}"
+FOLDER_PATTERN = rf"^(/|~$|~/){_CARRIED}"
 
 _SIZES = "a size such as 8 GiB or 500 MB"
 _DURATIONS = "a duration such as 5 min or 60 s"
@@ -58,6 +64,11 @@ _NAMES = "a name of 1 to 40 letters a-z, digits and -, with a letter first and n
 _RESOURCES = "a name of letters A-Z and a-z, digits, _ and -"
 _PATHS = "an absolute path"
 _FOLDERS = "a folder, absolute or under ~/"
+_LETTERS = (
+    "a path that every service manager can hold: without quotes, backslash, colon, $, control"
+    " characters, ; or # after a space, %(here)s, or white space at its end"
+)
+_RENAME = "rename it, or link to it under another name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +242,16 @@ def format_ports(ports: tuple[int, int]) -> str:
     return f"{ports[0]}:{ports[1]}"
 
 
-def _name(value: Any) -> str:
-    # Rust's and Python's `$` differ on a last line feed, so this does not go by Field(pattern).
-    if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
-        raise refuse(_NAMES, "write a name such as lab")
-    return value
+def name_like(example: str) -> BeforeValidator:
+    """Validate a name, with an example of its own in the message."""
+
+    def check(value: Any) -> str:
+        # Rust's and Python's `$` differ on a last line feed: not by Field(pattern).
+        if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
+            raise refuse(_NAMES, f"write a name such as {example}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def _resource(value: str) -> str:
@@ -246,12 +262,16 @@ def _resource(value: str) -> str:
 
 def _path(value: str) -> str:
     if not re.fullmatch(PATH_PATTERN, value):
+        if value.startswith("/"):
+            raise refuse(_LETTERS, _RENAME)
         raise refuse(_PATHS, "write a path that begins with /")
     return value
 
 
 def _folder(value: str) -> str:
     if not re.fullmatch(FOLDER_PATTERN, value):
+        if value.startswith(("/", "~/")):
+            raise refuse(_LETTERS, _RENAME)
         raise refuse(_FOLDERS, "write a path that begins with / or ~/")
     return value
 
@@ -318,7 +338,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[
     str,
-    BeforeValidator(_name),
+    name_like("lab"),
     _schema(
         "A DNS label of at most 40 letters.", "lab", type="string", **_pattern(NAME_PATTERN, _NAMES)
     ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perennial.cli.life_local import token_line
 from perennial.cli.output import Progress
 
 
@@ -38,3 +40,15 @@ def test_a_pipe_gets_a_line_for_each_thing(
     for text in ("one", "one", "[two]"):
         say(text)
     assert capsys.readouterr().err == "lab: one\nlab: [two]\n"
+
+
+def test_a_token_is_shown_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a pipe gets ends in a log, such as that of a CI."""
+    token = tmp_path / "token"
+    token.write_text("5ecre7\n")
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert token_line(token) == f"in {token}"
+    monkeypatch.setattr("sys.stdout", Terminal())
+    assert token_line(token) == "5ecre7   (shown this once)"

@@ -79,6 +79,28 @@ def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
     assert scaler.taken[1:] == [{"kind": "unpin", "group": "cpu"}]
 
 
+def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: Scaler) -> None:
+    scaler.limits = {
+        "cpu": {"max": 400, "most": 28, "room": "this machine has 2 cores"},
+        "gpu": {"max": 2, "most": 28, "room": ""},
+    }
+    time.sleep(1)
+    for words, says in (
+        (("cpu=1", "gpu=1000"), "gpu=1000: allowed: up to 2, the largest scale.max of gpu in"),
+        (("cpu=29",), "cpu=29: allowed: up to 28, which is what the platform holds: this machine"),
+    ):
+        code, out, error = perennial(machine, "scale", *words)
+        assert (code, out) == (1, "")
+        assert error.startswith(says)
+        assert error.endswith("ask for fewer, or add --force\n")
+        assert error.count("\n") == 1
+    assert scaler.taken == []
+    assert perennial(machine, "scale", "cpu=28")[0] == 0
+    assert perennial(machine, "scale", "gpu=3", "--force")[0] == 0
+    pins = [(each["group"], each["size"], each.get("force")) for each in scaler.taken]
+    assert pins == [("cpu", 28, None), ("gpu", 3, True)]
+
+
 def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
     said = "lab: the scaler is paused; `perennial resume` ends that\n"
     assert perennial(machine, "pause") == (0, said, "")

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from perennial import authority, connect, paths
-from perennial.connect import Connection, Tls
+from perennial.cli.use import OWN
+from perennial.connect import Connection, Tls, trial
 from tests import dask_processes
 from tests.dask_processes import python
+from tests.ports import free_port
 
 ASK = (
     "from distributed import Client\n"
@@ -55,7 +57,7 @@ def perennial(home: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
 
 
 def test_connect_and_disconnect(machine: Path, address: str) -> None:
-    says = f"Client() in a new Python process reaches lab at {address}\n"
+    says = f"Client() in a new Python process reaches lab at {address}\n{OWN}\n"
     assert perennial(machine, "connect") == (0, says, "")
     assert perennial(machine, "connect", "lab") == (0, says, "")
     assert python(ASK, machine) == f"{address} 3"
@@ -67,9 +69,76 @@ def test_connect_and_disconnect(machine: Path, address: str) -> None:
     assert perennial(machine, "disconnect") == (0, says, "")
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:9"},
+            "reaches tcp://127.0.0.1:9 instead: DASK_SCHEDULER_ADDRESS in this shell wins; "
+            "`unset DASK_SCHEDULER_ADDRESS`",
+        ),
+        (
+            {"DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": "/none"},
+            "does not reach it: distributed.comm.tls.client.key is /none: "
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY in this shell wins; "
+            "`unset DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY`",
+        ),
+    ],
+)
+def test_what_connect_claims_is_tried(
+    machine: Path, address: str, variables: dict[str, str], says: str
+) -> None:
+    code, out, _ = perennial(machine, "connect", **variables)
+    assert (code, out.splitlines()[0]) == (0, f"Client() in a new Python process {says}")
+    perennial(machine, "disconnect")
+
+
+def test_a_file_that_wins_is_named(machine: Path, address: str, tmp_path: Path) -> None:
+    """What stands in a folder's file beside the one that `connect` writes is refused there;
+    what the interpreter's own folder or a file of DASK_CONFIG says is found by trying."""
+    file = tmp_path / "site.yaml"
+    file.write_text("scheduler-address: tcp://site.example.org:8786\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(machine))
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        patch.setenv("DASK_CONFIG", str(file))
+        found = trial.problem(connect.find("lab"))
+    says = f"reaches tcp://site.example.org:8786 instead: {file} wins; remove scheduler-address"
+    assert found == f"{says} there"
+
+
+def test_a_scheduler_that_is_not_there(machine: Path, address: str) -> None:
+    link = Connection("lab", f"tcp://127.0.0.1:{free_port()}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASK_SCHEDULER_ADDRESS", link.scheduler_address)
+        found = trial.problem(link)
+    assert found == f"does not reach it: {link.scheduler_address}: Connection refused"
+
+
+def test_a_script_that_wants_a_cluster_of_its_own(machine: Path, address: str) -> None:
+    """What `connect` says of it is what Dask does."""
+    perennial(machine, "connect")
+    code = (
+        "from distributed import Client, LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        Client(n_workers=2)\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+        "    own = LocalCluster(n_workers=1, processes=False, dashboard_address=None)\n"
+        "    with own, Client(own) as client:\n"
+        "        print(client.scheduler.address.partition(':')[0])\n"
+    )
+    assert python(code, machine).splitlines() == [
+        "Unexpected keyword arguments: ['n_workers']",
+        "inproc",
+    ]
+    perennial(machine, "disconnect")
+
+
 def test_env_in_a_real_shell(machine: Path, address: str) -> None:
     folder = Path(sys.executable).parent
-    script = f'eval "$({folder}/perennial env lab)"; exec {sys.executable} -c "$ASK"'
+    script = f'eval "$({folder}/perennial env -c lab)"; exec {sys.executable} -c "$ASK"'
     ended = subprocess.run(
         ["/bin/sh", "-eu", "-c", script],
         env=dask_processes.environment(machine, {"ASK": ASK}),
@@ -99,11 +168,12 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
     assert perennial(machine, "connect", "--export", str(bundle), "--replace")[0] == 0
 
     code, out, err = perennial(tmp_path, "connect", "bundle")
-    assert (code, out) == (0, f"Client() in a new Python process reaches lab at {address}\n")
+    says = f"Client() in a new Python process reaches lab at {address}\n{OWN}\n"
+    assert (code, out) == (0, says)
     assert "127.0.0.1: this works on the cluster's own machine alone" in err
     bundle.unlink()
     assert python(ASK, tmp_path) == f"{address} 3"
-    perennial(tmp_path, "disconnect", "lab")
+    perennial(tmp_path, "disconnect", "-c", "lab")
     assert perennial(tmp_path, "connect")[0] == 0
 
 
@@ -111,7 +181,10 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
     ("arguments", "error"),
     [
         (["connect"], "no name given: found no cluster of this user; `perennial up -f FILE` st"),
-        (["env", "lab"], "lab: found no cluster of this user; `perennial up -f FILE` starts one"),
+        (
+            ["env", "-c", "lab"],
+            "lab: found no cluster of this user; `perennial up -f FILE` starts one",
+        ),
         (["connect", "lab.bundle"], "lab.bundle: No such file or directory; name a cluster or"),
         (["connect", "./lab"], "lab: No such file or directory; name a cluster or a bundle"),
         (["connect", "--export", "x"], "no name given: found no cluster of this user"),

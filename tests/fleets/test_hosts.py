@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -90,19 +91,25 @@ class OnHosts(Platform):
         """Start a keeper, or start it anew."""
         self.kill(machine)
         folder = self.root / machine
-        told = {
+        keeper = {
             "cluster": "lab",
-            "machine": machine,
-            "scheduler": self.address,
-            "tls": self.certificate("worker"),
+            "user": pwd.getpwuid(os.geteuid()).pw_name,
+            "socket": str(folder / "socket"),
             "state": str(folder / "state"),
             "groups": {"cpu": most},
         }
-        (folder / "keeper.json").write_text(json.dumps(told))
+        relay = {
+            "machine": machine,
+            "scheduler": self.address,
+            "tls": self.certificate("worker"),
+            "socket": str(folder / "socket"),
+        }
+        (folder / "keeper.json").write_text(json.dumps(keeper))
+        (folder / "relay.json").write_text(json.dumps(relay))
         script = units_keeper.__file__
         with (folder / "log").open("ab") as log:
             self.keepers[machine] = subprocess.Popen(
-                [sys.executable, script, str(folder / "keeper.json"), str(folder / "lock")],
+                [sys.executable, script, str(folder)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

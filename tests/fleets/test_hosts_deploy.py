@@ -54,7 +54,7 @@ def test_without_a_scaler_nothing_of_it_is_there() -> None:
     for keys in ({"scaler": None}, {"workers": {"cpu": {"count": 2}}}):
         for share in shares(spec_of(SCALED, **keys)).values():
             assert share.kept == {}
-            assert not {"scaler", "keeper"} & {part.name for part in share.services}
+            assert not {"scaler", "relay", "keeper"} & {part.name for part in share.services}
 
 
 def test_the_scaler_understands_what_it_is_told() -> None:
@@ -125,13 +125,21 @@ def test_under_systemd_no_file_says_who_runs() -> None:
     assert [*some.members] == [
         "dask-lab-cpu@1.service",
         "dask-lab-cpu@3.service",
+        "dask-lab-relay.service",
         "dask-lab-keeper.service",
     ]
     target = texts(some)["/etc/systemd/system/dask-lab-cpu.target"]
     assert "Wants" not in target
     assert some.users == {"dask-lab": "/var/lib/dask-perennial/lab/scratch"}
     unit = texts(some)["/etc/systemd/system/dask-lab-keeper.service"]
-    for line in ("User=root", "CapabilityBoundingSet=", "ProtectSystem=strict", "WatchdogSec=120"):
+    for line in (
+        *("User=root", "CapabilityBoundingSet=", "ProtectSystem=strict", "WatchdogSec=120"),
+        *("PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "SupplementaryGroups=dask-lab"),
+    ):
+        assert f"\n{line}\n" in unit
+    assert "LoadCredential" not in unit
+    unit = texts(some)["/etc/systemd/system/dask-lab-relay.service"]
+    for line in ("User=dask-lab", "CapabilityBoundingSet=", "NoNewPrivileges=yes"):
         assert f"\n{line}\n" in unit
 
 
@@ -143,7 +151,8 @@ def test_under_supervisord_a_keeper_has_the_same_program_that_a_deploy_would_wri
     assert found.kept == {"cpu": "cpu-machine-b-"}
     assert request(found, "", 0)["kept"] == found.kept
     root = "/var/lib/dask-perennial/lab/supervisord"
-    assert f"keeper.json {root}\n" in programs["keeper"]
+    assert f"relay.json /etc/dask-perennial/lab/keeper.json {root}\n" in programs["keeper"]
+    assert "relay" not in programs
     assert {folder["path"] for folder in found.folders} >= {"/var/lib/dask-perennial/lab/keeper"}
 
 
@@ -170,6 +179,11 @@ def test_a_plan_names_the_group_and_not_the_members_that_it_does_not_know() -> N
     # A keeper comes, and whoever runs stays.
     fixed = share_of(scaler=None)
     assert [(step.action, step.name) for step in steps("machine-b", side(fixed), side(before))] == [
+        ("start", "relay"),
+        ("start", "keeper"),
+    ]
+    under = replace(side(fixed), init="supervisord")
+    assert [(step.action, step.name) for step in steps("machine-b", under, side(before))] == [
         ("start", "keeper")
     ]
     new = replace(before, counts={"cpu": 0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
-from perennial.hosts import keeper
+from perennial.hosts import relay
+from perennial.hosts.agent import keeper
+from perennial.hosts.agent.keeping import (
+    LONGEST,
+    Ask,
+    Keeper,
+    State,
+    answer,
+    asked,
+    compare,
+    respond,
+)
 from perennial.hosts.fleet import Held, planned, read
-from perennial.hosts.keeping import Keeper, State, answer, compare
 
 
 class Units:
@@ -40,13 +50,17 @@ def made(folder: Path, units: Units, most: int = 4) -> Keeper:
     return Keeper({"cpu": most}, folder / "keeper" / "wanted.json", folder / "lock", units)
 
 
-def ask(*want: int, unstarted: Collection[int] = (), id: str = "1") -> dict[str, object]:
-    return {"cpu": {"id": id, "want": list(want), "unstarted": list(unstarted)}}
+def ask(*want: int, unstarted: Collection[int] = (), id: str = "1") -> dict[str, Ask]:
+    return {"cpu": Ask(id, frozenset(want), frozenset(unstarted))}
+
+
+def message(**change: object) -> bytes:
+    return json.dumps({"cpu": {"id": "1", "want": [0], "unstarted": [], **change}}).encode()
 
 
 def test_it_starts_what_is_asked_and_remembers_it_before(tmp_path: Path) -> None:
     units = Units(cpu={})
-    told = made(tmp_path, units).step(ask(0, 2))  # type: ignore[arg-type]
+    told = made(tmp_path, units).step(ask(0, 2))
     assert told["cpu"] == {
         "wanted": [0, 2],
         "states": {"0": "starting", "2": "starting"},
@@ -74,7 +88,7 @@ def test_a_damaged_file_stops_nobody(tmp_path: Path) -> None:
     for text in ("", "[1]", '{"cpu": 3}', '{"cpu": ["0"]}', '{"cpu": [-1]}'):
         (tmp_path / "keeper/wanted.json").write_text(text)
         own = made(tmp_path, units)
-        told = own.step(ask())  # type: ignore[arg-type]
+        told = own.step(ask())
         assert told["cpu"]["wanted"] == [1]
         assert told["cpu"]["done"] is None
         assert "damaged" in own.trouble
@@ -86,29 +100,68 @@ def test_nothing_is_done_while_a_deploy_is_at_work(tmp_path: Path) -> None:
     own = made(tmp_path, units)
     with (tmp_path / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert own.step(ask(0))["cpu"]["done"] is None  # type: ignore[arg-type]
+        assert own.step(ask(0))["cpu"]["done"] is None
         assert "a deploy is at work" in own.trouble
         assert units.calls == []
-    assert own.step(ask(0))["cpu"]["done"] == "1"  # type: ignore[arg-type]
+    assert own.step(ask(0))["cpu"]["done"] == "1"
     assert own.trouble == ""
 
 
 def test_who_is_given_up_and_runs_by_now_stays(tmp_path: Path) -> None:
     units = Units(cpu={0: "running", 1: "running", 2: "starting"})
     own = made(tmp_path, units)
-    told = own.step(ask(0, unstarted=[1, 2]))  # type: ignore[arg-type]
+    told = own.step(ask(0, unstarted=[1, 2]))
     assert told["cpu"]["wanted"] == [0, 1]
     assert units.calls == [("stop", "cpu", [2])]
 
 
 def test_it_refuses_other_groups_and_numbers() -> None:
     most = {"cpu": 2}
-    for group, want in (("ssh", [0]), ("cpu", [2]), ("cpu", [-1]), ("cpu", ["0"]), ("cpu", [0.5])):
-        with pytest.raises((ValueError, TypeError)):
-            answer(group, {"want": want}, most, (), {})
+    for group, want in (("ssh", 0), ("cpu", 2)):
+        with pytest.raises(ValueError, match="allowed: "):
+            answer(group, Ask("1", frozenset([want])), most, (), {})
     # Above a maximum that was lowered: whoever is there stays, and may go.
-    assert answer("cpu", {"want": [0, 5]}, most, [0, 5], {}) == {0, 5}
-    assert answer("cpu", {"want": [0]}, most, [0, 5], {}) == {0}
+    assert answer("cpu", Ask("1", frozenset([0, 5])), most, [0, 5], {}) == {0, 5}
+    assert answer("cpu", Ask("1", frozenset([0])), most, [0, 5], {}) == {0}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\xff",
+        b"cos\nsystem\n(S'id'\ntR.",
+        b"[" * 60_000,
+        b"[]",
+        b"null",
+        b'{"sshd": {"id": "1", "want": [0], "unstarted": []}}',
+        b'{"cpu": [0]}',
+        message(more=1),
+        message(want="0"),
+        message(want=[-1]),
+        message(want=["0"]),
+        message(want=[0.5]),
+        message(want=[True]),
+        message(want=[100_000]),
+        message(want={"0": 0}),
+        message(want=[[0]]),
+        message(unstarted=None),
+        message(unstarted=["0/../../ssh"]),
+        message(id=1),
+        message(id="x" * 65),
+        message(id="two words"),
+        message(want=[0] * LONGEST),
+    ],
+)
+def test_a_message_is_taken_or_refused_as_a_whole(tmp_path: Path, sent: bytes) -> None:
+    with pytest.raises(ValueError, match=r"allowed: |not JSON"):
+        asked(sent, ["cpu"])
+    units = Units(cpu={1: "running"})
+    own = made(tmp_path, units)
+    with pytest.raises(PerennialError, match=r"^refused: "):
+        respond(own, sent)
+    assert units.calls == []
+    assert asked(message(), ["cpu"]) == {"cpu": Ask("1", frozenset([0]))}
 
 
 def test_nothing_is_told_to_leave_twice() -> None:
@@ -117,25 +170,43 @@ def test_nothing_is_told_to_leave_twice() -> None:
 
 def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
     file = tmp_path / "keeper.json"
-    told = {
+    told: dict[str, object] = {
         "cluster": "lab",
-        "machine": "machine-b",
-        "scheduler": "tls://machine-a:8786",
-        "tls": None,
+        "user": "dask-lab",
+        "socket": "/run/dask-perennial/lab.sock",
         "state": "/nowhere",
         "groups": {"cpu": 2},
     }
+    asks: dict[str, object] = {
+        "machine": "machine-b",
+        "scheduler": "tls://machine-a:8786",
+        "tls": None,
+        "socket": "/run/dask-perennial/lab.sock",
+    }
     file.write_text(json.dumps(told))
     assert keeper.read(file).groups == {"cpu": 2}
-    for change in ({"cluster": "a b"}, {"machine": "../x"}, {"groups": {"cpu": "x"}}, {"more": 1}):
-        file.write_text(json.dumps(told | change))
+    file.write_text(json.dumps(asks))
+    assert relay.read(file).machine == "machine-b"
+    bad: list[tuple[Callable[[Path], object], dict[str, object], dict[str, object]]] = [
+        (keeper.read, told, {"cluster": "a b"}),
+        (keeper.read, told, {"user": "a b"}),
+        (keeper.read, told, {"socket": "here"}),
+        (keeper.read, told, {"groups": {"cpu": "x"}}),
+        (keeper.read, told, {"groups": {"../x": 1}}),
+        (keeper.read, told, {"more": 1}),
+        (relay.read, asks, {"machine": "../x"}),
+        (relay.read, asks, {"more": 1}),
+    ]
+    for read_it, right, change in bad:
+        file.write_text(json.dumps(right | change))
         with pytest.raises(PerennialError, match=next(iter(change))):
-            keeper.read(file)
-    file.write_text("{")
-    with pytest.raises(PerennialError, match="no JSON"):
-        keeper.read(file)
-    with pytest.raises(PerennialError, match="perennial up"):
-        keeper.read(tmp_path / "none")
+            read_it(file)
+    for each in (keeper.read, relay.read):
+        file.write_text("{")
+        with pytest.raises(PerennialError, match="no JSON"):
+            each(file)
+        with pytest.raises(PerennialError, match="perennial up"):
+            each(tmp_path / "none")
 
 
 held = st.builds(

@@ -49,7 +49,8 @@ class OnThisMachine(Platform):
         member.chmod(0o700)
         self.spec = loads(
             f"{{name: lab, platform: local, jupyter: null, environment: {{python: {member}}},"
-            " workers: {cpu: {count: 3, scale: {max: 9}}, cpu-x: {count: 1}}}"
+            " workers: {cpu: {count: 3, memory: 256 MiB, scale: {max: 9}},"
+            " cpu-x: {count: 1, memory: 256 MiB}}}"
         )
         for folder in (paths.root, paths.units, paths.logs, paths.run, paths.scratch):
             make_private(folder)
@@ -218,14 +219,32 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
 
 def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMachine) -> None:
     # cpu-x counts as well: of six workers, five are left for this group.
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE))
-    assert platform.fleet.observe().most == 5
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE, 6 * IDLE))
     assert platform.fleet.resize(99_999) == 5
     platform.settled(5)
     before = platform.picture()
     with pytest.raises(NoCapacity, match=r"^cpu: 5 members; this machine's memory has room for 6 "):
         platform.fleet.resize(99_999)
     assert platform.picture() == before
+
+
+def test_it_holds_what_its_members_are_promised(platform: OnThisMachine) -> None:
+    # Four members of both groups stand; a quarter of the memory is for the other services.
+    small = Machine(2, 8 * 2**30, 2**30)
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: small)
+    seen = platform.fleet.observe()
+    assert seen.most == 3 + (6 * 4 - 4)
+    assert seen.room == (
+        "this machine has 2 cores and 8.0 GiB: room for 32 worker processes and 6.0 GiB of memory"
+        " limits"
+    )
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(1, 2**40, 2**40))
+    assert platform.fleet.observe().most == 3 + (16 - 4)
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 4 * IDLE, 4 * IDLE))
+    assert platform.fleet.observe().most == 3  # never fewer than stand
+    # Who means it gets more, as far as there is memory for processes that do nothing.
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 5 * IDLE, 5 * IDLE))
+    assert platform.fleet.resize(9) == 4
 
 
 def test_busy_says_who_is_at_work(platform: OnThisMachine) -> None:

@@ -1,7 +1,8 @@
 """A keeper whose members are processes that only sleep; run by the tests of the fleet on hosts.
 
-``python units_keeper.py CONFIG LOCK``: a real keeper in all but the service manager. Each member
-is a process whose id stands in a file beside the configuration.
+``python units_keeper.py FOLDER``: a real keeper in all but the service manager; with the relay in
+the same process, or alone if there is no ``relay.json``. Each member is a process whose id stands
+in a file beside the configuration.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from perennial.hosts import keeper
-from perennial.hosts.keeping import State
+from perennial.hosts import relay
+from perennial.hosts.agent import keeper
+from perennial.hosts.agent.keeping import State, respond
 
 #: What a member does when it is told to stop while the file ``slow`` is there.
 SLOW = "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done"
@@ -79,7 +81,11 @@ def alive(pid: int) -> bool:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    told = keeper.read(Path(sys.argv[1]))
-    units = Processes(Path(sys.argv[1]).parent, told.groups)
-    own = keeper.keeper(told, units, Path(sys.argv[2]))
-    asyncio.run(keeper.keep(told, own, interval=0.2))
+    folder = Path(sys.argv[1])
+    told = keeper.read(folder / "keeper.json")
+    own = keeper.keeper(told, Processes(folder, told.groups), folder / "lock")
+    if (folder / "relay.json").exists():
+        settings = relay.read(folder / "relay.json")
+        asyncio.run(relay.relay(settings, lambda message: respond(own, message), interval=0.2))
+    else:
+        keeper.keep(own, keeper.Door(told.socket, told.user))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from perennial import __version__
 from perennial.errors import FleetError, SpecError
 from perennial.hosts import provision
 from perennial.hosts import share as sharing
-from perennial.hosts.agent import making, manifest, store
+from perennial.hosts.agent import installer, making, manifest, store, unprivileged
+from perennial.hosts.own_wheel import own_wheel
 from perennial.hosts.secrets import own_certificate
 from perennial.spec import dump, load, read
 from tests.hosts.clusters import PLAIN, spec_of
@@ -40,31 +44,77 @@ def test_requirements_are_completed(tmp_path: Path) -> None:
     spec = load(with_requirements(tmp_path, "dask==2026.8.0\n\n# ours\nnumpy\n"))
     wish = sharing.environment(spec)
 
-    assert wish["text"].startswith("dask==2026.8.0\n# ours\nnumpy\ndask-perennial[jupyter]==")
+    *others, ours = wish["text"].splitlines()
+    assert others == ["dask==2026.8.0", "# ours", "numpy"]
+    assert ours == reference("[jupyter]")
+    assert "build" not in wish
     assert wish["python"] == f"/var/lib/dask-perennial/lab/env-{wish['hash']}/bin/python"
     for share in sharing.shares(spec).values():
         for service in share.services:
             assert service.command.argv[0] == wish["python"]
 
 
+def reference(extras: str = "", marker: str = "") -> str:
+    """Our own wheel, by where it is sent and what is in it."""
+    wheel = own_wheel()
+    place = f"file:///var/lib/dask-perennial/lab/bin/{wheel.name}"
+    return f"dask-perennial{extras} @ {place}{marker} --hash=sha256:{wheel.digest}"
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("lines", "line"),
     [
-        "dask-perennial==0.1.0",
-        "Dask_Perennial [jupyter] >= 0.1",
-        "dask.perennial",
-        "dask-perennial @ https://example.org/dask_perennial-0.1.0-py3-none-any.whl",
+        (["dask-perennial"], reference()),
+        ([f"dask-perennial=={__version__}"], reference()),
+        (["Dask_Perennial [jupyter,examples] >= 0.1  # ours"], reference("[examples,jupyter]")),
+        (
+            ["dask.perennial ; python_version > '3'"],
+            reference(marker=' ; python_version > "3"'),
+        ),
+        (
+            [
+                f"dask-perennial=={__version__} \\",
+                "    --hash=sha256:00 \\",
+                "    --hash=sha256:01",
+            ],
+            reference(),
+        ),
+        (
+            url := ["dask-perennial @ https://example.org/dask_perennial-0.1.0-py3-none-any.whl"],
+            url[0],
+        ),
     ],
 )
-def test_requirements_that_name_us_stay_as_they_are(line: str) -> None:
-    spec = spec_of(environment={"requirements": [line]})
-    assert sharing.environment(spec)["text"] == f"{line}\n"
+def test_requirements_that_name_us_mean_what_runs_here(lines: list[str], line: str) -> None:
+    """The index is never asked for the name, which anybody could have registered there."""
+    spec = spec_of(environment={"requirements": ["dask==1", *lines, "numpy"]})
+    assert sharing.environment(spec)["text"] == f"dask==1\n{line}\nnumpy\n"
+
+
+def test_another_version_of_us_is_refused() -> None:
+    spec = spec_of(environment={"requirements": ["dask-perennial>=99"]})
+    with pytest.raises(SpecError) as caught:
+        sharing.environment(spec)
+    assert str(caught.value).endswith(
+        f"environment.requirements: found 'dask-perennial>=99'; allowed: dask-perennial=="
+        f"{__version__}, which runs here and is sent to the machines; remove the version, or"
+        " install that one here"
+    )
 
 
 @pytest.mark.parametrize("line", ["dask-perennial-extras", "dask", "perennial"])
 def test_other_packages_are_not_us(line: str) -> None:
     text = sharing.environment(spec_of(environment={"requirements": [line]}, jupyter=None))["text"]
-    assert text.startswith(f"{line}\ndask-perennial==")
+    assert text == f"{line}\n{reference()}\n"
+
+
+def test_packages_are_built_only_where_it_is_asked_for() -> None:
+    plain = sharing.environment(spec_of(environment={"requirements": ["dask"]}))
+    built = sharing.environment(spec_of(environment={"requirements": ["dask"], "build": True}))
+    assert built["build"] is True
+    assert built["hash"] != plain["hash"]
+    with pytest.raises(SpecError, match=r"environment\.build: found true; allowed: "):
+        spec_of(environment={"python": "/opt/dask/bin/python", "build": True})
 
 
 def test_requirements_with_hashes_have_to_name_us() -> None:
@@ -117,6 +167,12 @@ class Machine:
         return making.make(**asked, wheelhouse=wheelhouse, say=print)
 
 
+@contextmanager
+def nobody_at_work(_cluster: str) -> Iterator[unprivileged.Account]:
+    """Whoever runs the tests, in the place of a machine's own user."""
+    yield unprivileged.Account(os.getuid(), os.getgid(), "/tmp")
+
+
 def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +180,7 @@ def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
     (tmp_path / "uv").write_bytes(Path("/bin/true").read_bytes())
     monkeypatch.setattr(provision, "_uv", lambda: str(tmp_path / "uv"))
     monkeypatch.setattr(making, "_uv", lambda *_: None)
-    monkeypatch.setattr(making.Path, "chmod", lambda *_: None)
+    monkeypatch.setattr(installer, "at_work", nobody_at_work)
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for name in ("a-1-py3-none-any.whl", "b-2-py3-none-any.whl"):
@@ -139,7 +195,7 @@ def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
         agent: Any = machine
         provision._make(agent, wish)
         folder = machine.place("/var/lib/dask-perennial/lab/wheelhouse")
-        names = [name for name in machine.sent if not name.startswith("uv-")]
+        names = [n for n in machine.sent if not n.startswith(("uv-", "dask_perennial-"))]
         return names, {path.name: path.read_bytes() for path in folder.iterdir()}
 
     assert deployed()[0] == ["a-1-py3-none-any.whl", "b-2-py3-none-any.whl"]

@@ -67,21 +67,22 @@ def test_an_environment_that_was_cut_off_leaves_nothing(state: Path, tmp_path: P
     assert not state.exists()
 
 
-def test_the_last_cluster_takes_the_interpreters_with_it(state: Path, tmp_path: Path) -> None:
-    python = written(tmp_path / "pythons" / "cpython-3.12" / "bin" / "python3.12")
+def test_a_cluster_takes_its_interpreters_with_it(state: Path, tmp_path: Path) -> None:
+    pythons = tmp_path / "pythons"
     for cluster in ("lab", "gpu"):
+        written(pythons / cluster / "cpython-3.12" / "bin" / "python3.12")
         written(state / cluster / "env-1" / "bin" / "python")
         written(state / cluster / "bin" / "uv-1.2")
         write_json(manifest.path(cluster), {"init": "systemd", "files": []})
     store.remove("lab", print)
     making.remove(str(state / "lab" / "env-1"), "lab")
-    assert python.exists()  # the other cluster's are made from them
+    assert [path.name for path in pythons.iterdir()] == ["gpu"]
     store.remove("gpu", print)
-    assert not (tmp_path / "pythons").exists()
+    assert not pythons.exists()
 
 
 def test_notebooks_that_stay_keep_no_interpreter(state: Path, tmp_path: Path) -> None:
-    written(tmp_path / "pythons" / "cpython-3.12" / "bin" / "python3.12")
+    written(tmp_path / "pythons" / "lab" / "cpython-3.12" / "bin" / "python3.12")
     notebook = written(state / "lab" / "jupyter" / "notebooks" / "a.ipynb")
     making.remove(str(state / "lab" / "env-1"), "lab")
     assert notebook.exists()

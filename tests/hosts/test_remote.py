@@ -241,3 +241,10 @@ def test_nobody_but_root_can_hold_the_lock_or_put_a_link_in_its_place(place: Pla
             agent.ask("lock", cluster=cluster)
     assert "\n" not in str(caught.value)
     lock.unlink()
+
+
+@pytest.mark.parametrize("line", [b"\n", b"7\n", b"\xff\n", b"[" * 9000 + b"\n", b'{"ok": \n'])
+def test_an_answer_that_is_no_object_is_said(line: bytes) -> None:
+    agent = Agent(Target("ma", "127.0.0.1"))
+    with pytest.raises(FleetError, match=r"^ma: the program there answered b.*run the same"):
+        agent._parsed(line)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from perennial.errors import FleetError, PerennialError
 from perennial.hosts import dial
 from perennial.hosts.dial import Hop, parse_jump
 from perennial.hosts.ssh import Session, UnreachableError
+from tests.homes import wait_until
 from tests.hosts.sshd import MISSING, USER, Place, make_place
 
 pytest.importorskip("asyncssh")
@@ -37,6 +40,47 @@ def says(target: Hop, *words: str, kind: type[PerennialError] = FleetError) -> s
     for word in words:
         assert word in text, text
     return text
+
+
+def test_nothing_of_the_operators_goes_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the configuration says: no agent, no variable, also not to a jump host."""
+    liberal = "AllowAgentForwarding yes\nAcceptEnv *\nX11Forwarding yes"
+    inner, bastion = place.another("inner", liberal), place.another("bastion", liberal)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    monkeypatch.setenv("DISPLAY", ":7")
+    agent = f"{place.root}/agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL) as running:
+        wait_until(Path(agent).exists)
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        subprocess.run(["ssh-add", "-q", str(place.key)], check=True)
+        (place.ssh / "config").write_text(
+            f"Host bastion\n  HostName 127.0.0.1\n  Port {bastion.port}\n"
+            f"Host inner\n  HostName 127.0.0.1\n  Port {inner.port}\n  ProxyJump bastion\n"
+            "Host *\n  ForwardAgent yes\n  SendEnv AWS_* LC_*\n  SetEnv TOKEN=mine\n"
+            "  ForwardX11 yes\n  GSSAPIDelegateCredentials yes\n"
+        )
+        seen = {}
+        for name in ("bastion", "inner"):
+            with Session(Hop(name, name, on_the_way=False)) as session:
+                channel = session.start("env")
+                seen[name] = channel.read(1 << 16).decode()
+                assert channel.wait() == 0
+            # The same configuration has the shell's ssh take all of it along.
+            ssh = ("ssh", "-F", f"{place.ssh}/config", "-o", f"UserKnownHostsFile={place.known}")
+            jump = (
+                ()
+                if name == "bastion"
+                else ("-o", f"ProxyCommand={' '.join(ssh)} -W %h:%p bastion")
+            )
+            argv = [*ssh, *jump, name, "env"]
+            plain = subprocess.run(argv, capture_output=True, check=False, text=True)
+            for word in ("SSH_AUTH_SOCK=", "AWS_SECRET_ACCESS_KEY=mine", "TOKEN=mine"):
+                assert word in plain.stdout, (word, plain)
+        running.terminate()
+    for text in seen.values():
+        assert "SSH_CONNECTION=" in text
+        for word in ("SSH_AUTH_SOCK", "AWS_SECRET", "TOKEN", "DISPLAY"):
+            assert word not in text
 
 
 def test_a_process_reads_and_writes(place: Place) -> None:

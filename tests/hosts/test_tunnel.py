@@ -155,7 +155,7 @@ def test_a_dead_tunnel_comes_back_with_connect(laptop: Laptop) -> None:
     laptop.run("connect")
     assert laptop.port() == port
     assert laptop.work().split()[0] == str(port)
-    assert "the tunnel to lab is closed" in laptop.run("disconnect", "lab")
+    assert "the tunnel to lab is closed" in laptop.run("disconnect", "-c", "lab")
 
 
 def test_a_bastion_that_goes_and_comes_back(laptop: Laptop) -> None:

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from perennial.local import checks, ports
+from perennial.errors import PerennialError
+from perennial.local import checks, deploy, ports
 from perennial.local.machine import Machine, memory_limit, this_machine
 from perennial.spec import ClusterSpec, loads
 from tests.ports import free_ports, free_range
@@ -57,7 +58,7 @@ def test_nothing_to_say() -> None:
 
 
 def test_more_than_the_machine_has() -> None:
-    machine = Machine(cores=2, memory=4 * 2**30)
+    machine = Machine(cores=2, memory=4 * 2**30, available=4 * 2**30)
     assert list(checks.sizes(spec(group="{count: 4, memory: 1 GiB}"), machine)) == []
     made = spec(group="{count: 2, processes: 2, threads: 2, memory: 2 GiB}")
     assert [fault.render("lab.yaml") for fault in checks.sizes(made, machine)] == [
@@ -189,19 +190,27 @@ def test_a_folder_without_the_right_to_write() -> None:
     )
 
 
-def script(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "python"
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A folder that root alone can change, where root runs the tests: /tmp is everybody's."""
+    where = "/run" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="checks-", dir=where) as folder:
+        yield Path(folder)
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "python"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return f"environment: {{python: {path}}}\n"
 
 
-def test_an_interpreter_that_has_everything(tmp_path: Path) -> None:
-    assert errors(spec(script(tmp_path, f'exec {sys.executable} "$@"'))) == []
+def test_an_interpreter_that_has_everything(roots: Path) -> None:
+    assert errors(spec(script(roots, f'exec {sys.executable} "$@"'))) == []
 
 
-def test_an_interpreter_that_lacks_something(tmp_path: Path) -> None:
-    bare = script(tmp_path, f'exec {sys.executable} -S "$@"')
+def test_an_interpreter_that_lacks_something(roots: Path) -> None:
+    bare = script(roots, f'exec {sys.executable} -S "$@"')
     services, jupyter = errors(spec(bare))
     assert "python without dask-perennial, dask, distributed; allowed: " in services
     assert services.endswith("python -m pip install dask-perennial`")
@@ -220,19 +229,42 @@ def test_an_interpreter_that_lacks_something(tmp_path: Path) -> None:
     ],
 )
 def test_no_interpreter(
-    tmp_path: Path, text: str, problem: str, monkeypatch: pytest.MonkeyPatch
+    roots: Path, text: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "PROBE_TIMEOUT", 1.0)
-    [error] = errors(spec(script(tmp_path, text)))
+    [error] = errors(spec(script(roots, text)))
     assert f"/python: {problem}; allowed: a Python interpreter, 3.11 or later" in error
 
 
-def test_an_interpreter_that_cannot_be_started(tmp_path: Path) -> None:
+def test_an_interpreter_that_cannot_be_started(roots: Path) -> None:
     [error] = errors(spec("environment: {python: /nowhere/python}\n"))
     assert "environment.python: found /nowhere/python: no such file or directory; " in error
-    (tmp_path / "python").touch()
-    [error] = errors(spec(f"environment: {{python: {tmp_path}/python}}\n"))
+    (roots / "python").touch()
+    [error] = errors(spec(f"environment: {{python: {roots}/python}}\n"))
     assert "/python: permission denied; " in error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root refuses")
+def test_root_runs_no_interpreter_that_others_can_change(
+    roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = roots / "witness"
+    made = spec(script(roots, f"touch {witness}"))
+    os.chown(roots / "python", 12345, 12345)
+
+    [error] = errors(made)
+    assert error == (
+        f"lab.yaml: environment.python: found {roots}/python, which root would run, and"
+        f" {roots}/python belongs to user 12345; allowed: an interpreter that root alone can"
+        " change, with every folder above it; run `perennial` as another user than root, or name"
+        " another interpreter"
+    )
+    # What `pulumi up` does without judging the file first.
+    monkeypatch.setenv("XDG_STATE_HOME", str(roots / "state"))
+    with pytest.raises(PerennialError, match="belongs to user 12345"):
+        deploy.apply(deploy.prepare(made, None, print))
+    assert not (roots / "state").exists()
+    assert not witness.exists()
 
 
 def test_without_tls() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import stat
+import sys
 from pathlib import Path
 
 import psutil
@@ -151,9 +153,9 @@ def test_errors_are_one_line(standing: Home) -> None:
         (("scale", "cpu"), "write GROUP=N"),
         (("scale", "cpu=-1"), "write GROUP=N"),
         (("restart", "nobody"), "no service or group 'nobody'; it has cpu"),
-        (("status", "other"), "other"),
+        (("status", "-c", "other"), "other"),
         (("logs", "nobody"), "no service or group 'nobody'"),
-        (("rotate", "../lab"), "no cluster of this name"),
+        (("rotate", "-c", "../lab"), "no cluster of this name"),
     ):
         output = standing.run(*words, code=1)
         assert said in output
@@ -255,6 +257,30 @@ def test_down_leaves_no_process_and_keeps_what_colleagues_have(home: Home) -> No
     assert home.processes() == []
 
 
+def test_what_down_has_left_is_removed_later(home: Home) -> None:
+    home.up("--no-connect")
+    home.run("down")
+    key = home.state / "tls" / "ca-key.pem"
+    assert "lab is down already; --purge removes" in home.run("down", "-c", "lab", code=1)
+    assert key.exists()
+    assert "other: found no cluster" in home.run("down", "-c", "other", "--purge", code=1)
+    # What a cluster has not left is not removed, although it stands beside.
+    other = home.state.parent / "connections.d" / "lab" / "ca.pem"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    said = home.run("down", "--purge", "--file", str(home.file))
+    assert said == f"lab: certificates, token and logs are removed from {home.state}\n"
+    assert not home.state.exists()
+    assert other.exists()
+    assert "found no cluster" in home.run("down", "-c", "lab", "--purge", code=1)
+
+    # By its name, and without one where it is the only one.
+    for words in (("-c", "lab"), ()):
+        (home.state / "tls").mkdir(parents=True)
+        home.run("down", "--purge", *words)
+        assert not home.state.exists()
+
+
 def test_down_asks_when_somebody_works(standing: Home) -> None:
     with standing.client() as client:
         future = client.submit(sum, [1, 2])
@@ -268,11 +294,17 @@ def test_down_asks_when_somebody_works(standing: Home) -> None:
 def test_the_services_do_not_depend_on_the_shell_that_started_them(home: Home) -> None:
     home.environment["DASK_DISTRIBUTED__WORKER__MEMORY__TARGET"] = "0.123"
     home.environment["MY_CLOUD_SECRET"] = "hush"
+    home.environment["PATH"] = f"{home.root}:/usr/bin:/bin"
     home.up()
     for name in ("scheduler", "cpu-0", "supervisord"):
         environment = psutil.Process(home.pid(name)).environ()
         assert "MY_CLOUD_SECRET" not in environment
         assert "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET" not in environment
+        if name != "supervisord":
+            assert shutil.which("python", path=environment["PATH"]) == str(
+                Path(sys.executable).with_name("python")
+            )
+            assert str(home.root) not in environment["PATH"].split(":")
 
 
 def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None:
@@ -281,6 +313,14 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     said = home.up(code=1)
     assert "cpu-0 does not stay up" in said or "cpu-1 does not stay up" in said
     assert "no_such_module" in said
+    # A second one does not find that all is well: nobody has registered.
+    again = home.up(code=1)
+    assert "does not stay up; its last line:" in again
+    assert "no_such_module" in again
+    assert "is up" not in again
+    wait_until(lambda: "does not stay up" in home.run("status"))
+    found = json.loads(home.run("doctor", "--json", code=1))
+    assert any("no_such_module" in finding["text"] for finding in found)
     # Mended, the next `up` finishes what this one began.
     del home.spec["workers"]["cpu"]["dask"]
     home.write()
@@ -307,9 +347,9 @@ def test_two_clusters_of_one_user(home: Home) -> None:
     assert "second" in home.run("status", code=1)
     names = [row["name"] for row in json.loads(home.run("list", "--json"))]
     assert names == ["lab", "second"]
-    home.run("down", "lab", "--force")
+    home.run("down", "-c", "lab", "--force")
     assert home.run("status")
-    home.run("down", "second", "--force")
+    home.run("down", "-c", "second", "--force")
     assert home.processes() == []
 
 

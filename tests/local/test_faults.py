@@ -186,13 +186,22 @@ def test_everything_gone_as_after_a_reboot(home: Home) -> None:
     assert home.workers() == {"cpu-0", "cpu-1"}
 
 
+def cut_off(home: Home, process: subprocess.Popen[str]) -> None:
+    """Kill a command, and the process of its own that makes the changes."""
+    process.kill()
+    process.communicate()
+    for found in home.processes():
+        with suppress(psutil.Error):
+            if "perennial.local.detached" in found.cmdline():
+                found.kill()
+
+
 def test_up_killed_anywhere_and_run_again(home: Home) -> None:
     moments = random.Random(20)
     for _ in range(5):
         process = home.start("up", "--yes", "--file", str(home.file))
         time.sleep(moments.uniform(0.1, 4.0))
-        process.kill()
-        process.communicate()
+        cut_off(home, process)
     home.up()
     assert home.workers() == {"cpu-0", "cpu-1"}
     assert "nothing to change" in home.up()
@@ -202,8 +211,7 @@ def test_up_killed_anywhere_and_run_again(home: Home) -> None:
         home.write()
         process = home.start("up", "--yes", "--file", str(home.file))
         time.sleep(moments.uniform(0.5, 4.0))
-        process.kill()
-        process.communicate()
+        cut_off(home, process)
     home.up()
     assert home.workers() == {"cpu-0", "cpu-1"}
     with home.client() as client:

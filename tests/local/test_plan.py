@@ -123,3 +123,8 @@ def test_a_size_belongs_to_scale_until_the_count_in_the_file_changes() -> None:
     assert sizes({"cpu": 2}, {"cpu": 2}, {"cpu": 5}) == {"cpu": 5}
     assert sizes({"cpu": 3}, {"cpu": 2}, {"cpu": 5}) == {"cpu": 3}
     assert sizes({"gpu": 1}, {"cpu": 2}, {"cpu": 5}) == {"gpu": 1}
+
+
+def test_a_crash_loop_is_no_running_program() -> None:
+    waits = Running(alive=True, state="BACKOFF")
+    assert plan({"a": "text"}, {"a": "text"}, {"a": waits}) == (Step("restart", "a", "is BACKOFF"),)

@@ -12,6 +12,7 @@ from perennial.preloads import channel
 GOOD = [
     {"kind": "pin", "group": "cpu", "size": 3, "seconds": 7200.0},
     {"kind": "pin", "group": "cpu", "size": 0, "seconds": None},
+    {"kind": "pin", "group": "cpu", "size": 9, "seconds": None, "force": True},
     {"kind": "unpin", "group": "cpu"},
     {"kind": "bounds", "group": "cpu", "min": 1, "max": 4},
     {"kind": "bounds", "group": "cpu", "min": None, "max": 4},
@@ -36,6 +37,10 @@ BAD = {
     "a list": ["pause"],
     "an unknown kind": {"kind": "explode"},
     "a kind that cannot be looked up": {"kind": ["pause"]},
+    "force of another kind": {
+        **{"kind": "pin", "group": "cpu", "size": 1, "seconds": None},
+        "force": "yes",
+    },
     "a field too few": {"kind": "pin", "group": "cpu", "size": 3},
     "a field too many": {"kind": "pause", "group": "cpu"},
     "a size below zero": {"kind": "pin", "group": "cpu", "size": -1, "seconds": None},

@@ -39,6 +39,7 @@ class Scaler:
         self.infeasible: list[str] = []
         self.fixed: list[str] = []
         self.pins: dict[str, int] = {}
+        self.limits: dict[str, Mapping[str, Any]] = {}
         self.taken: list[Mapping[str, Any]] = []
         self._reported, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -76,7 +77,7 @@ class Scaler:
         pins = {name: {"size": size, "left": None} for name, size in self.pins.items()}
         return {
             **{"time": time.time(), "mode": self.mode, "infeasible": self.infeasible},
-            **{"groups": groups, "fixed": self.fixed, "trouble": ""},
+            **{"groups": groups, "fixed": self.fixed, "trouble": "", "limits": self.limits},
             "wishes": {"paused": self.mode == "paused", "pins": pins, "bounds": {}},
         }
 

@@ -219,6 +219,62 @@ def test_where_there_are_no_news_nobody_asks_without_end(monkeypatch: pytest.Mon
     asyncio.run(read())
 
 
+def test_scattered_data_waits_for_the_first_worker_while_there_is_a_scaler() -> None:
+    async def scattered() -> None:
+        async with (
+            in_process() as scheduler,
+            Client(scheduler.address, asynchronous=True) as client,
+        ):
+            with pytest.raises(TimeoutError):  # nobody would start one
+                await client.scatter([0], timeout=0.1)
+            source = PreloadSource(scheduler.address, GROUPS)
+            assert (await until(source, bool)).scatters == 0
+            news = asyncio.create_task(source.news())
+            call = asyncio.create_task(client.scatter([1, 2], timeout=0.1))
+            assert (await until(source, lambda demand: demand.scatters)).scatters == 1
+            assert await news
+            await asyncio.sleep(1)
+            async with await worker(scheduler.address, "cpu", "cpu-0"):
+                assert await client.gather(await call) == [1, 2]
+                assert (await until(source, lambda demand: not demand.scatters)).clients == 1
+            call = asyncio.create_task(client.scatter([3], timeout=0.1))
+            await until(source, lambda demand: demand.scatters)
+            call.cancel()
+            await client.close()
+            await until(source, lambda demand: not demand.scatters)
+            await source.close()
+
+    asyncio.run(scattered())
+
+
+def test_a_task_that_may_run_elsewhere_and_found_no_worker_waits_for_the_one_that_it_names() -> (
+    None
+):
+    async def bound() -> None:
+        async with (
+            in_process() as scheduler,
+            Client(scheduler.address, asynchronous=True) as client,
+        ):
+            source = PreloadSource(scheduler.address, GROUPS)
+            task = client.submit(int, workers=["10.9.9.9"], allow_other_workers=True)
+            pinned = Signature(pinned=True)
+
+            def waits(demand: Demand) -> bool:
+                return any(w.signature == pinned and w.unrunnable.tasks == 1 for w in demand.work)
+
+            await until(source, waits)
+            async with await worker(scheduler.address, "cpu", "cpu-0"):
+                await asyncio.sleep(1)
+                assert task.status == "pending", "Dask has changed: it can be demand now"
+                other = client.submit(lambda: 1, workers=["10.9.9.9"], allow_other_workers=True)
+                assert await other == 1
+            task.release()
+            await until(source, lambda demand: not waits(demand))
+            await source.close()
+
+    asyncio.run(bound())
+
+
 def test_over_tls(tmp_path: Path) -> None:
     authority.ensure(tmp_path, "lab", authority.local_names())
     files = {"ca": "ca", "cert": "client", "key": "client-key"}

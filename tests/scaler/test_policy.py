@@ -85,6 +85,42 @@ def test_members_on_their_way_are_counted():
     assert one(cpu(), demand(queued(4, 100.0)), asked).to == 4  # one is given up
 
 
+def test_a_pin_is_kept_within_what_the_platform_holds_unless_it_is_forced():
+    stands = Standing(Observation(2, members("cpu", 2), most=5, room="2 cores"))
+    there = demand(groups={"cpu": seen("cpu", 2)})
+    decision = one(cpu(max=4, pin=200), there, stands)
+    assert (decision.to, decision.rule) == (5, "platform")
+    assert decision.reason == (
+        "cpu 2 → 5 members: a person has set it to 200, but its platform holds no more than 5"
+        " (2 cores)"
+    )
+    forced = one(cpu(max=4, pin=200, forced=True), there, stands)
+    assert (forced.to, forced.rule) == (200, "pin")
+
+
+def test_members_start_in_steps_for_whatever_reason():
+    def at(running, starting, **more):
+        names = tuple(f"cpu-{i}" for i in range(running))
+        found = demand(queued(99, 1e4), groups={"cpu": seen("cpu", running, names=names)})
+        stands = standing("cpu", running, starting)
+        stands = replace(stands, observation=replace(stands.observation, step=4))
+        return one(cpu(max=40, **more), found, stands)
+
+    for more in ({}, {"pin": 30}, {"min": 30}):
+        assert (at(0, 0, **more).to, at(0, 0, **more).rule) == (4, "pace"), more
+        assert (at(1, 3, **more).to, at(1, 3, **more).rule) == (5, "pace"), more
+        assert (at(4, 4, **more).to, at(4, 4, **more).rule) == (8, "pace"), more
+    assert "starts 4 at a time, and 3 are on their way" in at(1, 3).reason
+
+
+def test_a_pin_downwards_is_obeyed_in_the_middle_of_a_start():
+    """Nobody has registered, at a scheduler that has just started."""
+    stands = Standing(Observation(8, members("cpu", 8), settled=False))
+    fresh = replace(demand(groups={}), uptime=1.0, scheduler="new")
+    decision = one(cpu(pin=1), fresh, stands)
+    assert (decision.to, decision.rule, len(decision.leave)) == (1, "pin", 7)
+
+
 def test_a_task_that_runs_for_long_is_known_to_be_long():
     ready = Load(20, 0.0, 20)
     short = Work(queued=ready, processing={"cpu": Load(2, 0.0, 2)})
@@ -202,7 +238,8 @@ INFEASIBLE = {
         queued(3, 1.0, GPU),
         (Group("gpu", max=0, resources={"GPU": 2.0}),),
     ),
-    "3 tasks name a worker or a host; it is not there, and a new member does not help": (
+    "3 tasks name a worker or a host; it is not there, and a new member helps only if it is that"
+    " one": (
         queued(3, 1.0, PINNED),
         (),
     ),
@@ -328,6 +365,15 @@ def test_steady_work_is_asked_for_ahead():
             assert 4 <= toy.size("cpu") <= 6
     assert toy.size("cpu") >= 8
     assert len(toy.backlog) < 10
+
+
+def test_data_that_waits_for_a_worker_wakes_a_group():
+    """The client has been known for long, so that it is not new."""
+    known = History(scheduler="s", settled=True, clients=1, time=NOW - 1)
+    said = replace(demand(), clients=1)
+    assert one(cpu(), said, standing("cpu", 0), known).to == 0
+    decision = one(cpu(), replace(said, scatters=1), standing("cpu", 0), known)
+    assert (decision.to, decision.rule) == (1, "client")
 
 
 def test_steady_work_is_told_from_bursts_and_may_rise():

@@ -67,6 +67,7 @@ details = st.builds(
     nbytes=st.sampled_from([0, 1, GIB, 10**13]),
     unique=st.integers(0, 3),
     memory=st.integers(0, 4 * GIB),
+    kept=st.booleans(),
 )
 
 
@@ -101,6 +102,8 @@ observations = st.one_of(
         st.booleans(),
         st.integers(0, 3),
         st.one_of(st.none(), st.integers(0, 10)),
+        st.just(""),
+        st.one_of(st.none(), st.integers(0, 4)),
     ),
 )
 one_standing = st.builds(
@@ -167,6 +170,7 @@ def rules_of(draw: st.DrawFn) -> Rules:
                 step_up=draw(st.floats(0, 1)),
                 step_down=draw(st.floats(0, 1)),
                 pin=draw(st.one_of(st.none(), st.none(), st.integers(0, 10))),
+                forced=draw(st.booleans()),
             )
         )
     return Rules(tuple(groups), draw(st.one_of(st.none(), st.floats(0, 50))))
@@ -210,16 +214,31 @@ def check(
             continue
         assert max(0, decision.current - decision.to) >= len(decision.leave)
         alive = {member.worker for member in observation.members if member.state == "running"}
-        detail = said.groups[group.name].detail if decision.leave else {}
+        seen = said.groups.get(group.name) or GroupSeen()
+        detail = (seen.detail if seen.names else {}) or {}
+        staying = alive - set(stands[group.name].draining)
         for name in decision.leave:
-            assert detail is not None
+            assert name in staying
+            if name not in detail:
+                continue  # not registered: it does no work, and holds nothing that is known
             member = detail[name]
-            assert name in alive - set(stands[group.name].draining)
             assert member.actors == 0
+            assert not member.kept
             if decision.rule not in ("pin", "max"):
                 assert (member.processing, member.status) == (0, "running")
+        some_live_one_stays(decision, staying, detail, stands[group.name].chooses)
         for name in decision.back:
             assert stands[group.name].draining[name]
+
+
+def some_live_one_stays(decision, staying, detail, chooses) -> None:
+    """Assert that who is not registered leaves first, and never the last one that works."""
+    left = staying.difference(decision.leave)
+    live = {n for n, each in detail.items() if each.status == "running" and each.processes > 0}
+    if decision.to and live & staying:
+        assert live & left, "nobody works on"
+    if chooses and decision.leave and detail.keys() & decision.leave:
+        assert left <= detail.keys(), "one that is not registered stays in the place of another"
 
 
 @relaxed

@@ -138,7 +138,7 @@ def test_a_scheduler_is_settled_once_all_have_come_back():
     assert third.history.settled
 
 
-def test_actors_and_unknown_members_stay():
+def test_actors_and_members_that_do_not_run_stay():
     detail = {
         "cpu-0": MemberSeen("cpu-0", actors=1, idle=9e3),
         "cpu-1": MemberSeen("cpu-1", status="paused", idle=9e3),
@@ -148,7 +148,7 @@ def test_actors_and_unknown_members_stay():
     }
     said = demand(groups={"cpu": seen("cpu", 4, names=tuple(detail), detail=detail)})
     for group in (cpu(step_down=1.0), cpu(pin=0)):
-        leaving = one(group, said, standing("cpu", 5)).leave
+        leaving = one(group, said, standing("cpu", 4)).leave
         assert leaving == (() if group.pin is None else ("cpu-1",))
 
 
@@ -328,3 +328,26 @@ def test_it_says_when_time_alone_would_change_it():
     assert waits
     ends = {round(now + again) for now, again in waits}
     assert len(ends) == 1  # it says the same end each time
+
+
+def test_who_is_not_registered_leaves_first_and_one_that_works_stays():
+    """One worker is dead and its nanny restarts it; nobody counts it as lost yet."""
+    names = ("cpu-0", "cpu-1", "cpu-3")
+    detail = {name: MemberSeen(name, processing=3) for name in names}
+    said = demand(groups={"cpu": seen("cpu", 3, 3, names=names, detail=detail)})
+    decision = one(cpu(pin=1), said, standing("cpu", 4))
+    assert decision.leave[0] == "cpu-2"
+    assert len(decision.leave) == 3
+    idle = {name: MemberSeen(name, idle=9e3) for name in names}
+    said = demand(groups={"cpu": seen("cpu", 3, names=names, detail=idle)})
+    decision = one(cpu(min=1, step_down=1.0), said, standing("cpu", 4))
+    assert (decision.to, decision.leave[0]) == (1, "cpu-2")
+    # Of three whose workers are all dead but one, that one stays although it is idle.
+    alone = {"cpu-0": MemberSeen("cpu-0", idle=9e3)}
+    said = demand(groups={"cpu": seen("cpu", 1, names=("cpu-0",), detail=alone)})
+    decision = one(cpu(pin=1), said, standing("cpu", 3))
+    assert set(decision.leave) == {"cpu-1", "cpu-2"}
+    # Where the platform chooses, and would take it first, nobody leaves.
+    picking = replace(standing("cpu", 3), chooses=False)
+    decision = one(cpu(pin=1), said, picking)
+    assert (decision.leave, decision.rule) == ((), "last")

@@ -53,6 +53,7 @@ def test_a_record_has_the_keys_that_others_read() -> None:
         **{"starting": 1, "draining": 1, "current": 3, "queued": 10, "unrunnable": 0},
         **{"processing": 4},
         **{"work": 7.0, "demand": 14, "busy": 1, "memory": 5, "limit": 10, "to": 4},
+        **{"pin": None},
         **{"leave": [], "back": [], "rule": "demand", "reason": "more"},
         **{"numbers": {"want": 0.333}, "again": 2.0, "partial": "", "trouble": "", "mode": "act"},
         **{"infeasible": []},

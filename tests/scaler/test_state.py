@@ -352,6 +352,30 @@ def test_nonsense_is_refused_and_said(tmp_path: Path, wish: dict[str, Any]) -> N
     assert wishes.applied(Group("cpu", 0, 4)) == Group("cpu", 0, 4)
 
 
+def test_a_pin_beyond_max_is_refused_unless_it_is_forced(tmp_path: Path) -> None:
+    wishes = Wishes(tmp_path, {"cpu": 4})
+    wish = {"id": "1", "kind": "pin", "group": "cpu", "size": 1000, "seconds": 60.0}
+    [said] = wishes.take([wish], GROUPS, 0.0)
+    assert said.startswith("refused: ")
+    assert "cpu=1000 is above its max, 4" in said
+    assert wishes.applied(Group("cpu", 0, 4)).pin is None
+    wishes.take([wish | {"id": "2", "force": True}], GROUPS, 0.0)
+    forced = Wishes(tmp_path, {"cpu": 4}).applied(Group("cpu", 0, 4))
+    assert (forced.pin, forced.forced) == (1000, True)
+    # The bounds that a person has set count, too.
+    bounds = {"kind": "bounds", "group": "cpu", "min": None, "max": 9}
+    wishes.take([bounds | {"id": "3"}, wish | {"id": "4", "size": 9}], GROUPS, 0.0)
+    assert wishes.applied(Group("cpu", 0, 4)).pin == 9
+
+
+def test_a_pin_of_an_earlier_release_is_kept_within_max(tmp_path: Path) -> None:
+    wish = {"id": "1", "kind": "pin", "group": "cpu", "size": 1000, "seconds": None}
+    Wishes(tmp_path).take([wish], GROUPS, 0.0)
+    again = Wishes(tmp_path, {"cpu": 4})
+    assert again.note == "cpu: pinned at 1000, above its max: taken as 4"
+    assert again.applied(Group("cpu", 0, 4)).pin == 4
+
+
 def test_damaged_wishes_are_forgotten_and_said(tmp_path: Path) -> None:
     (tmp_path / "wishes.json").write_text('{"pins": 3}')
     assert "are forgotten" in Wishes(tmp_path).note

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from perennial.spec.models import RESERVED_NAMES
 from perennial.spec.reading import _Dumper
 from perennial.spec.tree import read_tree
+from perennial.spec.units import FOLDER_PATTERN
 
 #: Any letter that may stand in a YAML file, and words that YAML readers take for something else.
 letters = st.characters(codec="utf-8", exclude_characters="._")
@@ -58,7 +59,8 @@ durations = st.one_of(
     st.builds("{:.3f}s".format, st.floats(0, 1e4)),
 )  # fmt: skip
 folders = st.builds("{}{}".format, st.sampled_from(["/", "~/"]), st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10))  # fmt: skip
+    st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10)).filter(
+        re.compile(FOLDER_PATTERN).fullmatch)  # fmt: skip
 dask_keys = st.one_of(
     st.sampled_from(["distributed.worker.memory.target", "array.chunk-size", "x.y"]),
     st.text(letters, min_size=1, max_size=6).map("x".__add__),
@@ -72,6 +74,14 @@ dask_configs = st.dictionaries(
 dask_sections = st.builds(
     lambda dotted, other: {**dotted, **({"other": other} if other else {})}, dask_configs, nested
 )
+
+
+variables = st.dictionaries(
+    st.text("AZaz09_", min_size=1, max_size=6).map("V".__add__),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=10),
+    max_size=3,
+)
+modules = st.lists(st.sampled_from(["a", "my_lab.setup", "/opt/lab/setup.py"]), max_size=2)
 
 
 def optional(keys: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
@@ -90,6 +100,10 @@ group_keys = optional(
             max_size=2,
         ),
         "dask": dask_sections,
+        "env": variables,
+        "preload": modules,
+        "nanny_preload": modules,
+        "extra_args": st.lists(st.sampled_from(["--death-timeout", "300", "-x"]), max_size=3),
     }
 )
 bounds = st.tuples(*[st.integers(0, 50)] * 3).map(sorted)
@@ -179,12 +193,14 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
                 "security": optional({"tls": st.booleans()}),
                 "scaler": st.none() | scaler_keys.map(lambda keys: {"port": ports[3], **keys}),
                 "dask": dask_sections,
+                "env": variables,
             }
         )
     )
     if platform == "hosts":
         environments = st.fixed_dictionaries({"python": python}) | st.fixed_dictionaries(
-            {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)}
+            {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)},
+            optional={"build": st.booleans()},
         )
         return data | {"environment": draw(environments), "hosts": draw(hosts(data))}
     keys = {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}

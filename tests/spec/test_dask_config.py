@@ -40,6 +40,22 @@ def test_sound(config: dict[str, Any]) -> None:
         ({"distributed": None, "array": []}, [("distributed",), ("array",)]),
         ({"distributed.nanny.preload": {"x": 1}}, []),
         ({".a": 1, "b.": 1, "": 1}, [(".a",), ("b.",), ("",)]),
+        # What weakens TLS.
+        (
+            {"distributed.comm.tls.min-version": 1.0},
+            [("distributed.comm.tls.min-version",)],
+        ),
+        (
+            {"distributed": {"comm": {"tls": {"min_version": "1.2", "max-version": 1.2}}}},
+            [
+                ("distributed", "comm", "tls", "min_version"),
+                ("distributed", "comm", "tls", "max-version"),
+            ],
+        ),
+        (
+            {"distributed.comm.tls": {"ciphers": "ALL", "min-version": 1.3, "max-version": None}},
+            [("distributed.comm.tls", "ciphers")],
+        ),
     ],
 )
 def test_unsound(config: dict[Any, Any], places: list[tuple[str | int, ...]]) -> None:

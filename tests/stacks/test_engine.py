@@ -226,7 +226,15 @@ def test_without_pulumi(site: Site) -> None:
     site.environment["PATH"] = "/usr/bin:/bin"
     said = site.run("up", "--yes", code=1)
     assert said.startswith("pulumi: no usable command line")
-    assert "perennial up --install" in said
+    from perennial.stacks import fetching
+
+    # Nothing is offered that could not be checked.
+    assert ("perennial up --install" in said) == bool(fetching.DIGESTS)
+    assert "install it as https://www.pulumi.com/docs/install says" in said
+    if not fetching.DIGESTS:
+        said = site.run("up", "--yes", "--install", code=1).splitlines()[-1]
+        assert said.startswith("pulumi: found no checksum of version ")
+        assert "nothing unchecked is installed; install it by hand as https" in said
     assert not site.state.exists()
 
 

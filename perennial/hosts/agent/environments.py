@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
+from perennial.hosts.agent import unprivileged
 
 #: Run by an environment's own interpreter, in isolated mode.
 _INVENTORY = """
@@ -21,6 +23,8 @@ print(json.dumps({"version": platform.python_version(), "packages": packages,
     "missing": [name for name in sys.argv[1:] if find_spec(name) is None]}))
 """  # noqa: E501
 
+#: Seconds in which an interpreter must say what it has.
+PATIENCE = 60.0
 #: Packages whose versions are of interest to everybody.
 KNOWN = ("dask", "distributed", "dask-perennial", "jupyterlab", "distributed-ucxx")
 
@@ -31,7 +35,7 @@ def architecture() -> str:
 
 
 def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Find out what an interpreter is and has; None where there is none.
+    """Find out what an interpreter is and has; None where there is none. Root never runs it.
 
     Parameters
     ----------
@@ -49,19 +53,23 @@ def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
     if not Path(python).exists():
         return None
     try:
-        done = subprocess.run(
-            [python, "-I", "-c", _INVENTORY, *needs],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+        # An interpreter may be anybody's, and so may all that it imports: root runs neither.
+        _, said = unprivileged.run(
+            [python, "-I", "-c", _INVENTORY, *needs], unprivileged.nobody(), timeout=PATIENCE
         )
-        found: dict[str, Any] = json.loads(done.stdout)
     except PermissionError:
-        raise PerennialError(f"{python}: not executable; give the path of an interpreter") from None
-    except (OSError, ValueError):
-        said = " ".join(done.stderr.split())[-200:] if "done" in locals() else "does not run"
-        raise PerennialError(f"{python}: no working Python: {said or 'it says nothing'}") from None
+        raise PerennialError(
+            f"{python}: not executable for users other than root, and no service runs as root;"
+            " give the path of an interpreter that every user may run"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise PerennialError(f"{python}: no working Python: silent for {PATIENCE:g} s") from None
+    except OSError as error:
+        raise PerennialError(f"{python}: no working Python: {error.strerror}") from None
+    found = _inventory(said)
+    if found is None:
+        words = "".join(filter(str.isprintable, " ".join(said.split())))[-200:]
+        raise PerennialError(f"{python}: no working Python: {words or 'it says nothing'}")
     everything = json.dumps(found["packages"], sort_keys=True).encode()
     return {
         "python": python,
@@ -70,3 +78,17 @@ def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
         "missing": found["missing"],
         "digest": hashlib.sha256(everything).hexdigest()[:16],
     }
+
+
+def _inventory(said: str) -> dict[str, Any] | None:
+    """Read what an interpreter said; None for what no interpreter says, and no terminal gets."""
+    try:
+        found = json.loads(said.splitlines()[-1])
+        version, packages, missing = found["version"], found["packages"], found["missing"]
+        texts = [*packages.values(), *missing]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
+    if not re.match(r"[0-9]+\.[0-9]+", str(version)):
+        return None
+    fit = all(isinstance(text, str) and text.isprintable() for text in (version, *texts))
+    return {"version": version, "packages": packages, "missing": missing} if fit else None

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import struct
+import sys
 import time
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -55,8 +56,9 @@ def look(
     Returns
     -------
     dict
-        ``time`` (seconds since the epoch), ``machine`` (its id, machine-id(5)), ``systemd`` (its
-        version, 0 where it does not run the machine), ``cron`` (whether there is one), ``address``,
+        ``time`` (seconds since the epoch), ``python`` (this interpreter), ``machine`` (its id,
+        machine-id(5)), ``systemd`` (its version, 0 where it does not run the machine), ``cron``
+        (whether there is one), ``address``,
         ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of those that
         are not as they were deployed), ``programs`` (digests of supervisord's own files by path),
         ``altered`` (those of a keeper's members that somebody has edited), ``users`` (of the
@@ -66,8 +68,12 @@ def look(
     known = manifest.known(cluster)
     found = members(cluster, known)
     own = {member["pid"] for member in found.values()}
+    with supervisord.owners_rights(cluster) as folder:
+        programs = states.digests(known.get("programs", ()))
+        altered = states.altered(folder / "conf.d", known)
     return {
         "time": time.time(),
+        "python": sys.executable,
         "machine": _machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
         "cron": any(shutil.which(name) for name in ("cron", "crond")),
@@ -75,8 +81,8 @@ def look(
         "manifest": known,
         "files": (files := states.states(known.get("files", ()))),
         "edited": states.edited(files, known.get("expected", {})),
-        "programs": states.digests(known.get("programs", ())),
-        "altered": states.altered(supervisord.root(cluster) / "conf.d", known),
+        "programs": programs,
+        "altered": altered,
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import subprocess
 from typing import Any
 
@@ -72,7 +73,12 @@ def _of_file(
 
 
 def _run(*argv: str, user: str | None = None) -> str:
+    # With the user's groups and not root's: what those may read is none of that user's business.
+    rights: dict[str, Any] = {}
+    if user is not None:
+        entry = pwd.getpwnam(user)
+        rights = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
     done: subprocess.CompletedProcess[Any] = subprocess.run(
-        argv, capture_output=True, check=False, timeout=60, user=user
+        argv, capture_output=True, check=False, timeout=60, **rights
     )
     return str(done.stdout.decode(errors="replace"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,10 +20,22 @@ LONGEST = 2**22
 MOST = 100_000
 #: Everything of a cluster that is no unit and no configuration stands below it.
 STATE = Path("/var/lib/dask-perennial")
-#: Interpreters that uv has installed where a machine had none that is new enough.
+#: Interpreters that uv has installed where a machine had none that is new enough, by cluster.
 PYTHONS = Path("/opt/dask-perennial-python")
-#: Locks; root's alone. Where others may write they could hold one for ever, or leave a link.
+#: Locks, and sockets of keepers. Only root writes there: others could hold a lock for ever, or
+#: leave a link. Where there is a keeper, others may pass through, to its socket.
 LOCKS = Path("/run/dask-perennial")
+
+
+def installer(cluster: str) -> str:
+    """Name of the user that makes a cluster's environments, owns them and runs nothing else.
+
+    No service's user is named like this, of whatever cluster: theirs begin with ``dask-``.
+    """
+    name = f"daskenv-{cluster}"
+    if len(name) <= 31:
+        return name
+    return f"{name[:22]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def path(cluster: str) -> Path:
@@ -35,8 +48,13 @@ def lock(cluster: str) -> Path:
     return LOCKS / f"{cluster}.lock"
 
 
+def socket(cluster: str) -> Path:
+    """Socket on which a keeper is asked, see `perennial.hosts.agent.keeper`."""
+    return LOCKS / f"{cluster}.sock"
+
+
 def keeper(cluster: str) -> Path:
-    """File in which a keeper remembers which members shall run, see `perennial.hosts.keeping`."""
+    """File in which a keeper remembers which members shall run, see `keeping`."""
     return STATE / cluster / "keeper" / "wanted.json"
 
 

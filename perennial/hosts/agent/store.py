@@ -5,12 +5,9 @@ The manifest names a file before it is written: whatever was cut off, `remove` f
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
-import pwd
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import IO, Any
 
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
-from perennial.hosts.agent import folders, manifest, supervisord, systemd
+from perennial.hosts.agent import accounts, folders, installer, manifest, supervisord, systemd
 
 
 def begin(
@@ -54,7 +51,7 @@ def begin(
     now["whole"] = False
     write_json(manifest.path(cluster), now)
     for user in users:
-        _make_user(**user)
+        accounts.make(**user)
     for entry in folders:
         _make_folder(Path(entry["path"]), entry["mode"], entry["owner"])
 
@@ -77,12 +74,12 @@ def write(files: Sequence[dict[str, Any]]) -> list[str]:
     for file in files:
         path = Path(str(file["path"]))
         if not file["text"]:
-            os.chown(path, *_ids(file["owner"]))
+            os.chown(path, *accounts.ids(file["owner"]))
             path.chmod(file["mode"])
             continue
         _make_folder(path.parent, 0o755, None)
         try:
-            write_atomic(path, file["text"], file["mode"], _ids(file["owner"]))
+            write_atomic(path, file["text"], file["mode"], accounts.ids(file["owner"]))
         except OSError as error:
             error.filename = str(path)  # not the temporary one, or none at all
             raise
@@ -167,10 +164,10 @@ def finish(
         Path(path).unlink(missing_ok=True)
         _prune(Path(path).parent)
     for user in sorted(set(now.get("users", ())) - set(users)):
-        _remove_user(user)
+        accounts.remove(user)
     for folder in (manifest.STATE / cluster).glob("env-*"):
-        if str(folder) != environment and not _used(folder):
-            shutil.rmtree(folder)
+        if folder.is_dir() and str(folder) != environment and not _used(folder):
+            installer.drop_environment(folder)
             gone.append(str(folder))
     if any(path.startswith("/etc/systemd/system/") for path in gone):
         systemd.reload()
@@ -217,11 +214,12 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
     systemd.reload()
     kept = _kept(now.get("notebooks", ()), now.get("users", ()))
     for user in now.get("users", ()):
-        _remove_user(user)
+        accounts.remove(user)
     for folder in now.get("folders", ()):
         if folder not in kept and not str(folder).startswith(f"{root}/"):
             _prune(Path(folder))
-    made = [*root.glob("env-*"), root / "wheelhouse", root / "bin"] if again else []
+    parts = ("env-*", ".env-*", "wheelhouse", "bin", "installer")
+    made = [path for part in parts for path in root.glob(part)] if again else []
     _remove_but(root, [*map(Path, kept), *made], last=manifest.path(cluster))
     if not again:
         _clear(cluster)
@@ -230,18 +228,16 @@ def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> lis
 
 def _clear(cluster: str) -> None:
     """Remove what a removal leaves for last: its lock, and its folders where they are empty."""
-    for path in (manifest.lock(cluster), *unfinished([str(manifest.path(cluster))])):
+    for path in (
+        manifest.lock(cluster),
+        manifest.socket(cluster),
+        *unfinished([str(manifest.path(cluster))]),
+    ):
         path.unlink(missing_ok=True)
     for folder in (manifest.STATE / cluster, manifest.STATE, manifest.LOCKS):
         with suppress(OSError):
             folder.rmdir()
-    drop_interpreters()
-
-
-def drop_interpreters() -> None:
-    """Remove the interpreters that uv has installed, once no cluster has an environment here."""
-    if not any(any(manifest.STATE.glob(f"*/{name}")) for name in ("env-*", "bin")):
-        shutil.rmtree(manifest.PYTHONS, ignore_errors=True)
+    installer.drop(cluster)
 
 
 def unfinished(paths: Collection[str]) -> list[Path]:
@@ -286,7 +282,7 @@ def _kept(notebooks: Sequence[str], users: Sequence[str]) -> list[str]:
 
     Another user must not inherit their numbers.
     """
-    numbers = {_ids(user)[0] for user in users if _is_known(user)}
+    numbers = {accounts.ids(user)[0] for user in users if accounts.is_known(user)}
     kept = [path for path in notebooks if folders.holds_something(Path(path))]
     for path in kept:
         _give_to_root(Path(path), numbers)
@@ -302,23 +298,9 @@ def _give_to_root(path: Path, users: Collection[int]) -> None:
                 os.fchown(folder, 0, 0)
 
 
-def _is_known(user: str) -> bool:
-    with suppress(KeyError):
-        pwd.getpwnam(user)
-        return True
-    return False
-
-
-def _ids(user: str | None) -> tuple[int, int]:
-    if user is None:
-        return 0, 0
-    entry = pwd.getpwnam(user)
-    return entry.pw_uid, entry.pw_gid
-
-
 def _make_folder(path: Path, mode: int, owner: str | None) -> None:
     """Make a folder as it shall be."""
-    ids = None if owner is None else _ids(owner)
+    ids = None if owner is None else accounts.ids(owner)
     folders.make(path, mode, ids, ours=manifest.STATE in path.parents)
 
 
@@ -334,46 +316,6 @@ def _prune(folder: Path) -> None:
         folder = folder.parent
 
 
-def _make_user(name: str, home: str) -> None:
-    if _is_known(name):
-        return
-    uid, gid = _numbers_of(Path(home))
-    try:
-        grp.getgrnam(name)  # left over where the user was removed by hand
-    except KeyError:
-        _run("groupadd", "--system", *gid, name)
-    _run(
-        *("useradd", "--system", *uid, "--gid", name, "--no-create-home", "--home-dir", home),
-        *("--shell", "/usr/sbin/nologin", "--comment", "Dask cluster (dask-perennial)", name),
-    )
-
-
-def _numbers_of(home: Path) -> tuple[list[str], list[str]]:
-    """Options for the numbers that a user had who was removed by hand: what runs keeps them."""
-    uid: list[str] = []
-    gid: list[str] = []
-    if home.is_dir():
-        status = home.stat()
-        try:
-            pwd.getpwuid(status.st_uid)
-        except KeyError:
-            uid = ["--uid", str(status.st_uid)]
-            with suppress(KeyError):
-                grp.getgrgid(status.st_gid)
-                return uid, gid
-            gid = ["--gid", str(status.st_gid)]
-    return uid, gid
-
-
-def _remove_user(name: str) -> None:
-    with suppress(KeyError):
-        pwd.getpwnam(name)
-        _run("userdel", name)
-    with suppress(KeyError):
-        grp.getgrnam(name)
-        _run("groupdel", name)
-
-
 def _used(folder: Path) -> bool:
     """Whether a process runs from an environment: its first argument is in the folder."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -381,10 +323,3 @@ def _used(folder: Path) -> bool:
             if process.read_bytes().split(b"\0")[0].startswith(os.fsencode(f"{folder}/")):
                 return True
     return False
-
-
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise PerennialError(f"{' '.join(argv[:1])}: {said}")

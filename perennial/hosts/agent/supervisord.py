@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -38,16 +39,40 @@ def unit(cluster: str) -> str:
     return f"dask-{cluster}-supervisord.service"
 
 
+@contextmanager
+def owners_rights(cluster: str) -> Iterator[Path]:
+    """Look into the folder with the rights of whom it belongs to: any link may stand in it."""
+    folder = root(cluster)
+    uid, gid = 0, 0
+    with suppress(FileNotFoundError):
+        status = folder.lstat()  # nobody but root may replace the folder itself
+        uid, gid = status.st_uid, status.st_gid
+    if os.geteuid() != 0 or uid == 0:
+        yield folder
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield folder
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
 def members(cluster: str) -> dict[str, dict[str, Any]]:
     """State, pid, restarts and fingerprint of each program."""
-    folder = root(cluster)
     known: dict[str, str] = {}
-    supervisor = Supervisor(folder / "supervisor.sock")
-    if (folder / "supervisor.sock").exists() and supervisor.pid():
-        known = {process.name: process.state for process in supervisor.processes().values()}
+    with owners_rights(cluster) as folder:
+        supervisor = Supervisor(folder / "supervisor.sock")
+        if (folder / "supervisor.sock").exists() and supervisor.pid():
+            known = {process.name: process.state for process in supervisor.processes().values()}
+        names = sorted({*known, *(path.stem for path in (folder / "run").glob("*.lock"))})
+        holders = {name: holder(folder / "run" / f"{name}.lock") for name in names}
     found = {}
-    for name in sorted({*known, *(path.stem for path in (folder / "run").glob("*.lock"))}):
-        pid, starts = holder(folder / "run" / f"{name}.lock")
+    for name, (pid, starts) in holders.items():
         state = known.get(name, "without supervisord" if pid else "STOPPED")
         found[name] = {
             "state": "active" if state == "RUNNING" else state,
@@ -83,57 +108,71 @@ def apply(
 
 def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) -> None:
     """Restart one program, drained; a worker is back once its scheduler knows it."""
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
     say(f"restarting {name}")
-    supervisor.signal_stop(name)
-    supervisor.wait_stopped([name], math.inf)  # supervisord ends it after its own stop timeout
-    supervisor.start(name)
-    lock, patience = root(cluster) / "run" / f"{name}.lock", systemd.READY if worker else ANSWER
-    for _ in polls(patience):
-        if supervisor.processes()[name].state == "RUNNING" and (not worker or is_ready(lock)):
-            return
+    patience = systemd.READY if worker else ANSWER
+    with owners_rights(cluster) as folder:
+        supervisor = Supervisor(folder / "supervisor.sock")
+        supervisor.signal_stop(name)
+        supervisor.wait_stopped([name], math.inf)  # supervisord ends it after its own stop timeout
+        supervisor.start(name)
+        lock = folder / "run" / f"{name}.lock"
+        for _ in polls(patience):
+            if supervisor.processes()[name].state == "RUNNING" and (not worker or is_ready(lock)):
+                return
     raise PerennialError(f"{name} is not ready after {patience:g} s; see `perennial logs {name}`")
 
 
 def end(cluster: str, name: str) -> None:
     """Stop one program; supervisord runs on."""
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
-    supervisor.signal_stop(name)
-    supervisor.wait_stopped([name], ANSWER)
+    with owners_rights(cluster) as folder:
+        supervisor = Supervisor(folder / "supervisor.sock")
+        supervisor.signal_stop(name)
+        supervisor.wait_stopped([name], ANSWER)
 
 
 def take_down(cluster: str, known: dict[str, Any], say: Callable[[str], None]) -> None:
     """Stop everything, workers drained, and let it not come back at boot."""
-    folder, supervisor = root(cluster), Supervisor(root(cluster) / "supervisor.sock")
     if systemd.booted():
         systemd.disable([unit(cluster)])
     timeout = float(known.get("stop_timeout", 90.0)) + 30.0
-    if (folder / "supervisor.sock").exists() and supervisor.pid():
-        say("stopping supervisord and what it runs")
-        names = [name for name in supervisor.processes() if name != "scheduler"]
-        for name in sorted(names, key=lambda name: name != "keeper"):  # it starts nobody anew
-            supervisor.signal_stop(name)
-        supervisor.wait_stopped(names, timeout)
-        if systemd.booted():
-            systemd.stop([unit(cluster)], say)
-        supervisor.shutdown(timeout)
-    left = _processes(known.get("users", ()))
+    runs = False
+    with owners_rights(cluster) as folder:
+        supervisor = Supervisor(folder / "supervisor.sock")
+        if (folder / "supervisor.sock").exists() and supervisor.pid():
+            runs = True
+            say("stopping supervisord and what it runs")
+            names = [name for name in supervisor.processes() if name != "scheduler"]
+            for name in sorted(names, key=lambda name: name != "keeper"):  # it starts nobody anew
+                supervisor.signal_stop(name)
+            supervisor.wait_stopped(names, timeout)
+    if runs and systemd.booted():
+        systemd.stop([unit(cluster)], say)
+    if runs:
+        with owners_rights(cluster):
+            supervisor.shutdown(timeout)
+    left = processes(known.get("users", ()))
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
             signal_process(pid, number)
         left = [pid for pid in left if not wait_gone(pid, timeout)]
 
 
-def _processes(users: Iterable[str]) -> list[int]:
-    """All processes of some system users, which are the cluster's own."""
+def processes(users: Iterable[str]) -> list[int]:
+    """List the processes of system users of ours, but for those in containers.
+
+    The same number is another user in a container: 999, for one, in many images of databases.
+    """
     owners = set()
     for user in users:
         with suppress(KeyError):
             owners.add(pwd.getpwnam(user).pw_uid)
+    here = os.stat("/proc/self/ns/pid")
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if process.stat().st_uid in owners:
+            if process.stat().st_uid in owners and os.path.samestat(
+                os.stat(process / "ns" / "pid"), here
+            ):
                 found.append(int(process.name))
     return found
 
@@ -188,10 +227,11 @@ def _part(
 
 def _await_answer(cluster: str) -> None:
     """Wait for the supervisord that systemd has started."""
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
-    for _ in polls(ANSWER):
-        if supervisor.pid():
-            return
+    with owners_rights(cluster) as folder:
+        supervisor = Supervisor(folder / "supervisor.sock")
+        for _ in polls(ANSWER):
+            if supervisor.pid():
+                return
     raise PerennialError(
         f"{unit(cluster)}: supervisord does not answer after {ANSWER:g} s; its last line:"
         f" {systemd.last_words(unit(cluster))}"

@@ -170,9 +170,10 @@ def _ranked(seats: Iterable[Seat]) -> list[Seat]:
 
 
 def _client(tick: _Tick) -> str:
-    """Name the group that starts a member for a client that has connected, and keeps it starting.
+    """Name the group that starts a member for a client that has connected or scatters.
 
-    Scattered data is no demand: with no worker at all, it would fail.
+    Scattered data is no demand: without any worker it waits for one, see
+    `perennial.preloads.scattering`.
     """
     seats = tick.seats.values()
     if not tick.demand.clients or any(seat.running for seat in seats):
@@ -189,7 +190,7 @@ def _client(tick: _Tick) -> str:
 
 def _waking(tick: _Tick) -> bool:
     """Whether a client waits for the first member of all, whose start may have been refused."""
-    new = tick.demand.clients > tick.history.clients
+    new = tick.demand.clients > tick.history.clients or tick.demand.scatters > 0
     waits = tick.demand.clients > 0 and (new or tick.history.waking)
     return waits and not any(seat.running for seat in tick.seats.values())
 
@@ -216,12 +217,13 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
     patience = leaving.Patience.of(seat)
     recent = patience.kept(_wanted(seat, tick.now), tick.now)
     goal = max(least, largest(seat.group) if forced else max(need, recent))
-    unsettled = _unsettled(tick)
+    # A person who means a size means it also of a scheduler that has just started.
+    unsettled = _unsettled(tick) and seat.group.pin is None
     given = 0 if unsettled else max(0, min(seat.spare, seat.current - goal))
     many = seat.current - given - goal
     chosen = leaving.Leaving(held="restarted")
     if not unsettled:
-        chosen = leaving.leaving(seat, many, tick.memory, forced)
+        chosen = leaving.leaving(seat, many, goal, tick.memory, forced)
     to = seat.current - given - len(chosen.names)
     again = None
     if to < seat.current:
@@ -240,7 +242,13 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
         again = max(0.0, seat.standing.blocked - tick.now)
     elif rule == "restarted":
         again = max(_until_given_up(tick, each) for each in tick.seats.values())
-    return Decision(seat.group.name, seat.current, to, leave=chosen.names, rule=rule, again=again)
+    return Decision(
+        *(seat.group.name, seat.current, to),
+        leave=chosen.names,
+        rule=rule,
+        numbers=chosen.holding if rule == chosen.held else {},
+        again=again,
+    )
 
 
 def _wanted(seat: Seat, now: float) -> leaving.Wanted:
@@ -280,6 +288,7 @@ def _told(decision: Decision, seat: Seat, growth: sizing.Growth, room: Room, nee
     weighed = {f"by {name}": size for name, size in growth.weighed.items() if name != "current"}
     numbers = {
         **weighed,
+        **decision.numbers,
         "want": growth.want,
         "need": need,
         "running": seat.running,

@@ -45,7 +45,7 @@ def _why(signature: Signature, groups: Sequence[Group]) -> str:
     """Say why no group can run a signature; the empty string when one can."""
     able = [group for group in groups if slots_of(group, signature)]
     if signature.pinned:
-        return "it is not there, and a new member does not help"
+        return "it is not there, and a new member helps only if it is that one"
     if any(largest(group) for group in able):
         return ""
     if able:

@@ -112,10 +112,13 @@ class Leaving:
         Members, in this order.
     held : str
         The rule that keeps others who might have left; empty when there are none.
+    holding : mapping of str to int
+        How many members each rule keeps that is about a single member.
     """
 
     names: tuple[str, ...] = ()
     held: str = ""
+    holding: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,7 @@ def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | N
     return best if best == least else min(most, 1.25 * best + least)
 
 
-def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
+def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> Leaving:
     """Choose who leaves.
 
     Parameters
@@ -273,6 +276,8 @@ def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
         The group.
     many : int
         How many shall leave.
+    goal : int
+        How many shall stay.
     memory : Memory
         Where their data may go; shrinks.
     forced : bool
@@ -281,36 +286,42 @@ def leaving(seat: Seat, many: int, memory: Memory, forced: bool) -> Leaving:
     """
     if many <= 0:
         return Leaving()
-    if seat.seen.detail is None:
+    # Of a group that has no worker at the scheduler nothing is left to be known.
+    detail = seat.seen.detail if seat.registered else {}
+    if detail is None:
         return Leaving(held="detail")
-    candidates = _candidates(seat, seat.seen.detail, forced)
+    staying = _staying(seat)
+    reasons = {name: _holding(detail.get(name), forced) for name in staying}
+    holding = {
+        rule: found for rule in HELD if (found := sum(each == rule for each in reasons.values()))
+    }
     step = many if forced else _step(seat)
-    limit = limit_of(seat)
+    live = sum(_live(detail.get(name)) for name in staying)
     names: list[str] = []
-    held = "kept" if any(map(_kept, seat.seen.detail.values())) else "busy"
-    for member in candidates:
+    held = max(holding, key=lambda rule: holding[rule], default="starting")
+    for member in _candidates(seat, staying, detail, reasons):
         if len(names) == many:
             break
         if len(names) >= step:
             held = "step-down"
             break
-        if memory.part(seat.group.name, member, limit):
-            names.append(member.worker)
+        why = ""
+        if _live(member) and live == 1 and many + goal - len(names) > 1:
+            why = "last"
+        elif not memory.part(seat.group.name, member, limit_of(seat) * bool(member.processes)):
+            why = "data"
+        if why:
+            held = why
+            if not seat.standing.chooses:
+                break
             continue
-        held = "data"
-        if not seat.standing.chooses:
-            break
-    return Leaving(tuple(names), held if len(names) < many else "")
+        live -= _live(member)
+        names.append(member.worker)
+    return Leaving(tuple(names), held if len(names) < many else "", holding)
 
 
 def limit_of(seat: Seat) -> float:
-    """Say how much memory a member of a group may use.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    """
+    """Say how much memory a member of a group may use."""
     return sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
 
 
@@ -325,41 +336,60 @@ def _step(seat: Seat) -> int:
     return max(1, ceil(sane(seat.group.step_down) * largest)) - draining
 
 
-def _candidates(seat: Seat, detail: Mapping[str, MemberSeen], forced: bool) -> Iterable[MemberSeen]:
-    """List those who may leave, the best choice first."""
+def _staying(seat: Seat) -> list[str]:
+    """List the members that run and have not been told to leave."""
     members = seat.observation.members if seat.observation else ()
-    staying = [
+    return [
         member.worker
         for member in members
         if member.state == "running" and member.worker not in seat.standing.draining
     ]
-    free: dict[str, tuple[tuple[float, ...], MemberSeen]] = {}
+
+
+def _candidates(
+    seat: Seat,
+    staying: Iterable[str],
+    detail: Mapping[str, MemberSeen],
+    reasons: Mapping[str, str],
+) -> Iterable[MemberSeen]:
+    """List those who may leave, the best choice first: those first who are not registered.
+
+    These do no work and hold nothing that the scheduler knows of, whatever became of them.
+    """
+    free: list[tuple[tuple[float, ...], MemberSeen]] = []
     for place, name in enumerate(staying):
-        member = detail.get(name)
-        if member is None and name in seat.lost:
-            # It runs, and the scheduler has never heard of it: nothing can be lost with it.
-            free[name] = ((-1.0, float(place)), MemberSeen(name, status="lost", processes=0))
-        elif member is not None and _may(member, forced):
-            free[name] = (_preference(member, place), member)
+        if not reasons[name]:
+            member = detail.get(name) or MemberSeen(name, status="absent", processes=0)
+            absent = (-1.0, float(name not in seat.lost), float(-place))
+            free.append((_preference(member, place) if member.processes else absent, member))
         elif not seat.standing.chooses:
             break  # the platform would take this one first
     if not seat.standing.chooses:
-        return [member for _, member in free.values()]
-    return [member for _, member in sorted(free.values(), key=lambda item: item[0])]
+        return [member for _, member in free]
+    return [member for _, member in sorted(free, key=lambda item: item[0])]
 
 
-def _may(member: MemberSeen, forced: bool) -> bool:
-    """Whether a member may leave."""
-    if member.actors or member.kept or member.processes < 1:
-        return False
-    if forced:
-        return member.status in ("running", "paused")
-    return member.status == "running" and member.processing == 0
+#: Rules that keep a single member, the one that says most first.
+HELD = ("busy", "actors", "kept", "paused")
 
 
-def _kept(member: MemberSeen) -> bool:
-    """Whether a member would leave if it were not needed where it is."""
-    return member.kept and member.processing == 0 and member.status == "running"
+def _holding(member: MemberSeen | None, forced: bool) -> str:
+    """Name the rule for which a member may not leave; empty when it may."""
+    if member is None:
+        return ""
+    if member.actors:
+        return "actors"
+    if member.kept:
+        return "kept"
+    if member.processing and not forced:
+        return "busy"
+    able = ("running", "paused") if forced else ("running",)
+    return "" if member.status in able and member.processes > 0 else "paused"
+
+
+def _live(member: MemberSeen | None) -> bool:
+    """Whether a member has registered and begins tasks."""
+    return member is not None and member.processes > 0 and member.status == "running"
 
 
 def _preference(member: MemberSeen, place: int) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from math import ceil
 from perennial.scaler.policy.packing import Room, largest, whole
 from perennial.scaler.policy.rules import FULL
 from perennial.scaler.policy.seats import Seat, sane
-from perennial.scaler.values import Rules
+from perennial.scaler.values import Group, Rules
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def most(seat: Seat) -> int:
     seat : Seat
         The group.
     """
-    platform = seat.observation.most if seat.observation else None
+    platform = seat.observation.most if seat.observation and not seat.group.forced else None
     bound = largest(seat.group)
     return bound if platform is None else min(bound, max(0, platform))
 
@@ -170,17 +170,24 @@ def growth(
 
 def _caps(seat: Seat, blocked: bool) -> dict[str, int]:
     """Say how large a group may become now, by rule."""
-    group, platform = seat.group, seat.observation.most if seat.observation else None
+    group, platform = seat.group, seat.observation
     caps = {"max": largest(group)}
-    if platform is not None:
-        caps["platform"] = platform
+    if platform is not None and platform.most is not None and not group.forced:
+        caps["platform"] = platform.most
     if group.pin is None:
-        pending = max(1, ceil(sane(group.step_up) * max(1, group.max)))
-        more = max(0, pending - seat.starting) + len(seat.back)
+        more = max(0, pending(group) - seat.starting) + len(seat.back)
         caps["step-up"] = max(least(seat), seat.current + more)
+    if platform is not None and platform.step is not None:
+        more = max(0, platform.step - seat.starting) + len(seat.back)
+        caps["pace"] = seat.current + more
     if blocked:
         caps["blocked"] = seat.current + len(seat.back)
     return caps
+
+
+def pending(group: Group) -> int:
+    """Say how many members of a group may be on their way at a time."""
+    return max(1, ceil(sane(group.step_up) * max(1, group.max)))
 
 
 def budget_of(rules: Rules, seats: Mapping[str, Seat]) -> Budget:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perennial.scaler.policy.leaving import HELD
+from perennial.scaler.policy.rules import FULL
 from perennial.scaler.policy.seats import Seat
-from perennial.scaler.values import Decision
+from perennial.scaler.policy.sizing import pending
+from perennial.scaler.values import Decision, Group
 
 
 def members(number: int) -> str:
@@ -29,56 +32,152 @@ def sentence(decision: Decision, seat: Seat) -> str:
     seat : Seat
         The group.
     """
-    numbers = decision.numbers
-    group = seat.group
+    numbers, group, platform = decision.numbers, seat.group, seat.observation
     stay = f"stays at {members(decision.to)}"
     change = f"{decision.current} → {members(decision.to)}"
-    need = int(numbers.get("need", 0))
     kept = change if decision.to != decision.current else stay
     start = f"a new member takes {lasting(seat.start_up)}"
-    wants = f"{_work(numbers)} would have {int(numbers.get('want', 0))}"
+    wants = _wants(numbers, seat)
     coming = f", {seat.starting} on their way" if seat.starting else ""
-    needs = f"{need} needed"
-    leaving = len(seat.standing.draining)
-    absent = f"{seat.absent} have" if seat.absent else "members of other groups have"
+    needs = f"{int(numbers.get('need', 0))} needed"
+    absent = f"{_have(seat.absent)}" if seat.absent else "members of other groups have"
+    limits = f"its max is {group.max}" if decision.to < decision.current else f"its max: {wants}"
     texts = {
         "steady": f"{stay}, as many as its work needs",
         "demand": f"{change}: {wants}; {start}{coming}",
         "probe": f"{change} to find out how long its tasks take; {start}{coming}",
-        "memory": f"{change}: {seat.seen.nbytes / 2**30:.2f} GiB of data are more than 0.6 of it",
-        "back": f"{change}: {wants}; {len(decision.back)} were parked and idle",
-        "client": f"{change} for a client that has connected; {start}",
+        "memory": f"{change}: {_data(seat)}",
+        "back": f"{change}: {wants}; {len(decision.back)} that were leaving come back",
+        "client": f"{change} for a client; {start}",
         "min": f"{kept}, its min ({needs})",
-        "max": f"{kept}, its max: {wants}",
+        "max": f"{kept}, {limits}",
         "pin": f"{kept}, as a person has set it to {group.pin}",
         "budget": f"{kept}: {wants}, but there is no budget for more",
-        "step-up": f"{kept}: {wants}, but {seat.starting} are on their way already (step_up)",
-        "platform": f"{kept}: {wants}, but its platform takes no more",
-        "blocked": f"{kept}: {wants}, but its platform said: {seat.standing.trouble or 'no'}",
+        "step-up": f"{kept}: {wants}, but {_step_up(seat)}",
+        "pace": f"{kept}: {wants}, but {_pace(seat)}",
+        "platform": f"{kept}: {wants}, but its platform holds no more{_room(seat)}",
+        "blocked": f"{kept}: {wants}, but {_refused(seat)}",
         "unwanted": f"{change} ({needs}): what has not started is given up",
-        "idle": f"{change} ({needs}): idle members are kept for {_patience(numbers)}",
-        "waiting": f"{stay} ({needs}): more were needed lately; {start}",
-        "busy": f"{stay} ({needs}): each has something to do",
-        "kept": f"{stay} ({needs}): a shuffle goes on there, or tasks may run nowhere else",
-        "step-down": f"{stay} ({needs}): {leaving} are leaving already (step_down)",
-        "data": f"{stay} ({needs}): their data has no room in who would stay",
+        "idle": f"{change} ({needs}): members without work are kept for {_patience(numbers)}",
+        "waiting": f"{stay} ({needs}): {_lately(seat)}; {start}",
+        "step-down": f"{stay} ({needs}): {len(seat.standing.draining)} are leaving (step_down)",
+        "data": f"{stay} ({needs} by its work): their data has no room in fewer",
+        "last": f"{stay} ({needs}): the others take no tasks, and one that does stays",
+        "starting": f"{stay} ({needs}): the others have not started yet",
         "detail": f"{stay} ({needs}): nothing is known of single members",
         "restarted": f"{stay} ({needs}): {absent} not registered at the new scheduler",
         "no-demand": f"{stay}: the scheduler does not answer",
         "no-observation": f"{stay}: its platform does not answer",
     }
+    if decision.rule in HELD:
+        texts[decision.rule] = f"{stay} ({needs}): {_held(numbers)}"
+    if decision.rule == "min" and platform and platform.least > group.min and group.pin is None:
+        texts["min"] = f"{kept}, the smallest size that its platform takes ({needs})"
     text = texts[decision.rule]
-    if seat.lost:
-        more = f" and {len(seat.lost) - 5} more" if len(seat.lost) > 5 else ""
-        text += f"; {', '.join(seat.lost[:5])}{more} never registered"
-    return f"{group.name} {text}"
+    if decision.rule not in ("no-demand", "no-observation") and _SET not in text:
+        text += f"; {_SET} {group.pin}" if group.pin is not None else _above(decision, group)
+    return f"{group.name} {text}{_lost(seat)}"
+
+
+#: How a pin is called.
+_SET = "a person has set it to"
+
+
+def _wants(numbers: Mapping[str, float], seat: Seat) -> str:
+    """Say who asks for the size that the group would have without bounds."""
+    want = int(numbers.get("want", 0))
+    if seat.group.pin is not None:
+        return f"{_SET} {seat.group.pin}"
+    if want == numbers.get("by demand") or want not in numbers.values():
+        return f"{_work(numbers)} would have {want}"
+    if want == numbers.get("by memory"):
+        return f"its data would have {want}"
+    return f"its min is {want}" if want == numbers.get("by min") else f"a client needs {want}"
+
+
+def _above(decision: Decision, group: Group) -> str:
+    """Name the max of a group that is larger and cannot shrink."""
+    if decision.current <= group.max or decision.rule == "max":
+        return ""
+    return f"; its max is {group.max}"
+
+
+def _held(numbers: Mapping[str, float]) -> str:
+    """Say what keeps members, and how many: ``2 have tasks and 1 has actors``."""
+    words = {
+        "busy": ("has tasks", "have tasks"),
+        "actors": ("has actors", "have actors"),
+        "kept": (_KEPT_ONE, "are kept by a shuffle, or by tasks that may run nowhere else"),
+        "paused": ("is paused or parked", "are paused or parked"),
+    }
+    found = [(int(numbers[rule]), words[rule]) for rule in HELD if numbers.get(rule)]
+    return " and ".join(f"{many} {plural if many != 1 else one}" for many, (one, plural) in found)
+
+
+_KEPT_ONE = "is kept by a shuffle, or by tasks that may run nowhere else"
+
+
+def _data(seat: Seat) -> str:
+    seen = seat.seen
+    return (
+        f"{seen.nbytes / 2**30:.3g} GiB of data beside what the processes need are more than"
+        f" {FULL:g} of the {seen.limit / 2**30:.3g} GiB that {members(seen.members)} may use"
+    )
+
+
+def _step_up(seat: Seat) -> str:
+    return f"at most {pending(seat.group)} may be on their way, and {_are(seat.starting)} (step_up)"
+
+
+def _pace(seat: Seat) -> str:
+    step = seat.observation.step if seat.observation else None
+    if not step:
+        return f"its platform is too busy to start more, {_are(seat.starting)} on their way"
+    return f"its platform starts {step} at a time, and {_are(seat.starting)} on their way"
+
+
+def _room(seat: Seat) -> str:
+    platform = seat.observation
+    if platform is None or platform.most is None:
+        return ""
+    return f" than {platform.most}" + (f" ({platform.room})" if platform.room else "")
+
+
+def _refused(seat: Seat) -> str:
+    trouble = seat.standing.trouble
+    return f"its platform said: {trouble}" if trouble else "its platform has refused lately"
+
+
+def _lately(seat: Seat) -> str:
+    return "more were needed lately" if seat.past.wanted else "what was needed is not known yet"
+
+
+def _lost(seat: Seat) -> str:
+    """Name members that should have registered long ago."""
+    before = frozenset(seat.back_before)
+    said = ""
+    for names, words in (
+        ([name for name in seat.lost if name not in before], "never registered"),
+        ([name for name in seat.lost if name in before], "did not come back to the scheduler"),
+    ):
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        said += f"; {', '.join(names[:5])}{more} {words}" if names else ""
+    return said
+
+
+def _have(many: int) -> str:
+    return f"{many} {'has' if many == 1 else 'have'}"
+
+
+def _are(many: int) -> str:
+    return f"{many} {'is' if many == 1 else 'are'}"
 
 
 def _work(numbers: Mapping[str, float]) -> str:
     """Name the ready work."""
     tasks = int(numbers.get("tasks", 0))
     if not tasks:
-        return "what it has"
+        return "its work"
     return f"{tasks} task{'s' * (tasks != 1)} ({lasting(numbers.get('work', 0))} of work)"
 
 

@@ -144,7 +144,7 @@ class Standing:
 
     def down(self) -> None:
         """Take all of it away."""
-        self.run("down", NAME, "--force")
+        self.run("down", "-c", NAME, "--force")
 
     def python(self, code: str, timeout: float = 150.0) -> str:
         """Run a client; returns what it printed."""

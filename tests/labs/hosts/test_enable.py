@@ -101,8 +101,8 @@ def test_down_ends_it_and_up_uses_the_unit_again(machine: Machine) -> None:
 
 def test_disable_removes_the_unit_also_of_a_cluster_that_is_down(machine: Machine) -> None:
     machine.run("perennial", "down", "--force", timeout=120)
-    assert "is gone" in machine.run("perennial", "disable", "lab").stdout
+    assert "is gone" in machine.run("perennial", "disable", "-c", "lab").stdout
     assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
-    refused = machine.run("perennial", "disable", "lab", check=False)
+    refused = machine.run("perennial", "disable", "-c", "lab", check=False)
     assert refused.returncode == 1
     assert "lab is not enabled" in refused.stdout + refused.stderr

@@ -218,7 +218,7 @@ def test_a_disk_is_full_in_an_upload(cluster: Standing, machine_c: Host) -> None
     assert not left, "half a file stays"
     cluster.run(*up)
     assert "nothing to change" in cluster.run("plan", "-f", "one.yaml").stdout
-    cluster.run("down", "one", "--force", "--purge")
+    cluster.run("down", "-c", "one", "--force", "--purge")
     picture = json.dumps(cluster.picture()["machines"]["machine-c"])
     assert "dask-one" not in picture
     assert "dask-perennial/one" not in picture

@@ -107,7 +107,7 @@ def test_the_same_client_goes_on_after_the_bastion_was_away(lab: Network) -> Non
 
 def test_disconnect_leaves_nothing(lab: Network) -> None:
     assert lab.laptop.processes() != []
-    said = lab.laptop.run("perennial", "disconnect", "lab").stdout
+    said = lab.laptop.run("perennial", "disconnect", "-c", "lab").stdout
     assert "the tunnel to lab is closed" in said
     deadline = time.monotonic() + 10
     while lab.laptop.processes():

@@ -51,14 +51,14 @@ def cluster(network: Network) -> Iterator[Cluster]:
     before = {machine: traces(machine) for machine in network.all().values()}
     made.up()
     yield made
-    made.perennial("down", made.name, "--force")
+    made.perennial("down", "-c", made.name, "--force")
     assert {machine: traces(machine) for machine in before} == before
 
 
 def processes(machine: Host, what: str) -> dict[str, int]:
     """Process ids by what a pattern finds in the command line."""
     lines = machine.run("ps", "-eo", "pid,args").stdout.splitlines()
-    found = (re.match(rf"\s*(\d+) \S+ -m {what}", line) for line in lines)
+    found = (re.match(rf"\s*(\d+) \S+ {what}", line) for line in lines)
     return {match[2]: int(match[1]) for match in found if match}
 
 
@@ -66,18 +66,18 @@ def units(cluster: Cluster) -> dict[str, int]:
     """Members that run, with their process ids: ``machine-b-0``."""
     found: dict[str, int] = {}
     for place in PLACES:
-        found |= processes(cluster.network[place], r"dask worker .* --name cpu-(\S+)")
+        found |= processes(cluster.network[place], r"-m dask worker .* --name cpu-(\S+)")
     return found
 
 
-def keeper(machine: Host) -> int:
-    """Process id of the keeper; 0 when it does not run just now."""
-    return processes(machine, r"perennial\.hosts\.(keeper)").get("keeper", 0)
+def keepers(machine: Host) -> dict[str, int]:
+    """Process ids of what asks and of what starts members; under supervisord that is one."""
+    return processes(machine, r".*(?:perennial\.hosts\.|/lab/)(relay|keeper\.py) ")
 
 
 def kill_keepers(cluster: Cluster) -> None:
     for place in PLACES:
-        if pid := keeper(cluster.network[place]):
+        for pid in keepers(cluster.network[place]).values():
             cluster.network[place].run("kill", "-9", str(pid), check=False)
 
 
@@ -219,14 +219,22 @@ def test_a_reboot_brings_back_just_those_who_ran(cluster: Cluster) -> None:
 def test_a_keeper_listens_on_nothing_and_does_nothing_else(cluster: Cluster) -> None:
     machine = cluster.network["machine-b"]
     before, numbers = units(cluster), wanted(cluster, "machine-b")
-    pid = keeper(machine)
-    sockets = machine.run("sh", "-c", f"ls -l /proc/{pid}/fd | grep -o 'socket:.[0-9]*'").stdout
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        lines = machine.run("cat", f"/proc/net/{table}").stdout.splitlines()[1:]
-        heard = {words[9] for words in map(str.split, lines) if words[3] in ("0A", "07")}
-        assert not heard & set(re.findall(r"\d+", sockets))
-    status = machine.run("cat", f"/proc/{pid}/status").stdout
-    assert re.findall(r"Cap(?:Eff|Prm|Bnd|Inh|Amb):\t(\w+)", status) == ["0" * 16] * 5
+    pids = keepers(machine)
+    assert set(pids) == {"relay", "keeper.py"}
+    users = {}
+    for name, pid in pids.items():
+        found = machine.run("sh", "-c", f"ls -l /proc/{pid}/fd | grep -o 'socket:.[0-9]*'").stdout
+        for table in ("tcp", "tcp6", "udp", "udp6"):
+            lines = machine.run("cat", f"/proc/net/{table}").stdout.splitlines()[1:]
+            heard = {words[9] for words in map(str.split, lines) if words[3] in ("0A", "07")}
+            assert not heard & set(re.findall(r"\d+", found))
+        status = machine.run("cat", f"/proc/{pid}/status").stdout
+        assert re.findall(r"Cap(?:Eff|Prm|Bnd|Inh|Amb):\t(\w+)", status) == ["0" * 16] * 5
+        users[name] = machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout.strip()
+    assert users == {"relay": "dask-lab", "keeper.py": "root"}
+    # Root's part has a network of its own, in which there is nothing.
+    links = machine.run("cat", f"/proc/{pids['keeper.py']}/net/dev").stdout.splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in links] == ["lo"]
     # What is forged counts as wanted until the keeper answers: the scaler must not act on it.
     cluster.perennial("pause")
     cluster.client(
@@ -244,6 +252,52 @@ def test_a_keeper_listens_on_nothing_and_does_nothing_else(cluster: Cluster) -> 
     log = machine.run("journalctl", "-u", "dask-lab-keeper", "-o", "cat").stdout
     assert "refused: cpu: found member 99; allowed: below 2" in log
     assert wanted(cluster, "machine-b") == numbers
+    assert units(cluster) == before
+    cluster.perennial("resume")
+
+
+#: Lets the scheduler answer keepers with an object that runs code where it is unpickled.
+TAKE_OVER = """
+def take_over(want, dask_scheduler=None):
+    code = (
+        "[__import__('os').write(2, ('ran %d %d\\\\n' % (__import__('os').geteuid(),"
+        f" __import__('os').getpid())).encode()), {want!r}][1]"
+    )
+    class Evil:
+        def __reduce__(self):
+            return eval, (code,)
+    dask_scheduler.kept = dask_scheduler.handlers["perennial_keep"]
+    dask_scheduler.handlers["perennial_keep"] = lambda **said: Evil()
+def give_back(dask_scheduler=None):
+    dask_scheduler.handlers["perennial_keep"] = dask_scheduler.kept
+def asks(*want):
+    return {"cpu": {"id": "x", "want": list(want), "unstarted": []}}
+"""
+
+
+def test_who_takes_the_scheduler_over_is_root_nowhere(cluster: Cluster) -> None:
+    pinned(cluster, 2)
+    cluster.perennial("pause")
+    machine = cluster.network["machine-b"]
+    before, pids = units(cluster), keepers(machine)
+    dask = machine.run("id", "-u", "dask-lab").stdout.strip()
+    cluster.client(
+        f"{TAKE_OVER}\n"
+        "for want in ('no asks at all', asks(0, 99), asks('../../ssh'), asks(*range(15_000))):\n"
+        "    client.run_on_scheduler(take_over, want)\n"
+        "    time.sleep(3)\n"
+        "    client.run_on_scheduler(give_back)\n",
+        timeout=120,
+    )
+    lines = machine.run("journalctl", "-o", "cat").stdout.splitlines()
+    ran = {line for line in lines if line.startswith("ran ")}
+    assert ran == {f"ran {dask} {pids['relay']}"}
+    log = machine.run("journalctl", "-u", "dask-lab-keeper", "-o", "cat").stdout
+    assert "refused: found str; allowed: an object with an ask by group" in log
+    assert "refused: cpu: found member 99; allowed: below 2" in log
+    assert "refused: cpu: found ['../../ssh']; allowed: a list of whole numbers" in log
+    assert re.search(r"refused: found a message of \d+ bytes; allowed: up to 65536", log)
+    assert keepers(machine) == pids
     assert units(cluster) == before
     cluster.perennial("resume")
 
@@ -275,7 +329,7 @@ def test_other_machines_take_over_from_one_that_is_gone(cluster: Cluster) -> Non
     assert {member[:9] for member in before} == set(PLACES)
     gone.cut_power()
     there = cluster.network["machine-b"]
-    pattern = r"dask worker .* --name cpu-(\S+)"
+    pattern = r"-m dask worker .* --name cpu-(\S+)"
     wait_until(lambda: len(processes(there, pattern)) == 2, 120)
     gone.boot()
     # Its member is back, and one of the three is drained.

@@ -65,7 +65,7 @@ def lab(network: Network) -> Iterator[Cluster]:
     made.up()
     assert made.workers() == 4
     yield made
-    made.perennial("down", made.name, "--force")
+    made.perennial("down", "-c", made.name, "--force")
     assert {machine: traces(machine) for machine in before} == before
 
 

@@ -65,8 +65,16 @@ c.MappingKernelManager.cull_connected = True
 c.MappingKernelManager.cull_busy = False
 
 # `!pip` and the terminal find the programs of the environment that the cluster runs in.
-programs = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-os.environ["PATH"] = os.pathsep.join(programs)
+programs = str(Path(sys.executable).parent)
+others = os.environ.get("PATH", os.defpath).split(os.pathsep)
+os.environ["PATH"] = os.pathsep.join(dict.fromkeys([programs, *others]))
+# A terminal is a login shell, whose /etc/profile sets PATH anew: their folder is put first again,
+# and then the shell is started that one types into. csh takes no command as a login shell.
+os.environ["PERENNIAL_PROGRAMS"] = programs
+shell = os.environ.setdefault("SHELL", "/bin/sh")
+if not shell.endswith("csh"):
+    again = 'exec env PATH="$PERENNIAL_PROGRAMS:$PATH" "$SHELL"'
+    c.ServerApp.terminado_settings = {"shell_command": [shell, "-l", "-c", again]}
 
 # Dask's dashboard behind this login, at a path that does not change with its port: JupyterLab
 # remembers the addresses of the panels that were open.

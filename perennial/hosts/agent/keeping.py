@@ -8,10 +8,13 @@ that was killed anywhere ends what it had begun.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +26,31 @@ logger = logging.getLogger("perennial.keeper")
 State = Literal["starting", "running", "leaving"]
 #: Group → number → state, of what is there.
 States = Mapping[str, Mapping[int, State]]
+
+#: Longest message in bytes: the numbers of some ten thousand members.
+LONGEST = 2**16
+#: Asks for nothing.
+NOTHING = b"{}"
+_ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a group.
+
+    Parameters
+    ----------
+    id : str
+        Its name, by which the scheduler recognises it once it is done.
+    want : frozenset of int
+        Numbers of the members from now on.
+    unstarted : frozenset of int
+        Numbers which are given up unless they are running by now.
+    """
+
+    id: str
+    want: frozenset[int]
+    unstarted: frozenset[int] = frozenset()
 
 
 class Units(Protocol):
@@ -65,13 +93,13 @@ class Keeper:
         self._lock = lock
         self._done: dict[str, str] = {}
 
-    def step(self, asks: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, Any]:
         """Take up what is asked, bring what runs into line, and describe what there is.
 
         Parameters
         ----------
         asks : mapping, optional
-            By group: ``id``, ``want`` and ``unstarted``, see `perennial.preloads.fleets`.
+            By group, see `asked`.
 
         Returns
         -------
@@ -120,7 +148,7 @@ class Keeper:
         }
 
     def _taken(
-        self, asks: Mapping[str, Mapping[str, Any]], wanted: dict[str, set[int]], states: States
+        self, asks: Mapping[str, Ask], wanted: dict[str, set[int]], states: States
     ) -> dict[str, set[int]]:
         """Write down what is asked, group by group; what is not ours to do is refused."""
         for group, ask in asks.items():
@@ -134,7 +162,7 @@ class Keeper:
                     wanted = {**wanted, group: now}
                     manifest.remember(self._file, wanted)
             if group in self.most:
-                self._done[group] = str(ask["id"])
+                self._done[group] = ask.id
         return wanted
 
     def _mend(self, wanted: Mapping[str, set[int]], states: States) -> bool:
@@ -170,7 +198,7 @@ def compare(wanted: Collection[int], now: Mapping[int, State]) -> tuple[list[int
 
 def answer(
     group: str,
-    ask: Mapping[str, Any],
+    ask: Ask,
     most: Mapping[str, int],
     wanted: Collection[int],
     states: States,
@@ -181,8 +209,8 @@ def answer(
     ----------
     group : str
         The group that it is about.
-    ask : mapping
-        What is asked: ``want`` and ``unstarted``.
+    ask : Ask
+        What is asked.
     most : mapping of str to int
         Groups of this machine.
     wanted : collection of int
@@ -197,15 +225,69 @@ def answer(
     """
     if group not in most:
         raise ValueError(f"group {group!r:.100}: allowed: {', '.join(most)}")
-    want = manifest.whole(ask["want"])
     there = {*wanted, *states.get(group, {})}
     # What is above the maximum because that was lowered stays until the scaler lets it go.
-    beyond = sorted(number for number in want - there if number >= most[group])
+    beyond = sorted(number for number in ask.want - there if number >= most[group])
     if beyond:
         raise ValueError(f"{group}: found member {beyond[0]}; allowed: below {most[group]}")
     running = {n for n, state in states.get(group, {}).items() if state == "running"}
-    spared = manifest.whole(ask.get("unstarted", ())) & running & set(wanted)
-    return want | spared
+    return set(ask.want | (ask.unstarted & running & set(wanted)))
+
+
+def respond(own: Keeper, message: bytes) -> dict[str, Any]:
+    """Do what a message asks; return what the scheduler is told: ``groups`` and ``trouble``.
+
+    Raises
+    ------
+    PerennialError
+        The message is refused as a whole, or the service manager does not answer.
+    """
+    try:
+        asks = asked(message, own.most)
+    except ValueError as error:
+        raise PerennialError(f"refused: {error}") from None
+    return {"groups": own.step(asks), "trouble": own.trouble}
+
+
+def asked(message: bytes, groups: Collection[str]) -> dict[str, Ask]:
+    """Read what is asked of each group; whoever has sent it may run anybody's code. Pure.
+
+    Parameters
+    ----------
+    message : bytes
+        JSON: by group ``id``, ``want`` and ``unstarted``, and nothing else.
+    groups : collection of str
+        The machine's own groups.
+
+    Raises
+    ------
+    ValueError
+        It is anything else.
+    """
+    if len(message) > LONGEST:
+        raise ValueError(f"found a message of {len(message)} bytes; allowed: up to {LONGEST}")
+    try:
+        found = json.loads(message)
+    except (ValueError, RecursionError):
+        raise ValueError("found a message which is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"found {type(found).__name__}; allowed: an object with an ask by group")
+    for group in found:
+        if group not in groups:
+            raise ValueError(f"found group {group!r:.100}; allowed: {', '.join(groups)}")
+    return {group: _ask(group, each) for group, each in found.items()}
+
+
+def _ask(group: str, each: Any) -> Ask:
+    if not isinstance(each, dict) or set(each) != {"id", "want", "unstarted"}:
+        raise ValueError(f"{group}: found {each!r:.100}; allowed: exactly id, want and unstarted")
+    name, want, unstarted = each["id"], each["want"], each["unstarted"]
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise ValueError(f"{group}: found id {name!r:.100}; allowed: up to 64 letters and digits")
+    for numbers in (want, unstarted):
+        if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+            raise ValueError(f"{group}: found {numbers!r:.100}; allowed: a list of whole numbers")
+    return Ask(name, frozenset(manifest.whole(want)), frozenset(manifest.whole(unstarted)))
 
 
 @contextmanager

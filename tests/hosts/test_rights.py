@@ -1,0 +1,76 @@
+"""What root sees of a folder that the cluster's user writes to: no more than that user does."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perennial.hosts.agent import journal, manifest, supervisord
+from perennial.local.hold import holder
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+USER = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a cluster's supervisord, which is its user's."""
+    # Not pytest's own folder: others may not pass through that.
+    with tempfile.TemporaryDirectory(prefix="perennial-") as state:
+        os.chmod(state, 0o755)
+        monkeypatch.setattr(manifest, "STATE", Path(state))
+        made = supervisord.root("lab")
+        (made / "run").mkdir(parents=True)
+        for each in (made, made / "run"):
+            os.chown(each, USER.pw_uid, USER.pw_gid)
+        yield made
+
+
+@pytest.fixture
+def rights() -> Iterator[None]:
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    yield
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+@pytest.mark.usefixtures("rights")
+def test_a_link_in_the_place_of_a_lock_leads_root_nowhere(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("1 7\n")
+    secret.chmod(0o600)
+    (folder / "run" / "x.lock").symlink_to(secret)
+    own = folder / "run" / "y.lock"
+    own.write_text("1 3\n")
+    os.chown(own, USER.pw_uid, USER.pw_gid)
+    assert holder(folder / "run" / "x.lock") == (0, 7)  # followed, root would read it
+    assert {name: each["restarts"] for name, each in supervisord.members("lab").items()} == {
+        "x": 0,
+        "y": 2,
+    }
+
+
+@pytest.mark.usefixtures("rights")
+def test_whatever_happens_root_is_root_again(folder: Path) -> None:
+    def fail() -> None:
+        with supervisord.owners_rights("lab") as found:
+            assert found == folder
+            assert (os.geteuid(), os.getegid()) == (USER.pw_uid, USER.pw_gid)
+            assert os.getgroups() == []
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with supervisord.owners_rights("nobody-has-this"):
+        assert os.geteuid() == 0
+
+
+def test_who_reads_a_log_for_a_user_has_no_group_of_roots() -> None:
+    user = USER.pw_name
+    assert journal._run("id", "-u", user=user).split() == [str(USER.pw_uid)]
+    assert journal._run("id", "-G", user=user).split() == [str(USER.pw_gid)]
