@@ -25,7 +25,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -217,7 +217,20 @@ class Drain:
         retired = await self.scheduler.retire_workers(
             workers=[self.address], close_workers=False, remove=False
         )
+        if self.address not in retired and (held := await self._run(actors)):
+            await self._copy(held)
         return self.address in retired
+
+    async def _copy(self, actors_here: Collection[str]) -> None:
+        """Copy data to a worker that stays: Dask moves nothing away from where an actor lives."""
+        keys = (await self.scheduler.has_what(workers=[self.address]))[self.address]
+        data = [key for key in keys if str(key) not in actors_here]
+        unique = await self._unique(data) if data else []
+        if unique and self.peers:
+            with suppress(ValueError):  # that worker has been paused or has begun to leave
+                await self.scheduler.replicate(
+                    keys=unique, workers=self.peers[:1], n=1, delete=False
+                )
 
     async def _is_empty(self) -> bool:
         """Whether the scheduler counts on the worker for nothing any more.
@@ -325,18 +338,7 @@ class Drain:
 
 
 async def reach(address: str) -> None:
-    """Connect to an address and close the connection.
-
-    Parameters
-    ----------
-    address : str
-        A Dask address.
-
-    Raises
-    ------
-    OSError
-        Nothing accepts the connection in `CONNECT` seconds.
-    """
+    """Connect to an address and close the connection; OSError after `CONNECT` seconds."""
     host, port = get_address_host_port(address)
     async with asyncio.timeout(CONNECT):
         _, writer = await asyncio.open_connection(host, port)
