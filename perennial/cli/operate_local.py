@@ -75,8 +75,19 @@ def restart(name: str, service: str, force: bool) -> int:
                 " scheduler. Restart it?",
                 "--force",
             )
+    if not force and (held := operate.actors(deployment, service)):
+        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
+        confirm(
+            f"actors are lost with their member, as nobody can take them: {holders}."
+            f" Restart {service}?",
+            "--force",
+        )
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
-        return operate.restart(deploy.find(name, say), service)
+        found = deploy.find(name, say)
+        number = operate.restart(found, service)
+    for member, lost in found.cluster.abandoned.items():
+        print(f"{name}: {member} abandoned {lost}")
+    return number
 
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:

@@ -19,7 +19,14 @@ from perennial.local import plan as planning
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
 from perennial.local.detached import unbroken
-from perennial.local.hold import forget, holder, ready_mark, signal_holder, standing_in
+from perennial.local.hold import (
+    abandoned_mark,
+    forget,
+    holder,
+    ready_mark,
+    signal_holder,
+    standing_in,
+)
 from perennial.local.layout import SCALER, Program
 from perennial.local.plan import Running, Step
 from perennial.local.supervisor import Supervisor, polls
@@ -53,6 +60,8 @@ class Cluster:
         self.say = say
         self.supervisor = Supervisor(paths.socket)
         self._await = Waiting(paths, dashboard, self.supervisor, say)
+        #: What members abandoned that were stopped before their drain was complete, by name.
+        self.abandoned: dict[str, str] = {}
 
     # What is there
 
@@ -302,6 +311,7 @@ class Cluster:
         groups = [each for name in names for each in leftovers.group(pids.get(name, 0))]
         for name in names:
             self.say(f"stopping {name}")
+            Path(abandoned_mark(self.paths.run / f"{name}.lock")).unlink(missing_ok=True)
             self.supervisor.signal_stop(name)
         known = [programs[name].stop_timeout for name in names if name in programs]
         # What the file no longer names had a deadline that we cannot see: the longest there is.
@@ -313,6 +323,7 @@ class Cluster:
         self._check_gone(programs[name] for name in names if name in programs)
         for name in names:
             self.supervisor.remove(name)
+            self._note(name)
             forget(self.paths.run / f"{name}.lock")
 
     def _check_gone(self, programs: Iterable[Program]) -> None:
@@ -325,6 +336,14 @@ class Cluster:
                     f"{program.name}: its main process has ended, but {held}; end that process,"
                     " then run the same command again"
                 )
+
+    def _note(self, name: str) -> None:
+        """Take note of what a member that was stopped has abandoned."""
+        mark = Path(abandoned_mark(self.paths.run / f"{name}.lock"))
+        if mark.exists():
+            self.abandoned[name] = ", ".join(mark.read_text("utf-8", "replace").splitlines())
+            self.say(f"{name} abandoned {self.abandoned[name]}")
+            mark.unlink()
 
     def _discard(self, names: Collection[str]) -> None:
         for name in names:

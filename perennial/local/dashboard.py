@@ -101,6 +101,11 @@ class Dashboard:
             if worker.get("status") == "closing_gracefully"
         )
 
+    def actors(self) -> dict[str, int]:
+        """Count the actors of each worker that holds any, by the worker's name."""
+        found = {str(worker["name"]): int(worker.get("actors", 0)) for worker in self._workers()}
+        return {name: count for name, count in found.items() if count}
+
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""
         found = self._json("/json/counts.json")

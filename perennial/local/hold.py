@@ -200,6 +200,11 @@ def ready_mark(lock_path: str | os.PathLike[str]) -> str:
     return f"{os.fspath(lock_path)}.ready"
 
 
+def abandoned_mark(lock_path: str | os.PathLike[str]) -> str:
+    """File in which a member that leaves before its drain is complete says what it abandons."""
+    return f"{ready_mark(lock_path)}.abandoned"
+
+
 def is_ready(lock_path: str | os.PathLike[str]) -> bool:
     """Whether a service runs, and has said that it is ready where it was asked to.
 

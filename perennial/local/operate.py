@@ -51,6 +51,14 @@ def restart(deployment: Deployment, name: str) -> int:
     return len(names)
 
 
+def actors(deployment: Deployment, name: str) -> dict[str, int]:
+    """Count the actors of each member that a restart would stop, of those that hold any."""
+    programs = [deployment.programs[each] for each in members(deployment, name)]
+    held = deployment.cluster.dashboard.actors()
+    found = {program.name: sum(held.get(at, 0) for at in program.registers) for program in programs}
+    return {member: count for member, count in found.items() if count}
+
+
 def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False) -> Deployment:
     """Give groups another size: new members start, the last ones leave, drained.
 

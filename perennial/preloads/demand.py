@@ -41,6 +41,7 @@ from perennial.preloads.counting import LIVE, Counts
 from perennial.preloads.leaving import found, kept, left
 from perennial.preloads.members import Group, Workers
 from perennial.preloads.news import News
+from perennial.preloads.parking import DEMAND
 from perennial.preloads.people import is_person, people
 from perennial.preloads.scattering import Scatters
 
@@ -98,7 +99,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         The scheduler.
     """
 
-    name = "perennial-demand"
+    name = DEMAND
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler

@@ -5,6 +5,10 @@ before it stops its worker. The drain happens there: the worker is parked (it be
 tasks, and those that it has not begun go back to the scheduler), its running tasks end, and
 what it holds moves to other workers. Then the nanny stops it as always.
 
+A worker that takes part in a P2P shuffle, or for which tasks are meant that may run nowhere else,
+is not parked before these have ended: parked, it would hold them up, and without it Dask would
+begin the whole shuffle anew.
+
 A nanny closes for other reasons too. None of them gets here with a worker that is alive and
 known to its scheduler: a worker that the scheduler retires or closes, or that loses its
 scheduler, ends first and its nanny after it.
@@ -20,8 +24,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -30,7 +34,8 @@ from dask.utils import parse_timedelta
 from distributed.comm.addressing import get_address_host_port
 from distributed.core import Status, clean_exception
 from distributed.protocol.pickle import dumps
-from distributed.worker_state_machine import CancelComputeEvent
+
+from perennial.preloads.parking import actors, needed, park, unpark
 
 logger = logging.getLogger("distributed.perennial.drain")
 
@@ -46,6 +51,8 @@ CONNECT = 1.0
 PATIENCE = 10.0
 #: Seconds before a step that could not be completed is tried again.
 RETRY = 0.2
+#: Seconds after which the scheduler is asked again whether a shuffle goes on there.
+LOOK = 1.0
 #: Steps without unique data after which copies that Dask keeps here are left behind.
 SETTLED = 10
 #: Seconds for finding out what has to be abandoned.
@@ -80,74 +87,6 @@ async def dask_teardown(nanny: Any) -> None:
             raise
 
 
-async def park(patience: float, dask_worker: Any) -> list[str]:
-    """In the worker: begin no more tasks, and wait until one of those that run has ended.
-
-    Parameters
-    ----------
-    patience : float
-        Seconds to wait at most.
-    dask_worker : distributed.Worker
-        The worker that runs this; Dask fills it in.
-
-    Returns
-    -------
-    list of str
-        Keys of the tasks that still run, those that have seceded among them.
-    """
-    if dask_worker.status in (Status.running, Status.paused):
-        dask_worker.status = Status.closing_gracefully
-    for task in list(dask_worker.state.tasks.values()):
-        if task.state in ("ready", "constrained", "waiting") and not task.dependents:
-            # A parked worker does not begin it, and Dask would leave it here until the end.
-            stimulus = f"perennial-park-{task.key}"
-            dask_worker.handle_stimulus(CancelComputeEvent(key=task.key, stimulus_id=stimulus))
-            dask_worker.batched_send({"op": "reschedule", "key": task.key, "stimulus_id": stimulus})
-    before = running = _running(dask_worker)
-    end = monotonic() + patience
-    while running and len(running) >= len(before) and monotonic() < end:
-        await asyncio.sleep(0.05)
-        running = _running(dask_worker)
-    return running
-
-
-def unpark(dask_worker: Any) -> str:
-    """In the worker: begin tasks again, as after a retirement that Dask itself gives up.
-
-    Parameters
-    ----------
-    dask_worker : distributed.Worker
-        The worker that runs this; Dask fills it in.
-
-    Returns
-    -------
-    str
-        Dask's word for its state now.
-    """
-    if dask_worker.status == Status.closing_gracefully:
-        dask_worker.status = Status.running
-    return str(dask_worker.status.name)
-
-
-def hasten(seconds: float | None) -> None:
-    """In the nanny: wait no longer than this when the worker is told to stop.
-
-    Parameters
-    ----------
-    seconds : float or None
-        Time for the drain; what is not done then is given up. None for what it was before.
-    """
-    usual = dask.config.get("perennial.drain-usual", dask.config.get("perennial.drain", 60))
-    chosen = usual if seconds is None else seconds
-    dask.config.set({"perennial.drain-usual": usual, "perennial.drain": chosen})
-
-
-def _running(worker: Any) -> list[str]:
-    """Keys of the tasks that run; not of those that were cancelled and only hold a thread."""
-    tasks = worker.state.all_running_tasks
-    return sorted(str(task.key) for task in tasks if task.state in ("executing", "long-running"))
-
-
 class Drain:
     """One drain of one worker.
 
@@ -168,6 +107,9 @@ class Drain:
         self.peers: list[str] = []
         self.settled = 0
         self.alone = False  # without a scheduler
+        self.needed = ""  # why it cannot be parked yet
+        self.looked = -LOOK
+        self.parked = True  # by a scaler, perhaps
 
     async def run(self, seconds: float) -> None:
         """Drain until it is done, it has become pointless, or the deadline has passed.
@@ -200,7 +142,9 @@ class Drain:
             reason = repr(work.exception())
         else:
             reason = f"the deadline (perennial.drain: {seconds:g} s) has passed"
+            reason += f", in the middle of {self.needed}" if self.needed else ""
         lost = await self._abandoned()
+        _note(self.title, lost)
         logger.log(
             logging.WARNING if lost else logging.INFO,
             "%s leaves after %.1f s without a complete drain: %s; waited for %s; abandons %s",
@@ -212,14 +156,18 @@ class Drain:
         patience = 0.0  # data moves away at once, beside the running tasks
         while True:
             try:
-                self.running = await self._park(patience)
+                if await self._needed(LOOK):
+                    continue
+                self.parked = True
+                self.running = await self._run(park, patience=patience)
                 if set(self.running) - self.waited:
                     self.waited.update(self.running)
                     logger.info(
                         "Draining %s: waits up to %g s for %s",
                         *(self.title, seconds, listed("task", self.running)),
                     )
-                if await self._move() and not self.running and await self._is_empty():
+                done = await self._move() and not self.running and await self._is_empty()
+                if done and not await self._needed(0.0):  # a shuffle can have begun meanwhile
                     return
                 patience = PATIENCE
             except (OSError, KeyError) as error:
@@ -227,22 +175,62 @@ class Drain:
                 logger.debug("%s: %r", self.title, error)
             await asyncio.sleep(RETRY)
 
-    async def _park(self, patience: float) -> list[str]:
-        """Tell the worker to begin no more tasks; get what it still runs."""
+    async def _needed(self, age: float) -> bool:
+        """Whether it must begin tasks still, by an answer not older than that; it does then."""
+        if self.needed or monotonic() - self.looked >= age:
+            # Once it is known, the scheduler waits with its answer until it is not true any more.
+            before, self.needed = self.needed, await self._why(PATIENCE if self.needed else 0.0)
+            self.looked = monotonic()
+            if self.needed and self.needed != before:
+                logger.info("Draining %s: waits for %s", self.title, self.needed)
+        if self.needed and self.parked:
+            await self._run(unpark)
+            self.parked = False
+        return bool(self.needed)
+
+    async def _why(self, patience: float) -> str:
+        """Have the scheduler say why it must begin tasks still."""
+        question = {"address": self.address, "patience": patience}
+        try:
+            answer = await self.scheduler.run_function(
+                function=dumps(needed), kwargs=dumps(question)
+            )
+        except ValueError as error:  # a scheduler that runs no functions
+            logger.debug("%s: %r", self.title, error)
+            return ""
+        if answer["status"] == "OK":
+            return str(answer["result"])
+        logger.debug("%s: %r", self.title, clean_exception(**answer)[1])  # an earlier release
+        return ""
+
+    async def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Run a function in the worker."""
         worker = self.nanny.rpc(self.address)
-        answer = await worker.run(function=dumps(park), kwargs=dumps({"patience": patience}))
+        answer = await worker.run(function=dumps(function), kwargs=dumps(arguments))
         if answer["status"] != "OK":
             _, error, _ = clean_exception(**answer)
             raise error or RuntimeError(answer)
-        running: list[str] = answer["result"]
-        return running
+        return answer["result"]
 
     async def _move(self) -> bool:
         """Have the scheduler move away what only this worker holds; say whether it could."""
         retired = await self.scheduler.retire_workers(
             workers=[self.address], close_workers=False, remove=False
         )
+        if self.address not in retired and (held := await self._run(actors)):
+            await self._copy(held)
         return self.address in retired
+
+    async def _copy(self, actors_here: Collection[str]) -> None:
+        """Copy data to a worker that stays: Dask moves nothing away from where an actor lives."""
+        keys = (await self.scheduler.has_what(workers=[self.address]))[self.address]
+        data = [key for key in keys if str(key) not in actors_here]
+        unique = await self._unique(data) if data else []
+        if unique and self.peers:
+            with suppress(ValueError):  # that worker has been paused or has begun to leave
+                await self.scheduler.replicate(
+                    keys=unique, workers=self.peers[:1], n=1, delete=False
+                )
 
     async def _is_empty(self) -> bool:
         """Whether the scheduler counts on the worker for nothing any more.
@@ -337,28 +325,20 @@ class Drain:
                 await reach(self.scheduler.address)
                 tasks = (await self.scheduler.processing(workers=[self.address]))[self.address]
                 held = (await self.scheduler.has_what(workers=[self.address]))[self.address]
+                alive = set(await self._run(actors)) if held else set()
                 unique = await self._unique(held) if held else []
         except KeyError:  # the scheduler has given the worker up: nobody counts on it
             return ""
         except OSError:
             return unknown
-        lost = [("task", tasks)] * bool(tasks) + [("key", unique)] * bool(unique)
+        data = [key for key in unique if str(key) not in alive]
+        lost = [("task", tasks)] * bool(tasks) + [("actor", alive)] * bool(alive)
+        lost += [("key", data)] * bool(data)
         return " and ".join(listed(noun, keys) for noun, keys in lost)
 
 
 async def reach(address: str) -> None:
-    """Connect to an address and close the connection.
-
-    Parameters
-    ----------
-    address : str
-        A Dask address.
-
-    Raises
-    ------
-    OSError
-        Nothing accepts the connection in `CONNECT` seconds.
-    """
+    """Connect to an address and close the connection; OSError after `CONNECT` seconds."""
     host, port = get_address_host_port(address)
     async with asyncio.timeout(CONNECT):
         _, writer = await asyncio.open_connection(host, port)
@@ -380,6 +360,18 @@ def listed(noun: str, keys: Collection[Any]) -> str:
     names = sorted(map(str, keys))
     more = f", and {len(names) - 10} more" if len(names) > 10 else ""
     return f"{len(names)} {noun}{'s' * (len(names) > 1)} ({', '.join(names[:10])}{more})"
+
+
+def _note(title: str, lost: str) -> None:
+    """Leave a line for whoever has stopped the process, see `perennial.local.hold.abandoned`."""
+    mark = os.environ.get("PERENNIAL_READY")
+    if not mark or not lost:
+        return
+    try:
+        with open(f"{mark}.abandoned", "a", encoding="utf-8") as file:
+            file.write(f"{lost}\n")
+    except OSError as error:
+        logger.warning("%s: cannot write down what it abandons: %s", title, error)
 
 
 @contextmanager

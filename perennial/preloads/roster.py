@@ -16,7 +16,8 @@ from distributed.http.utils import RequestHandler
 
 from perennial.preloads.people import people
 
-#: Path of the page: ``{"workers": {ADDRESS: {"name": …, "status": …}}, "clients": 1}``.
+#: Path of the page:
+#: ``{"workers": {ADDRESS: {"name": …, "status": …, "actors": 0}}, "clients": 1}``.
 PATH = "/perennial/workers.json"
 
 
@@ -28,7 +29,11 @@ class Roster(RequestHandler):  # type: ignore[misc]
         self.write(
             {
                 "workers": {
-                    address: {"name": str(worker.name), "status": str(worker.status.name)}
+                    address: {
+                        "name": str(worker.name),
+                        "status": str(worker.status.name),
+                        "actors": len(worker.actors),
+                    }
                     for address, worker in self.server.workers.items()
                 },
                 "clients": people(self.server.clients),

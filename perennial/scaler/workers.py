@@ -147,13 +147,13 @@ class DaskWorkers:
 
     async def park(self, addresses: Collection[str]) -> dict[str, list[str]]:
         """Have workers begin no more tasks; give what each still runs."""
-        from perennial.preloads.drain import park
+        from perennial.preloads.parking import park
 
         return await self._run(park, addresses, patience=0.0)
 
     async def unpark(self, addresses: Collection[str]) -> None:
         """Have parked workers begin tasks again."""
-        from perennial.preloads.drain import unpark
+        from perennial.preloads.parking import unpark
 
         await self._run(unpark, addresses)
 
@@ -193,7 +193,7 @@ class DaskWorkers:
 
     async def hasten(self, addresses: Collection[str], seconds: float | None) -> None:
         """Have their nannies not wait again for what is given up; None undoes that."""
-        from perennial.preloads.drain import hasten
+        from perennial.preloads.parking import hasten
 
         await self._run(hasten, addresses, nanny=True, seconds=seconds)
 

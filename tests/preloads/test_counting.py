@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from distributed import Nanny
 from distributed.core import Status
+from distributed.scheduler import TaskGroup, TaskPrefix, TaskState
 
 from perennial.preloads import counting
 from perennial.preloads import demand as preload
+from perennial.preloads.members import Workers
 from tests.preloads.in_process import Cluster, failing, in_a_loop, seceding, short, started
 
 
@@ -206,3 +208,28 @@ async def test_a_failure_with_very_many_tasks_is_said(monkeypatch: pytest.Monkey
         cluster.plugin.fail(RuntimeError("something"))
         assert "RuntimeError: something" in cluster.ask()["fault"]
         del futures
+
+
+def test_what_is_kept_of_ever_new_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and needs of every task are new, and nobody asks: the counts that are zero go."""
+    monkeypatch.setattr(counting, "COUNTS", 500)
+    counts = counting.Counts(Workers())
+    most = 0
+    for number in range(5_000):
+        group = TaskGroup(f"name{number}", TaskPrefix(f"name{number}"))
+        task = TaskState(f"name{number}-0", None, "waiting", group, True)
+        if number % 2:
+            task.resource_restrictions = {f"thing{number}": 1}
+        if number % 3 == 0:
+            task.worker_restrictions = {f"tcp://{number}"}
+        counts.enter(task.key, task, "waiting")
+        counts.leave(task.key)
+        if number % 100 == 0:
+            sums = [each for kind in counts.kinds.values() for each in kind.sums]
+            kept = sum(len(each.counts) for each in sums)
+            most = max(most, kept, len(sums), len(counts.kinds))
+    assert most <= 500
+    assert not any((counts.places, counts.runs, counts.bound, counts.binds))
+    counts.look_at_all()
+    assert counts.kinds == {((), False): counts.plain}
+    assert not counts.plain.sums

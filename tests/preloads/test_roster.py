@@ -41,6 +41,7 @@ def test_it_answers_while_dasks_own_page_does_not() -> None:
         assert {each["name"] for each in page(port, roster.PATH)["workers"].values()} == names
         assert Dashboard(port).worker_names() == names
         assert Dashboard(port).parked() == frozenset()
+        assert Dashboard(port).actors() == {}
         client.publish_dataset(client.submit(abs, -1), name="kept")  # a client, in Dask's words
         assert page(port, "/json/counts.json")["clients"] == 3
         counts = Dashboard(port).counts()
