@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.cli.output import Progress, confirm
+from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair
@@ -158,14 +159,20 @@ def revoke(name: str, person: str) -> int:
 def jupyter(name: str) -> tuple[str, str, Path] | None:
     """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
     from perennial.jupyter import state_directory
-    from perennial.local import deploy
+    from perennial.local import deploy, ports
     from perennial.local.layout import site
 
     deployment = _find(name)
     spec, paths = deployment.spec, deployment.paths
     url = deploy.jupyter_url(spec)
-    if url is None:
+    if url is None or spec.jupyter is None:
         return None
+    if not ports.is_of(paths.run / "jupyter.lock", spec.jupyter.port):
+        # Whoever takes the port while JupyterLab is down would be given its token.
+        raise PerennialError(
+            f"{name}: JupyterLab does not listen on port {spec.jupyter.port}, so its token is not"
+            " given away; see `perennial status` and `perennial logs jupyter`"
+        )
     token = deploy.token_file(spec, paths).read_text().strip()
     return url, token, Path(state_directory(site(spec, paths)))
 

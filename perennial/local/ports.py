@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from perennial.errors import Fault
+from perennial.local import hold
 from perennial.spec import ClusterSpec
 from perennial.spec.words import shorten, show
 
@@ -128,6 +130,12 @@ def addresses() -> list[str]:
 def holder(address: str, port: int) -> int | None:
     """Find the process that listens on a port; None when this user may not see it."""
     return next((pid for ip, at, pid in listeners() if at == port and _meet(ip, address)), None)
+
+
+def is_of(lock_path: str | os.PathLike[str], port: int, address: str = LOOPBACK) -> bool:
+    """Whether what listens on a port is the service that holds a lock, or its child."""
+    pid, _ = hold.holder(lock_path)
+    return bool(pid) and _is_own(holder(address, port), {pid})
 
 
 def describe(pid: int | None) -> str:

@@ -20,8 +20,10 @@ import logging
 import os
 from typing import Any
 
+import click
 from distributed import Scheduler
 from distributed.core import Status
+from distributed.utils import clean_dashboard_address
 
 from perennial.preloads.notifying import notify
 
@@ -47,6 +49,7 @@ def dask_setup(server: Any) -> None:
     server : distributed.Scheduler, distributed.Nanny or distributed.Worker
         What this process runs.
     """
+    _keep_dashboard_port(server)
     if not {"NOTIFY_SOCKET", MARK} & os.environ.keys():
         return
     _open.add(server)
@@ -68,6 +71,25 @@ def dask_teardown(server: Any) -> None:
         _open.discard(server)
         if not _open:
             notify("STOPPING=1")
+
+
+def _keep_dashboard_port(server: Any) -> None:
+    """End a scheduler whose dashboard is elsewhere than asked: Dask moves it where it is taken.
+
+    Whoever took the port would be shown in its place, in JupyterLab's own origin.
+    """
+    context = click.get_current_context(silent=True)
+    if not isinstance(server, Scheduler) or context is None:
+        return
+    option = "dashboard_address"
+    if context.get_parameter_source(option) is not click.core.ParameterSource.COMMANDLINE:
+        return
+    asked = int(clean_dashboard_address(context.params[option])[0]["port"] or 0)
+    if asked and server.http_server.port != asked:
+        raise SystemExit(
+            f"dashboard: port {asked} is taken by another process, so the scheduler does not run;"
+            " stop that process or change scheduler.dashboard_port"
+        )
 
 
 async def _report(server: Any) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.ports import free_port
 from tests.preloads.conftest import DRAIN, KEEP, Lab, until
 
 #: Twice as often is a sign of life asked for.
@@ -103,3 +104,30 @@ def test_workers_are_ready_once_all_have_registered(lab: Lab) -> None:
         assert manager.heard().count("WATCHDOG=1") >= 2  # while it drains
         assert future.result(timeout=10) is None
         assert "NOTIFY_SOCKET" not in lab.log("scheduler")
+
+
+def test_a_scheduler_whose_dashboard_port_is_taken_ends_and_says_so(lab: Lab) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        scheduler = lab.start(
+            "scheduler",
+            *("scheduler", "--host", "127.0.0.1", "--port", str(lab.port)),
+            *("--dashboard-address", f"127.0.0.1:{port}", "--no-dashboard"),
+            *("--preload", "perennial.preloads.ready"),
+        )
+        assert scheduler.wait(60) == 1
+    assert f"dashboard: port {port} is taken by another process" in lab.log("scheduler")
+
+
+def test_a_scheduler_gets_the_dashboard_port_that_is_free(lab: Lab) -> None:
+    port = free_port()
+    where = ("--dashboard-address", f"127.0.0.1:{port}")
+    scheduler = lab.scheduler(*where, "--preload", "perennial.preloads.ready")
+    until(lambda: b"200" in _get(port), "the dashboard answers")
+    assert scheduler.poll() is None
+
+
+def _get(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        return connection.recv(64)
