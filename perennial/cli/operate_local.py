@@ -86,8 +86,9 @@ def restart(name: str, service: str, force: bool) -> int:
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
         found = deploy.find(name, say)
         number = operate.restart(found, service)
-    for member, lost in found.cluster.abandoned.items():
-        print(f"{name}: {member} abandoned {lost}")
+    for member in operate.members(found, service):
+        if lost := found.cluster.abandoned(member):
+            print(f"{name}: {member} abandoned {lost}")
     return number
 
 

@@ -60,8 +60,6 @@ class Cluster:
         self.say = say
         self.supervisor = Supervisor(paths.socket)
         self._await = Waiting(paths, dashboard, self.supervisor, say)
-        #: What members abandoned that were stopped before their drain was complete, by name.
-        self.abandoned: dict[str, str] = {}
 
     # What is there
 
@@ -102,6 +100,11 @@ class Cluster:
         if running is not None:
             running = planning.staying(running, units, desired)
         return planning.plan(desired, units, running, orphans)
+
+    def abandoned(self, name: str) -> str:
+        """Say what a member lost that was stopped last before its drain was complete."""
+        mark = Path(abandoned_mark(self.paths.run / f"{name}.lock"))
+        return ", ".join(mark.read_text("utf-8", "replace").splitlines()) if mark.exists() else ""
 
     # Changes
 
@@ -323,7 +326,8 @@ class Cluster:
         self._check_gone(programs[name] for name in names if name in programs)
         for name in names:
             self.supervisor.remove(name)
-            self._note(name)
+            if lost := self.abandoned(name):
+                self.say(f"{name} abandoned {lost}")
             forget(self.paths.run / f"{name}.lock")
 
     def _check_gone(self, programs: Iterable[Program]) -> None:
@@ -336,14 +340,6 @@ class Cluster:
                     f"{program.name}: its main process has ended, but {held}; end that process,"
                     " then run the same command again"
                 )
-
-    def _note(self, name: str) -> None:
-        """Take note of what a member that was stopped has abandoned."""
-        mark = Path(abandoned_mark(self.paths.run / f"{name}.lock"))
-        if mark.exists():
-            self.abandoned[name] = ", ".join(mark.read_text("utf-8", "replace").splitlines())
-            self.say(f"{name} abandoned {self.abandoned[name]}")
-            mark.unlink()
 
     def _discard(self, names: Collection[str]) -> None:
         for name in names:
