@@ -317,6 +317,10 @@ class Drain:
         """Name what is lost with the worker; the empty string when it is nothing."""
         if not self.nanny.is_alive():
             return "what it ran and held"
+        if self.alone and not self.running:  # the scheduler was gone before it could be parked
+            with suppress(OSError):
+                async with asyncio.timeout(REPORT):
+                    self.running = await self._run(park, patience=0.0)
         unknown = f"{listed('task', self.running)} and what only it holds"
         if self.alone:
             return unknown
