@@ -80,6 +80,9 @@ def up(
     force: Annotated[
         bool, typer.Option("--force", help="Also more workers than the machines hold.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until SIGTERM or Ctrl-C, then take it down.")
+    ] = False,
 ) -> None:
     """Start a cluster, or change what runs into what the file says."""
     if plan_only:
@@ -88,7 +91,17 @@ def up(
     document = _read(file)
     _refuse_to_move(document.spec)
     wishes = Wishes(yes, connect, strict, install, force)
-    _part(document.spec.platform).up(document, file, wishes)
+    part = _part(document.spec.platform)
+    if not wait:
+        part.up(document, file, wishes)
+        return
+    from perennial.cli import foreground
+
+    foreground.require_local(document.spec.platform, file)
+    with foreground.until_asked() as stop:
+        part.up(document, file, wishes)
+        if foreground.stay(document.spec.name, stop):
+            part.down(document.spec.name, force=True, purge=False)
 
 
 def refresh(name: Cluster = None, file: ItsFile = None) -> None:

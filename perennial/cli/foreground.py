@@ -1,0 +1,106 @@
+"""`up --wait`: stay with a cluster on this machine until a signal, then take it down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from perennial.errors import PerennialError
+
+#: Seconds between two looks.
+_LOOK = 0.5
+
+
+@dataclass
+class Stop:
+    """Whether somebody wants this process to end."""
+
+    asked: bool = False
+
+
+@contextmanager
+def until_asked() -> Iterator[Stop]:
+    """Note a SIGTERM, instead of dying of it; from before the cluster starts until it is down."""
+    stop = Stop()
+
+    def note(*_: object) -> None:
+        stop.asked = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def stay(name: str, stop: Stop) -> bool:
+    """Stay until a signal or the end of the cluster; True where it is still to be taken down.
+
+    Parameters
+    ----------
+    name : str
+        A cluster that is up.
+    stop : Stop
+        Notes the signal.
+
+    Raises
+    ------
+    PerennialError
+        The cluster's supervisord has ended, and nobody has taken the cluster down.
+    """
+    from perennial.local import deploy
+    from perennial.paths import cluster_state
+
+    paths = cluster_state(name)
+    supervisor = deploy.find(name, lambda _text: None).cluster.supervisor
+    missed = 0
+    try:
+        print(f"{name}: waiting; SIGTERM or Ctrl-C takes the cluster down", flush=True)
+        while not stop.asked:
+            time.sleep(_LOOK)
+            _reap()
+            if supervisor.pid():
+                missed = 0
+                continue
+            missed += 1
+            if not paths.spec.exists():
+                return False
+            if missed * _LOOK > 30:
+                raise PerennialError(
+                    f"{name}: its supervisord has ended; run `perennial up --wait` again: it adopts"
+                    " what still runs"
+                )
+    except KeyboardInterrupt:
+        pass
+    return True
+
+
+def _reap() -> None:
+    """Take the exit codes of processes whose parent has gone, where this is a container's init."""
+    if os.getpid() != 1:
+        return
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        pass
+
+
+def require_local(platform: str, file: Path) -> None:
+    """Refuse to stay with a cluster that stands elsewhere.
+
+    Raises
+    ------
+    PerennialError
+        The platform is another.
+    """
+    if platform != "local":
+        raise PerennialError(
+            f"{file}: --wait is for the platform local, found {platform}; its services are kept by"
+            " the machines themselves"
+        )
