@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
-from perennial.paths import fault_of_owner
 
 
 def make_private(folder: Path) -> None:
@@ -24,19 +23,6 @@ def make_private(folder: Path) -> None:
         return
     make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def make_own(folder: Path, remedy: str) -> None:
-    """Make a folder as `make_private` does; one that others can change is refused.
-
-    Raises
-    ------
-    PerennialError
-        Says whose it is, and ``remedy``.
-    """
-    make_private(folder)
-    if fault := fault_of_owner(folder):
-        raise PerennialError(f"{folder}: {fault}; {remedy}")
 
 
 def write_atomic(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from perennial import authority, connect, jupyter, render, revocation
 from perennial.errors import PerennialError
-from perennial.files import make_own, make_private, write_atomic
+from perennial.files import make_private, write_atomic
 from perennial.fleets.capacity import Use
 from perennial.local import detached, placement, room
 from perennial.local.checks import foreign_interpreter
@@ -22,7 +22,7 @@ from perennial.local.machine import this_machine
 from perennial.local.plan import Step, members, sizes
 from perennial.local.state import State
 from perennial.local.supervisor import is_long
-from perennial.paths import ClusterPaths, cluster_state
+from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec, dump, load
 
@@ -194,7 +194,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     deployment.state.save(paths)
     make_secrets(spec, paths)
     connect.save(paths, connection(spec, paths))
-    make_own(Path(site(spec, paths).scratch), SCRATCH_REMEDY)
+    _make_scratch(Path(site(spec, paths).scratch))
     make_private(paths.work)
     if spec.scaled:
         make_private(paths.scaler)
@@ -254,6 +254,12 @@ def check_room(deployment: Deployment) -> None:
         names = [path.stem for path in paths.units.glob("*.conf")]
         before = room.of_names(load(paths.spec, remembered=True), names)
     room.check(deployment.spec, deployment.state.sizes, before)
+
+
+def _make_scratch(folder: Path) -> None:
+    make_private(folder)
+    if fault := fault_of_owner(folder):
+        raise PerennialError(f"{folder}: {fault}; {SCRATCH_REMEDY}")
 
 
 def _check_room(deployment: Deployment) -> None:
