@@ -18,10 +18,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
-from perennial.paths import SOCKET_PATH, ClusterPaths
+
+if TYPE_CHECKING:  # this file is sent to machines, without that one
+    from perennial.paths import ClusterPaths
+
+#: As in `perennial.paths`.
+SOCKET_PATH = 107 - len(".4194304")
 
 #: States in which supervisord keeps a process or is about to.
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})

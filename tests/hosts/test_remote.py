@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from perennial.errors import FleetError
-from perennial.hosts import remote
+from perennial.hosts import program, remote
 from perennial.hosts.agent import manifest
 from perennial.hosts.remote import LATER, MODULES, Agent, borrowed
 from perennial.hosts.share import Target
@@ -248,3 +250,15 @@ def test_an_answer_that_is_no_object_is_said(line: bytes) -> None:
     agent = Agent(Target("ma", "127.0.0.1"))
     with pytest.raises(FleetError, match=r"^ma: the program there answered b.*run the same"):
         agent._parsed(line)
+
+
+def test_what_is_sent_needs_nothing_that_is_not_sent() -> None:
+    """A module of ours that a sent one imports is sent before it, each in its order."""
+    orders = [program.MODULES, *((*MODULES, *later) for later in LATER.values())]
+    for order in orders:
+        for place, module in enumerate(order):
+            source = Path(str(import_module(module).__file__)).read_text()
+            for node in ast.parse(source).body:  # what is imported when it is loaded
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("perennial"):
+                    inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                    assert {str(node.module), *inner} & {*order[:place]}, (module, node.module)
