@@ -298,14 +298,14 @@ def test_a_taken_port_is_an_error(root: Path) -> None:
 
 def test_rendering_is_exact_and_repeatable() -> None:
     site = Site("/python", "/c", "/t", "/s", "/x", "127.0.0.1", "/home/someone")
-    service = Jupyter(port=9000, directory='~/it\'s "quoted" {{ here }} \\', idle="90 s")
+    service = Jupyter(port=9000, directory="~/{{ here }} {% is %} 100 %", idle="90 s")
     files = jupyter.jupyter_files(service, site, 9001)
     assert files == jupyter.jupyter_files(service, site, 9001)
     (config, text), (overrides, settings) = files
     assert config == "/c/jupyter/jupyter_server_config.py"
     assert jupyter.jupyter_argv(site)[-1] == f"--config={config}"
     compile(text, config, "exec")
-    assert "directory = '/home/someone/it\\'s \"quoted\" {{ here }} \\\\'\n" in text
+    assert "directory = '/home/someone/{{ here }} {% is %} 100 %'\n" in text
     assert "cull_idle_timeout = 90\n" in text
     assert "cull_interval = 9\n" in text
     assert overrides == "/c/jupyter/labconfig/default_setting_overrides.json"

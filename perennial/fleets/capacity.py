@@ -48,11 +48,13 @@ class Capacity:
 
     def more(self, used: Use, each: Use) -> int:
         """Count the members like ``each`` that fit beside what is used already."""
+        if not self.fits(used):
+            return 0
         free = self.holds
         fit = (free.processes - used.processes) // max(1, each.processes)
         if each.memory > 0:
             fit = min(fit, (free.memory - used.memory) // each.memory)
-        return max(0, fit)
+        return fit
 
     def fits(self, used: Use) -> bool:
         """Whether what is used is not more than the machine can hold."""

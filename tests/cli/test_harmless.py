@@ -91,7 +91,7 @@ def test_an_error_about_a_hostile_name_is_shown_harmless(tmp_path: Path) -> None
     assert code == 1
     assert "is no cluster name" in said
     assert orders(said) == set()
-    for words in (("status", HOSTILE.replace("\0", "")), ("connect", f"/{HOSTILE}")):
+    for words in (("status", "-c", HOSTILE.replace("\0", "")), ("connect", f"/{HOSTILE}")):
         code, said = terminal(tmp_path, *words)
         assert code == 1
         assert orders(said) == set()

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, SpecError
 from perennial.local import checks, deploy, ports
 from perennial.local.machine import Machine, memory_limit, this_machine
 from perennial.spec import ClusterSpec, loads
@@ -175,8 +175,11 @@ def test_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     [error] = errors(spec(f"local: {{temporary_directory: {file}/x}}\n"))
     assert "file, which is a file; allowed: a folder; change local.temporary_directory" in error
-    [error] = errors(spec("local: {temporary_directory: scratch}\n"))
-    assert "local.temporary_directory: found 'scratch'; allowed: an absolute path" in error
+    with pytest.raises(SpecError) as caught:
+        spec("local: {temporary_directory: scratch}\n")
+    assert "local.temporary_directory: found 'scratch'; allowed: an absolute path" in str(
+        caught.value
+    )
 
 
 def test_a_folder_without_the_right_to_write() -> None:

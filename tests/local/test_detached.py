@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from sys import executable
 
 import pytest
@@ -58,9 +62,14 @@ def test_ctrl_c_ends_once_all_runs_again(standing: Home) -> None:
 
 
 @pytest.mark.parametrize("wrapper", ["sh", "python"])
-def test_an_interpreter_that_is_a_script_without_exec(home: Home, wrapper: str) -> None:
+def test_an_interpreter_that_is_a_script_without_exec(
+    home: Home, wrapper: str, request: pytest.FixtureRequest
+) -> None:
     """Its main process ends at the signal, and what it has started does not."""
-    script = home.root / "python"
+    # Root runs no interpreter that stands where others may write, such as below /tmp.
+    folder = Path(tempfile.mkdtemp(dir=sys.prefix))
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    script = folder / "python"
     script.write_text(
         f'#!/bin/sh\n{executable} "$@"\n'
         if wrapper == "sh"  # its child has the lock as well; that of this one has nothing

@@ -89,11 +89,16 @@ def test_after_an_error_the_platform_is_left_alone_for_longer_and_longer(
             raise NoCapacity("cpu: no room for more; wait, or lower max")
 
     loop = scaler(tmp_path, world, fleet=Full(world, Life()), min=3)
-    run(loop, lambda: len(calls) >= 4 and loop.report["groups"]["cpu"]["trouble"])
+    said: list[str] = []
+
+    def told() -> bool:
+        said.append(loop.report["groups"]["cpu"]["trouble"] if len(calls) >= 4 else "")
+        return bool(said[-1])
+
+    run(loop, told)
     pauses = [after - before for before, after in itertools.pairwise(calls)]
     assert [pause >= 0.1 * 2**n for n, pause in enumerate(pauses)] == [True, True, True]
-    record = loop.report["groups"]["cpu"]
-    assert record["trouble"] == "cpu: no room for more; wait, or lower max"
+    assert said[-1] == "cpu: no room for more; wait, or lower max"
 
 
 def test_a_platform_that_does_not_answer_holds_no_tick_up_twice(tmp_path: Path) -> None:

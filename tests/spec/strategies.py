@@ -202,6 +202,8 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
             {"requirements": st.lists(st.sampled_from(["dask", "numpy==2", "# pip"]), max_size=3)},
             optional={"build": st.booleans()},
         )
+        if any("scale" in group for group in data["workers"].values()):
+            data.pop("security", None)  # without TLS nothing is scaled there
         return data | {"environment": draw(environments), "hosts": draw(hosts(data))}
     keys = {"address": st.just("127.0.0.1"), "temporary_directory": st.just("/scratch")}
     return data | draw(optional({"local": optional(keys)}))
