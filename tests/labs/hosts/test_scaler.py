@@ -66,7 +66,7 @@ def units(cluster: Cluster) -> dict[str, int]:
     """Members that run, with their process ids: ``machine-b-0``."""
     found: dict[str, int] = {}
     for place in PLACES:
-        found |= processes(cluster.network[place], r"-m dask worker .* --name cpu-(\S+)")
+        found |= processes(cluster.network[place], r"(?:-P )?-m dask worker .* --name cpu-(\S+)")
     return found
 
 
@@ -329,7 +329,7 @@ def test_other_machines_take_over_from_one_that_is_gone(cluster: Cluster) -> Non
     assert {member[:9] for member in before} == set(PLACES)
     gone.cut_power()
     there = cluster.network["machine-b"]
-    pattern = r"-m dask worker .* --name cpu-(\S+)"
+    pattern = r"(?:-P )?-m dask worker .* --name cpu-(\S+)"
     wait_until(lambda: len(processes(there, pattern)) == 2, 120)
     gone.boot()
     # Its member is back, and one of the three is drained.
