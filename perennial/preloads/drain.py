@@ -74,8 +74,9 @@ async def dask_teardown(nanny: Any) -> None:
     """
     seconds = parse_timedelta(dask.config.get("perennial.drain", 60), default="s")
     begun = monotonic()
-    while nanny.is_alive() and nanny.worker_address is None and monotonic() < begun + STARTUP:
+    while _starting(nanny) and monotonic() < begun + STARTUP:
         await asyncio.sleep(0.05)  # a worker can have registered, and its nanny not heard of it
+    await _end_start(nanny)
     if seconds <= 0 or nanny.worker_address is None or not nanny.is_alive():
         return
     with _announced(nanny.worker_address):
@@ -85,6 +86,27 @@ async def dask_teardown(nanny: Any) -> None:
             # A second Ctrl-C: the nanny will not get to stop its worker any more.
             os.kill(nanny.pid, signal.SIGKILL)
             raise
+
+
+def _starting(nanny: Any) -> bool:
+    """Whether its worker has not said yet that it is connected."""
+    return nanny.process is not None and nanny.process.status == Status.starting
+
+
+async def _end_start(nanny: Any) -> None:
+    """Kill a worker that is still starting: a nanny would wait until it has found a scheduler."""
+    killed = None
+    while _starting(nanny):
+        if nanny.pid not in (None, killed):  # it can be that the process is just being made
+            killed = nanny.pid
+            logger.info(
+                "%s had not found its scheduler yet: its process (pid %d) is killed, and an error "
+                "about its start comes of that",
+                *(nanny.name or "worker", killed),
+            )
+            with suppress(ProcessLookupError):
+                os.kill(killed, signal.SIGKILL)
+        await asyncio.sleep(0.05)
 
 
 class Drain:

@@ -266,6 +266,28 @@ def test_a_scheduler_whose_host_is_gone() -> None:
         assert future.status == "pending"
 
 
+@pytest.mark.parametrize("at", ["Start Nanny", "Waiting to connect"])
+def test_a_worker_that_never_found_its_scheduler_ends_when_told_to(at: str) -> None:
+    """A nanny alone would wait for the scheduler first, for ever."""
+    with made() as lab:
+        scheduler = lab.scheduler()
+        process = lab.worker("early")
+        until(lambda: "Start Nanny" in lab.log("early"), "its nanny has started")
+        scheduler.kill()
+        until(lambda: at in lab.log("early"), "it is starting")
+        process.terminate()
+        process.wait(20)
+        assert "early had not found its scheduler yet" in lab.log("early")
+
+
+def test_a_worker_whose_scheduler_was_never_there_ends_when_told_to() -> None:
+    with made() as lab:
+        process = lab.worker("alone")
+        until(lambda: "perennial.preloads.drain" in lab.log("alone"), "its nanny is starting")
+        process.terminate()
+        process.wait(20)
+
+
 def test_all_workers_told_to_stop_leave_at_once() -> None:
     with made() as lab:
         lab.scheduler()
