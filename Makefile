@@ -1,5 +1,8 @@
 # What CI runs is what you run. `make` alone lists the targets.
-PYTHON ?= python3.11
+# The first of these that is there and is 3.11 to 3.14; `make PYTHON=…` names another.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
+PYTHON ?= $(or $(firstword $(foreach each,$(PYTHONS),$(shell $(each) -c \
+	'import sys; (3, 11) <= sys.version_info < (3, 15) and print("$(each)")' 2>/dev/null))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -300,6 +300,8 @@ def _bytes(path: Path, source: str) -> bytes:
 
 
 def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):  # Python's words for it differ with its version
+        return "a null byte in the path"
     return shorten(str(getattr(error, "strerror", None) or error).lower())
 
 
