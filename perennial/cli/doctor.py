@@ -25,11 +25,15 @@ def doctor(
     name: Cluster = None,
     file: ItsFile = None,
     python: Annotated[
-        str | None, typer.Option("--python", help="Compare this interpreter's packages.")
+        str | None,
+        typer.Option("--python", help="Python interpreter to compare package versions with."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look for what will go wrong: services, network, versions, clocks, disk, certificates."""
+    """Check a cluster and this machine for problems.
+
+    Checks services, the network, package versions, clocks, disks and certificates.
+    """
     from rich.markup import escape
 
     from perennial.cli.output import console as make_console

@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = DEFAULT_FILE,
     name: Annotated[str, typer.Option(help="Name of the cluster.")] = "lab",
-    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented cluster file, fitted to this machine."""
+    """Write a commented cluster file sized for this machine."""
     from perennial.local.machine import this_machine
     from perennial.spec import parse
     from perennial.spec.units import about
@@ -58,10 +58,10 @@ def init(
 
 def check(
     file: Annotated[Path | None, typer.Argument(help="The cluster file.")] = None,
-    option: Annotated[Path | None, typer.Option("--file", "-f", help="The same.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    option: Annotated[Path | None, typer.Option("--file", "-f", help="The cluster file.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
 ) -> None:
-    """Validate a cluster file; start and write nothing."""
+    """Validate a cluster file."""
     from perennial.spec import read
 
     if file is not None and option is not None and file != option:
@@ -73,10 +73,13 @@ def check(
 
 def print_schema(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file, instead of standard output."
+        ),
     ] = None,
 ) -> None:
-    """Print the JSON Schema of the cluster file, for editors."""
+    """Print the JSON Schema of the cluster file."""
     if output is None:
         print(_schema_text(), end="")
     else:

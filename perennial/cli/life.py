@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from perennial.spec import ClusterSpec, Document
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Warnings are errors.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
 Cluster = Annotated[
     str | None,
-    typer.Option("--cluster", "-c", metavar="NAME", help="The cluster, if there are several."),
+    typer.Option("--cluster", "-c", metavar="NAME", help="The name of the cluster."),
 ]
 ItsFile = Annotated[
-    Path | None, typer.Option("--file", "-f", help="Its cluster file, instead of its name.")
+    Path | None, typer.Option("--file", "-f", help="The cluster file, instead of the name.")
 ]
 Install = Annotated[
     bool,
-    typer.Option("--install", help="Download Pulumi's command line, checked, if it is missing."),
+    typer.Option(
+        "--install", help="Install the Pulumi CLI if it is missing, after checking its digest."
+    ),
 ]
 
 
@@ -64,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
-    """Show what `up` would do; change nothing."""
+    """Show what `up` would change."""
     document = _read(file)
     _refuse_to_move(document.spec)
     _part(document.spec.platform).plan(document, file, strict)
@@ -72,19 +74,26 @@ def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
 
 def up(
     file: File = DEFAULT_FILE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Only show what would change.")] = False,
-    connect: Annotated[bool, typer.Option(help="Make a plain Client() reach it.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Show the plan and exit, as `plan`.")
+    ] = False,
+    connect: Annotated[
+        bool, typer.Option(help="Make Client() without arguments connect to it.")
+    ] = True,
     strict: Strict = False,
     install: Install = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also more workers than the machines hold.")
+        bool, typer.Option("--force", help="Allow more workers than the machines have memory for.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Stay until SIGTERM or Ctrl-C, then take it down.")
+        bool,
+        typer.Option(
+            "--wait", help="Run in the foreground; on SIGTERM or Ctrl-C, stop the cluster."
+        ),
     ] = False,
 ) -> None:
-    """Start a cluster, or change what runs into what the file says."""
+    """Create or update a cluster."""
     if plan_only:
         plan(file, strict)
         return
@@ -105,7 +114,10 @@ def up(
 
 
 def refresh(name: Cluster = None, file: ItsFile = None) -> None:
-    """Look what became of a cluster: what was stopped, edited or removed; change nothing there."""
+    """Detect drift: services stopped, edited or removed.
+
+    Nothing on the machines is changed; the next `up` repairs what is found.
+    """
     chosen = choose(name, file)
     _part(platform_of(chosen)).refresh(chosen)
 
@@ -113,12 +125,15 @@ def refresh(name: Cluster = None, file: ItsFile = None) -> None:
 def down(
     name: Cluster = None,
     file: ItsFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")] = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Remove certificates, token and logs as well.")
+        bool, typer.Option("--purge", help="Delete certificates, the token and logs as well.")
     ] = False,
 ) -> None:
-    """Stop a cluster. Notebooks stay; certificates, token and logs stay unless --purge."""
+    """Stop a cluster and remove its services.
+
+    Notebooks are kept. Certificates, the token and logs are kept unless --purge is given.
+    """
     left = _left_behind(name, file)
     if left is not None:
         _purge(left, purge)
@@ -128,12 +143,15 @@ def down(
 
 
 def forget(
-    machine: Annotated[str, typer.Argument(help="The machine's name, as a plan shows it.")],
+    machine: Annotated[str, typer.Argument(help="Name of the machine, as the plan shows it.")],
     name: Cluster = None,
     file: ItsFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Forget a machine that is gone for good; nothing is done to the machine."""
+    """Remove a lost machine from the state of a cluster.
+
+    The machine itself is not contacted.
+    """
     chosen = choose(name, file)
     _part(platform_of(chosen)).give_up(chosen, machine, force)
     print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from perennial.certificates import Pair
 
-Json = Annotated[bool, typer.Option("--json", help="For a script.")]
-Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +45,7 @@ def _part(name: str) -> Any:
 
 
 def list_clusters(as_json: Json = False) -> None:
-    """List this user's clusters."""
+    """List your clusters."""
     from perennial.paths import known_clusters
 
     found = [_row(name) for name in known_clusters()]
@@ -79,9 +79,9 @@ def status(
     name: Cluster = None,
     file: ItsFile = None,
     as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
-    """Show the services of a cluster and the scheduler's own numbers."""
+    """Show services, workers and tasks of a cluster."""
     chosen = choose(name, file)
     if as_json:
         print(json.dumps(_look(chosen), indent=2))
@@ -160,15 +160,19 @@ def _uptime(seconds: float) -> str:
 
 
 def logs(
-    service: Annotated[str | None, typer.Argument(help="A service or group; all.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many old lines.", min=0)] = 50,
+    service: Annotated[
+        str | None, typer.Argument(help="A service or a group; all by default.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Number of past lines.", min=0)] = 50,
     name: Cluster = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Its cluster file, instead of its name.")
+        Path | None, typer.Option("--file", help="The cluster file, instead of the name.")
     ] = None,
 ) -> None:
-    """Print the log of a service, or of all."""
+    """Print the logs of a service or of all services."""
     chosen = choose(name, file)
     for title, line in _part(chosen).logs(chosen, service, lines, follow):
         print(line if title == service else f"{title}: {line}", flush=follow)
@@ -180,7 +184,10 @@ def restart(
     file: ItsFile = None,
     force: Force = False,
 ) -> None:
-    """Restart a service, or a group's members one after another, each drained."""
+    """Restart a service or the members of a group.
+
+    The members of a group are drained and restarted one after another.
+    """
     chosen = choose(name, file)
     number = _part(chosen).restart(chosen, service, force)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
@@ -193,19 +200,24 @@ def scale(
         typer.Option(
             "--for",
             metavar="DURATION",
-            help="How long the scaler shall keep to it, such as 2h; until --auto.",
+            help="How long the size is held, such as 2h. Default: until --auto.",
         ),
     ] = None,
     auto: Annotated[
-        bool, typer.Option("--auto", help="Groups named without =N follow their demand again.")
+        bool,
+        typer.Option("--auto", help="Return the named groups, given without =N, to autoscaling."),
     ] = False,
     name: Cluster = None,
     file: ItsFile = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also beyond max, or what the machines hold.")
+        bool,
+        typer.Option("--force", help="Allow sizes beyond scale.max or the memory of the machines."),
     ] = False,
 ) -> None:
-    """Give groups another size; whoever leaves is drained first."""
+    """Set the size of worker groups.
+
+    Workers are drained before they are removed.
+    """
     from perennial.cli import steer
 
     wanted = dict(_free(text) if auto else _size(text) for text in sizes)
@@ -252,14 +264,15 @@ def rotate(
         bool,
         typer.Option(
             "--ca",
-            help="A new authority and new keys: every bundle ends, and running work is lost.",
+            help="Replace the certificate authority and all keys: bundles stop working and running "
+            "work is lost.",
         ),
     ] = False,
     name: Cluster = None,
     file: ItsFile = None,
     force: Force = False,
 ) -> None:
-    """Renew the cluster's certificates; nothing restarts, no work is lost."""
+    """Renew the certificates of a cluster without restarts."""
     chosen = choose(name, file)
     if force and not ca:
         raise PerennialError("--force: found no --ca; without it nothing is asked")
@@ -269,11 +282,13 @@ def rotate(
 
 
 def revoke(
-    person: Annotated[str, typer.Argument(metavar="PERSON", help="As in `connect --for`.")],
+    person: Annotated[
+        str, typer.Argument(metavar="PERSON", help="The name given to `connect --for`.")
+    ],
     name: Cluster = None,
     file: ItsFile = None,
 ) -> None:
-    """Refuse the certificates of a person from now on."""
+    """Revoke the client certificates of a person."""
     chosen = choose(name, file)
     number = _part(chosen).revoke(chosen, person)
     print(
@@ -291,9 +306,9 @@ def issue(name: str, person: str) -> Pair:
 def open_jupyter(
     name: Cluster = None,
     file: ItsFile = None,
-    show: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the address instead.")] = False,
 ) -> None:
-    """Open JupyterLab in a browser, logged in."""
+    """Open JupyterLab in a browser."""
     import webbrowser
 
     from perennial.jupyter import open_url_file
@@ -312,14 +327,14 @@ def open_jupyter(
 
 
 def enable(name: Cluster = None, file: ItsFile = None) -> None:
-    """Bring the cluster back after a reboot, by one systemd unit."""
+    """Start the cluster at boot, by a systemd unit."""
     chosen = choose(name, file)
     unit = _part(chosen).enable(chosen)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
 def disable(name: Cluster = None, file: ItsFile = None) -> None:
-    """Undo `enable`; the cluster runs on."""
+    """Stop starting the cluster at boot."""
     # By its name alone: a cluster that is down may still be enabled.
     chosen = named(name, file) or choose(None)
     unit = _part(chosen).disable(chosen)

@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def render(
     file: Annotated[Path, typer.Argument(help="The cluster file.")],
-    form: Annotated[Format, typer.Option("--format", help="The service manager.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
+    form: Annotated[Format, typer.Option("--format", help="Service manager.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Also into a folder that holds other files.")
+        bool, typer.Option("--force", help="Write into a folder that has other files.")
     ] = False,
 ) -> None:
-    """Write the systemd units or supervisord programs of a cluster; start nothing."""
+    """Write systemd units or supervisord programs to a folder."""
     from perennial.spec import load
 
     spec = load(file)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perennial.scaler.asking import Report
     from perennial.scaler.history import Record
 
-Json = Annotated[bool, typer.Option("--json", help="For a script.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Action(StrEnum):
@@ -63,16 +63,21 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    group: Annotated[str | None, typer.Argument(help="A worker group; all.")] = None,
+    group: Annotated[str | None, typer.Argument(help="A worker group; all by default.")] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="When: 14:05, '10 min ago' or 2026-03-01T14:05; now."),
+        typer.Option(
+            metavar="TIME", help="Time: 14:05, '10 min ago' or 2026-03-01T14:05. Default: now."
+        ),
     ] = None,
     name: Cluster = None,
     file: ItsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Say why a group has its size: what the scaler saw, weighed and decided."""
+    """Explain the size of a worker group.
+
+    Shows what the scaler observed, how it decided, and why.
+    """
     from perennial.scaler import explaining
     from perennial.scaler.policy import RULES
 
@@ -96,18 +101,21 @@ def explain(
 
 
 def history(
-    group: Annotated[str | None, typer.Argument(help="A worker group; all.")] = None,
+    group: Annotated[str | None, typer.Argument(help="A worker group; all by default.")] = None,
     since: Annotated[
-        str, typer.Option(metavar="DURATION", help="How far back: 30 min, 2h, 7d.")
+        str, typer.Option(metavar="DURATION", help="Length of the period: 30 min, 2h, 7d.")
     ] = "1d",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it: .svg or .html.")
+        Path | None, typer.Option(metavar="FILE", help="Output file of a plot, .svg or .html.")
     ] = None,
     name: Cluster = None,
     file: ItsFile = None,
     as_json: Json = False,
 ) -> None:
-    """List each change of a group's size with its reason; or draw sizes and demand over time."""
+    """List the size changes of worker groups, with reasons.
+
+    With --plot, draw sizes and demand over time.
+    """
     from perennial.scaler import explaining
     from perennial.scaler.history import changes, known_group, merge
 
@@ -141,14 +149,14 @@ def history(
 
 
 def scaler(
-    action: Annotated[Action, typer.Argument(help="Run it here, in the foreground.")],
+    action: Annotated[Action, typer.Argument(help="Run in the foreground.")],
     name: Cluster = None,
     file: ItsFile = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Decide and record, but change nothing.")
+        bool, typer.Option("--dry-run", help="Record decisions without resizing any group.")
     ] = False,
 ) -> None:
-    """Run a cluster's scaler in the foreground, until Ctrl-C."""
+    """Run the scaler of a cluster in the foreground."""
     from perennial.local.placement import require_here
     from perennial.paths import cluster_state
 

@@ -31,17 +31,20 @@ def register(app: typer.Typer) -> None:
 
 
 def pause(name: Cluster = None, file: ItsFile = None) -> None:
-    """Let the scaler change nothing: it goes on to decide and to record."""
+    """Pause autoscaling.
+
+    The scaler keeps recording its decisions but resizes no group.
+    """
     connection = reach(named(name, file))
     _wish(connection, [{"kind": "pause"}], lambda report: report.paused)
-    print(f"{connection.cluster}: the scaler is paused; `perennial resume` ends that")
+    print(f"{connection.cluster}: autoscaling is paused; `perennial resume` ends that")
 
 
 def resume(name: Cluster = None, file: ItsFile = None) -> None:
-    """Let the scaler act on its decisions again."""
+    """Resume autoscaling."""
     connection = reach(named(name, file))
     _wish(connection, [{"kind": "resume"}], lambda report: not report.paused)
-    print(f"{connection.cluster}: the scaler acts again")
+    print(f"{connection.cluster}: autoscaling is resumed")
 
 
 def reach(name: str | None) -> Connection:
@@ -201,7 +204,7 @@ def _wish(
     if after.latest.get("mode") == "dry-run":
         warn(["the scaler only records what it would do (dry-run)"])
     if after.paused and groups is not None:
-        warn(["the scaler is paused; `perennial resume` lets it act"])
+        warn(["the scaler is paused; `perennial resume` resumes autoscaling"])
     return before.groups
 
 

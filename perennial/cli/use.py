@@ -34,41 +34,41 @@ def connect_command(
         str | None,
         typer.Argument(
             metavar="[NAME | FILE]",
-            help="The cluster, or a bundle from a colleague; the only cluster needs no name.",
+            help="A cluster, or a connection bundle. Default: the only cluster.",
         ),
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a bundle for a colleague; connect nothing."),
+        typer.Option(metavar="FILE", help="Write a connection bundle instead of connecting."),
     ] = None,
     person: Annotated[
         str | None,
         typer.Option(
             "--for",
             metavar="PERSON",
-            help="With --export: a certificate of its own for this person; `revoke` ends it.",
+            help="With --export: issue a client certificate for this person; see `revoke`.",
         ),
     ] = None,
     replace: Annotated[
         bool,
         typer.Option(
             "--replace",
-            help="Take a bundle in place of another cluster of the same name; with --export, "
-            "write over FILE.",
+            help="Accept a bundle that changes the address or authority of a known cluster; with "
+            "--export, overwrite FILE.",
         ),
     ] = False,
     unencrypted: Annotated[
-        bool, typer.Option("--unencrypted", help="Take a bundle of a cluster without TLS.")
+        bool, typer.Option("--unencrypted", help="Accept a bundle of a cluster without TLS.")
     ] = False,
     ssh: Annotated[
         str | None,
         typer.Option(
             metavar="USER@BASTION",
-            help="Go through this machine, by a tunnel that is kept in the background.",
+            help="Connect through this machine, by an SSH tunnel in the background.",
         ),
     ] = None,
 ) -> None:
-    """Make a plain Client() in every new Python process reach a cluster."""
+    """Make Client() without arguments connect to a cluster."""
     from perennial import connect
 
     if export is not None:
@@ -108,7 +108,7 @@ def connect_command(
 
 
 def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
-    """Give a plain Client() back to Dask's own LocalCluster."""
+    """Undo `connect`."""
     from perennial import connect
 
     name = named(name, file)
@@ -129,7 +129,10 @@ def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
 
 
 def env_command(name: Cluster = None, file: ItsFile = None) -> None:
-    """Print the connection as shell exports: `eval "$(perennial env)"`."""
+    """Print the connection as shell exports.
+
+    Use it as `eval "$(perennial env)"`.
+    """
     from perennial import connect
 
     connection = connect.find(named(name, file))

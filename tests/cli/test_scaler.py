@@ -102,12 +102,12 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
 
 
 def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
-    said = "lab: the scaler is paused; `perennial resume` ends that\n"
+    said = "lab: autoscaling is paused; `perennial resume` ends that\n"
     assert perennial(machine, "pause") == (0, said, "")
     code, out, _ = perennial(machine, "explain", "gpu")
     assert code == 0
     assert "Mode: the scaler is paused" in out
-    assert perennial(machine, "resume") == (0, "lab: the scaler acts again\n", "")
+    assert perennial(machine, "resume") == (0, "lab: autoscaling is resumed\n", "")
     assert scaler.taken == [{"kind": "pause"}, {"kind": "resume"}]
 
 
