@@ -11,14 +11,11 @@ import shlex
 from collections.abc import Iterable
 
 from perennial.errors import PerennialError
-from perennial.services import INSTANCE
-
-#: Stands for the folder of a unit's credentials until `%d` is put in its place.
-CREDENTIALS = "\ue001"
+from perennial.services import CREDENTIALS, INSTANCE, PLACEHOLDERS
 
 _SYSTEMD_WORDS = {INSTANCE: "%i", CREDENTIALS: "%d"}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\ue000\ue001-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./" + INSTANCE + CREDENTIALS + "-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -67,7 +64,7 @@ def systemd_value(value: str, place: str) -> str:
     _check_line(value, place)
     if value.endswith("\\"):
         raise _error(place, value, "a backslash at the end", "none there")
-    return _systemd_specifiers(value)
+    return _systemd_specifiers(value, place)
 
 
 def systemd_paths(paths: Iterable[str], place: str) -> str:
@@ -95,6 +92,7 @@ def cron_command(argv: Iterable[str], place: str) -> str:
     words = list(argv)
     for number, word in enumerate(words):
         _check_line(word, f"{place}, argument {number}")
+        check_filled(word, f"{place}, argument {number}")
     return shlex.join(words).replace("%", r"\%")
 
 
@@ -131,9 +129,23 @@ def supervisord_value(value: str, place: str, expansions: int = 1) -> str:
     return value.replace("%", "%" * 2**expansions)
 
 
+def check_filled(text: str, place: str) -> None:
+    """Refuse a text in which a placeholder still stands: a unit with it would start something else.
+
+    Raises
+    ------
+    PerennialError
+        When one stands there.
+    """
+    for letter, meaning in PLACEHOLDERS.items():
+        if letter in text:
+            found = f"the placeholder U+{ord(letter):04X} of {meaning}"
+            raise _error(place, text, found, "text in which it is filled in")
+
+
 def _systemd_word(word: str, place: str, always: bool = False) -> str:
     _check_unicode(word, place)
-    text = _systemd_specifiers(word)
+    text = _systemd_specifiers(word, place)
     if _PLAIN.fullmatch(word) and not always:
         return text
     return '"' + "".join(map(_escaped, text)) + '"'
@@ -145,15 +157,17 @@ def _escaped(letter: str) -> str:
     return f"\\x{ord(letter):02x}" if letter < " " or letter == "\x7f" else letter
 
 
-def _systemd_specifiers(text: str) -> str:
+def _systemd_specifiers(text: str, place: str) -> str:
     text = text.replace("%", "%%")
     for marker, specifier in _SYSTEMD_WORDS.items():
         text = text.replace(marker, specifier)
+    check_filled(text, place)
     return text
 
 
 def _supervisord_word(word: str, place: str) -> str:
     _check_unicode(word, place)
+    check_filled(word, place)
     for letter in "\n\r":
         if letter in word:
             raise _error(place, word, "a line break", "none")
@@ -166,6 +180,7 @@ def _supervisord_word(word: str, place: str) -> str:
 def _check_supervisord(value: str, place: str) -> None:
     """Refuse what supervisord loses where quotes do not help."""
     _check_unicode(value, place)
+    check_filled(value, place)
     if "\n" in value or "\r" in value:
         raise _error(place, value, "a line break", "none")
     if re.search(r"\s[;#]", value):

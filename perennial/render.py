@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from perennial import quoting
 from perennial.errors import PerennialError
 from perennial.paths import SOCKET_PATH
-from perennial.services import INSTANCE, Command, File, Service
+from perennial.services import CREDENTIALS, INSTANCE, Command, File, Service
 
 if TYPE_CHECKING:
     import jinja2
@@ -378,6 +378,8 @@ def _unit(
         home=any(f"{path}/".startswith(_HOMES) for path in touched),
         runs_code=service.role in _USERS_CODE,
     )
+    for file in service.files:
+        quoting.check_filled(file.text, file.path)
     return {f"{UNITS}/{unit}": text} | {file.path: file.text for file in service.files}
 
 
@@ -389,7 +391,7 @@ def _with_credentials(service: Service, unit: str) -> Service:
             text = text.replace(path, f"{folder}/{basename(path)}")
         return text
 
-    command, mark = service.command, quoting.CREDENTIALS
+    command, mark = service.command, CREDENTIALS
     return replace(
         service,
         command=Command(

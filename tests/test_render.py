@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,18 @@ from perennial import eject, quoting, render
 from perennial.errors import PerennialError, SpecError
 from perennial.hosts.files import files as files_of_machines
 from perennial.hosts.program import text as program_text
-from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
+from perennial.services import (
+    ADDRESS,
+    CREDENTIALS,
+    INSTANCE,
+    PLACEHOLDERS,
+    Access,
+    Command,
+    Lifecycle,
+    Limits,
+    Service,
+    services,
+)
 from perennial.spec import ClusterSpec, loads, parse
 from perennial.spec.units import PATH_PATTERN
 
@@ -291,8 +302,40 @@ def test_a_systemd_command_line_reads_back_by_systemds_documented_rules(
 
 
 def test_the_markers_of_a_unit_survive_quoting() -> None:
-    argv = ("/bin/true", f"cpu-{INSTANCE}", f"{quoting.CREDENTIALS}/key.pem", f"a b {INSTANCE} %i")
+    argv = ("/bin/true", f"cpu-{INSTANCE}", f"{CREDENTIALS}/key.pem", f"a b {INSTANCE} %i")
     assert quoting.systemd_command(argv, "unit") == '/bin/true cpu-%i %d/key.pem "a b %i %%i"'
+
+
+@pytest.mark.parametrize(
+    ("write", "left"),
+    [
+        (lambda text: quoting.systemd_command(["/bin/true", text], "u"), {INSTANCE, CREDENTIALS}),
+        (lambda text: quoting.systemd_assignment(("A", text), "u"), {INSTANCE, CREDENTIALS}),
+        (lambda text: quoting.systemd_value(text, "u"), {INSTANCE, CREDENTIALS}),
+        (lambda text: quoting.systemd_paths([text], "u"), {INSTANCE, CREDENTIALS}),
+        (lambda text: quoting.supervisord_command(["/bin/true", text], "u"), set()),
+        (lambda text: quoting.supervisord_environment([("A", text)], "u"), set()),
+        (lambda text: quoting.supervisord_value(text, "u"), set()),
+        (lambda text: quoting.cron_command(["/bin/true", text], "u"), set()),
+    ],
+)
+def test_a_placeholder_that_is_not_filled_in_is_refused(
+    write: Callable[[str], str], left: set[str]
+) -> None:
+    for marker in PLACEHOLDERS:
+        text = f"/a/{marker}/b"
+        if marker in left:
+            assert not set(PLACEHOLDERS) & set(write(text))
+        else:
+            with pytest.raises(PerennialError, match=r"found the placeholder U\+E00[0-4] of "):
+                write(text)
+
+
+def test_a_unit_whose_address_is_not_known_is_refused() -> None:
+    spec = parse({"name": "lab", "platform": "local", "workers": {"cpu": {"memory": "1 GiB"}}})
+    parts = services(spec, eject.systemd_site(spec, "/opt/dask/bin/python", ADDRESS))
+    with pytest.raises(PerennialError, match=r"placeholder U\+E001 of the address of a machine"):
+        render.systemd(parts, spec.name, {"cpu": 1})
 
 
 @pytest.mark.parametrize(

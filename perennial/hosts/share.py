@@ -16,7 +16,7 @@ from perennial.eject import systemd_site
 from perennial.hosts.agent import manifest
 from perennial.hosts.environment import environment, python
 from perennial.jupyter import DASHBOARD_LINK
-from perennial.services import ADDRESS, Service, Site
+from perennial.services import ADDRESS, MACHINE, Service, Site
 from perennial.spec import ClusterSpec
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ __all__ = [
 
 #: How many members there are, or their numbers.
 Size = int | Collection[int]
-
-#: Stands for a machine's name while a group is rendered once for all of them.
-_MACHINE = "\ue002"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +204,7 @@ def _site(spec: ClusterSpec, duties: Mapping[str, Duty]) -> Site:
         scaler=f"{state}/scaler",
         keeper=f"{state}/keeper",
         socket=str(manifest.socket(spec.name)),
-        machine=_MACHINE,
+        machine=MACHINE,
         scheduler=first.service_host,
         jupyter_address=ADDRESS,
         dashboard=duties[first.called].jupyter,
@@ -218,7 +215,7 @@ def _share(
     spec: ClusterSpec, machine: Machine, duty: Duty, site: Site, groups: Mapping[str, Service]
 ) -> Share:
     found = [values.scheduler(spec, site)] if duty.scheduler else []
-    found += [values.filled(groups[name], _MACHINE, machine.called) for name in duty.counts]
+    found += [values.filled(groups[name], MACHINE, machine.called) for name in duty.counts]
     found += [values.jupyter(spec, site)] if duty.jupyter else []
     if duty.scheduler and spec.scaled:
         found.append(values.scaler(spec, site, fleets(spec)))

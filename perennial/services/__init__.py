@@ -19,8 +19,11 @@ from perennial.services.keeper import keeper, relay, united
 from perennial.services.scaler import scaler
 from perennial.services.values import (
     ADDRESS,
+    CREDENTIALS,
     INSTANCE,
     LOOPBACK,
+    MACHINE,
+    PLACEHOLDERS,
     Access,
     Command,
     File,
@@ -37,8 +40,11 @@ from perennial.services.whole import services
 
 __all__ = [
     "ADDRESS",
+    "CREDENTIALS",
     "INSTANCE",
     "LOOPBACK",
+    "MACHINE",
+    "PLACEHOLDERS",
     "Access",
     "Command",
     "File",

@@ -8,15 +8,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-#: Stands for a member's number, until a platform or a unit format puts its own in place. A
-#: letter of Unicode's private use area: nothing that a person writes contains it.
+# Placeholders: each is a letter of Unicode's private use area, which nothing that a person writes
+# contains. One that is still there when text is rendered is an error.
+#: The index of a member, until a platform or a unit format puts its own in place.
 INSTANCE = "\ue000"
-
-#: Stands for the address on which a machine's services listen, until it is known there.
+#: The address on which a machine's services listen, until it is known there.
 ADDRESS = "\ue001"
-
-#: Stands for the machine's own Python, in which root may run what is root's.
+#: The name of a machine, in what is the same on all machines.
+MACHINE = "\ue002"
+#: The machine's own Python, in which root may run what is root's.
 PYTHON = "\ue003"
+#: The folder of a systemd unit's credentials.
+CREDENTIALS = "\ue004"
+PLACEHOLDERS = {
+    INSTANCE: "the index of a member",
+    ADDRESS: "the address of a machine",
+    MACHINE: "the name of a machine",
+    PYTHON: "the Python of a machine",
+    CREDENTIALS: "the credentials folder",
+}
+
 #: That Python, where nobody has asked the machine.
 USUAL_PYTHON = "/usr/bin/python3"
 
