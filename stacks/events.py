@@ -22,6 +22,9 @@ DOING = {
 }
 DONE = {OpType.CREATE: "made", OpType.UPDATE: "changed", OpType.DELETE: "removed"}
 
+#: What changes something that exists.
+CHANGES = {OpType.CREATE, OpType.UPDATE, OpType.REPLACE, OpType.DELETE}
+
 #: What stands in a line that says what stays on a machine that was cleaned.
 LEFT = " left in place: "
 
@@ -70,11 +73,11 @@ class Tale:
         return None
 
     def _hear_begin(self, step: StepEventMetadata) -> str | None:
+        if step.op in CHANGES and not bookkeeping(step.type):
+            self.steps.append(step)
         what = subject(step.urn, step.type)
         if what is None or step.op not in DOING:
             return None
-        if step.op in DONE:
-            self.steps.append(step)
         quiet = self.preview and step.op in DONE
         return None if quiet else f"{DOING[step.op]} {what}"
 
@@ -98,6 +101,12 @@ class Tale:
             self.notes += [line for line in text.splitlines() if LEFT in line]
             return str(text.splitlines()[-1])
         return None
+
+
+def bookkeeping(kind: str) -> bool:
+    """Whether resources of a type exist in Pulumi's state alone: stacks, providers, components."""
+    component = kind.startswith("perennial:") and kind.endswith("Cluster")
+    return component or kind.startswith("pulumi:")
 
 
 def subject(urn: str, kind: str) -> str | None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pulumi.automation.events import OpType, StepEventMetadata
 
-from perennial.hosts.plan import Side, Step, steps
+from perennial.hosts.plan import Side, steps
+from perennial.plan import Action, Impact, Step
 from perennial.spec import ClusterSpec
 
 from .events import Tale
 from .host_resources import packed
 from .journal import entries
 
-_MADE = Step("", "make", "certificates", "the cluster's authority and Jupyter's token")
+_MADE = Step("create", "", "certificates", "the certificate authority and Jupyter's token")
+
+#: Pulumi's operations → what a plan calls them. What is not here changes nothing, or is a part of
+#: a replacement, which has an operation of its own.
+_ACTIONS: dict[OpType, Action] = {
+    OpType.CREATE: "create",
+    OpType.UPDATE: "update",
+    OpType.REPLACE: "replace",
+    OpType.DELETE: "delete",
+}
 
 
 def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
@@ -37,6 +48,8 @@ def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
             machines.setdefault(machine, {})[kind] = step
         elif step.type.endswith(":ClusterAuthority"):
             found.append(_authority(step))
+        elif step.op in _ACTIONS:
+            found.append(_other(step))
     for machine in sorted(machines, key=lambda name: (places.get(name, len(places)), name)):
         found += _machine(machine, machines[machine])
     return found
@@ -61,10 +74,17 @@ def first(spec: ClusterSpec) -> list[Step]:
 
 def _authority(step: StepEventMetadata) -> Step:
     if step.op is OpType.UPDATE:
-        return Step("", "renew", "client's certificate", "it ends soon")
+        return Step("update", "", "client certificate", "it expires soon")
     if step.op is OpType.DELETE:
-        return Step("", "remove", "certificates", "the cluster's authority and Jupyter's token")
+        return replace(_MADE, action="delete")
+    if step.op is OpType.REPLACE:
+        return replace(_MADE, action="replace", impact=Impact.LOSES_WORK)
     return _MADE
+
+
+def _other(step: StepEventMetadata) -> Step:
+    """Describe a resource that no platform describes, in Pulumi's own words: it is never hidden."""
+    return Step(_ACTIONS[step.op], "", step.urn.rpartition("::")[2], step.type)
 
 
 def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]:

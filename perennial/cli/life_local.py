@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from perennial.cli.files import judge
-from perennial.cli.output import Progress, confirm
+from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.cli.life import Wishes
     from perennial.connect import Connection
     from perennial.local.deploy import Deployment
-    from perennial.local.plan import Step
     from perennial.spec import Document
 
 
@@ -25,7 +24,7 @@ CONNECTED = "reaches it, no argument needed"
 
 
 def plan(document: Document, file: Path, strict: bool) -> None:
-    """Show what `up` would do; change nothing."""
+    """Show what `up` would change."""
     spec = document.spec
     with Progress(spec.name) as say:
         from perennial.local.deploy import check_room, prepare
@@ -53,7 +52,7 @@ def give_up(name: str, _machine: str, _force: bool) -> None:
 
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:
-    """Start a cluster, or change what runs into what the file says."""
+    """Create or update a cluster."""
     spec = document.spec
     from perennial.local import deploy
     from perennial.local.lock import exclusive
@@ -114,38 +113,12 @@ def down(name: str, force: bool, purge: bool) -> None:
         )
 
 
-SIGNS = {"start": "+", "adopt": "=", "replace": "~", "restart": "!", "stop": "-", "repair": "~"}
-
-
 def show(deployment: Deployment) -> None:
     """Print a plan."""
-    name = deployment.spec.name
-    if not deployment.steps:
-        print(f"{name}: nothing to change")
-        return
-    drained = not any(step.stops and step.name == "scheduler" for step in deployment.steps)
-    for step in deployment.steps:
-        cost = _cost(step, drained)
-        print(f"  {SIGNS[step.action]} {step.action:8} {step.name:20} {step.reason}{cost}")
-    print(f"{name}: {len(deployment.steps)} to change, {_kept(deployment)} unchanged")
+    from perennial.local.plan import steps
 
-
-def _cost(step: Step, drained: bool) -> str:
-    """Say what a step costs the users; ``drained`` unless the scheduler goes as well."""
-    if not step.stops or step.name == "health":
-        return ""
-    if step.name == "scheduler":
-        return "; ALL RUNNING WORK AND RESULTS ARE LOST"
-    if step.name == "jupyter":
-        return "; its kernels end"
-    if step.name == "scaler":
-        return "; no worker notices"
-    return "; drained first, nothing is lost" if drained else ""
-
-
-def _kept(deployment: Deployment) -> int:
     changed = sum(step.action not in ("stop", "repair") for step in deployment.steps)
-    return len(deployment.programs) - changed
+    show_plan(deployment.spec.name, steps(deployment.steps), len(deployment.programs) - changed)
 
 
 def _ask_before_loss(deployment: Deployment) -> None:

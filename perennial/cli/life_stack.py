@@ -10,7 +10,7 @@ import typer
 
 from perennial.cli.files import judge
 from perennial.cli.life_local import connected, token_line
-from perennial.cli.output import Progress, confirm
+from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 
@@ -19,19 +19,8 @@ if TYPE_CHECKING:
 
     from perennial.cli.life import Wishes
     from perennial.connect import Connection
-    from perennial.hosts.plan import Step
+    from perennial.plan import Step
     from perennial.spec import ClusterSpec, Document
-
-SIGNS = {
-    "make": "+",
-    "start": "+",
-    "restart": "!",
-    "stop": "-",
-    "renew": "~",
-    "repair": "~",
-    "change": "~",
-    "remove": "-",
-}
 
 
 def plan(document: Document, _file: Path, strict: bool) -> None:
@@ -42,11 +31,11 @@ def plan(document: Document, _file: Path, strict: bool) -> None:
     judge(document, strict)
     driver = _driver(install=False)
     if not paths.spec.exists():  # never deployed; the plan leaves no trace either
-        _show(spec.name, import_module("perennial.stacks.planning").first(spec))
+        show_plan(spec.name, import_module("perennial.stacks.planning").first(spec))
         return
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         steps = _steps(driver.plan(spec, say), spec)
-    _show(spec.name, steps)
+    show_plan(spec.name, steps)
 
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:
@@ -60,7 +49,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         if paths.spec.exists() and not wishes.yes:
             steps = _steps(driver.plan(spec, say), spec)
             with say.paused():
-                _show(spec.name, steps)
+                show_plan(spec.name, steps)
                 if steps:
                     confirm("Do this?", "--yes")
         _remember(spec, str(file.resolve()), paths)
@@ -87,7 +76,7 @@ def refresh(name: str) -> None:
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.refresh(spec, say)
         steps = _steps(driver.plan(spec, say), spec)
-    _show(name, steps)
+    show_plan(name, steps)
 
 
 def down(name: str, force: bool, purge: bool) -> None:
@@ -251,22 +240,6 @@ def _write(path: Path, text: str) -> None:
 
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
-
-
-def _show(name: str, steps: Sequence[Step]) -> None:
-    """Print a plan: machine, what is done to what, why."""
-    if not steps:
-        print(f"{name}: nothing to change")
-        return
-    wide = max(len(step.machine) for step in steps)
-    longest = max(len(step.name) for step in steps)
-    for step in steps:
-        reason = step.reason
-        if step.loses:
-            reason = reason.replace("running work and results", "RUNNING WORK AND RESULTS")
-        what = f"{SIGNS[step.action]} {step.machine:{wide}} {step.action:8} {step.name:{longest}}"
-        print(f"  {what} {reason}".rstrip())
-    print(f"{name}: {len(steps)} to change")
 
 
 def _warn(warnings: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -20,6 +20,8 @@ from perennial.errors import PerennialError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
+
+    from perennial.plan import Step
 
 #: Whole sequences first (colours, titles, links), so that their rest does not litter the line.
 _SEQUENCES = re.compile(
@@ -146,3 +148,14 @@ def confirm(question: str, otherwise: str) -> None:
         raise PerennialError(f"{question} nobody to ask here: add {otherwise} to go on")
     if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")
+
+
+def show_plan(cluster: str, steps: Sequence[Step], unchanged: int | None = None) -> None:
+    """Print a plan, one line for each step, and how many there are."""
+    from perennial.plan import lines
+
+    if not steps:
+        print(f"{cluster}: nothing to change")
+        return
+    rest = "" if unchanged is None else f", {unchanged} unchanged"
+    print("\n".join([*lines(steps), f"{cluster}: {len(steps)} to change{rest}"]))

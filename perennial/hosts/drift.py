@@ -10,7 +10,6 @@ from typing import Any
 
 from perennial import render
 from perennial.hosts.arrange import Arrangement, Init, supervisord_paths
-from perennial.hosts.plan import COSTS
 from perennial.hosts.program import carried
 from perennial.hosts.programs import KEPT
 from perennial.services import Service, united
@@ -39,7 +38,7 @@ def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) ->
         lines += _member_drift(unit, fingerprint, found["members"].get(unit))
     for unit, path in _started_with(found):
         name = unit.removesuffix(".service")
-        cost = f"; {COSTS['scheduler']}" if name.endswith("scheduler") else ""
+        cost = "; running work and results are lost" if name.endswith("scheduler") else ""
         lines.append(f"{name} was started with {path} as it was edited, and restarts{cost}")
     if not found["enabled"]:
         lines.append(f"{cluster} is not started at boot")

@@ -8,46 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from perennial.plan import Impact, Step
 
 if TYPE_CHECKING:
     from perennial.hosts.share import Share, Size
+    from perennial.services import Service
 
-Action = Literal["make", "start", "restart", "stop", "renew", "repair", "change", "remove"]
-
-#: What a restart costs the users, by service.
-COSTS = {
-    "scheduler": "running work and results are lost",
-    "jupyter": "its kernels end",
-}
-DRAINED = "drained first"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that will be done, with its reason.
-
-    Parameters
-    ----------
-    machine : str
-        The machine.
-    action : str
-        What is done.
-    name : str
-        To what: a service, a member, ``environment``, ``certificates``, or the machine itself.
-    reason : str
-        Why, and what it costs.
-    """
-
-    machine: str
-    action: Action
-    name: str
-    reason: str
-
-    @property
-    def loses(self) -> bool:
-        """Whether running work is lost."""
-        return COSTS["scheduler"] in self.reason
+#: What a restart of a service costs the users; of a member of a group, that it is drained first.
+IMPACTS = {"scheduler": Impact.LOSES_WORK, "jupyter": Impact.KERNELS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +55,16 @@ def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list
         What was found to be other than it was deployed.
     """
     if new.share is None and new.wish is None:
-        reason = "no longer in the cluster file; drained first, its data moves to other machines"
-        known = old.share is not None or old.wish is not None
-        return [Step(machine, "remove", machine, reason)] if known else []
+        reason = "no longer in the cluster file; its data moves to other machines"
+        if old.share is None and old.wish is None:
+            return []
+        impact = _all_restarts(old.share or {}) or Impact.DRAINED
+        return [Step("delete", machine, machine, reason, impact)]
     found = []
     if new.share is not None and old.share is None:
-        found.append(Step(machine, "make", machine, _new_machine(new.share)))
+        found.append(Step("create", machine, machine, _new_machine(new.share)))
     found += _environment(machine, old.wish, new.wish)
-    found += [Step(machine, "repair", machine, line) for line in drift]
+    found += [_repair(machine, line) for line in drift]
     if new.share is not None and old.share is not None:
         found += _reached(machine, old.share, new.share)
         found += _manager(machine, old, new.share)
@@ -107,21 +79,27 @@ def _rest(machine: str, old: Side, new: Side) -> list[Step]:
     keys = [key for key in after if before.get(key) != after[key]]
     if keys:
         words = ", ".join(key.replace("_", " ") for key in keys)
-        return [Step(machine, "change", machine, f"other {words}; nothing restarts")]
+        return [Step("update", machine, machine, f"{words} changed; nothing restarts")]
     reason = "they end soon, or the authority or the token changed"
     return [_renewal(machine, after, reason)] if after else []
 
 
 def _renewal(machine: str, share: Mapping[str, Any], reason: str) -> Step:
     """Say what new certificates cost: whatever has read the old ones restarts."""
-    cost = _lost(share) if share["tls"] else ""
-    return Step(machine, "renew", "certificates", f"{reason}; what reads them restarts{cost}")
+    reason = f"{reason}; services that read them restart"
+    impact = _all_restarts(share) if share["tls"] else Impact.NONE
+    return Step("update", machine, "certificates", reason, impact)
 
 
-def _lost(share: Mapping[str, Any]) -> str:
-    """Say what it costs that everything on a machine restarts."""
-    here = any(service["role"] == "scheduler" for service in share["services"])
-    return f", and {COSTS['scheduler']}" if here else ""
+def _all_restarts(share: Mapping[str, Any]) -> Impact:
+    """Return what it costs that everything on a machine restarts."""
+    here = any(service["role"] == "scheduler" for service in share.get("services", ()))
+    return Impact.LOSES_WORK if here else Impact.NONE
+
+
+def _repair(machine: str, line: str) -> Step:
+    """Return the step that mends what has drifted."""
+    return Step("update", machine, machine, line)
 
 
 def _new_machine(share: Mapping[str, Any]) -> str:
@@ -141,7 +119,7 @@ def _environment(
         reason = f"uses {new['python']} instead"
     else:
         reason = "the requirements changed" if old.get("kind") != "python" else "from requirements"
-    return [Step(machine, "make", "environment", reason)]
+    return [Step("create" if old is None else "update", machine, "environment", reason)]
 
 
 #: Part of a target → how it is called.
@@ -165,14 +143,20 @@ _LISTENS = {
 def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
     before, after = old["target"], new["target"]
     found = [
-        Step(machine, "change", "connection", f"{word} is {after.get(key) or 'the default'} now")
+        Step("update", machine, "connection", f"{word} is {after.get(key) or 'the default'} now")
         for key, word in _TARGET.items()
         if before.get(key) != after.get(key)
     ]
     # Only the machine knows which address that is.
-    cost = f"where that is another address, all there restarts{_lost(old)}"
+    cost = "if that is another address, all services there restart"
     return found + [
-        Step(machine, "change", key, f"{word} is {after.get(key) or 'the default'} now; {cost}")
+        Step(
+            "update",
+            machine,
+            key,
+            f"{word} is {after.get(key) or 'the default'} now; {cost}",
+            _all_restarts(old),
+        )
         for key, word in _LISTENS.items()
         if before.get(key) != after.get(key)
     ]
@@ -185,14 +169,16 @@ def _manager(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
         return []
     # Not asked for one, a machine takes systemd where that runs it.
     had = old.init or asked or ("systemd" if wanted == "systemd" else None)
-    all_again = f"all there stops, {DRAINED}, and starts anew{_lost(old.share or {})}"
+    again = "all services there are drained, stopped and started"
+    impact = _all_restarts(old.share or {})
     if had == (wanted or "systemd"):
         reason = f"its services stay under {had}; nothing restarts"
+        impact = Impact.NONE
     elif wanted:
-        reason = f"its services run under {wanted}; {all_again}"
+        reason = f"its services run under {wanted}; {again}"
     else:
-        reason = f"its services run under systemd, where that runs the machine; then {all_again}"
-    return [Step(machine, "change", "init", reason)]
+        reason = f"its services run under systemd, where that runs the machine; then {again}"
+    return [Step("update", machine, "init", reason, impact)]
 
 
 def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
@@ -203,7 +189,7 @@ def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) 
         return [_renewal(machine, new, "TLS is on")]
     added = sorted(wanted - had)
     # Those that are there stay.
-    return [Step(machine, "make", "certificates", f"now for {', '.join(added)}")] if added else []
+    return [Step("create", machine, "certificates", f"now for {', '.join(added)}")] if added else []
 
 
 def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
@@ -237,14 +223,13 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     found = []
     for name, service in want.items():
         if name not in have:
-            found.append(Step(machine, "start", name, "new"))
+            found.append(Step("create", machine, name, "new"))
         elif prints[name] != fingerprint(service):
-            reason = _with_cost(service.group, name, "changed")
-            found.append(Step(machine, "restart", name, reason))
+            found.append(Step("restart", machine, name, "changed", _impact(service)))
     found += _chosen(machine, chosen, before, after)
     gone = [name for name in have if name not in want]
     return found + [
-        Step(machine, "stop", name, _with_cost(have[name].group, name, "no longer asked for"))
+        Step("delete", machine, name, "no longer in the cluster file", _impact(have[name]))
         for name in gone
     ]
 
@@ -257,9 +242,12 @@ def _chosen(machine: str, groups: Sequence[str], before: Share, after: Share) ->
         {part.group: fingerprint(part) for part in share.services if part.group in groups}
         for share in (before, after)
     )
-    reason = f"changed; each member is {DRAINED}"
-    return [Step(machine, "restart", name, reason) for name in groups if old[name] != new[name]]
+    return [
+        Step("restart", machine, name, "each member changed", Impact.DRAINED)
+        for name in groups
+        if old[name] != new[name]
+    ]
 
 
-def _with_cost(group: str | None, name: str, reason: str) -> str:
-    return f"{reason}; {DRAINED if group else COSTS.get(name, '')}".rstrip("; ")
+def _impact(service: Service) -> Impact:
+    return Impact.DRAINED if service.group else IMPACTS.get(service.name, Impact.NONE)

@@ -28,7 +28,7 @@ from perennial.local.hold import (
     standing_in,
 )
 from perennial.local.layout import SCALER, Program
-from perennial.local.plan import Running, Step
+from perennial.local.plan import Change, Running
 from perennial.local.supervisor import Supervisor, polls
 from perennial.local.waiting import Waiting
 from perennial.paths import ClusterPaths
@@ -92,7 +92,7 @@ class Cluster:
         found = {path.stem: holder(path)[0] for path in sorted(self.paths.run.glob("*.lock"))}
         return {name: pid for name, pid in found.items() if pid}
 
-    def plan(self, programs: Mapping[str, Program]) -> tuple[Step, ...]:
+    def plan(self, programs: Mapping[str, Program]) -> tuple[Change, ...]:
         """Compare the programs that are asked for with what is there."""
         desired = {name: program.text for name, program in programs.items()}
         running, units = self.running(), self.units()
@@ -111,7 +111,7 @@ class Cluster:
     def apply(
         self,
         programs: Mapping[str, Program],
-        steps: Sequence[Step],
+        steps: Sequence[Change],
         supervisord_conf: str,
         ready: Callable[[], None],
     ) -> None:
@@ -148,7 +148,7 @@ class Cluster:
     def _change(
         self,
         programs: Mapping[str, Program],
-        steps: Sequence[Step],
+        steps: Sequence[Change],
         stopped: Sequence[str],
         gone: Sequence[str],
         ready: Callable[[], None],
@@ -228,7 +228,7 @@ class Cluster:
     # Steps
 
     def _launch(
-        self, programs: Mapping[str, Program], steps: Sequence[Step], supervisord_conf: str
+        self, programs: Mapping[str, Program], steps: Sequence[Change], supervisord_conf: str
     ) -> None:
         """Make sure that a supervisord runs; it adopts what an earlier one has left."""
         for folder in (self.paths.units, self.paths.logs, self.paths.run, self.paths.scratch):

@@ -19,7 +19,7 @@ from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
 from perennial.local.machine import this_machine
-from perennial.local.plan import Step, members, sizes
+from perennial.local.plan import Change, members, sizes
 from perennial.local.state import State
 from perennial.local.supervisor import is_long
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
@@ -48,7 +48,7 @@ class Deployment:
         What will be remembered once it is applied.
     programs : mapping of str to Program
         What shall run.
-    steps : tuple of Step
+    steps : tuple of Change
         What is to be done.
     """
 
@@ -56,7 +56,7 @@ class Deployment:
     cluster: Cluster
     state: State
     programs: Mapping[str, Program]
-    steps: tuple[Step, ...]
+    steps: tuple[Change, ...]
 
     @property
     def paths(self) -> ClusterPaths:
@@ -154,7 +154,7 @@ def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
     )
 
 
-def _repairs(cluster: Cluster) -> list[Step]:
+def _repairs(cluster: Cluster) -> list[Change]:
     """Find an edit of supervisord's main file; where none runs, it is written anyway."""
     paths = cluster.paths
     text = paths.supervisord_conf.read_text() if paths.supervisord_conf.is_file() else ""
@@ -165,7 +165,7 @@ def _repairs(cluster: Cluster) -> list[Step]:
     if not cluster.supervisor.pid():  # asked last: one that hangs takes half a minute
         return []
     found = "was edited" if text else "is missing"
-    return [Step("repair", "supervisord", f"{paths.supervisord_conf.name} {found}")]
+    return [Change("repair", "supervisord", f"{paths.supervisord_conf.name} {found}")]
 
 
 def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:

@@ -29,13 +29,13 @@ from perennial.local import lock
 if TYPE_CHECKING:
     from perennial.local.cluster import Cluster
     from perennial.local.layout import Program
-    from perennial.local.plan import Step
+    from perennial.local.plan import Change
 
 
 def apply(
     cluster: Cluster,
     programs: Mapping[str, Program],
-    steps: Sequence[Step],
+    steps: Sequence[Change],
     conf: str,
     ready: Callable[[], None],
 ) -> None:
@@ -160,7 +160,7 @@ def _perform(request: Mapping[str, Any]) -> None:
     from perennial.local.cluster import Cluster
     from perennial.local.dashboard import Dashboard
     from perennial.local.layout import from_json
-    from perennial.local.plan import Step
+    from perennial.local.plan import Change
     from perennial.paths import ClusterPaths
 
     programs = {entry["name"]: from_json(entry) for entry in request["programs"]}
@@ -169,7 +169,7 @@ def _perform(request: Mapping[str, Any]) -> None:
     if request["do"] == "restart":
         cluster.restart(request["names"], programs)
     else:
-        steps = [Step(**step) for step in request["steps"]]
+        steps = [Change(**step) for step in request["steps"]]
         cluster.apply(programs, steps, request["conf"], lambda: _answer(ready=True))
 
 

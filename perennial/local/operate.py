@@ -12,7 +12,7 @@ from perennial.errors import PerennialError
 from perennial.local import deploy, detached
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
-from perennial.local.plan import Step, check_sizes
+from perennial.local.plan import Change, check_sizes
 
 #: What a scaler's folder keeps while the cluster is down.
 LASTING = ("history.json", "records.jsonl")
@@ -119,7 +119,7 @@ def under_new_authority(deployment: Deployment) -> Deployment:
     others = {
         step.name: step for step in deployment.steps if not step.stops or step.name not in names
     }
-    restarted = [Step("replace", name, "new authority") for name in names if name not in others]
+    restarted = [Change("replace", name, "new authority") for name in names if name not in others]
     return replace(deployment, steps=(*others.values(), *restarted))
 
 

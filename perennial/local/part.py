@@ -19,7 +19,7 @@ from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, from_json
 from perennial.local.lock import exclusive
-from perennial.local.plan import Step
+from perennial.local.plan import Change
 from perennial.paths import ClusterPaths
 
 
@@ -90,13 +90,13 @@ def perform(request: dict[str, Any]) -> Any:
 
 
 def again(
-    steps: Sequence[Step], programs: Mapping[str, Program], request: Mapping[str, Any]
-) -> tuple[Step, ...]:
+    steps: Sequence[Change], programs: Mapping[str, Program], request: Mapping[str, Any]
+) -> tuple[Change, ...]:
     """Replace as well what is to be replaced although its text stays. Pure.
 
     Parameters
     ----------
-    steps : sequence of Step
+    steps : sequence of Change
         What the texts ask for.
     programs : mapping of str to Program
         What shall run.
@@ -105,7 +105,7 @@ def again(
     """
     turn, known = list(request.get("turn") or ()), {step.name for step in steps}
     more = [
-        Step("replace", name, "changed")
+        Change("replace", name, "changed")
         for name in request.get("again", ())
         # Without a turn of its own it was replaced before the first one had its own.
         if name in programs and name not in known and (programs[name].group or not turn)
@@ -115,15 +115,15 @@ def again(
 
 
 def postponed(
-    steps: Sequence[Step], programs: Mapping[str, Program], turn: Collection[str] | None
-) -> list[Step]:
+    steps: Sequence[Change], programs: Mapping[str, Program], turn: Collection[str] | None
+) -> list[Change]:
     """Choose what waits until it is a member's turn to be away. Pure.
 
     Who is no longer asked for leaves last, so that all data has somewhere to go.
 
     Parameters
     ----------
-    steps : sequence of Step
+    steps : sequence of Change
         What is to be done.
     programs : mapping of str to Program
         What shall run.

@@ -7,12 +7,14 @@ finished by running `perennial up` again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
+from perennial import plan as shared
 from perennial.errors import PerennialError
+from perennial.plan import Impact
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
@@ -40,7 +42,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Change:
     """One thing to do, with its reason.
 
     Parameters
@@ -65,12 +67,48 @@ class Step:
         return self.action in ("replace", "stop")
 
 
+#: What is done to a program → what that is to the person who reads the plan.
+_ACTIONS: dict[Action, shared.Action] = {
+    "start": "create",
+    "adopt": "update",
+    "replace": "replace",
+    "restart": "restart",
+    "stop": "delete",
+    "repair": "update",
+}
+_IMPACTS = {
+    "scheduler": Impact.LOSES_WORK,
+    "jupyter": Impact.KERNELS,
+    "scaler": Impact.NONE,
+    "health": Impact.NONE,
+}
+
+
+def steps(changes: Sequence[Change]) -> list[shared.Step]:
+    """Describe changes for the person who reads the plan.
+
+    Workers are drained, but not where the scheduler stops as well: then all is lost with it.
+    """
+    drained = not any(change.stops and change.name == "scheduler" for change in changes)
+    impact = Impact.DRAINED if drained else Impact.NONE
+    return [
+        shared.Step(
+            _ACTIONS[change.action],
+            "",
+            change.name,
+            change.reason,
+            _IMPACTS.get(change.name, impact) if change.stops else Impact.NONE,
+        )
+        for change in changes
+    ]
+
+
 def plan(
     desired: Mapping[str, str],
     disk: Mapping[str, str],
     running: Mapping[str, Running] | None,
     orphans: Collection[str] = (),
-) -> tuple[Step, ...]:
+) -> tuple[Change, ...]:
     """Compare what is asked for with what is there.
 
     Parameters
@@ -86,12 +124,12 @@ def plan(
 
     Returns
     -------
-    tuple of Step
+    tuple of Change
         Empty when there is nothing to do.
     """
     have = running or {}
-    steps = [
-        Step("stop", name, "no longer in the cluster file")
+    found = [
+        Change("stop", name, "no longer in the cluster file")
         for name in sorted((set(disk) | set(have)) - set(desired))
     ]
     for name, text in desired.items():
@@ -101,24 +139,24 @@ def plan(
         else:
             step = _of_missing(name, text, disk.get(name), name in orphans)
         if step is not None:
-            steps.append(step)
-    return tuple(steps)
+            found.append(step)
+    return tuple(found)
 
 
-def _of_missing(name: str, text: str, on_disk: str | None, orphan: bool) -> Step:
+def _of_missing(name: str, text: str, on_disk: str | None, orphan: bool) -> Change:
     if orphan and on_disk == text:
-        return Step("adopt", name, "runs without supervisord")
+        return Change("adopt", name, "runs without supervisord; it is adopted")
     if orphan:
-        return Step("replace", name, "changed")
-    return Step("start", name, "new" if on_disk is None else "does not run")
+        return Change("replace", name, "changed")
+    return Change("start", name, "new" if on_disk is None else "does not run")
 
 
-def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Step | None:
+def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Change | None:
     if on_disk != text or now.stale:
-        return Step("replace", name, "changed")
+        return Change("replace", name, "changed")
     # In BACKOFF supervisord waits before it tries again, and longer each time.
     if not now.alive or now.state == "BACKOFF":
-        return Step("restart", name, f"is {now.state}")
+        return Change("restart", name, f"is {now.state}")
     return None
 
 

@@ -11,9 +11,10 @@ import pytest
 from perennial.hosts.arrange import Arrangement, Init, arrange, request
 from perennial.hosts.drift import drift
 from perennial.hosts.kept import chosen, counted
-from perennial.hosts.plan import Side, Step, steps
+from perennial.hosts.plan import Side, steps
 from perennial.hosts.programs import MARK
 from perennial.hosts.share import Share, Size, fleets, from_json, shares, to_json
+from perennial.plan import Impact, Step
 from perennial.scaler.settings import parse
 from perennial.services import fingerprint
 from tests.hosts.clusters import PLAIN, spec_of
@@ -162,7 +163,7 @@ def test_other_bounds_change_no_member() -> None:
     changed = {part.name for part in after.services if prints[part.name] != fingerprint(part)}
     assert changed == {"keeper"}
     [step] = steps("machine-b", side(before), side(after))
-    assert (step.action, step.name) == ("restart", "keeper")
+    assert (step.action, step.resource) == ("restart", "keeper")
 
 
 def side(share: Share) -> Side:
@@ -174,25 +175,27 @@ def test_a_plan_names_the_group_and_not_the_members_that_it_does_not_know() -> N
     before = share_of()
     after = share_of(workers={"cpu": {"count": 2, "threads": 2, "scale": {"max": 8}}})
     assert steps("machine-b", side(before), side(after)) == [
-        Step("machine-b", "restart", "cpu", "changed; each member is drained first")
+        Step("restart", "machine-b", "cpu", "each member changed", Impact.DRAINED)
     ]
     # A keeper comes, and whoever runs stays.
     fixed = share_of(scaler=None)
-    assert [(step.action, step.name) for step in steps("machine-b", side(fixed), side(before))] == [
-        ("start", "relay"),
-        ("start", "keeper"),
+    assert [
+        (step.action, step.resource) for step in steps("machine-b", side(fixed), side(before))
+    ] == [
+        ("create", "relay"),
+        ("create", "keeper"),
     ]
     under = replace(side(fixed), init="supervisord")
-    assert [(step.action, step.name) for step in steps("machine-b", under, side(before))] == [
-        ("start", "keeper")
+    assert [(step.action, step.resource) for step in steps("machine-b", under, side(before))] == [
+        ("create", "keeper")
     ]
     new = replace(before, counts={"cpu": 0})
     assert steps("machine-b", side(new), side(new)) == [
         Step(
+            "update",
             "machine-b",
-            "renew",
             "certificates",
-            "they end soon, or the authority or the token changed; what reads them restarts",
+            "they end soon, or the authority or the token changed; services that read them restart",
         )
     ]
 

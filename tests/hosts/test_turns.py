@@ -28,7 +28,7 @@ from perennial.hosts.share import shares
 from perennial.local import hold, part, supervisor
 from perennial.local.hold import holder, is_ready, ready_mark
 from perennial.local.layout import Program
-from perennial.local.plan import Step
+from perennial.local.plan import Change
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
 from perennial.stacks.turns import turns
@@ -240,13 +240,13 @@ def test_who_waits_for_a_turn_and_who_leaves_last() -> None:
         for name, group in (("jupyter", None), ("cpu-a-0", "cpu"), ("gpu-a-0", "gpu"))
     }
     steps = [
-        Step("stop", "cpu-a-1", ""),
-        Step("stop", "scaler", ""),
-        *(Step("replace", name, "") for name in programs),
-        Step("start", "cpu-a-2", ""),
+        Change("stop", "cpu-a-1", ""),
+        Change("stop", "scaler", ""),
+        *(Change("replace", name, "") for name in programs),
+        Change("start", "cpu-a-2", ""),
     ]
 
-    def waiting(turn: list[str] | None, *more: Step) -> list[str]:
+    def waiting(turn: list[str] | None, *more: Change) -> list[str]:
         return [step.name for step in part.postponed([*steps, *more], programs, turn)]
 
     assert waiting([]) == ["cpu-a-1", "cpu-a-0", "gpu-a-0"]
@@ -254,7 +254,7 @@ def test_who_waits_for_a_turn_and_who_leaves_last() -> None:
     assert waiting(["cpu-a-0", "gpu-a-0"]) == []
     assert waiting(None) == []
     # Its work is lost anyway, and everybody's data with it.
-    assert waiting([], Step("replace", "scheduler", "")) == []
+    assert waiting([], Change("replace", "scheduler", "")) == []
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_a_changed_group_is_replaced_and_nothing_else(standing: Home) -> None:
     standing.spec["workers"]["big"] = {"count": 1, "memory": "512 MiB"}
     standing.write()
     plan = standing.run("plan", "--file", str(standing.file))
-    assert "+ start    big-0" in plan
+    assert "+ create  big-0" in plan
     assert "1 to change" in plan
     before = {name: standing.pid(name) for name in ("scheduler", "cpu-0", "cpu-1")}
     standing.up()
@@ -219,7 +219,7 @@ def test_an_edited_file_of_supervisord_is_found_and_written_again(standing: Home
 
     assert "nothing to change" in plan()
     file.write_text(text.replace("loglevel=info", "loglevel=debug"))
-    assert "~ repair   supervisord          supervisord.conf was edited" in plan()
+    assert "~ update  supervisord  supervisord.conf was edited" in plan()
     assert "1 changed" in standing.up()
     assert file.read_text() == text
     file.unlink()

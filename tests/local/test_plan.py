@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.local.plan import Running, Step, members, plan, sizes, staying
+from perennial.local.plan import Change, Running, members, plan, sizes, staying, steps
+from perennial.plan import Impact
 
 UP = Running(alive=True)
 
@@ -39,7 +40,7 @@ CASES = {
         {"a": "1"},
         None,
         "a",
-        [("adopt", "a", "runs without supervisord")],
+        [("adopt", "a", "runs without supervisord; it is adopted")],
     ),
     "supervisord gone, text changed": (
         {"a": "2"},
@@ -65,7 +66,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_cases(name: str) -> None:
     desired, disk, now, orphans, expected = CASES[name]
-    assert plan(desired, disk, now, orphans) == tuple(Step(*step) for step in expected)
+    assert plan(desired, disk, now, orphans) == tuple(Change(*step) for step in expected)
 
 
 names = st.sampled_from("abcde")
@@ -127,4 +128,20 @@ def test_a_size_belongs_to_scale_until_the_count_in_the_file_changes() -> None:
 
 def test_a_crash_loop_is_no_running_program() -> None:
     waits = Running(alive=True, state="BACKOFF")
-    assert plan({"a": "text"}, {"a": "text"}, {"a": waits}) == (Step("restart", "a", "is BACKOFF"),)
+    found = plan({"a": "text"}, {"a": "text"}, {"a": waits})
+    assert found == (Change("restart", "a", "is BACKOFF"),)
+
+
+def test_what_a_change_costs() -> None:
+    """Members are drained, but for nothing where the scheduler stops as well."""
+    member = Change("replace", "cpu-0", "changed")
+    jupyter = Change("stop", "jupyter", GONE)
+    scheduler = Change("replace", "scheduler", "changed")
+    assert [(step.action, step.impact) for step in steps([member, jupyter])] == [
+        ("replace", Impact.DRAINED),
+        ("delete", Impact.KERNELS),
+    ]
+    assert [step.impact for step in steps([member, scheduler])] == [Impact.NONE, Impact.LOSES_WORK]
+    for action in ("start", "adopt", "restart", "repair"):
+        [step] = steps([Change(action, "scheduler", "")])
+        assert step.impact is Impact.NONE

@@ -60,7 +60,7 @@ def test_life(site: Site) -> None:
     site.spec["workers"]["cpu"] = {"count": 3, "memory": "1 GiB", "threads": 2}
     assert site.plan() == [
         "! mb restart cpu-mb-0 changed; drained first",
-        "+ mb start cpu-mb-1 new",
+        "+ mb create cpu-mb-1 new",
         "! mc restart cpu-mc-0 changed; drained first",
     ]
     assert "2 changed, 5 unchanged" in site.up()
@@ -68,8 +68,8 @@ def test_life(site: Site) -> None:
     site.spec["scheduler"] = {"port": 9786}
     site.spec["jupyter"] = None
     said = " / ".join(site.plan())
-    assert "! ma restart scheduler changed; RUNNING WORK AND RESULTS are lost" in said
-    assert "- ma stop jupyter no longer asked for; its kernels end" in said
+    assert "! ma restart scheduler changed; ALL RUNNING WORK AND RESULTS ARE LOST" in said
+    assert "- ma delete jupyter no longer in the cluster file; its kernels end" in said
 
     said = site.run("down", "--force")
     assert "ma: left in place: /home/dask/notebooks" in said
@@ -86,10 +86,10 @@ def test_a_machine_comes_and_goes(site: Site) -> None:
     site.up()
     machines[2] = {"address": "md", "roles": [{"cpu": 2}]}
     assert site.plan() == [
-        "+ md make md new machine: 2 of cpu",
-        "+ md make environment uses /opt/dask/bin/python",
-        "- mc remove mc no longer in the cluster file; drained first, its data moves to other"
-        " machines",
+        "+ md create md new machine: 2 of cpu",
+        "+ md create environment uses /opt/dask/bin/python",
+        "- mc delete mc no longer in the cluster file; its data moves to other machines; drained"
+        " first",
     ]
     assert "2 made, 2 removed, 5 unchanged" in site.up()
     assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "md": WHOLE}
@@ -100,8 +100,8 @@ def test_drift_is_seen_and_mended(site: Site) -> None:
     (site.root / "machines" / "mb" / "services").unlink()
     (site.root / "machines" / "mc" / "environment").unlink()
     expected = [
-        "~ mb repair mb its services are gone",
-        "~ mc repair mc the Python environment is gone",
+        "~ mb update mb its services are gone",
+        "~ mc update mc the Python environment is gone",
     ]
     assert site.plan() == expected
     refreshed = site.run("refresh")

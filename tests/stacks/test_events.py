@@ -67,6 +67,26 @@ def test_pulumis_own_resources_are_not_told() -> None:
     assert not tale.steps
 
 
+def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan() -> None:
+    """Whatever the engine would do to it, a plan shows it; what changes nothing is not there."""
+    from perennial.plan import Step
+    from perennial.stacks.planning import planned
+
+    tale = Tale(preview=True)
+    for op in ("same", "create", "update", "replace", "create-replacement", "delete", "read"):
+        metadata = {
+            "op": op,
+            "urn": f"urn:pulumi:lab::perennial::aws:ec2/instance:Instance::{op}d",
+            "type": "aws:ec2/instance:Instance",
+            "provider": "",
+        }
+        tale.hear(EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}}))
+    assert planned(tale) == [
+        Step(action, "", f"{action}d", "aws:ec2/instance:Instance")
+        for action in ("create", "update", "replace", "delete")
+    ]
+
+
 def test_a_preview_tells_only_what_it_looks_at() -> None:
     tale = Tale(preview=True)
     assert tale.hear(step("resourcePreEvent", "create", "HostServices", "ma-services")) is None

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from perennial.hosts.plan import Side, Step, steps
+from perennial.hosts.plan import Side, steps
 from perennial.hosts.share import shares, to_json, wish
+from perennial.plan import Impact, Step
 from perennial.services import fingerprint
 from perennial.spec import loads
 
@@ -25,9 +26,9 @@ FILE: dict[str, Any] = {
         ]
     },
 }
-LOSES = "running work and results are lost"
+LOSES = "ALL RUNNING WORK AND RESULTS ARE LOST"
 LOST = f"changed; {LOSES}"
-AGAIN = "all there stops, drained first, and starts anew"
+AGAIN = "all services there are drained, stopped and started"
 CUT = "its kernels end"
 
 
@@ -61,7 +62,11 @@ def planned(file: dict[str, Any], *drift: str) -> list[str]:
             if side(FILE, machine) != side(file, machine) or drift
             else []
         )
-    return [f"{step.machine} {step.action} {step.name}: {step.reason}" for step in found]
+    return [
+        f"{step.target} {step.action} {step.resource}: "
+        + "; ".join(filter(None, (step.reason, step.impact)))
+        for step in found
+    ]
 
 
 CASES = {
@@ -97,22 +102,22 @@ CASES = {
     "reached otherwise": (
         changed("hosts", "user", to="ops"),
         [
-            "ma change connection: the user of its SSH is ops now",
-            "mb change connection: the user of its SSH is ops now",
+            "ma update connection: the user of its SSH is ops now",
+            "mb update connection: the user of its SSH is ops now",
         ],
     ),
     "another service manager": (
         changed("hosts", "init", to="supervisord"),
         [
-            f"ma change init: its services run under supervisord; {AGAIN}, and {LOSES}",
-            f"mb change init: its services run under supervisord; {AGAIN}",
+            f"ma update init: its services run under supervisord; {AGAIN}; {LOSES}",
+            f"mb update init: its services run under supervisord; {AGAIN}",
         ],
     ),
     "max_unavailable": (
         changed("hosts", "max_unavailable", to=3),
         [
-            "ma change ma: other max unavailable; nothing restarts",
-            "mb change mb: other max unavailable; nothing restarts",
+            "ma update ma: max unavailable changed; nothing restarts",
+            "mb update mb: max unavailable changed; nothing restarts",
         ],
     ),
 }
@@ -122,7 +127,7 @@ CASES = {
 def test_cases(name: str) -> None:
     file, expected = CASES[name]
     if expected is None:
-        assert f"ma stop jupyter: no longer asked for; {CUT}" in planned(file)
+        assert f"ma delete jupyter: no longer in the cluster file; {CUT}" in planned(file)
     else:
         assert planned(file) == expected
 
@@ -133,7 +138,9 @@ def manager(before: str | None, after: str | None, found: str | None) -> list[tu
         side(changed("hosts", "init", to=init) if init else FILE, "ma") for init in (before, after)
     )
     said = steps("ma", replace(old, init=found), new)
-    return [(step.reason, step.loses) for step in said if step.name == "init"]
+    return [
+        (step.reason, step.impact is Impact.LOSES_WORK) for step in said if step.resource == "init"
+    ]
 
 
 def test_no_service_manager_named_is_a_change_as_well() -> None:
@@ -142,9 +149,7 @@ def test_no_service_manager_named_is_a_change_as_well() -> None:
     assert reason.startswith(f"{under}, where that runs the machine; then {AGAIN}")
     assert loses
     assert manager("supervisord", None, None)[0][1]
-    assert manager("supervisord", "systemd", "supervisord") == [
-        (f"{under}; {AGAIN}, and {LOSES}", True)
-    ]
+    assert manager("supervisord", "systemd", "supervisord") == [(f"{under}; {AGAIN}", True)]
 
 
 @pytest.mark.parametrize(
@@ -168,25 +173,24 @@ def test_another_interface_alone_is_no_change_without_a_cost() -> None:
     for machine in after["hosts"]["machines"]:
         machine["interface"] = "eth1"
     said = (
-        "the interface that its services listen on is eth1 now; where that is another address, all"
-        " there restarts"
+        "the interface that its services listen on is eth1 now; if that is another address, all"
+        " services there restart"
     )
-    for machine, cost in (("ma", f", and {LOSES}"), ("mb", "")):
+    for machine, cost in (("ma", Impact.LOSES_WORK), ("mb", Impact.NONE)):
         found = steps(machine, side(before, machine), side(after, machine))
-        assert [(step.name, step.reason) for step in found] == [("interface", f"{said}{cost}")]
-        assert found[0].loses == bool(cost)
+        assert found == [Step("update", machine, "interface", said, cost)]
 
 
 def test_a_name_that_a_machine_loses_makes_its_certificates_anew() -> None:
     before = changed("hosts", "machines", 1, "internal", to="10.0.0.2")
     found = steps("mb", side(before, "mb"), side(FILE, "mb"))
-    assert [(step.name, step.reason) for step in found] == [
+    assert [(step.resource, step.reason) for step in found] == [
         (
             "internal",
-            "its address for the other machines is the default now; where that is another address,"
-            " all there restarts",
+            "its address for the other machines is the default now; if that is another address,"
+            " all services there restart",
         ),
-        ("certificates", "no longer for 10.0.0.2; what reads them restarts"),
+        ("certificates", "no longer for 10.0.0.2; services that read them restart"),
     ]
 
 
@@ -194,19 +198,19 @@ def test_a_further_certificate_restarts_nothing_by_itself() -> None:
     now = side(FILE, "ma")
     assert now.share is not None
     before = replace(now, share={**now.share, "roles": ["scheduler", "jupyter"]})
-    assert steps("ma", before, now) == [Step("ma", "make", "certificates", "now for client")]
+    assert steps("ma", before, now) == [Step("create", "ma", "certificates", "now for client")]
 
 
 def test_what_reads_the_token_alone_costs_no_work_without_tls() -> None:
     now = side(changed("security", "tls", to=False), "ma")
     [step] = steps("ma", now, now)
-    assert step.name == "certificates"
-    assert not step.loses
+    assert step.resource == "certificates"
+    assert step.impact is Impact.NONE
 
 
 def test_another_python_restarts_what_runs_in_it() -> None:
     said = planned(changed("environment", "python", to="/opt/new/bin/python"))
-    assert "ma make environment: uses /opt/new/bin/python instead" in said
+    assert "ma update environment: uses /opt/new/bin/python instead" in said
     assert f"ma restart scheduler: {LOST}" in said
 
 
@@ -217,21 +221,22 @@ def test_new_and_gone() -> None:
         "uses /opt/dask/bin/python",
     ]
     [gone] = steps("mb", machine, Side())
-    assert (gone.action, gone.name) == ("remove", "mb")
-    assert "drained first" in gone.reason
+    assert (gone.action, gone.resource, gone.impact) == ("delete", "mb", Impact.DRAINED)
+    [gone] = steps("ma", side(FILE, "ma"), Side())
+    assert gone.impact is Impact.LOSES_WORK  # the scheduler stands there
     assert steps("mb", Side(), Side()) == []
 
 
 def test_drift() -> None:
     assert planned(FILE, "a file was edited") == [
-        "ma repair ma: a file was edited",
-        "mb repair mb: a file was edited",
+        "ma update ma: a file was edited",
+        "mb update mb: a file was edited",
     ]
 
 
 def test_what_no_share_says_is_certificates() -> None:
     [step] = steps("ma", side(FILE, "ma"), side(FILE, "ma"))
-    assert (step.action, step.name) == ("renew", "certificates")
+    assert (step.action, step.resource) == ("update", "certificates")
 
 
 def test_a_size_that_was_scaled_stays() -> None:
@@ -241,4 +246,4 @@ def test_a_size_that_was_scaled_stays() -> None:
     four = {name: fingerprint(one) for name, one in members(share, {"cpu": 4}).items()}
     more = changed("workers", "gpu", "threads", to=2)
     found = steps("mb", side(FILE, "mb", four), side(more, "mb"))
-    assert [step.name for step in found] == ["gpu-mb-0"]
+    assert [step.resource for step in found] == ["gpu-mb-0"]

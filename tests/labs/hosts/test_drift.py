@@ -87,7 +87,7 @@ def test_each_drift_is_named_in_a_line_and_repaired_alone(lab: Cluster, name: st
     for machine, (script, _) in changes.items():
         lab.network[machine].run("sh", "-ec", script)
     expected = [
-        f"~ {machine} repair {machine} {line}" for machine, (_, line) in sorted(changes.items())
+        f"~ {machine} update {machine} {line}" for machine, (_, line) in sorted(changes.items())
     ]
     assert lab.refresh() == expected
     assert lab.plan() == expected
@@ -107,8 +107,8 @@ def test_what_was_started_with_an_edited_unit_restarts_alone(lab: Cluster) -> No
     machine.run("sh", "-ec", f"{edit}; systemctl restart dask-lab-cpu@0")
     wait_until(lambda: lab.workers() == 4)
     expected = [
-        f"~ machine-b repair machine-b {unit} was edited",
-        f"~ machine-b repair machine-b dask-lab-cpu@0 was started with {unit} as it was edited,"
+        f"~ machine-b update machine-b {unit} was edited",
+        f"~ machine-b update machine-b dask-lab-cpu@0 was started with {unit} as it was edited,"
         " and restarts",
     ]
     assert lab.refresh() == expected
@@ -135,7 +135,7 @@ def test_an_environment_that_changed_is_made_whole(lab: Cluster) -> None:
     before, machine = lab.pids(), lab.network["machine-b"]
     # toolz is needed to start a worker; those that run have read it.
     machine.run("sh", "-ec", f"rm -r {STATE}/env-*/lib/python3*/site-packages/toolz*")
-    expected = ["~ machine-b repair machine-b the Python environment changed"]
+    expected = ["~ machine-b update machine-b the Python environment changed"]
     assert lab.refresh() == expected
     assert lab.plan() == expected
     assert lab.up() == "1 changed, 6 unchanged"
@@ -149,8 +149,8 @@ def test_a_machine_that_is_off_is_one_line_and_the_others_are_repaired(lab: Clus
     lab.network["machine-b"].run("systemctl", "stop", "dask-lab-cpu@1")
     for lines in (lab.refresh(), lab.plan()):
         assert len(lines) == 2, lines
-        assert lines[0] == "~ machine-b repair machine-b dask-lab-cpu@1 is stopped"
-        assert lines[1].startswith("~ machine-c repair machine-c ")
+        assert lines[0] == "~ machine-b update machine-b dask-lab-cpu@1 is stopped"
+        assert lines[1].startswith("~ machine-c update machine-c ")
     done = lab.perennial("up", "--yes", check=False)
     assert done.returncode == 1
     said = [line for line in _last(done).splitlines() if "machine-c" in line]

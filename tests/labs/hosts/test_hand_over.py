@@ -42,8 +42,8 @@ def test_a_machine_goes_from_systemd_to_supervisord_and_back(lab: Cluster) -> No
     for init in ("supervisord", "systemd"):
         before = lab.pids()
         lab.write(described("machine-a", "machine-b", "machine-c", b=init))
-        cost = "all there stops, drained first, and starts anew"
-        assert f"~ machine-b change init its services run under {init}; {cost}" in lab.plan()
+        cost = "all services there are drained, stopped and started"
+        assert f"~ machine-b update init its services run under {init}; {cost}" in lab.plan()
         assert lab.up() == "2 changed, 5 unchanged"
         now = lab.pids()
         assert {name for name in now if now[name] != before.get(name)} == {"cpu-machine-b-0"}

@@ -17,7 +17,7 @@ from tests.labs.hosts.network import Network
 pytestmark = pytest.mark.lab
 
 DRAINED = "changed; drained first"
-LOST = "changed; RUNNING WORK AND RESULTS are lost"
+LOST = "changed; ALL RUNNING WORK AND RESULTS ARE LOST"
 
 #: A client with a result on each worker of cpu that exists nowhere else, and tasks that run all
 #: the time and are counted where they run. Told to end, it says what became of all that.
@@ -96,16 +96,16 @@ EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "threads of the other group": ({"threads": 2}, everywhere("io")),
     "the scheduler": ({"scheduler": {"watchdog": "90 s"}}, [SCHEDULER]),
     "Jupyter": ({"jupyter": {"idle": "1 h"}}, [JUPYTER]),
-    "more members": ({"cpu": 3}, ["+ machine-b start cpu-machine-b-2 new"]),
+    "more members": ({"cpu": 3}, ["+ machine-b create cpu-machine-b-2 new"]),
     "fewer members": (
         {"cpu": 1},
-        ["- machine-b stop cpu-machine-b-1 no longer asked for; drained first"],
+        ["- machine-b delete cpu-machine-b-1 no longer in the cluster file; drained first"],
     ),
     "another machine": (
         {"more": [{"address": "machine-d", "roles": [{"cpu": 1}]}]},
         [
-            "+ machine-d make machine-d new machine: 1 of cpu",
-            f"+ machine-d make environment uses {ENVIRONMENT}/bin/python",
+            "+ machine-d create machine-d new machine: 1 of cpu",
+            f"+ machine-d create environment uses {ENVIRONMENT}/bin/python",
         ],
     ),
     "another Python": (
@@ -114,7 +114,7 @@ EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
             line
             for machine in ("machine-a", "machine-b", "machine-c")
             for line in (
-                f"+ {machine} make environment uses /opt/other/bin/python instead",
+                f"~ {machine} update environment uses /opt/other/bin/python instead",
                 *(each for each in EVERYTHING if each.split()[1] == machine),
             )
         ],
@@ -123,7 +123,7 @@ EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "members that may be away": (
         {"max_unavailable": 2},
         [
-            f"~ {machine} change {machine} other max unavailable; nothing restarts"
+            f"~ {machine} update {machine} max unavailable changed; nothing restarts"
             for machine in ("machine-a", "machine-b", "machine-c")
         ],
     ),
@@ -154,8 +154,8 @@ def test_a_plan_names_exactly_what_an_edit_does(lab: Cluster) -> None:
     text = json.loads(cluster())
     text["hosts"]["machines"].pop()
     lab.write(json.dumps(text))
-    removed = "no longer in the cluster file; drained first, its data moves to other machines"
-    assert lab.plan() == [f"- machine-c remove machine-c {removed}"]
+    removed = "no longer in the cluster file; its data moves to other machines; drained first"
+    assert lab.plan() == [f"- machine-c delete machine-c {removed}"]
     # Nothing of all that was done.
     lab.write(cluster())
     assert lab.plan() == []

@@ -310,7 +310,7 @@ def test_a_change_restarts_members_one_after_another_and_loses_nothing(cluster: 
     assert client.stdout.readline() == "ready\n"
     before = units(cluster)
     cluster.write(described().replace("512 MiB", "600 MiB"))
-    assert any("cpu changed; each member is drained first" in line for line in cluster.plan())
+    assert any("cpu each member changed; drained first" in line for line in cluster.plan())
     cluster.up()
     after = units(cluster)
     assert set(after) == set(before)

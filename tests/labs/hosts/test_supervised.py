@@ -125,7 +125,7 @@ def test_edited_files_of_supervisord_are_named_and_written_again(lab: Cluster) -
     }
     for machine, path in edits.items():
         lab.network[machine].run("sh", "-ec", f"echo '; x' >> {path}")
-    expected = [f"~ {name} repair {name} {path} was edited" for name, path in edits.items()]
+    expected = [f"~ {name} update {name} {path} was edited" for name, path in edits.items()]
     assert lab.refresh() == expected
     assert lab.plan() == expected
     assert lab.up() == "2 changed, 5 unchanged"
@@ -141,8 +141,8 @@ def test_what_was_started_with_an_edited_file_restarts_alone(lab: Cluster) -> No
     wait_until(lambda: lab.pids()["cpu-machine-b-0"] not in (0, before["cpu-machine-b-0"]))
     wait_until(lambda: lab.workers() == 4)
     expected = [
-        f"~ machine-b repair machine-b {CONFIG} was edited",
-        f"~ machine-b repair machine-b cpu-machine-b-0 was started with {CONFIG} as it was edited,"
+        f"~ machine-b update machine-b {CONFIG} was edited",
+        f"~ machine-b update machine-b cpu-machine-b-0 was started with {CONFIG} as it was edited,"
         " and restarts",
     ]
     assert lab.refresh() == expected

@@ -1,0 +1,70 @@
+"""What a change would do, before it does it: values that every platform shares. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Action = Literal["create", "update", "replace", "restart", "delete"]
+
+#: What stands before a step of a plan.
+SIGNS: dict[Action, str] = {
+    "create": "+",
+    "update": "~",
+    "replace": "~",
+    "restart": "!",
+    "delete": "-",
+}
+
+
+class Impact(StrEnum):
+    """What a step costs the users; its value is what a plan prints."""
+
+    NONE = ""
+    DRAINED = "drained first"
+    KERNELS = "its kernels end"
+    LOSES_WORK = "ALL RUNNING WORK AND RESULTS ARE LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change to one resource, with its reason and its impact.
+
+    Parameters
+    ----------
+    action : str
+        What is done.
+    target : str
+        The machine; empty where there is one alone, or none.
+    resource : str
+        A service, a member, ``environment``, ``certificates``, or the machine itself.
+    reason : str
+        Why.
+    impact : Impact
+        What it costs the users.
+    """
+
+    action: Action
+    target: str
+    resource: str
+    reason: str = ""
+    impact: Impact = Impact.NONE
+
+
+def lines(steps: Sequence[Step]) -> list[str]:
+    """Format a plan, one line for each step, in columns."""
+    target = max((len(step.target) for step in steps), default=0)
+    resource = max([12, *(len(step.resource) for step in steps)])
+    return [
+        " ".join(
+            (
+                f"  {SIGNS[step.action]}",
+                *([f"{step.target:{target}}"] if target else []),
+                f"{step.action:7} {step.resource:{resource}}",
+                "; ".join(filter(None, (step.reason, step.impact))),
+            )
+        ).rstrip()
+        for step in steps
+    ]
