@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test labs soak bench bench-hosts bench-scaler docs lint lock format clean
+.PHONY: help up down test labs soak bench bench-hosts bench-scaler docs lint lock changelog format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ lock: $(STAMP) ## resolve the dependencies anew into constraints.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 		--python-version 3.11 --all-extras --custom-compile-command "make lock" \
 		--output-file constraints.txt pyproject.toml build-requirements.in
+
+changelog: $(STAMP) ## print what the fragments add to CHANGELOG.md; `towncrier build` moves them
+	$(BIN)/towncrier build --draft --version $$($(BIN)/perennial --version)
 
 clean: ## remove what was built
 	rm -rf $(VENV) docs/_build build dist *.egg-info

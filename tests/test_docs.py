@@ -7,6 +7,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -239,12 +241,21 @@ def test_extras_that_a_page_names_exist() -> None:
 
 
 def test_fragments_of_the_changelog_have_a_kind() -> None:
-    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
+    others = {"README.md", "template.md.j2"}
+    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.name not in others]
 
     for path in fragments:
         assert re.fullmatch(r"[a-z0-9-]+\.([a-z]+)\.md", path.name)
         assert path.name.split(".")[1] in KINDS
         assert path.read_text().strip()
+    draft = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "9.9.9"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert draft.count("\n- ") == len(fragments)
 
 
 #: What the runbook quotes of Dask, Python, uv or a table, or what the code puts together of parts.
