@@ -21,9 +21,11 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 from tornado.ioloop import PeriodicCallback
 
-from perennial import connect, paths
+from perennial import connect
 from perennial.connect import Connection
 from perennial.errors import PerennialError
+from perennial.hosts import tunnel
+from perennial.local import placement
 from perennial.scaler import asking, explaining
 from perennial.scaler.asking import Report
 
@@ -391,10 +393,9 @@ def _reached(name: str | None) -> Connection:
     configured = dask.config.get("scheduler-address", None)
     own = dask.config.get("perennial.cluster", None)
     if configured and name in (None, own) and not (name and name in connect.known()):
+        if own:
+            placement.require_reach(Connection(own, configured))
         return Connection(own or configured, configured)
     connection = connect.find(name)
-    if not paths.tunnel(connection.cluster).is_file():
-        return connection
-    from perennial.hosts import tunnel
-
+    placement.require_reach(connection)
     return tunnel.through(connection)

@@ -70,6 +70,7 @@ def connect_command(
 ) -> None:
     """Make Client() without arguments connect to a cluster."""
     from perennial import connect
+    from perennial.local import placement
 
     if export is not None:
         if ssh is not None:
@@ -97,6 +98,8 @@ def connect_command(
         connection, way = _tunnel(connection, ssh)
     elif bundle:
         _warn(_loopback(connection))
+    else:
+        placement.require_reach(connection)
     notices = connect.write(connection)
     from perennial.connect import trial
 
@@ -134,8 +137,10 @@ def env_command(name: Cluster = None, file: ItsFile = None) -> None:
     Use it as `eval "$(perennial env)"`.
     """
     from perennial import connect
+    from perennial.local import placement
 
     connection = connect.find(named(name, file))
+    placement.require_reach(connection)
     if _tunnelled(connection.cluster):
         from perennial.hosts import tunnel
 

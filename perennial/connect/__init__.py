@@ -1,6 +1,6 @@
 """What makes a plain ``Client()`` work: connections, Dask's configuration, bundles."""
 
-from perennial.connect.bundle import export_bundle, loopback_notice, read_bundle
+from perennial.connect.bundle import export_bundle, loopback_host, loopback_notice, read_bundle
 from perennial.connect.configuration import current, exports, remove, variables, write
 from perennial.connect.connection import (
     Connection,
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "known",
     "load",
+    "loopback_host",
     "loopback_notice",
     "read_bundle",
     "remove",

@@ -153,6 +153,16 @@ def read_bundle(
     return connection
 
 
+def loopback_host(connection: Connection) -> str:
+    """Name the loopback address on which a scheduler listens; empty for any other address."""
+    host = urlsplit(connection.scheduler_address).hostname or ""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return host if loopback else ""
+
+
 def loopback_notice(connection: Connection) -> str | None:
     """Say that a cluster is reached from its own machine alone.
 
@@ -161,12 +171,8 @@ def loopback_notice(connection: Connection) -> str | None:
     connection : Connection
         How it is reached.
     """
-    host = urlsplit(connection.scheduler_address).hostname or ""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    host = loopback_host(connection)
+    if not host:
         return None
     return (
         f"the scheduler of {connection.cluster} listens on {host}: this works on the cluster's "

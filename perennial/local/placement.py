@@ -7,10 +7,11 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from perennial.connect import Connection, loopback_host
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.local.hold import is_held
-from perennial.paths import ClusterPaths
+from perennial.paths import ClusterPaths, cluster_state, tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,15 @@ class Placement:
         Its ``boot_id``: changes with each start of the machine.
     processes : int
         Number of its process namespace.
+    network : int
+        Number of its network namespace: where loopback means the same interface.
     """
 
     host: str
     machine: str
     boot: str
     processes: int
+    network: int = 0
 
 
 def here() -> Placement:
@@ -42,6 +46,7 @@ def here() -> Placement:
         machine=_word("/etc/machine-id"),
         boot=_word("/proc/sys/kernel/random/boot_id"),
         processes=os.stat("/proc/self/ns/pid").st_ino,
+        network=os.stat("/proc/self/ns/net").st_ino,
     )
 
 
@@ -63,9 +68,14 @@ def may_run_elsewhere(then: Placement, now: Placement, held: bool) -> bool:
 
 def elsewhere(paths: ClusterPaths) -> str:
     """Name the other machine that a cluster runs on; empty when it runs here or nowhere."""
+    then = _elsewhere(paths)
+    return "" if then is None else then.host
+
+
+def _elsewhere(paths: ClusterPaths) -> Placement | None:
     found = read_json(paths.machine)
     if found is None:
-        return ""
+        return None
     try:
         then = Placement(**found)
     except TypeError:
@@ -73,7 +83,7 @@ def elsewhere(paths: ClusterPaths) -> str:
             f"{paths.machine} is damaged: found no machine; remove it where {paths.root.name} runs"
         ) from None
     held = any(is_held(lock) for lock in paths.run.glob("*.lock"))
-    return then.host if may_run_elsewhere(then, here(), held) else ""
+    return then if may_run_elsewhere(then, here(), held) else None
 
 
 def require_here(paths: ClusterPaths) -> None:
@@ -89,6 +99,27 @@ def require_here(paths: ClusterPaths) -> None:
             f"cluster {paths.root.name} runs on {host}, which shares this home folder; run the"
             f" command there, or remove {paths.machine} if {host} is gone for good"
         )
+
+
+def require_reach(connection: Connection) -> None:
+    """Refuse an address that leads to the cluster on its own machine alone, which is not this one.
+
+    Raises
+    ------
+    PerennialError
+        Names the machine, and the two ways to the cluster from here.
+    """
+    cluster, now = connection.cluster, here()
+    loopback, then = loopback_host(connection), _elsewhere(cluster_state(cluster))
+    if not loopback or then is None or tunnel(cluster).is_file():
+        return
+    if (then.boot, then.network) == (now.boot, now.network):
+        return  # a container without a network of its own
+    raise PerennialError(
+        f"cluster {cluster} runs on {then.host}, which shares this home folder, and listens on"
+        f" {loopback} there; write an address of {then.host} as local.address and run `perennial"
+        f" up` there, or run `perennial connect {cluster} --ssh {then.host}` here"
+    )
 
 
 def claim(paths: ClusterPaths) -> None:

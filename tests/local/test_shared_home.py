@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from perennial.connect import Connection
 from perennial.errors import PerennialError
 from perennial.local import hold, placement
 from perennial.local.supervisor import running
-from perennial.paths import ClusterPaths
+from perennial.paths import ClusterPaths, cluster_state
 from tests.homes import PERENNIAL, Home, wait_until
 
 #: Another machine, as far as a process sees: its own processes, network and name.
@@ -88,6 +90,63 @@ kill -0 $stranger && echo "$stranger lives"
     assert _files(standing.state) == before
     assert standing.pid("cpu-0") == victim
     assert standing.workers() == {"cpu-0", "cpu-1"}
+
+
+@pytest.mark.skipif(not _has_namespaces(), reason="no namespaces here")
+def test_on_another_machine_nothing_connects_to_loopback(standing: Home) -> None:
+    before = _files(standing.root)
+    script = f"""
+hostname other
+for verb in connect "connect lab" env "connect --ssh 127.0.0.1:9"; do
+    {PERENNIAL} $verb 2>&1; echo "= $?"
+done
+{sys.executable} -c 'import perennial; perennial.Cluster()' 2>&1 | tail -1
+"""
+    done = subprocess.run(
+        [*OTHER, "bash", "-c", script],
+        env=standing.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = done.stdout.replace("\n= ", " = ").splitlines()
+    refused, tunnelled, notebook = said[:3], said[3:-1], said[-1]
+    host = os.uname().nodename
+    for line in (*refused, notebook):
+        assert f"cluster lab runs on {host}, which shares this home folder" in line, line
+        assert f"listens on 127.0.0.1 there; write an address of {host} as local.address" in line
+        assert f"`perennial connect lab --ssh {host}` here" in line, line
+    assert all(line.endswith(" = 1") for line in refused), refused
+    assert "connecting through 127.0.0.1:9" in tunnelled[0]  # the way that the others name
+    after = {
+        path: found for path, found in _files(standing.root).items() if "tunnels.d" not in path
+    }
+    assert after == before
+
+
+def test_where_a_loopback_address_leads_to_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    paths = cluster_state("lab")
+    paths.root.mkdir(parents=True, mode=0o700)
+    connection = Connection("lab", "tcp://127.0.0.1:8786")
+    placement.require_reach(connection)  # it is down
+    now = asdict(placement.here())
+    paths.machine.write_text(json.dumps({**now, "host": "b", "boot": "another"}))
+    with pytest.raises(PerennialError, match="cluster lab runs on b"):
+        placement.require_reach(connection)
+    placement.require_reach(replace(connection, scheduler_address="tcp://192.0.2.7:8786"))
+    # Another container on this kernel, with the network of the machine itself.
+    paths.run.mkdir()
+    with (paths.run / "a.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        paths.machine.write_text(json.dumps({**now, "processes": 1}))
+        placement.require_reach(connection)
+        paths.machine.write_text(json.dumps({**now, "processes": 1, "network": 1}))
+        with pytest.raises(PerennialError, match="listens on 127"):
+            placement.require_reach(connection)
 
 
 def test_the_record_stands_while_the_cluster_is_up(home: Home) -> None:
