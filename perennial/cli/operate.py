@@ -317,8 +317,13 @@ def open_jupyter(
     found = _part(chosen).jupyter(chosen)
     if found is None:
         raise PerennialError(f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file")
-    url, token, folder = found
-    if show or not sys.stdout.isatty():
+    url, kept, folder = found
+    if not sys.stdout.isatty():  # what is printed is kept, as in the log of a CI
+        print(url)
+        typer.echo(f"its token is in {kept}", err=True)
+        return
+    token = kept.read_text(encoding="utf-8").strip()
+    if show:
         print(f"{url}?token={token}")
         return
     page = open_url_file(url, token, folder)

@@ -157,8 +157,8 @@ def revoke(name: str, person: str) -> int:
         return revocation.revoke(deployment.paths.tls, name, person)
 
 
-def jupyter(name: str) -> tuple[str, str, Path] | None:
-    """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
+def jupyter(name: str) -> tuple[str, Path, Path] | None:
+    """Say where JupyterLab is, its token's file, and a private folder for the page that logs in."""
     from perennial.jupyter import state_directory
     from perennial.local import deploy, ports
     from perennial.local.layout import site
@@ -174,8 +174,7 @@ def jupyter(name: str) -> tuple[str, str, Path] | None:
             f"{name}: JupyterLab does not listen on port {spec.jupyter.port}, so its token is not"
             " given away; see `perennial status` and `perennial logs jupyter`"
         )
-    token = deploy.token_file(spec, paths).read_text().strip()
-    return url, token, Path(state_directory(site(spec, paths)))
+    return url, deploy.token_file(spec, paths), Path(state_directory(site(spec, paths)))
 
 
 def enable(name: str) -> str:

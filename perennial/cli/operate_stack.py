@@ -114,11 +114,11 @@ def revoke(name: str, _person: str) -> NoReturn:
     )
 
 
-def jupyter(name: str) -> tuple[str, str, Path] | None:
-    """Say where JupyterLab is, its token, and a private folder for the page that logs in."""
+def jupyter(name: str) -> tuple[str, Path, Path] | None:
+    """Say where JupyterLab is, its token's file, and a private folder for the page that logs in."""
     operator = _find(name)
     url = operator.jupyter_url()
-    return None if url is None else (url, operator.token(), operator.paths.secrets)
+    return None if url is None else (url, operator.token_file, operator.paths.secrets)
 
 
 def enable(name: str) -> NoReturn:

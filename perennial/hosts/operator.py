@@ -249,9 +249,14 @@ class Operator:
                 tell((placed.name, str(error)))
                 time.sleep(10 * FOLLOW)
 
+    @property
+    def token_file(self) -> Path:
+        """File of JupyterLab's token, which `perennial up` writes."""
+        return self.paths.secrets / "jupyter-token"
+
     def token(self) -> str:
-        """JupyterLab's token, as `perennial up` wrote it down."""
-        return (self.paths.secrets / "jupyter-token").read_text().strip()
+        """JupyterLab's token."""
+        return self.token_file.read_text().strip()
 
     def jupyter_url(self) -> str | None:
         """Where JupyterLab is, without its token."""

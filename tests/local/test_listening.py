@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from perennial.errors import PerennialError
 from perennial.local import deploy, hold, ports
 from perennial.paths import cluster_state
 from perennial.spec import load
-from tests.homes import wait_until
+from tests.homes import PERENNIAL, wait_until
 from tests.ports import free_ports
 
 LISTEN = (
@@ -54,17 +58,42 @@ def test_the_token_is_not_given_to_whoever_took_the_port(jupyter_port: int) -> N
         operate_local.jupyter("lab")
 
 
-def test_the_token_is_given_to_the_service_that_holds_the_lock(jupyter_port: int) -> None:
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    """Something that listens on the port as the cluster's JupyterLab does."""
     run = cluster_state("lab").run
     lock = run / "jupyter.lock"
     held = [sys.executable, "-I", "-S", hold.__file__, str(lock), str(run / "log")]
-    program = [sys.executable, "-c", LISTEN, str(jupyter_port)]
+    program = [sys.executable, "-c", LISTEN, str(port)]
     process = subprocess.Popen([*held, *program], start_new_session=True)
     try:
-        wait_until(lambda: ports.is_of(lock, jupyter_port))
-        found = operate_local.jupyter("lab")
-        assert found is not None
-        assert found[1] == "a-token"
+        wait_until(lambda: ports.is_of(lock, port))
+        yield
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_token_is_given_to_the_service_that_holds_the_lock(jupyter_port: int) -> None:
+    with listening(jupyter_port):
+        found = operate_local.jupyter("lab")
+        assert found is not None
+        assert found[1].read_text() == "a-token\n"
+
+
+def test_the_token_is_printed_on_a_terminal_alone(jupyter_port: int) -> None:
+    """What a pipe gets ends in a log, such as that of a CI."""
+    paths = cluster_state("lab")
+    address = f"http://127.0.0.1:{jupyter_port}/lab"
+    with listening(jupyter_port):
+        for words in (["open"], ["open", "--print"]):
+            piped = subprocess.run([PERENNIAL, *words], capture_output=True, text=True, check=True)
+            assert piped.stdout == f"{address}\n"
+            kept = deploy.token_file(load(paths.spec), paths)
+            assert piped.stderr == f"its token is in {kept}\n"
+        terminal, theirs = pty.openpty()
+        subprocess.run([PERENNIAL, "open", "--print"], stdout=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(terminal, 1000).decode()
+        os.close(terminal)
+        assert shown == f"{address}?token=a-token\r\n"

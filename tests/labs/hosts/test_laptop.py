@@ -82,8 +82,9 @@ def test_a_plain_client_computes_through_the_bastion(lab: Network) -> None:
 
 def test_jupyter_answers_by_its_certificate_and_for_its_token_alone(lab: Network) -> None:
     ca = lab.laptop.home / ".local/state/perennial/connections.d/lab/ca.pem"
-    link = lab.operator.run("perennial", "open", "--print").stdout.strip()
-    _, _, token = link.partition("?token=")
+    said = lab.operator.run("perennial", "open", "--print").stderr
+    _, _, kept = said.partition("its token is in ")
+    token = lab.operator.run("cat", kept.strip()).stdout.strip()
     said = lab.laptop.run(sys.executable, "-c", BROWSE, str(ca), token).stdout
     assert said.split() == ["403", "200"] * 2
 
