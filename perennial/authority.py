@@ -134,8 +134,13 @@ def expiry(tls_dir: Path) -> dict[str, datetime]:
 
 
 def local_names() -> tuple[str, ...]:
-    """Every address of this machine and its names, in order, without asking a name server."""
+    """Every address of this machine and its names, in order, without asking a name server.
+
+    What no certificate can hold is left out: nothing of ours needs it, and it may be wrong.
+    """
     import psutil
+
+    from perennial import certificates
 
     addresses = {
         entry.address.partition("%")[0]
@@ -145,12 +150,17 @@ def local_names() -> tuple[str, ...]:
     }
     # Link-local addresses come and go with every container and cannot be reached by name.
     lasting = {name for name in addresses if not ipaddress.ip_address(name).is_link_local}
+    return tuple(sorted(lasting | set(filter(certificates.is_name, host_names()))))
+
+
+def host_names(file: Path = Path("/etc/hosts")) -> set[str]:
+    """Names of this machine: its own, and those that a hosts file gives to it."""
     hostname = socket.gethostname()
     try:
-        hosts = Path("/etc/hosts").read_text(encoding="utf-8", errors="replace")
+        hosts = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         hosts = ""
-    return tuple(sorted(lasting | {hostname} | aliases(hosts, hostname)))
+    return {hostname} | aliases(hosts, hostname)
 
 
 def aliases(hosts: str, hostname: str) -> set[str]:

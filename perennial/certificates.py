@@ -270,15 +270,26 @@ def _wanted(names: Sequence[str]) -> list[str]:
         if _is_address(name):
             found.add(str(ipaddress.ip_address(name)))
             continue
-        try:
-            # An empty name is refused as an empty part of one is.
-            found.add((name.lower() or ".").encode("idna").decode())
-        except UnicodeError:
+        if (encoded := _encoded(name)) is None:
             raise PerennialError(
                 f"{name!r} is no host name: found a part that is empty or longer than 63 "
                 "letters; give an IP address or a DNS name"
-            ) from None
+            )
+        found.add(encoded)
     return sorted(found)
+
+
+def is_name(name: str) -> bool:
+    """Whether a certificate can hold a name: an IP address or a DNS name."""
+    return _is_address(name) or _encoded(name) is not None
+
+
+def _encoded(name: str) -> str | None:
+    try:
+        # An empty name is refused as an empty part of one is.
+        return (name.lower() or ".").encode("idna").decode()
+    except UnicodeError:
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -73,6 +73,11 @@ def main() -> None:
 
 def said(error: Exception) -> str:
     """One line for an error; the system's own (a full disk, say) with the file that it names."""
+    if isinstance(error, BlockingIOError | RuntimeError):
+        from perennial.local.processes import cause
+
+        if why := cause(error):
+            return why
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}; mend that and run the same command again"

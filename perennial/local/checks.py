@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from perennial.errors import Fault
+from perennial.local import processes
 from perennial.local.layout import interpreter
 from perennial.local.machine import Machine, this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
@@ -57,14 +58,18 @@ def faults_of_machine(
         adds them.
     """
     address = list(faults_of_address(spec))
+    # What runs of the cluster already is among what the user has.
+    number = 0 if own_pids else processes.used()
+    few, close = processes.faults(spec, processes.limit(), number)
     errors = [
         *address,
         *(() if address else faults_of_ports(spec, own_pids)),
         *_folders(spec),
         *_interpreter(spec),
+        *few,
     ]
     machine = this_machine()
-    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec), *_limits()]
+    warnings = [*sizes(spec, machine), *_open_to_others(spec), *_disk(spec), *_limits(), *close]
     return errors, warnings
 
 

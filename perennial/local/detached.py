@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
-from perennial.local import lock
+from perennial.local import lock, processes
 
 if TYPE_CHECKING:
     from perennial.local.cluster import Cluster
@@ -144,9 +144,13 @@ def main() -> None:
         _answer(error=str(error))
     except KeyboardInterrupt:
         _answer(interrupted=True)
-    except OSError as error:
-        _answer(error=f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
     except Exception as error:
+        if why := processes.cause(error):
+            _answer(error=why)
+            return
+        if isinstance(error, OSError):
+            _answer(error=f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+            return
         debug = bool(os.environ.get("PERENNIAL_DEBUG"))
         _answer(error=traceback.format_exc() if debug else f"{type(error).__name__}: {error}")
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any, Literal
 from perennial import authority, connect
 from perennial.apart.packages import installed
 from perennial.connect import Connection, trial
-from perennial.local import status
+from perennial.local import boot, processes, status
+from perennial.local import logout as logging_out
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
 from perennial.local.ports import faults_of_ports
@@ -28,6 +29,8 @@ from perennial.local.ports import faults_of_ports
 NOTICE = timedelta(days=30)
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
 OPEN_FILES = 8192
+#: Share of the allowed processes and threads above which a task or a new member finds none left.
+ALMOST = 0.9
 #: Bytes of free disk below which a worker that spills is in danger.
 FREE = 2**30
 #: Seconds that the clock may stand before a file's time.
@@ -84,10 +87,14 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     yield plain_client(link)
     yield clock(deployment.paths.root, time.time())
     yield limits()
+    yield threads(processes.limit(), processes.used())
+    if boot.has_systemd():
+        yield logout(deployment)
     yield from disk(deployment)
     if deployment.spec.security.tls:
         yield certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
         yield secrets(deployment.paths.root)
+        yield host_names(authority.host_names())
     yield from guarded("client", lambda: packages(link, python))
 
 
@@ -200,6 +207,25 @@ def limits() -> Finding:
     return Finding("open files", "ok", f"up to {hard if hard > 0 else 'any number'}")
 
 
+def threads(most: int | None, used: int) -> Finding:
+    """Check how many processes and threads this user may still start."""
+    if most is not None and used > ALMOST * most:
+        text = (
+            f"this user has {used} of at most {most} (`ulimit -Hu`); end some, or raise `nproc` in"
+            " /etc/security/limits.conf and log in anew"
+        )
+        return Finding("processes", "warning", text)
+    return Finding("processes", "ok", f"{used} of {'any number' if most is None else most}")
+
+
+def logout(deployment: Deployment) -> Finding:
+    """Check that the cluster does not end with the login that started it."""
+    supervisord = deployment.cluster.supervisor.pid()
+    pids = {**({"supervisord": supervisord} if supervisord else {}), **deployment.cluster.pids()}
+    said = logging_out.found(pids)
+    return Finding("logout", "warning" if said else "ok", said or "the cluster outlives it")
+
+
 def disk(deployment: Deployment) -> Iterator[Finding]:
     """Check free space where workers spill and where logs and state stand."""
     folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
@@ -240,6 +266,19 @@ def certificates(
         text = f"{name} expires on {first:%Y-%m-%d}; run {remedy}"
         return Finding("certificates", "warning", text)
     return Finding("certificates", "ok", f"good until {first:%Y-%m-%d}")
+
+
+def host_names(names: Collection[str]) -> Finding:
+    """Check that the certificates hold every name of this machine."""
+    from perennial.certificates import is_name
+
+    if wrong := sorted(name for name in names if not is_name(name)):
+        text = (
+            f"{', '.join(map(repr, wrong))}: no name that a certificate can hold, and left out of"
+            " the cluster's; correct /etc/hosts or the machine's own name"
+        )
+        return Finding("host names", "warning", text)
+    return Finding("host names", "ok", ", ".join(sorted(names)))
 
 
 def secrets(root: Path) -> Finding:

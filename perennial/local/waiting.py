@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from perennial.errors import PerennialError
+from perennial.local import processes
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
 from perennial.local.hold import is_ready
@@ -76,9 +77,10 @@ class Waiting:
             self._check_steady([program.name for program in programs], unsteady, passed)
         late = sorted(name for name, workers in ours.items() if missing & set(workers))
         log = late[0] if late else "scheduler"
+        why = processes.cause_in(self.paths.logs / f"{log}.log")
         raise PerennialError(
             f"{self.paths.root.name}: {', '.join(sorted(missing)[:5]) or 'the scheduler'} not there"
-            f" after {START_TIMEOUT:g} s; see `perennial logs {log}`"
+            f" after {START_TIMEOUT:g} s; {why or f'see `perennial logs {log}`'}"
         )
 
     def _ready_workers(self, programs: Collection[Program]) -> None:
@@ -133,5 +135,6 @@ class Waiting:
 
 def does_not_stay_up(name: str, logs: Path) -> str:
     """Say that a service keeps ending, with the line of its log that tells most."""
-    last = telling_line(logs / f"{name}.log")
-    return f"{name} does not stay up; its last line: {last}; see `perennial logs {name}`"
+    log = logs / f"{name}.log"
+    why = processes.cause_in(log) or f"see `perennial logs {name}`"
+    return f"{name} does not stay up; its last line: {telling_line(log)}; {why}"

@@ -1,0 +1,145 @@
+"""How many processes and threads this user may have, and what ends when there are no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from perennial.errors import Fault
+from perennial.local.logs import END
+from perennial.spec import ClusterSpec
+
+#: Below this limit supervisord does not start (its `minprocs`).
+LEAST = 200
+#: Threads of a worker process and its nanny beside those that run tasks, of the scheduler with
+#: supervisord, of Jupyter and of the scaler; counted, a lower limit.
+WORKER, SCHEDULER, JUPYTER, SCALER = 10, 6, 6, 3
+
+_EXHAUSTED = re.compile(
+    r"can't start new thread|cannot fork|fork: retry|pthread_create failed"
+    r"|BlockingIOError: \[Errno 11\] Resource temporarily unavailable"
+)
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def needed(spec: ClusterSpec) -> int:
+    """Count the processes and threads that a cluster has at least, at its first sizes. Pure."""
+    workers = sum(g.count * g.processes * (WORKER + g.threads) for g in spec.workers.values())
+    jupyter = JUPYTER if spec.jupyter is not None else 0
+    scaler = SCALER if spec.scaler is not None and spec.scaled else 0
+    return workers + SCHEDULER + jupyter + scaler
+
+
+def limit(kind: int = 1) -> int | None:
+    """Read how many this user may have; None for any number, as root may.
+
+    Parameters
+    ----------
+    kind : int
+        1 for the hard limit, which the services get, 0 for the soft one, which holds here.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[kind]
+    return None if most == resource.RLIM_INFINITY or os.getuid() == 0 else most
+
+
+def used() -> int:
+    """Count the processes and threads of this user."""
+    number = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            number += process.num_threads() if process.uids().real == os.getuid() else 0
+    return number
+
+
+def faults(spec: ClusterSpec, most: int | None, others: int) -> tuple[list[Fault], list[Fault]]:
+    """Compare a cluster with the limit: what cannot work, and what may be regretted. Pure.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster file.
+    most : int or None
+        The limit.
+    others : int
+        What this user has already, without the cluster.
+    """
+    need = needed(spec)
+    if most is None or most >= max(LEAST, need + others):
+        return [], []
+    least = f"{LEAST} or more, without which supervisord does not start"
+    enough = f"{need + others} or more: {need} for the cluster beside {others} that there are"
+    fault = Fault(
+        "local",
+        f"a limit of {most} processes and threads for this user (`ulimit -Hu`)",
+        least if most < LEAST else enough,
+        "raise `nproc` in /etc/security/limits.conf and log in anew, or end some",
+    )
+    return ([fault], []) if most < max(LEAST, need) else ([], [fault])
+
+
+def cause(error: BaseException) -> str:
+    """Say why an error came up here, when no process or thread could be started; else empty."""
+    if isinstance(error, BlockingIOError) or "can't start new thread" in str(error):
+        return _reason(0)
+    return ""
+
+
+def cause_in(log: Path) -> str:
+    """Say the same of the end of a service's log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - END))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return _reason(1) if _EXHAUSTED.search(text) else ""
+
+
+def _reason(kind: int) -> str:
+    most = limit(kind)
+    if most is not None:
+        return (
+            f"no more processes or threads can be started: this user has {used()} of at most {most}"
+            " (`ulimit -u`); end some, or raise `nproc` in /etc/security/limits.conf, log in anew"
+        )
+    own = Path("/proc/self/cgroup")
+    groups = list(control_groups(own.read_text() if own.exists() else ""))
+    if groups:
+        folder, least = min(groups, key=lambda each: each[1])
+        return (
+            f"no more processes or threads can be started: {folder}/pids.max allows {least}; end"
+            " some, or raise the limit of the container or the unit (TasksMax=)"
+        )
+    return (
+        "no more processes or threads can be started; end some, or see kernel.pid_max,"
+        " kernel.threads-max and the free memory"
+    )
+
+
+def control_groups(own: str, root: Path = _CGROUPS) -> Iterator[tuple[Path, int]]:
+    """Find the control groups above a process that limit its number of threads.
+
+    Parameters
+    ----------
+    own : str
+        Text of ``/proc/self/cgroup``.
+    root : pathlib.Path
+        Where control groups are mounted.
+    """
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "pids"):
+            continue
+        top = root / controllers
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):
+                yield folder, int((folder / "pids.max").read_text())
+            if folder == top:
+                break
