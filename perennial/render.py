@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from perennial import quoting
 from perennial.errors import PerennialError
 from perennial.paths import SOCKET_PATH
-from perennial.services import CREDENTIALS, INSTANCE, Command, File, Service
+from perennial.services import CREDENTIALS, INSTANCE, File, Service
 
 if TYPE_CHECKING:
     import jinja2
@@ -394,10 +394,10 @@ def _with_credentials(service: Service, unit: str) -> Service:
     command, mark = service.command, CREDENTIALS
     return replace(
         service,
-        command=Command(
-            tuple(fill(word, mark) for word in command.argv),
-            tuple((name, fill(value, mark)) for name, value in command.environment),
-            command.directory,
+        command=replace(
+            command,
+            argv=tuple(fill(word, mark) for word in command.argv),
+            environment=tuple((name, fill(value, mark)) for name, value in command.environment),
         ),
         # In a file nobody expands %d; this is what it stands for.
         files=tuple(

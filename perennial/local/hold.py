@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import signal
@@ -276,7 +277,8 @@ def _stand_in(pid: int, lock: int, mark: str) -> bool:
     for number in FORWARDED:
         signal.signal(number, forward)
     # Only now may a signal come: see `perennial.local.cluster.Cluster`.
-    with open(mark, "w") as file:
+    # This user's alone, whatever the umask is that the program gets.
+    with open(mark, "w", opener=functools.partial(os.open, mode=0o600)) as file:
         file.write(str(os.getpid()))
     print(f"perennial: adopted process {pid}, which outlived its supervisord", flush=True)
     while not select.select([process], [], [], 60.0)[0]:

@@ -13,7 +13,7 @@ from typing import Any
 from perennial import render
 from perennial.local import hold
 from perennial.paths import ClusterPaths
-from perennial.services import Command, Service, Site, services, worker_names
+from perennial.services import Service, Site, services, worker_names
 from perennial.spec import ClusterSpec
 
 #: The service that sizes groups.
@@ -200,7 +200,8 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
         *(word for folder in own for word in (hold.FOLDER, folder)),
         *(hold.DIRECTORY, service.command.directory),
     )
-    command = Command(
+    command = replace(
+        service.command,
         argv=(*holder, *folders, str(lock), str(log), *service.command.argv),
         environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
         # `hold` makes its own at each start; supervisord runs nothing in a folder that is gone.

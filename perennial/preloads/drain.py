@@ -26,6 +26,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -394,7 +395,8 @@ def _note(title: str, lost: str) -> None:
     if not mark or not lost:
         return
     try:
-        with open(f"{mark}.abandoned", "a", encoding="utf-8") as file:
+        private = partial(os.open, mode=0o600)  # whatever the umask for tasks is
+        with open(f"{mark}.abandoned", "a", encoding="utf-8", opener=private) as file:
             file.write(f"{lost}\n")
     except OSError as error:
         logger.warning("%s: cannot write down what it abandons: %s", title, error)

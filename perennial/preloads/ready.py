@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import click
@@ -116,7 +117,7 @@ def _mark() -> None:
     if not path:
         return
     try:
-        with open(f"{path}.{os.getpid()}", "w") as file:
+        with open(f"{path}.{os.getpid()}", "w", opener=partial(os.open, mode=0o600)) as file:
             file.write(str(os.getpid()))
         os.replace(file.name, path)  # whole or not at all
     except OSError as error:

@@ -113,7 +113,10 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
         command=Command(
-            argv, _variables(config, site, {**spec.env, **group.env}), site.work or site.scratch
+            argv,
+            _variables(config, site, {**spec.env, **group.env}),
+            site.work or site.scratch,
+            spec.umask,
         ),
         access=Access(secrets=tls_files(spec, site, "worker"), writes=_writes(site)),
         # A tenth for what Dask does not count, and room for the nanny.
@@ -154,6 +157,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
                 *_client_tls(spec, site),
             ),
             directory=notebooks.notebook_directory(spec.jupyter, site),
+            umask=spec.umask,
         ),
         access=Access(
             secrets=(

@@ -34,6 +34,9 @@ USUAL_PYTHON = "/usr/bin/python3"
 #: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
 LOOPBACK = "127.0.0.1"
 
+#: What is made is its user's alone.
+PRIVATE = "077"
+
 Role = Literal["scheduler", "worker", "jupyter", "scaler", "relay", "keeper"]
 
 
@@ -115,11 +118,14 @@ class Command:
         Variables beside those of the service manager; never a secret.
     directory : str
         Working folder.
+    umask : str
+        Three octal digits: what others may not do with the files that it makes.
     """
 
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = "/"
+    umask: str = PRIVATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +288,7 @@ def from_json(data: Mapping[str, Any]) -> Service:
             tuple(command["argv"]),
             tuple((name, value) for name, value in command["environment"]),
             command["directory"],
+            command.get("umask", PRIVATE),  # an earlier version has written none
         ),
         access=Access(
             tuple(access["secrets"]), tuple(access["writes"]), tuple(map(int, access["ports"]))
@@ -317,10 +324,11 @@ def filled(service: Service, mark: str, text: str) -> Service:
         service,
         name=fill(service.name),
         description=fill(service.description),
-        command=Command(
-            tuple(map(fill, command.argv)),
-            tuple((key, fill(value)) for key, value in command.environment),
-            fill(command.directory),
+        command=replace(
+            command,
+            argv=tuple(map(fill, command.argv)),
+            environment=tuple((key, fill(value)) for key, value in command.environment),
+            directory=fill(command.directory),
         ),
         access=replace(access, writes=tuple(map(fill, access.writes))),
     )

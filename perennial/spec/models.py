@@ -42,7 +42,7 @@ from perennial.spec.units import (
     refuse,
     refuse_all,
 )
-from perennial.spec.variables import Arguments, Module, Variables
+from perennial.spec.variables import Arguments, Module, Umask, Variables
 
 #: Names that a group may not have, because a service or a part of a name has them.
 RESERVED_NAMES = (
@@ -283,6 +283,11 @@ class ClusterSpec(Model):
     """Environment variables of the scheduler, the workers and Jupyter. A value is text or
     `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables are no
     place for secrets: each process of the same user sees them."""
+
+    umask: Umask = "077"
+    """What others may not do with the files that tasks and notebooks make, as three octal digits in
+    quotes: "027" lets the group read them. Keys, tokens and what the services keep stay their
+    user's alone."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -1,12 +1,12 @@
-"""Environment variables, extra arguments and preloads of a person's own. Pure."""
+"""Environment variables, extra arguments, preloads and file modes of a person's own. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from perennial.spec.units import Refusal, Worded, refuse, refuse_all
 
@@ -122,5 +122,33 @@ Module = Annotated[
         r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*|/[^\u0000-\u001f\u007f]*\.py",
         "a module such as mylab.setup, or the absolute path of a .py file",
         "write a module",
+    ),
+]
+
+
+#: Never of the owner's own rights, without which no service works.
+UMASK_PATTERN = r"^0[0-7][0-7]$"
+
+_UMASKS = "three octal digits in quotes, of which the first is 0"
+
+
+def _umask(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(UMASK_PATTERN, value, re.ASCII):
+        raise refuse(_UMASKS, 'write it in quotes, such as "027"')
+    return value
+
+
+#: The mask of the files that a process makes.
+Umask = Annotated[
+    str,
+    BeforeValidator(_umask),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "A mask for the modes of files.",
+            "examples": ["027"],
+            "pattern": UMASK_PATTERN,
+            "patternErrorMessage": f"Allowed: {_UMASKS}.",
+        }
     ),
 ]

@@ -194,6 +194,7 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
                 "scaler": st.none() | scaler_keys.map(lambda keys: {"port": ports[3], **keys}),
                 "dask": dask_sections,
                 "env": variables,
+                "umask": st.sampled_from(["077", "027", "002", "000"]),
             }
         )
     )
