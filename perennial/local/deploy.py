@@ -155,7 +155,7 @@ def resized(deployment: Deployment, now: Mapping[str, int]) -> Deployment:
 
 
 def _repairs(cluster: Cluster) -> list[Change]:
-    """Find an edit of supervisord's main file; where none runs, it is written anyway."""
+    """Find that supervisord's main file is another; where none runs, it is written anyway."""
     paths = cluster.paths
     text = paths.supervisord_conf.read_text() if paths.supervisord_conf.is_file() else ""
     # What the limit may be depends on who asks.
@@ -164,7 +164,7 @@ def _repairs(cluster: Cluster) -> list[Change]:
         return []
     if not cluster.supervisor.pid():  # asked last: one that hangs takes half a minute
         return []
-    found = "was edited" if text else "is missing"
+    found = "is not as this version writes it" if text else "is missing"
     return [Change("repair", "supervisord", f"{paths.supervisord_conf.name} {found}")]
 
 

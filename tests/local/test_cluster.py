@@ -219,7 +219,7 @@ def test_an_edited_file_of_supervisord_is_found_and_written_again(standing: Home
 
     assert "nothing to change" in plan()
     file.write_text(text.replace("loglevel=info", "loglevel=debug"))
-    assert "~ update  supervisord  supervisord.conf was edited" in plan()
+    assert "~ update  supervisord  supervisord.conf is not as" in plan()
     assert "1 changed" in standing.up()
     assert file.read_text() == text
     file.unlink()
