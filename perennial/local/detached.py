@@ -133,7 +133,12 @@ def main() -> None:
     """Do what is asked for."""
     request = json.loads(sys.stdin.readline())
     # Nobody's child: a kernel that ends takes all its descendants with it, whatever their session.
-    if os.fork():
+    try:
+        child = os.fork()
+    except OSError as error:
+        _answer(error=processes.cause(error) or str(error))
+        return
+    if child:
         os._exit(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     _answer(pid=os.getpid())

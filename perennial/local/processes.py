@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -85,9 +86,8 @@ def faults(spec: ClusterSpec, most: int | None, others: int) -> tuple[list[Fault
 
 def cause(error: BaseException) -> str:
     """Say why an error came up here, when no process or thread could be started; else empty."""
-    if isinstance(error, BlockingIOError) or "can't start new thread" in str(error):
-        return _reason(0)
-    return ""
+    fork = isinstance(error, BlockingIOError) and error.strerror == os.strerror(errno.EAGAIN)
+    return _reason(0) if fork or "can't start new thread" in str(error) else ""
 
 
 def cause_in(log: Path) -> str:
