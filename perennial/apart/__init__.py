@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 #: Variables that the child gets, where they are set.
 KEPT = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
@@ -73,9 +73,30 @@ def _read(line: bytes) -> Any:
     return answer["answer"]
 
 
+class Certificate(Protocol):
+    """Files with which a client proves who it is, such as `perennial.connect.Tls`."""
+
+    @property
+    def ca(self) -> str:
+        """Certificate of the cluster's authority."""
+
+    @property
+    def cert(self) -> str:
+        """The client's own certificate."""
+
+    @property
+    def key(self) -> str:
+        """Its private key."""
+
+
+def files_of(tls: Certificate | None) -> dict[str, str] | None:
+    """Name a client's files as the child is told of them; None for a cluster without TLS."""
+    return None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
+
+
 @asynccontextmanager
 async def scheduler(
-    address: str, tls: Mapping[str, str] | None, patience: float
+    address: str, tls: Certificate | None, patience: float
 ) -> AsyncIterator[Scheduler]:
     """Reach a scheduler through a child.
 
@@ -83,8 +104,8 @@ async def scheduler(
     ----------
     address : str
         The scheduler's address.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``.
+    tls : Certificate or None
+        The client's files; None for a cluster without TLS.
     patience : float
         Seconds for each answer.
     """
@@ -100,9 +121,8 @@ async def scheduler(
         )
         try:
             asked = Scheduler(process)
-            files = dict(tls) if tls else None
             async with asyncio.timeout(STARTED):
-                await asked.connect(address=address, tls=files, patience=patience)
+                await asked.connect(address=address, tls=files_of(tls), patience=patience)
             yield asked
         finally:
             with suppress(ProcessLookupError):

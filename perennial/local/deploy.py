@@ -186,7 +186,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     spec, paths = deployment.spec, deployment.paths
     if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
         raise PerennialError(foreign.render(spec.name))
-    _check_room(deployment)
+    _check_most(deployment)
     make_private(paths.root)
     placement.claim(paths)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
@@ -262,7 +262,7 @@ def _make_scratch(folder: Path) -> None:
         raise PerennialError(f"{folder}: {fault}; {SCRATCH_REMEDY}")
 
 
-def _check_room(deployment: Deployment) -> None:
+def _check_most(deployment: Deployment) -> None:
     machine = this_machine()
     processes = sum(len(program.registers) for program in deployment.programs.values())
     if processes > machine.most:

@@ -339,12 +339,8 @@ def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
     """Ask a worker of each group for its packages, in a process apart."""
     from perennial import apart
 
-    files = None
-    if link.tls is not None:
-        files = {"ca": link.tls.ca, "cert": link.tls.cert, "key": link.tls.key}
-
     async def asked() -> dict[str, dict[str, str]]:
-        async with apart.scheduler(link.scheduler_address, files, PATIENCE) as scheduler:
+        async with apart.scheduler(link.scheduler_address, link.tls, PATIENCE) as scheduler:
             found = await scheduler.packages()
         return {
             str(worker): {str(name): str(version) for name, version in versions.items()}

@@ -305,9 +305,8 @@ def ask(
     async def asked() -> Found:
         from perennial import apart
 
-        files = None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
         try:
-            async with apart.scheduler(address, files, patience) as one:
+            async with apart.scheduler(address, tls, patience) as one:
                 async with asyncio.timeout(patience):
                     return await question(one)
         except (OSError, TimeoutError, apart.ChildError) as error:
@@ -349,9 +348,10 @@ def security(tls: Any) -> Any:
     tls : perennial.connect.Tls or None
         With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
     """
+    from perennial import apart
     from perennial.apart.child import security as made
 
-    return made(None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key})
+    return made(apart.files_of(tls))
 
 
 def _understood(answer: Any) -> Any:

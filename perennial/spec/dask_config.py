@@ -21,7 +21,6 @@ from perennial.spec.units import Refusal, refuse_all
 from perennial.spec.words import nearest
 
 _DEFAULTS = (("dask", "dask.yaml"), ("distributed", "distributed.yaml"))
-_TLS = ("distributed", "comm", "tls")
 _PRELOADED = ("scheduler", "worker", "nanny")
 
 Location = tuple[str | int, ...]
@@ -44,7 +43,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     """
     refusals = list(_unsound(config, ()))
     if not refusals and config:
-        refusals = [*_twice(config), *_misplaced(config), *_weak(config)]
+        refusals = [*_twice(config), *_misplaced(config)]
         leaves = {setting: (at, value) for setting, at, value in _leaves(config)}
         refusals += pinned.refusals(leaves)
     if refusals:
@@ -153,16 +152,6 @@ def _misplaced(config: Mapping[str, Any]) -> Iterator[Refusal]:
                 yield Refusal(
                     "a module or a list of modules", "write the names of modules", location
                 )
-
-
-def _weak(config: Mapping[str, Any]) -> Iterator[Refusal]:
-    """Refuse what weakens TLS, or would seem to: the services pin it."""
-    for setting, location, value in _leaves(config):
-        name = setting[3] if len(setting) == 4 and setting[:3] == _TLS else ""
-        if name == "ciphers" and value is not None:
-            yield Refusal("those of TLS 1.3, which is all that services use", "remove it", location)
-        elif name in ("min-version", "max-version") and value not in (None, 1.3, "1.3"):
-            yield Refusal("1.3, which is all that services use", "remove it", location)
 
 
 def _child(known: Any, step: str) -> Any:

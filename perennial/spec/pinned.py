@@ -77,6 +77,7 @@ PINNED: tuple[Pinned, ...] = (
     Pinned("distributed.worker.lifetime.stagger", "0 seconds", _LIFETIME),
     Pinned("distributed.worker.lifetime.restart", False, _LIFETIME),
 )
+_NEWEST = (None, 1.3, "1.3")
 #: Settings that each service has from the cluster file's own keys.
 OURS: tuple[tuple[str, str], ...] = (
     ("scheduler-address", _OWN),
@@ -84,6 +85,14 @@ OURS: tuple[tuple[str, str], ...] = (
     ("distributed.comm.tls.ca-file", _OWN),
     *((f"distributed.comm.tls.{role}", _OWN) for role in ("scheduler", "worker", "client")),
 )
+
+
+#: Settings of TLS, which each service has from the cluster: what may stand there, and in words.
+TLS: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "distributed.comm.tls.ciphers": ((None,), "those of TLS 1.3, which is all that services use"),
+    "distributed.comm.tls.min-version": (_NEWEST, "1.3, which is all that services use"),
+    "distributed.comm.tls.max-version": (_NEWEST, "1.3, which is all that services use"),
+}
 
 
 def settings() -> dict[str, Any]:
@@ -109,6 +118,9 @@ def refusals(
         one = pinned.get(setting)
         if one is not None and not one.allows(value):
             yield Refusal(f"{one.allowed}, since {one.why}", "remove the key", location)
+        harmless, words = TLS.get(".".join(map(str, setting)), ((value,), ""))
+        if value not in harmless:
+            yield Refusal(words, "remove it", location)
         for ours, why in OURS:
             if setting[: len(path := ours.split("."))] == tuple(path):
                 yield Refusal(f"nothing here, since {why}", "remove the key", location)
