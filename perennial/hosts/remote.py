@@ -67,16 +67,18 @@ SILENCE = 600.0
 
 _NO_PYTHON, _OLD_PYTHON = 90, 91
 
+# What the operator says, secrets among it, is for the agent alone: its children read nothing.
 _BOOTSTRAP = f"""
 import sys
 if sys.version_info < {OLDEST}:
     sys.stderr.write("%s.%s.%s" % sys.version_info[:3])
     sys.exit({_OLD_PYTHON})
-import json, zlib
-stdin = sys.stdin.buffer
+import json, os, zlib
+stdin = os.fdopen(os.dup(0), "rb")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 {LOADER}for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
     load(name, source)
-sys.modules["perennial.hosts.agent.main"].main()
+sys.modules["perennial.hosts.agent.main"].main(stdin)
 """
 
 

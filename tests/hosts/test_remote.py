@@ -50,6 +50,17 @@ def test_it_answers_and_leaves_nothing(place: Place) -> None:
         time.sleep(0.05)
 
 
+def test_no_child_of_its_reads_what_the_operator_says(place: Place) -> None:
+    with Agent(target_of(place)) as agent:
+        assert agent.ask("manifest", cluster="nobody-has-this") == {}
+        found = {
+            os.readlink(f"/proc/{pid}/fd/0")
+            for pid in place.sshd.connections()
+            if b"perennial" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
+    assert found == {"/dev/null"}
+
+
 def test_what_is_sent_needs_the_standard_library_alone() -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +76,22 @@ def test_who_reads_a_log_for_a_user_has_no_group_of_roots() -> None:
     user = USER.pw_name
     assert journal._run("id", "-u", user=user).split() == [str(USER.pw_uid)]
     assert journal._run("id", "-G", user=user).split() == [str(USER.pw_gid)]
+
+
+def test_who_reads_a_log_for_a_user_reads_nothing_else() -> None:
+    code = (
+        "from perennial.hosts.agent import journal\n"
+        f"print(journal._run('readlink', '/proc/self/fd/0', user={USER.pw_name!r}), end='')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="a secret", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "/dev/null\n"
+
+
+def test_what_cannot_be_read_of_a_log_is_no_line_of_it(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    assert journal._of_file("lab", "cpu-0", 5, None, USER.pw_name) == ([], "0")
+    (folder / "logs" / "cpu-0.log").write_text("one\ntwo\n")
+    assert journal._of_file("lab", "cpu-0", 1, None, USER.pw_name) == (["two"], "8")
+    assert journal._of_file("lab", "cpu-0", 1, "4", USER.pw_name) == (["two"], "8")

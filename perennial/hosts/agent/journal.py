@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pwd
 import subprocess
-from typing import Any
 
-from perennial.hosts.agent import manifest, supervisord
+from perennial.hosts.agent import manifest, supervisord, unprivileged
+
+#: Seconds in which a log must be read.
+TIMEOUT = 60.0
 
 
 def log(cluster: str, unit: str, lines: int) -> list[str]:
@@ -67,18 +68,17 @@ def _of_file(
         return _run("tail", "-n", str(lines), path, user=user).splitlines(), size
     # A log that became shorter was begun anew.
     start = int(cursor) if int(cursor) <= int(size) else 0
-    text = _run("tail", "-c", f"+{start + 1}", path, user=user)
-    whole = text[: text.rfind("\n") + 1]
+    part = (f"skip={start}", f"count={unprivileged.LONGEST}", "iflag=skip_bytes,count_bytes")
+    text = _run("dd", f"if={path}", "bs=64K", *part, "status=none", user=user)
+    full = len(text) >= unprivileged.LONGEST
+    whole = text[: text.rfind("\n") + 1] or text * full  # a line that long has no end here
     return whole.splitlines(), str(start + len(whole.encode()))
 
 
 def _run(*argv: str, user: str | None = None) -> str:
     # With the user's groups and not root's: what those may read is none of that user's business.
-    rights: dict[str, Any] = {}
     if user is not None:
-        entry = pwd.getpwnam(user)
-        rights = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    done: subprocess.CompletedProcess[Any] = subprocess.run(
-        argv, capture_output=True, check=False, timeout=60, **rights
-    )
-    return str(done.stdout.decode(errors="replace"))
+        code, text = unprivileged.run(argv, unprivileged.account(user), TIMEOUT)
+        return "" if code else text
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=TIMEOUT)
+    return done.stdout.decode(errors="replace")

@@ -88,7 +88,7 @@ class Server:
             request["server"] = sys.argv[1] if len(sys.argv) > 1 else ""
         if name in TELLING:
             request["say"] = self.say
-        module, _, function = OPERATIONS[name].partition(".")
+        module, function = OPERATIONS[name].split(".")
         return getattr(import_module(f"perennial.hosts.agent.{module}"), function)(**request)
 
     @contextmanager
@@ -115,13 +115,13 @@ class Server:
             self._answers.flush()
 
 
-def main() -> None:
-    """Answer the operator, who is at the other end of standard input and output."""
+def main(requests: IO[bytes]) -> None:
+    """Answer the operator, who is at the other end of the requests and of standard output."""
     # What a child of ours prints must not get between our own lines.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.umask(0o077)
-    Server(sys.stdin.buffer, answers).serve()
+    Server(requests, answers).serve()
 
 
 def _lock(cluster: str, say: Callable[[str], None]) -> int:
