@@ -235,9 +235,8 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         async def scaled() -> None:
             await self._look()
             sizes = wanted if not isinstance(n, int) else {self._only(None): n}
-            if not force:
-                for group, size in sizes.items():
-                    asking.check_size(self._heard(), group, size, self.name)
+            for group, size in sizes.items():
+                asking.check_size(self._heard(), group, size, self.name, force)
             await self._wish(
                 *(asking.pin(group, size, seconds, force) for group, size in sizes.items())
             )

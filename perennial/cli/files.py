@@ -13,7 +13,7 @@ import typer
 from perennial.errors import Fault, PerennialError, SpecError
 
 if TYPE_CHECKING:
-    from perennial.local.machine import Machine
+    from perennial.fleets.capacity import Machine
     from perennial.spec import ClusterSpec, Document
 
 DEFAULT_FILE = Path("cluster.yaml")

@@ -30,12 +30,16 @@ def plan(document: Document, _file: Path, strict: bool) -> None:
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, strict)
     driver = _driver(install=False)
-    if not paths.spec.exists():  # never deployed; the plan leaves no trace either
-        show_plan(spec.name, import_module("perennial.stacks.planning").first(spec))
-        return
-    with Progress(spec.name) as say, exclusive(paths.lock, say):
-        steps = _steps(driver.plan(spec, say), spec)
+    if paths.spec.exists():
+        with Progress(spec.name) as say, exclusive(paths.lock, say):
+            steps = _steps(driver.plan(spec, say), spec)
+    else:  # never deployed; the plan leaves no trace either
+        steps = import_module("perennial.stacks.planning").first(spec)
     show_plan(spec.name, steps)
+    try:
+        _check_room(spec, paths)
+    except PerennialError as error:
+        raise PerennialError(f"`perennial up` would refuse this: {error}") from None
 
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:
@@ -45,6 +49,8 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, wishes.strict)
     driver = _driver(wishes.install)
+    if not wishes.force:
+        _check_room(spec, paths)  # refused, it leaves no trace at all
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         if paths.spec.exists() and not wishes.yes:
             steps = _steps(driver.plan(spec, say), spec)
@@ -110,6 +116,16 @@ def give_up(name: str, machine: str, force: bool) -> None:
         confirm(f"{name}: what runs on {machine} goes on if it comes back. Forget it?", "--force")
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.forget(spec, machine, say)
+
+
+def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
+    """Refuse members that the machines cannot hold."""
+    from perennial.hosts.operator import Operator
+    from perennial.hosts.resizing import check_room
+
+    with Progress(spec.name) as say:
+        say("asking the machines what they hold")
+        check_room(Operator(spec, paths), _deployed(paths) if paths.spec.exists() else spec)
 
 
 def _await_workers(spec: ClusterSpec, paths: ClusterPaths, say: Callable[[str], None]) -> None:

@@ -75,11 +75,12 @@ def restart(name: str, service: str, force: bool) -> int:
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
+    from perennial.hosts import resizing
     from perennial.local.lock import exclusive
 
     operator = _find(name)
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        return operator.scale(wanted, say, force)
+        return resizing.scale(operator, wanted, say, force)
 
 
 def rotate(name: str) -> NoReturn:

@@ -192,8 +192,9 @@ def _wish(
         for group in groups or ():
             asking.check_group(before, group, connection.cluster)
         for each in wishes:
-            if each["kind"] == "pin" and not each.get("force"):
-                asking.check_size(before, each["group"], each["size"], connection.cluster)
+            if each["kind"] == "pin":
+                wish = (each["group"], each["size"], connection.cluster, each.get("force", False))
+                asking.check_size(before, *wish)
         await asking.wish(scheduler, *wishes)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 #: Worker processes for each core; more of them only take each other's time.
@@ -14,6 +14,8 @@ SERVICES = 0.25
 STARTS = 2
 #: Part of the memory that must be free before more is started.
 FREE = 0.05
+#: Bytes that a worker process and its nanny take before they have anything to do; a lower limit.
+IDLE = 100 * 2**20
 #: Load for each core above which one starts after the other.
 LOAD = 8.0
 
@@ -68,9 +70,63 @@ class Capacity:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as a process on it sees it, within the limits of a container or control group.
+
+    Parameters
+    ----------
+    cores : int
+        Cores.
+    memory : int
+        Bytes of memory.
+    available : int
+        Bytes of it that nobody uses now.
+    load : float
+        Processes that run or wait to, on average of the last minute.
+    """
+
+    cores: int
+    memory: int
+    available: int
+    load: float = 0.0
+
+    @property
+    def most(self) -> int:
+        """Worker processes that have room here when they do nothing; more would only thrash."""
+        return max(1, self.memory // IDLE)
+
+
 def total(uses: Iterable[Use]) -> Use:
     """Add up what members may use."""
     return sum(uses, Use())
+
+
+def refusal(
+    uses: Mapping[str, Use],
+    sizes: Mapping[str, int],
+    holds: Capacity,
+    before: Use,
+    machine: str = "this machine",
+) -> str:
+    """Say why a machine cannot hold groups of these sizes; empty if it can, or has as much."""
+    asked = total(uses[name] * size for name, size in sizes.items())
+    if holds.fits(asked):
+        return ""
+    if asked.processes <= before.processes and asked.memory <= before.memory:
+        return ""
+    listed = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
+    return (
+        f"{listed}: {asked.processes:,} worker processes with {gib(asked.memory)} of memory"
+        f" limits; allowed: what {machine} holds, {holds}; lower count, processes or memory, or"
+        " add --force"
+    )
+
+
+def starting(machine: Machine, processes: int, begun: int = 0) -> int:
+    """Count the members that may be started now, beside the worker processes on their way."""
+    at_once = starts(machine.cores, machine.load, machine.available, machine.memory)
+    return max(0, -(-(at_once - begun) // max(1, processes)))
 
 
 def starts(cores: int, load: float, free: int, memory: int) -> int:

@@ -66,11 +66,14 @@ class Member:
         Changes with everything for which its process must be replaced.
     group : str or None
         The worker group.
+    processes : int
+        Its worker processes; 0 for another service.
     """
 
     name: str
     fingerprint: str
     group: str | None
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +234,7 @@ def _systemd(
     members: dict[str, Member] = {}
     for part in parts:
         for unit, name in _instances(cluster, part, sizes):
-            members[unit] = Member(name, marked[part.name], part.group)
+            members[unit] = Member(name, marked[part.name], part.group, len(_registers(part)))
     own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
     top = render.target_name(cluster)
     targets = [name for name in own if name.endswith(".target") and name != top]

@@ -34,6 +34,7 @@ from perennial.hosts.provision import look_environment, make_environment, remove
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets
 from perennial.hosts.share import Share
+from perennial.hosts.starting import start_in_steps
 from perennial.services import Service
 
 __all__ = [
@@ -304,7 +305,7 @@ def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) 
         # Its work is lost anyway, and everybody's data with it: no drain has a meaning.
         agent.ask("systemd_restart", units=list(todo.restart))
         todo = Steps(todo.start, (), todo.stop)
-    agent.ask("systemd_start", units=list(todo.start), targets=targets, wait=True)
+    start_in_steps(agent, todo.start, members, targets)
     for unit in todo.restart:
         with turn(members[unit].group or unit):
             agent.ask("systemd_restart", units=[unit])

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
+from perennial.fleets.capacity import Capacity
 from perennial.scaler.values import Member, MemberState, Observation
 
 #: Seconds in which the scheduler must answer.
 ANSWER = 10.0
 #: Seconds after the scheduler's start in which every keeper must have told what it has.
 GATHERING = 30.0
+#: Machines that are named with what they hold.
+NAMED = 3
 
 #: A member's place: the machine and its number there.
 Place = tuple[str, int]
@@ -42,6 +45,12 @@ class Held:
         Why nothing can be asked of it now; empty when it can.
     away : bool
         Whether its keeper is silent.
+    room : int or None
+        How many more it holds, for what they may use; None where it has not said so.
+    step : int or None
+        How many it starts at a time.
+    holds : Capacity or None
+        What it has.
     """
 
     wanted: frozenset[int]
@@ -50,6 +59,9 @@ class Held:
     pending: bool = False
     trouble: str = ""
     away: bool = False
+    room: int | None = None
+    step: int | None = None
+    holds: Capacity | None = None
 
     @property
     def used(self) -> set[int]:
@@ -60,6 +72,16 @@ class Held:
     def free(self) -> list[int]:
         """Numbers for new members."""
         return [number for number in range(self.most) if number not in self.used]
+
+    @property
+    def largest(self) -> int:
+        """How many it holds, for what they may use."""
+        most = max(self.most, len(self.wanted))
+        return most if self.room is None else min(most, len(self.wanted) + max(0, self.room))
+
+    def is_full(self, size: int) -> bool:
+        """Whether it holds fewer than so many, for what they may use."""
+        return self.room is not None and size >= len(self.wanted) + self.room
 
 
 class HostsFleet:
@@ -104,6 +126,7 @@ class HostsFleet:
             The scheduler does not answer, or has just started and not heard of every machine.
         """
         held = self._look()
+        steps = [one.step for one in held.values() if one.step is not None and not one.away]
         members = tuple(
             self._member(name, one, number)
             for name, one in held.items()
@@ -115,7 +138,10 @@ class HostsFleet:
             settled=not any(one.pending or one.away for one in held.values())
             and len(held) == len(self.machines)
             and all(member.state == "running" for member in members),
-            most=sum(max(one.most, len(one.wanted)) for one in held.values()),
+            most=sum(one.largest for one in held.values()),
+            room=_held_by({name: one.holds for name, one in held.items() if one.holds}),
+            step=sum(steps) if steps else None,
+            utmost=sum(self.machines.values()),
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
@@ -263,7 +289,7 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
 
     Those that leave are removed; of the others only what has not started is given up, on the
     machine with the most first; new ones come where there are fewest, under the lowest numbers
-    that are free.
+    that are free; to a machine beyond what it holds only when there is no other.
 
     Parameters
     ----------
@@ -294,7 +320,10 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
     grown = False
     free = {name: held[name].free if not held[name].trouble else [] for name in names}
     while size < to and any(free.values()):
-        name = min((name for name in names if free[name]), key=lambda name: len(now[name]))
+        name = min(
+            (name for name in names if free[name]),
+            key=lambda name: (held[name].is_full(len(now[name])), len(now[name])),
+        )
         now[name].add(free[name].pop(0))
         size, grown = size + 1, True
     wants = {name: want for name, want in now.items() if want != held[name].wanted}
@@ -312,13 +341,26 @@ def read(told: Mapping[str, Any]) -> Held | None:
     wanted = frozenset(told["wanted"])
     if "registered" not in told:
         states = {int(number): state for number, state in told["states"].items()}
-        return Held(wanted, states, told["most"], told["pending"], told["trouble"])
+        holds = Capacity(*told["holds"]) if "holds" in told else None
+        return Held(
+            *(wanted, states, told["most"], told["pending"], told["trouble"]),
+            room=told.get("room"),
+            step=told.get("step"),
+            holds=holds,
+        )
     left = frozenset(told["registered"])
     if not left:
         return None
     why = f"its keeper has not asked the scheduler for {told['age']:.0f} s; see whether it runs"
     # Whatever was asked of it and not done is void; what still works there is what there is.
     return Held(left, dict.fromkeys(left, "running"), 0, trouble=why, away=True)
+
+
+def _held_by(machines: Mapping[str, Capacity]) -> str:
+    """Say what machines hold: the first ones, and how many more there are."""
+    named = [f"{name} has {holds}" for name, holds in list(machines.items())[:NAMED]]
+    more = len(machines) - len(named)
+    return "; ".join([*named, *([f"and {more} more machines"] if more else [])])
 
 
 def _unstarted(held: Held, now: set[int]) -> set[int]:

@@ -16,9 +16,7 @@ from perennial.hosts.placing import Placed, concerned, placed_on
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
-from perennial.hosts.sizes import spread
 from perennial.local.dashboard import ROSTER, counts_of, parsed
-from perennial.local.plan import check_sizes
 from perennial.local.state import State
 from perennial.local.supervisor import polls
 from perennial.local.waiting import START_TIMEOUT
@@ -135,56 +133,13 @@ class Operator:
         _warn(away)
         for placed in chosen:
             share = self.shares[placed.machine]
-            with deploy.alone(share, _at(placed.machine, say)) as agent:
+            with deploy.alone(share, at(placed.machine, say)) as agent:
                 if placed.unit.endswith(".service"):
                     agent.ask("systemd_restart", units=[placed.unit])
                 else:
                     name, worker = placed.unit, placed.group is not None
                     agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
         return len(chosen)
-
-    def scale(
-        self, wanted: Mapping[str, int], say: Say, force: bool = False
-    ) -> dict[str, tuple[int, int]]:
-        """Give groups another size, spread over their machines; whoever leaves is drained.
-
-        Returns
-        -------
-        dict
-            Size before and now, by group.
-
-        Raises
-        ------
-        PerennialError
-            For an unknown group, one that the scaler sizes, a size outside its bounds, or a
-            machine that is away.
-        """
-        check_sizes(self.spec, wanted, force)
-        if sized := [group for group in wanted if group in self.spec.scaled]:
-            raise PerennialError(
-                f"{', '.join(sized)}: the scaler chooses the size; ask it with `perennial scale`"
-            )
-        before: dict[str, dict[str, int]] = {group: {} for group in wanted}
-        for machine, seen in self.everywhere(self._look).items():
-            if isinstance(seen, FleetError):
-                raise seen
-            for group in wanted:
-                if group in self.shares[machine].counts:
-                    before[group][machine] = int(seen["manifest"].get("sizes", {}).get(group, 0))
-        after = {group: spread(before[group], size) for group, size in wanted.items()}
-        changed = {
-            machine: {group: now[machine] for group, now in after.items() if machine in now}
-            for machine in self.shares
-            if any(after[group].get(machine) != before[group].get(machine) for group in wanted)
-        }
-        # New members come before old ones go, so that data has somewhere to go.
-        for machine in sorted(changed, key=lambda name: self._shrinks(name, before, after)):
-            deploy.apply_services(
-                self.shares[machine], self._secrets(), _at(machine, say), scaled=changed[machine]
-            )
-        return {
-            group: (sum(before[group].values()), sum(after[group].values())) for group in wanted
-        }
 
     def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
         """Yield the last lines of services, each with the service's name.
@@ -262,12 +217,7 @@ class Operator:
         """Where JupyterLab is, without its token."""
         return connection_parts(self.spec).jupyter
 
-    def _shrinks(
-        self, machine: str, before: Mapping[str, Mapping[str, int]], after: Mapping[str, Any]
-    ) -> bool:
-        return any(after[group].get(machine, 0) < before[group].get(machine, 0) for group in before)
-
-    def _secrets(self) -> Secrets:
+    def secrets(self) -> Secrets:
         """Read what this machine has of the secrets, without the key: a scale signs nothing."""
         tls = self.paths.tls
         try:
@@ -370,7 +320,7 @@ def find(name: str) -> Operator:
     return Operator(load(Path(paths.spec), remembered=True), paths)
 
 
-def _at(machine: str, say: Say) -> Say:
+def at(machine: str, say: Say) -> Say:
     """Say also on which machine it happens."""
     return lambda text: say(f"{machine}: {text}")
 

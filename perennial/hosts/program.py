@@ -33,8 +33,11 @@ MODULES = (
     "perennial.errors",
     "perennial.files",
     "perennial.preloads.notifying",
+    "perennial.fleets.capacity",
+    "perennial.local.cgroups",
     "perennial.hosts.agent.manifest",
     "perennial.hosts.agent.systemd",
+    "perennial.hosts.agent.machine",
     "perennial.hosts.agent.keeping",
     "perennial.hosts.agent.keeper",
 )

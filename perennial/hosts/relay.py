@@ -205,7 +205,7 @@ def main(path: str, kept: str = "", supervisord: str = "") -> int:
 def _here(settings: Settings, kept: Path, root: Path) -> Respond:
     """Keep the members under the supervisord that has started this process."""
     told = keeper.read(kept)
-    units = Programs(root, settings.machine, told.groups, kept.parent / KEPT)
+    units = Programs(root, settings.machine, told.bounds.uses, kept.parent / KEPT)
     own = keeper.keeper(told, units, ClusterPaths(root).lock)
     return lambda message: respond(own, message)
 

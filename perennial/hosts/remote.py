@@ -58,6 +58,11 @@ LATER = {
     "journal": ("perennial.hosts.agent.journal",),
     "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
     "usage": ("perennial.hosts.agent.usage",),
+    "machine": (
+        "perennial.fleets.capacity",
+        "perennial.local.cgroups",
+        "perennial.hosts.agent.machine",
+    ),
 }
 #: Oldest Python that runs the services, and so the agent.
 OLDEST = (3, 11)

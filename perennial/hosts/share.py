@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from perennial import render
 from perennial import services as values
 from perennial.eject import systemd_site
+from perennial.hosts import room
 from perennial.hosts.agent import manifest
 from perennial.hosts.environment import environment, python
 from perennial.jupyter import DASHBOARD_LINK
@@ -222,7 +223,8 @@ def _share(
     kept = _kept(spec, duty)
     if kept:
         relay = values.relay(spec, site, machine.called)
-        found += [relay, values.keeper(spec, site, render.user(spec.name, relay), kept)]
+        user, uses = render.user(spec.name, relay), room.uses(spec, duty.counts)
+        found += [relay, values.keeper(spec, site, user, kept, (uses, room.services(found)))]
     return Share(
         cluster=spec.name,
         target=_target(spec, machine),

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from perennial.errors import Fault
 from perennial.local import processes
+from perennial.fleets.capacity import Machine
 from perennial.local.layout import interpreter
-from perennial.local.machine import Machine, this_machine
+from perennial.local.machine import this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
 from perennial.local.supervisor import inherited
 from perennial.owners import foreign_part

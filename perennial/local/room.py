@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 
 from perennial.errors import PerennialError
-from perennial.fleets.capacity import Capacity, Use, gib, starts, total
-from perennial.local.machine import Machine, this_machine
+from perennial.fleets import capacity as capacities
+from perennial.fleets.capacity import Capacity, Machine, Use, refusal, total
+from perennial.local.machine import this_machine
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
@@ -48,22 +48,11 @@ def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
     PerennialError
         Names what is asked for, what there is, and the way to mean it.
     """
-    asked, holds = of_groups(spec, sizes), capacity(spec, this_machine())
-    if holds.fits(asked):
-        return
-    if asked.processes <= before.processes and asked.memory <= before.memory:
-        return
-    listed = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
-    raise PerennialError(
-        f"{spec.name}: {listed}: {asked.processes:,} worker processes with {gib(asked.memory)} of"
-        f" memory limits; allowed: what this machine holds, {holds}; lower count, processes or"
-        " memory, or add --force"
-    )
+    uses = {name: of_member(group) for name, group in spec.workers.items()}
+    if why := refusal(uses, sizes, capacity(spec, this_machine()), before):
+        raise PerennialError(f"{spec.name}: {why}")
 
 
 def starting(group: WorkerGroup) -> int:
     """Say how many members of a group this machine starts at a time, as busy as it is now."""
-    machine = this_machine()
-    load = os.getloadavg()[0]
-    at_once = starts(machine.cores, load, machine.available, machine.memory)
-    return -(-at_once // group.processes)
+    return capacities.starting(this_machine(), group.processes)

@@ -63,12 +63,15 @@ class Part:
         How many it may have.
     ask : dict or None
         What is asked of it and not done yet.
+    bounds : dict
+        ``room``, ``step`` and ``holds``, see `perennial.hosts.agent.keeping.Keeper.step`.
     """
 
     wanted: list[int] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     most: int = 0
     ask: dict[str, Any] | None = None
+    bounds: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -114,8 +117,8 @@ class Board:
         machine : str
             The machine's name.
         groups : mapping
-            Of each group ``wanted``, ``states``, ``most`` and ``done``, the name of what was
-            last asked for and has been done, or refused.
+            Of each group ``wanted``, ``states``, ``most``, what bounds it, and ``done``, the name
+            of what was last asked for and has been done, or refused.
         trouble : str
             Why nothing can be done there now.
         """
@@ -211,8 +214,13 @@ def _silent(machine: Machine, now: float) -> bool:
 
 
 def _described(machine: Machine, part: Part, now: float) -> dict[str, Any]:
+    wanted = part.wanted if part.ask is None else part.ask["want"]
+    bounds = dict(part.bounds)
+    if "room" in bounds:  # what it was asked for since takes some of that
+        bounds["room"] -= max(0, len(wanted) - len(part.wanted))
     return {
-        "wanted": part.wanted if part.ask is None else part.ask["want"],
+        **bounds,
+        "wanted": wanted,
         "pending": part.ask is not None,
         "states": part.states,
         "most": part.most,
@@ -223,7 +231,11 @@ def _described(machine: Machine, part: Part, now: float) -> dict[str, Any]:
 
 def _part(told: Mapping[str, Any]) -> Part:
     states = {str(int(n)): str(state) for n, state in dict(told["states"]).items()}
-    return Part(_numbers(told["wanted"]), states, int(told["most"]))
+    bounds: dict[str, Any] = {}
+    if "holds" in told:
+        holds = [int(number) for number in told["holds"]]
+        bounds = {"room": int(told["room"]), "step": int(told["step"]), "holds": holds}
+    return Part(_numbers(told["wanted"]), states, int(told["most"]), bounds=bounds)
 
 
 def _numbers(values: Any) -> list[int]:

@@ -242,7 +242,7 @@ def check_group(found: Report, group: str, cluster: str) -> None:
         )
 
 
-def check_size(found: Report, group: str, size: int, cluster: str) -> None:
+def check_size(found: Report, group: str, size: int, cluster: str, force: bool = False) -> None:
     """Refuse a size beyond the group's max, or beyond what its platform holds.
 
     Parameters
@@ -253,6 +253,8 @@ def check_size(found: Report, group: str, size: int, cluster: str) -> None:
         What was asked for.
     cluster : str
         The cluster's name, for the message.
+    force : bool
+        Whether it is meant all the same; then only what the platform never takes is refused.
 
     Raises
     ------
@@ -260,13 +262,20 @@ def check_size(found: Report, group: str, size: int, cluster: str) -> None:
         Names the number that is allowed, and the way to mean it.
     """
     limits = (found.latest.get("limits") or {}).get(group) or {}
-    largest, most = limits.get("max"), limits.get("most")
+    largest, most, utmost = limits.get("max"), limits.get("most"), limits.get("utmost")
+    now = int((found.groups.get(group) or {}).get("asked") or 0)
+    if utmost is not None and size > max(utmost, now):
+        raise PerennialError(
+            f"{group}={size}: allowed: up to {utmost}, the scale.max that its machines were"
+            f" deployed with; raise it in the cluster file of {cluster} and run `perennial up`"
+        )
+    if force:
+        return
     if largest is not None and size > largest:
         raise PerennialError(
             f"{group}={size}: allowed: up to {largest}, the largest scale.max of {group} in the"
             f" cluster file of {cluster}; ask for fewer, or add --force"
         )
-    now = int((found.groups.get(group) or {}).get("asked") or 0)
     if most is not None and size > max(most, now):
         why = f": {limits['room']}" if limits.get("room") else ""
         raise PerennialError(

@@ -323,12 +323,13 @@ class Loop:
         }
 
     def _limits(self, name: str) -> dict[str, Any]:
-        """Say how large a person may make a group without force."""
+        """Say how large a person may make a group, without force and with it."""
         seen = self.hands[name].observation
         return {
             "max": self.wishes.ceiling(name),
             "most": seen.most if seen else None,
             "room": seen.room if seen else "",
+            "utmost": seen.utmost if seen else None,
         }
 
     def _save(self, force: bool = False) -> None:

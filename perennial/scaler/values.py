@@ -59,6 +59,9 @@ class Observation:
     step : int or None
         Members that may be on their way at a time while the platform is as busy as it is; None
         where it has no limit.
+    utmost : int or None
+        Size beyond which `Fleet.resize` takes none, even when it is meant; None where the
+        platform finds out.
     """
 
     desired: int
@@ -69,6 +72,7 @@ class Observation:
     # How busy a platform is says nothing of whether it has come nearer to what was asked for.
     room: str = field(default="", compare=False)
     step: int | None = field(default=None, compare=False)
+    utmost: int | None = None
 
 
 # What the scheduler says

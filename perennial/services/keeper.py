@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from perennial.fleets.capacity import Use
 from perennial.services.configuration import nested
 from perennial.services.dask import dask_config, scheduler_address, tls_files
 from perennial.services.values import (
@@ -56,7 +57,13 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
     )
 
 
-def keeper(spec: ClusterSpec, site: Site, user: str, most: Mapping[str, int]) -> Service:
+def keeper(
+    spec: ClusterSpec,
+    site: Site,
+    user: str,
+    most: Mapping[str, int],
+    bounds: tuple[Mapping[str, Use], int],
+) -> Service:
     """Describe root's part, see `perennial.hosts.agent.keeper` and `perennial.hosts.program`.
 
     Parameters
@@ -69,14 +76,18 @@ def keeper(spec: ClusterSpec, site: Site, user: str, most: Mapping[str, int]) ->
         The system user whose relay may ask.
     most : mapping of str to int
         How many members of each group that is scaled may run on the machine.
+    bounds : (mapping of str to Use, int)
+        What a member of each of the machine's groups may use, and the memory of its services.
     """
-    settings = f"{site.config}/keeper.json"
+    settings, (uses, services) = f"{site.config}/keeper.json", bounds
     told = {
         "cluster": spec.name,
         "user": user,
         "socket": site.socket,
         "state": site.keeper,
         "groups": dict(most),
+        "uses": {name: [use.processes, use.memory] for name, use in uses.items()},
+        "services": services,
     }
     return Service(
         name="keeper",

@@ -82,11 +82,11 @@ def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
 def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: Scaler) -> None:
     scaler.limits = {
         "cpu": {"max": 400, "most": 28, "room": "this machine has 2 cores"},
-        "gpu": {"max": 2, "most": 28, "room": ""},
+        "gpu": {"max": 2, "most": 28, "room": "", "utmost": 8},
     }
     time.sleep(1)
     for words, says in (
-        (("cpu=1", "gpu=1000"), "gpu=1000: allowed: up to 2, the largest scale.max of gpu in"),
+        (("cpu=1", "gpu=8"), "gpu=8: allowed: up to 2, the largest scale.max of gpu in"),
         (("cpu=29",), "cpu=29: allowed: up to 28, which is what the platform holds: this machine"),
     ):
         code, out, error = perennial(machine, "scale", *words)
@@ -94,6 +94,14 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
         assert error.startswith(says)
         assert error.endswith("ask for fewer, or add --force\n")
         assert error.count("\n") == 1
+    # Beyond what the machines were deployed with nobody can mean it.
+    for force in ((), ("--force",)):
+        code, out, error = perennial(machine, "scale", "gpu=9", *force)
+        assert (code, out) == (1, "")
+        assert error == (
+            "gpu=9: allowed: up to 8, the scale.max that its machines were deployed with; raise it"
+            " in the cluster file of lab and run `perennial up`\n"
+        )
     assert scaler.taken == []
     assert perennial(machine, "scale", "cpu=28")[0] == 0
     assert perennial(machine, "scale", "gpu=3", "--force")[0] == 0

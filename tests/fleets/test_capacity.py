@@ -5,7 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.fleets.capacity import PER_CORE, SERVICES, STARTS, Capacity, Use, starts, total
+from perennial.fleets.capacity import (
+    PER_CORE,
+    SERVICES,
+    STARTS,
+    Capacity,
+    Machine,
+    Use,
+    refusal,
+    starting,
+    starts,
+    total,
+)
 
 GIB = 2**30
 uses = st.builds(Use, st.integers(0, 200), st.integers(0, 64 * GIB))
@@ -50,3 +61,30 @@ def test_few_are_started_on_a_busy_machine(cores: int, load: float, free: int) -
     assert found <= STARTS * cores
     assert (found == 0) == (free < 5)
     assert load <= 8 * cores or found <= 1
+
+
+sizes = st.dictionaries(st.sampled_from(["cpu", "gpu"]), st.integers(0, 300))
+
+
+@given(machines, members, members, sizes, uses)
+def test_sizes_are_refused_which_are_too_large_and_do_not_stand_already(
+    machine: Capacity, cpu: Use, gpu: Use, wanted: dict[str, int], before: Use
+) -> None:
+    each = {"cpu": cpu, "gpu": gpu}
+    asked = total(each[name] * size for name, size in wanted.items())
+    why = refusal(each, wanted, machine, before, "machine-b")
+    stands = asked.processes <= before.processes and asked.memory <= before.memory
+    assert (not why) == (machine.fits(asked) or stands)
+    assert not why or f"what machine-b holds, {machine.cores} core" in why
+    assert not refusal(each, wanted, machine, asked)
+
+
+@given(st.integers(1, 64), st.integers(0, 300), st.integers(1, 8), st.floats(0, 600))
+def test_members_on_their_way_leave_less_to_start(
+    cores: int, begun: int, each: int, load: float
+) -> None:
+    now = Machine(cores, 100, 50, load)
+    some = starting(now, each, begun)
+    at_once = starts(cores, load, 50, 100)
+    assert (some == 0) == (begun >= at_once)
+    assert not some or begun + each * (some - 1) < at_once

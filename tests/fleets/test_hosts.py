@@ -97,6 +97,8 @@ class OnHosts(Platform):
             "socket": str(folder / "socket"),
             "state": str(folder / "state"),
             "groups": {"cpu": most},
+            "uses": {"cpu": [1, 2**20]},
+            "services": 0,
         }
         relay = {
             "machine": machine,
@@ -167,7 +169,7 @@ class OnHosts(Platform):
         self.full = True
         for machine in MACHINES:
             self.keep(machine, len(self.look()[machine].wanted))
-        wait_until(lambda: not any(held.free for held in self.look().values()))
+        wait_until(lambda: [held.free for held in self.look().values()] == [[] for _ in MACHINES])
 
     def said(self) -> str:
         """What the fleet complains of."""
@@ -213,7 +215,9 @@ class TestHosts(Contract):
             "cpu-machine-c-0",
         ]
         assert {member.state for member in seen.members} == {"running"}
-        assert (seen.least, seen.most) == (0, 20)
+        assert (seen.least, seen.most, seen.utmost) == (0, 20, 20)
+        assert seen.room.startswith("machine-b has ")
+        assert "worker processes" in seen.room
 
     def test_a_platform_without_room(self, platform: Platform) -> None:
         before = platform.fleet.observe()

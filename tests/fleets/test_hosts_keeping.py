@@ -12,19 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
+from perennial.fleets.capacity import Capacity, Machine, Use
 from perennial.hosts import relay
 from perennial.hosts.agent import keeper
 from perennial.hosts.agent.keeping import (
     LONGEST,
+    ON_ITS_WAY,
+    UNSEEN,
     Ask,
+    Bounds,
     Keeper,
     State,
     answer,
     asked,
     compare,
+    on_their_way,
     respond,
 )
 from perennial.hosts.fleet import Held, planned, read
+
+GIB = 2**30
 
 
 class Units:
@@ -46,8 +53,15 @@ class Units:
         self.there[group].update(dict.fromkeys(numbers, "leaving"))
 
 
-def made(folder: Path, units: Units, most: int = 4) -> Keeper:
-    return Keeper({"cpu": most}, folder / "keeper" / "wanted.json", folder / "lock", units)
+#: A machine of four cores, of which nobody uses anything.
+IDLE = Machine(4, 64 * GIB, 64 * GIB)
+#: What is on it beside the group: one member of a group that the keeper does not keep.
+USES = {"cpu": Use(1, GIB), "gpu": Use(2, 8 * GIB)}
+
+
+def made(folder: Path, units: Units, most: int = 4, machine: Machine = IDLE) -> Keeper:
+    bounds = Bounds(USES, GIB, lambda: machine)
+    return Keeper({"cpu": most}, folder / "keeper" / "wanted.json", folder / "lock", units, bounds)
 
 
 def ask(*want: int, unstarted: Collection[int] = (), id: str = "1") -> dict[str, Ask]:
@@ -66,6 +80,9 @@ def test_it_starts_what_is_asked_and_remembers_it_before(tmp_path: Path) -> None
         "states": {"0": "starting", "2": "starting"},
         "most": 4,
         "done": "1",
+        "room": 61,
+        "step": 8,
+        "holds": [4, 64 * GIB, GIB],
     }
     assert json.loads((tmp_path / "keeper/wanted.json").read_text()) == {"cpu": [0, 2]}
     assert (tmp_path / "keeper/wanted.json").stat().st_mode & 0o777 == 0o600
@@ -164,6 +181,53 @@ def test_a_message_is_taken_or_refused_as_a_whole(tmp_path: Path, sent: bytes) -
     assert asked(message(), ["cpu"]) == {"cpu": Ask("1", frozenset([0]))}
 
 
+def test_a_large_target_is_started_in_steps_and_a_smaller_one_obeyed_at_once(
+    tmp_path: Path,
+) -> None:
+    units = Units(cpu={}, gpu={0: "running"})
+    own = made(tmp_path, units, 1000)
+    assert own.step(ask(*range(1000)))["cpu"]["wanted"] == list(range(1000))
+    own.step()
+    assert set(units.there["cpu"]) == set(range(8))  # two for each core, until some run
+    units.there["cpu"].update({0: "running", 1: "running", 2: "running"})
+    own.step()
+    assert set(units.there["cpu"]) == set(range(11))
+    told = own.step(ask(0, 1, id="2"))
+    assert told["cpu"]["wanted"] == [0, 1]
+    assert units.calls[-1] == ("stop", "cpu", list(range(2, 11)))
+    assert {n for n, state in units.there["cpu"].items() if state != "leaving"} == {0, 1}
+
+
+def test_a_busy_machine_starts_one_and_one_without_memory_none(tmp_path: Path) -> None:
+    busy, full = Machine(4, 100, 50, load=40.0), Machine(4, 100, 4)
+    for machine, expected in ((busy, {0}), (full, set())):
+        units = Units(cpu={})
+        own = made(tmp_path / str(len(expected)), units, 10, machine)
+        (tmp_path / str(len(expected))).mkdir()
+        assert own.step(ask(*range(10)))["cpu"]["step"] == len(expected)
+        own.step()
+        assert set(units.there["cpu"]) == expected
+        own.step(ask(id="2"))
+        assert "leaving" in units.there["cpu"].values() or not expected
+
+
+def test_who_never_starts_does_not_keep_the_others_back_for_ever() -> None:
+    states: dict[str, dict[int, State]] = {"cpu": {0: "starting", 1: "running", 2: "leaving"}}
+    begun = {("cpu", number): 100.0 for number in range(4)}
+    assert on_their_way(begun, states, 101.0) == {("cpu", 0): 100.0, ("cpu", 3): 100.0}
+    assert on_their_way(begun, states, 100.0 + UNSEEN) == {("cpu", 0): 100.0}
+    assert on_their_way(begun, states, 100.0 + ON_ITS_WAY) == {}
+
+
+def test_all_groups_of_a_machine_share_what_it_holds(tmp_path: Path) -> None:
+    units = Units(cpu={0: "running", 1: "leaving"}, gpu={0: "running", 7: "starting"})
+    own = made(tmp_path, units, 100)
+    told = own.step(ask(0, 2))["cpu"]
+    # 64 processes and 63 GiB, less three members of one process and 1 GiB, and two of 2 and 8.
+    assert told["room"] == 63 - 3 - 16
+    assert told["wanted"] == [0, 2]
+
+
 def test_nothing_is_told_to_leave_twice() -> None:
     assert compare([0, 1], {1: "leaving", 2: "leaving", 3: "starting"}) == ([0], [3])
 
@@ -176,6 +240,8 @@ def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
         "socket": "/run/dask-perennial/lab.sock",
         "state": "/nowhere",
         "groups": {"cpu": 2},
+        "uses": {"cpu": [1, 2**30], "gpu": [2, 2**33]},
+        "services": 2**30,
     }
     asks: dict[str, object] = {
         "machine": "machine-b",
@@ -185,6 +251,7 @@ def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
     }
     file.write_text(json.dumps(told))
     assert keeper.read(file).groups == {"cpu": 2}
+    assert keeper.read(file).bounds == Bounds(USES, GIB)
     file.write_text(json.dumps(asks))
     assert relay.read(file).machine == "machine-b"
     bad: list[tuple[Callable[[Path], object], dict[str, object], dict[str, object]]] = [
@@ -193,6 +260,10 @@ def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
         (keeper.read, told, {"socket": "here"}),
         (keeper.read, told, {"groups": {"cpu": "x"}}),
         (keeper.read, told, {"groups": {"../x": 1}}),
+        (keeper.read, told, {"uses": {"gpu": [1, 1]}}),
+        (keeper.read, told, {"uses": {"cpu": [1]}}),
+        (keeper.read, told, {"uses": {"cpu": [1, -1]}}),
+        (keeper.read, told, {"services": "1"}),
         (keeper.read, told, {"more": 1}),
         (relay.read, asks, {"machine": "../x"}),
         (relay.read, asks, {"more": 1}),
@@ -259,6 +330,20 @@ def test_members_are_spread_evenly() -> None:
         "b": [0, 1],
         "c": [0, 1],
     }
+
+
+def test_members_go_where_there_is_room_for_them() -> None:
+    holds = Capacity(2, 4 * GIB)
+    there = {
+        "a": Held(frozenset({0}), {0: "running"}, 10, room=1, step=4, holds=holds),
+        "b": Held(frozenset({0, 1, 2}), {}, 10, room=4, step=4, holds=holds),
+    }
+    assert [held.largest for held in there.values()] == [2, 7]
+    found = planned(there, 9, ())
+    assert {name: len(want) for name, want in found.wants.items()} == {"a": 2, "b": 7}
+    # Whoever means more than they hold gets it, up to what the cluster file allows.
+    found = planned(there, 99, ())
+    assert {name: len(want) for name, want in found.wants.items()} == {"a": 10, "b": 10}
 
 
 def test_a_silent_machine_has_those_that_the_scheduler_knows() -> None:

@@ -83,7 +83,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     folder = Path(sys.argv[1])
     told = keeper.read(folder / "keeper.json")
-    own = keeper.keeper(told, Processes(folder, told.groups), folder / "lock")
+    own = keeper.keeper(told, Processes(folder, told.bounds.uses), folder / "lock")
     if (folder / "relay.json").exists():
         settings = relay.read(folder / "relay.json")
         asyncio.run(relay.relay(settings, lambda message: respond(own, message), interval=0.2))

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from perennial import authority
+from perennial.fleets.capacity import STARTS
 from perennial.hosts.agent.keeper import PACE
 from perennial.hosts.agent.keeping import LONGEST
+from perennial.hosts.agent.machine import this_machine
 from perennial.hosts.program import carried
 from perennial.hosts.share import shares
 from perennial.services import File, fingerprint
@@ -114,7 +116,9 @@ class Machine:
             "user": USER,
             "socket": str(self.socket),
             "state": str(folder / "state"),
-            "groups": {"cpu": 3},
+            "groups": {"cpu": 3, "many": 500},
+            "uses": {"cpu": [1, 2**20], "many": [1, 2**20]},
+            "services": 0,
         }
         (self.socket.parent / "keeper.json").write_text(json.dumps(own))
         keeper = (units_keeper.__file__, str(self.socket.parent))
@@ -147,8 +151,8 @@ class Machine:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def members(self) -> set[str]:
-        files = [file for file in self.socket.parent.glob("cpu@*") if not file.suffix]
+    def members(self, group: str = "cpu") -> set[str]:
+        files = [file for file in self.socket.parent.glob(f"{group}@*") if not file.suffix]
         return {file.name for file in files if units_keeper.alive(int(file.read_text()))}
 
     def take_over(self, answer: Any) -> str:
@@ -178,7 +182,7 @@ def machine() -> Iterator[Machine]:
 
 
 def end_members(machine: Machine) -> None:
-    for file in machine.socket.parent.glob("cpu@*"):
+    for file in machine.socket.parent.glob("*@*"):
         if not file.suffix and units_keeper.alive(int(file.read_text())):
             os.kill(int(file.read_text()), 9)
 
@@ -213,7 +217,7 @@ def test_whoever_takes_the_scheduler_over_runs_code_as_the_clusters_user_alone(
         # ... and nothing else.
         refused = {
             "cpu: found member 3; allowed: below 3": asked(0, 2, 3),
-            "found group 'sshd'; allowed: cpu": asked(0, group="sshd"),
+            "found group 'sshd'; allowed: cpu, many": asked(0, group="sshd"),
             "cpu: found ['../../ssh']; allowed: a list of whole numbers": asked("../../ssh"),
         }
         for said, answer in refused.items():
@@ -239,6 +243,33 @@ def test_nothing_that_is_sent_does_the_keeper_harm_or_hurries_it(machine: Machin
         assert machine.ask(line, b"{}")["groups"]["cpu"]["done"] == "x"
     assert machine.members() == {"cpu@1"}
     assert machine.keeper.poll() is None
+
+
+def test_many_members_start_in_steps_and_fewer_are_obeyed_between_two(machine: Machine) -> None:
+    at_once = STARTS * this_machine().cores
+    (machine.socket.parent / "hold").touch()  # they are on their way, and do not arrive
+    with connected(machine) as line:
+
+        def asked(id: str, size: int) -> dict[str, Any]:
+            want = {"id": id, "want": list(range(size)), "unstarted": []}
+            told = machine.ask(line, json.dumps({"many": want}).encode())
+            found: dict[str, Any] = told["groups"]["many"]
+            return found
+
+        assert asked("1", 400)["wanted"] == list(range(400))
+        wait_until(lambda: asked("1", 400)["states"], 60)
+        for _ in range(10):
+            assert len(asked("1", 400)["states"]) <= at_once
+        assert 1 <= len(machine.members("many")) <= at_once
+        began = time.monotonic()
+        assert asked("2", 1)["wanted"] == [0]
+        wait_until(lambda: machine.members("many") <= {"many@0"}, 60)
+        assert time.monotonic() - began < 30
+        (machine.socket.parent / "hold").unlink()
+        assert asked("3", 0)["wanted"] == []
+        wait_until(lambda: not machine.members("many"), 60)
+    started = [line for line in machine.log("keeper").splitlines() if "many: starting" in line]
+    assert all(len(line.partition("starting")[2].split(",")) <= at_once for line in started)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can be another user")

@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from perennial.errors import PerennialError, SpecError
+from perennial.fleets.capacity import Machine
 from perennial.local import checks, deploy, ports
-from perennial.local.machine import Machine, memory_limit, this_machine
+from perennial.local.cgroups import memory_limit
+from perennial.local.machine import this_machine
 from perennial.spec import ClusterSpec, loads
 from tests.ports import free_ports, free_range
 

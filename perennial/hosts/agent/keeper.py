@@ -29,8 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
+from perennial.fleets.capacity import Use
 from perennial.hosts.agent import manifest, systemd
-from perennial.hosts.agent.keeping import LONGEST, NOTHING, Keeper, State, Units, respond
+from perennial.hosts.agent.keeping import (
+    LONGEST,
+    NOTHING,
+    Bounds,
+    Keeper,
+    State,
+    Units,
+    respond,
+)
 from perennial.preloads.notifying import notify
 
 logger = logging.getLogger("perennial.keeper")
@@ -71,6 +80,8 @@ class Settings:
         Folder of what the keeper remembers.
     groups : dict of str to int
         How many members of each group may run on this machine.
+    bounds : Bounds
+        What each member may use, of every group that the machine has, and the other services.
     """
 
     cluster: str
@@ -78,6 +89,7 @@ class Settings:
     socket: Path
     state: Path
     groups: dict[str, int]
+    bounds: Bounds
 
 
 class SystemdUnits:
@@ -88,7 +100,7 @@ class SystemdUnits:
     cluster : str
         The cluster's name.
     groups : collection of str
-        The groups; no unit of any other is ever named to systemd.
+        The machine's groups; no unit of any other is ever named to systemd.
     """
 
     def __init__(self, cluster: str, groups: Collection[str]) -> None:
@@ -219,12 +231,15 @@ def read(path: Path) -> Settings:
     for key in found:
         if key not in _RIGHT:
             raise PerennialError(f"{path}: {key} is not known; `perennial up` writes it anew")
+    if not found["groups"].keys() <= found["uses"].keys():
+        raise PerennialError(f"{path}: uses lacks a group; `perennial up` writes it anew")
     return Settings(
         found["cluster"],
         found["user"],
         Path(found["socket"]),
         Path(found["state"]),
         found["groups"],
+        Bounds({name: Use(*use) for name, use in found["uses"].items()}, found["services"]),
     )
 
 
@@ -239,6 +254,20 @@ def _is_groups(value: Any) -> bool:
     )
 
 
+def _is_uses(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _CLUSTER.fullmatch(name)
+        and isinstance(use, list)
+        and len(use) == 2
+        and all(map(_is_amount, use))
+        for name, use in value.items()
+    )
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 #: Key → whether its value is one.
 _RIGHT = {
     "cluster": lambda value: isinstance(value, str) and bool(_CLUSTER.fullmatch(value)),
@@ -246,12 +275,14 @@ _RIGHT = {
     "socket": _is_path,
     "state": _is_path,
     "groups": _is_groups,
+    "uses": _is_uses,
+    "services": _is_amount,
 }
 
 
 def keeper(settings: Settings, units: Units, lock: Path) -> Keeper:
     """Make what keeps a machine's members; a deploy holds the lock while it changes the machine."""
-    return Keeper(settings.groups, settings.state / FILE, lock, units)
+    return Keeper(settings.groups, settings.state / FILE, lock, units, settings.bounds)
 
 
 def keep(own: Keeper, door: Door) -> None:
@@ -287,7 +318,7 @@ def main(path: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         settings = read(Path(path))
-        units = SystemdUnits(settings.cluster, settings.groups)
+        units = SystemdUnits(settings.cluster, settings.bounds.uses)
         door = Door(settings.socket, settings.user)
         keep(keeper(settings, units, manifest.lock(settings.cluster)), door)
     except PerennialError as error:

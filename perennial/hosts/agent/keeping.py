@@ -12,14 +12,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from perennial.errors import Busy, PerennialError
+from perennial.fleets.capacity import Capacity, Machine, Use, starting, total
 from perennial.hosts.agent import manifest
+from perennial.hosts.agent.machine import this_machine
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -31,6 +34,9 @@ States = Mapping[str, Mapping[int, State]]
 LONGEST = 2**16
 #: Asks for nothing.
 NOTHING = b"{}"
+#: Seconds in which a member that was started counts as on its way, unless it runs before; and
+#: those in which it must be seen at all.
+ON_ITS_WAY, UNSEEN = 60.0, 5.0
 _ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
 
 
@@ -51,6 +57,25 @@ class Ask:
     id: str
     want: frozenset[int]
     unstarted: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a machine's members may use, and what else stands there.
+
+    Parameters
+    ----------
+    uses : mapping of str to Use
+        What a member of each group may use; also of groups that the keeper does not keep.
+    services : int
+        Bytes of memory that the cluster's other services there may use.
+    look : callable
+        Looks at the machine.
+    """
+
+    uses: Mapping[str, Use]
+    services: int = 0
+    look: Callable[[], Machine] = this_machine
 
 
 class Units(Protocol):
@@ -82,16 +107,22 @@ class Keeper:
         File that a deploy holds while it changes the machine.
     units : Units
         The service manager.
+    bounds : Bounds
+        What the machine holds, and what it starts at a time.
     """
 
-    def __init__(self, most: Mapping[str, int], file: Path, lock: Path, units: Units) -> None:
+    def __init__(
+        self, most: Mapping[str, int], file: Path, lock: Path, units: Units, bounds: Bounds
+    ) -> None:
         self.most = dict(most)
         self.units = units
+        self.bounds = bounds
         #: Why it cannot act; empty when it can.
         self.trouble = ""
         self._file = file
         self._lock = lock
         self._done: dict[str, str] = {}
+        self._begun: dict[tuple[str, int], float] = {}
 
     def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, Any]:
         """Take up what is asked, bring what runs into line, and describe what there is.
@@ -104,7 +135,9 @@ class Keeper:
         Returns
         -------
         dict
-            Of each group ``wanted``, ``states``, ``most`` and ``done``.
+            Of each group ``wanted``, ``states``, ``most``, ``done``, ``room`` (how many more
+            members the machine holds), ``step`` (how many it starts at a time) and ``holds``
+            (its cores, its memory and what other services may use of that).
         """
         try:
             with alone(self._lock):
@@ -119,12 +152,18 @@ class Keeper:
             self.trouble = str(error)
             states = self.units.states()
             wanted = self._known(states)
+        machine = self.bounds.look()
+        holds = Capacity(machine.cores, machine.memory, self.bounds.services)
+        used, uses = used_by(self.bounds.uses, wanted, states), self.bounds.uses
         return {
             group: {
                 "wanted": sorted(wanted.get(group, ())),
                 "states": {str(n): state for n, state in states.get(group, {}).items()},
                 "most": most,
                 "done": self._done.get(group),
+                "room": holds.more(used, uses[group]),
+                "step": starting(machine, uses[group].processes),
+                "holds": [holds.cores, holds.memory, holds.services],
             }
             for group, most in self.most.items()
         }
@@ -166,19 +205,46 @@ class Keeper:
         return wanted
 
     def _mend(self, wanted: Mapping[str, set[int]], states: States) -> bool:
-        """Start and stop what differs; say whether anything did."""
-        acted = False
+        """Start and stop what differs, few at a time; say whether anything did."""
+        acted, now = False, time.monotonic()
+        self._begun = on_their_way(self._begun, states, now)
+        machine = self.bounds.look()
+        begun = sum(self.bounds.uses[group].processes for group, _ in self._begun)
         for group in self.most:
             start, stop = compare(wanted[group], states.get(group, {}))
+            each = self.bounds.uses[group].processes
+            start = [number for number in start if (group, number) not in self._begun]
+            start = start[: starting(machine, each, begun)]
+            begun += each * len(start)
             # New members come before old ones go, so that data has somewhere to go.
             if start:
                 logger.info("%s: starting %s", group, _listed(start))
                 self.units.start(group, start)
+                self._begun |= dict.fromkeys(((group, number) for number in start), now)
             if stop:
                 logger.info("%s: stopping %s", group, _listed(stop))
                 self.units.stop(group, stop)
             acted = acted or bool(start or stop)
         return acted
+
+
+def on_their_way(
+    begun: Mapping[tuple[str, int], float], states: States, now: float
+) -> dict[tuple[str, int], float]:
+    """Keep of the members that were started, and when, those that are still starting. Pure."""
+    patience = {"starting": ON_ITS_WAY, None: UNSEEN}
+    return {
+        (group, number): since
+        for (group, number), since in begun.items()
+        if now - since < patience.get(states.get(group, {}).get(number), 0.0)
+    }
+
+
+def used_by(uses: Mapping[str, Use], wanted: Mapping[str, Collection[int]], states: States) -> Use:
+    """Add up what all members of a machine may use that run or shall. Pure."""
+    return total(
+        each * len({*wanted.get(group, ()), *states.get(group, {})}) for group, each in uses.items()
+    )
 
 
 def compare(wanted: Collection[int], now: Mapping[int, State]) -> tuple[list[int], list[int]]:

@@ -20,6 +20,7 @@ OPERATIONS = {
     "remove": "store.remove",
     "digests": "store.digests",
     "usage": "usage.usage",
+    "machine": "machine.look",
     "log": "journal.log",
     "log_since": "journal.log_since",
     "listening": "examining.listening_ports",
