@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
+
+from perennial.spec.words import plural
 
 Action = Literal["create", "update", "replace", "restart", "delete"]
 
@@ -51,6 +53,24 @@ class Step:
     resource: str
     reason: str = ""
     impact: Impact = Impact.NONE
+
+
+def with_actors(steps: Iterable[Step], held: Callable[[Step], int]) -> list[Step]:
+    """Say which actors a drain ends: nobody can take them.
+
+    Parameters
+    ----------
+    steps : iterable of Step
+        A plan.
+    held : callable
+        Counts the actors of the members that a step is about.
+    """
+    return [
+        replace(step, reason=f"{step.reason}; {plural(count, 'actor')} cannot move and will end")
+        if step.impact is Impact.DRAINED and (count := held(step))
+        else step
+        for step in steps
+    ]
 
 
 def lines(steps: Sequence[Step]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from perennial.cli.life import Wishes
     from perennial.connect import Connection
     from perennial.local.deploy import Deployment
+    from perennial.plan import Step
     from perennial.spec import Document
 
 
@@ -116,9 +118,18 @@ def down(name: str, force: bool, purge: bool) -> None:
 def show(deployment: Deployment) -> None:
     """Print a plan."""
     from perennial.local.plan import steps
+    from perennial.plan import Impact, with_actors
 
+    def held(step: Step) -> int:
+        own = re.compile(rf"{re.escape(step.resource)}(-\d+)?")  # a process of it has a number
+        return sum(count for name, count in actors.items() if own.fullmatch(name))
+
+    planned = steps(deployment.steps)
+    if any(step.impact is Impact.DRAINED for step in planned):
+        actors = deployment.cluster.dashboard.actors()
+        planned = with_actors(planned, held)
     changed = sum(step.action not in ("stop", "repair") for step in deployment.steps)
-    show_plan(deployment.spec.name, steps(deployment.steps), len(deployment.programs) - changed)
+    show_plan(deployment.spec.name, planned, len(deployment.programs) - changed)
 
 
 def _ask_before_loss(deployment: Deployment) -> None:

@@ -32,7 +32,7 @@ def plan(document: Document, _file: Path, strict: bool) -> None:
     driver = _driver(install=False)
     if paths.spec.exists():
         with Progress(spec.name) as say, exclusive(paths.lock, say):
-            steps = _steps(driver.plan(spec, say), spec)
+            steps = _steps(driver.plan(spec, say), spec, paths)
     else:  # never deployed; the plan leaves no trace either
         steps = import_module("perennial.stacks.planning").first(spec)
     show_plan(spec.name, steps)
@@ -53,7 +53,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         _check_room(spec, paths)  # refused, it leaves no trace at all
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         if paths.spec.exists() and not wishes.yes:
-            steps = _steps(driver.plan(spec, say), spec)
+            steps = _steps(driver.plan(spec, say), spec, paths)
             with say.paused():
                 show_plan(spec.name, steps)
                 if steps:
@@ -226,11 +226,17 @@ def _may_install(problem: str) -> bool:
     return typer.confirm("Download it now?", default=False)
 
 
-def _steps(outcome: Any, spec: ClusterSpec) -> Sequence[Step]:
+def _steps(outcome: Any, spec: ClusterSpec, paths: ClusterPaths | None = None) -> Sequence[Step]:
+    """List what a deployment would do; with the cluster's paths also which actors that ends."""
     order = [machine.called for machine in spec.options.machines]
     planning = import_module("perennial.stacks.planning")
     steps: Sequence[Step] = planning.planned(outcome.tale, order)
-    return steps
+    if not steps or paths is None:
+        return steps
+    from perennial.hosts.holding import with_actors
+    from perennial.hosts.operator import Operator
+
+    return with_actors(steps, Operator(_deployed(paths), paths).actors())
 
 
 def _deployed(paths: ClusterPaths) -> ClusterSpec:

@@ -76,13 +76,8 @@ def restart(name: str, service: str, force: bool) -> int:
                 " scheduler. Restart it?",
                 "--force",
             )
-    if not force and (held := operate.actors(deployment, service)):
-        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
-        confirm(
-            f"actors are lost with their member, as nobody can take them: {holders}."
-            f" Restart {service}?",
-            "--force",
-        )
+    if not force:
+        ask_before_actors_end(operate.actors(deployment, service), service)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
         found = deploy.find(name, say)
         number = operate.restart(found, service)
@@ -90,6 +85,17 @@ def restart(name: str, service: str, force: bool) -> int:
         if lost := found.cluster.abandoned(member):
             print(f"{name}: {member} abandoned {lost}")
     return number
+
+
+def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
+    """Ask before a restart of members that hold actors; the count by member."""
+    if held:
+        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
+        confirm(
+            f"actors are lost with their member, as nobody can take them: {holders}."
+            f" Restart {service}?",
+            "--force",
+        )
 
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from perennial.cli.operate_local import ask_before_actors_end
 from perennial.cli.output import Progress, confirm
 from perennial.errors import PerennialError
 
@@ -69,8 +70,17 @@ def restart(name: str, service: str, force: bool) -> int:
                 " with the scheduler. Restart it?",
                 "--force",
             )
+    if not force and service != "scheduler":
+        ask_before_actors_end(
+            {each.name: each.actors for each in operator.actors() if each.is_meant(service)},
+            service,
+        )
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        return operator.restart(service, say)
+        abandoned = operator.restart(service, say)
+    for member, lost in abandoned.items():
+        if lost:
+            print(f"{name}: {member} abandoned {lost}")
+    return len(abandoned)
 
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from perennial.errors import FleetError, PerennialError
 from perennial.hosts import deploy
+from perennial.hosts.holding import Holder, abandoned, holders
 from perennial.hosts.placing import Placed, concerned, placed_on
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
@@ -125,8 +126,24 @@ class Operator:
         body = agent.ask("page", port=port, path=path)
         return parsed(body)
 
-    def restart(self, word: str, say: Say) -> int:
-        """Restart a service or the members of a group, one after another. Returns how many."""
+    def actors(self) -> list[Holder]:
+        """List the members that hold actors; none where the scheduler does not answer."""
+        place = next(share.target for share in self.shares.values() if share.dashboard_port)
+        try:
+            with borrowed(place) as agent:
+                return holders(self._page(agent, ROSTER), self.shares, self.spec.workers)
+        except FleetError:
+            return []
+
+    def restart(self, word: str, say: Say) -> dict[str, str]:
+        """Restart a service or the members of a group, one after another.
+
+        Returns
+        -------
+        dict of str to str
+            What each of them abandoned, by name; empty where that is nothing.
+        """
+        lost: dict[str, str] = {}
         chosen, away = self._named(word)
         if needed := self._needed(word, away):
             raise needed[0]
@@ -134,12 +151,16 @@ class Operator:
         for placed in chosen:
             share = self.shares[placed.machine]
             with deploy.alone(share, at(placed.machine, say)) as agent:
+                log = {"cluster": self.name, "unit": placed.unit, "lines": 1}
+                before = agent.ask("log_since", **log, cursor=None)[1] if placed.group else None
                 if placed.unit.endswith(".service"):
                     agent.ask("systemd_restart", units=[placed.unit])
                 else:
                     name, worker = placed.unit, placed.group is not None
                     agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
-        return len(chosen)
+                since = agent.ask("log_since", **log, cursor=before)[0] if placed.group else []
+                lost[placed.name] = abandoned(since)
+        return lost
 
     def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
         """Yield the last lines of services, each with the service's name.

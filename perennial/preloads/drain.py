@@ -59,6 +59,9 @@ SETTLED = 10
 #: Seconds for finding out what has to be abandoned.
 REPORT = 2.0
 
+#: Said in the log of a drain that was not complete; `perennial restart` on hosts reads it there.
+LEAVES = "%s leaves after %.1f s without a complete drain: %s; waited for %s; abandons %s"
+
 #: Addresses of the workers of this process that are draining now.
 _draining: set[str] = set()
 #: What SIGTERM did before the first of them began.
@@ -170,7 +173,7 @@ class Drain:
         _note(self.title, lost)
         logger.log(
             logging.WARNING if lost else logging.INFO,
-            "%s leaves after %.1f s without a complete drain: %s; waited for %s; abandons %s",
+            LEAVES,
             *(self.title, spent, reason, listed("task", self.waited), lost or "nothing"),
         )
 
