@@ -75,9 +75,11 @@ def test_a_machine_without_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_member_is_counted_with_all_its_processes() -> None:
-    share = shares(spec_of(workers={"cpu": {"count": 2, "processes": 3}}))["machine-b"]
-    wanted = arrange("lab", "systemd", share.services, share.counts, {})
-    assert {each.processes for each in wanted.members.values()} == {3}
-    scheduler = shares(spec_of())["machine-a"]
-    wanted = arrange("lab", "systemd", scheduler.services, scheduler.counts, {})
-    assert {each.processes for each in wanted.members.values() if not each.group} == {0}
+    spec = spec_of(workers={"cpu": {"count": 2, "processes": 3}})
+    found = {}
+    for name, share in shares(spec).items():
+        parts = [part.at("10.0.0.9", "/usr/bin/python3.11") for part in share.services]
+        wanted = arrange("lab", "systemd", parts, share.counts, {})
+        found[name] = {each.name: each.processes for each in wanted.members.values()}
+    assert found["machine-a"] == {"scheduler": 0, "jupyter": 0}
+    assert set(found["machine-b"].values()) == {3}
