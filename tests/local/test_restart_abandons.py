@@ -24,6 +24,17 @@ def functions() -> Any:
     return Counter, long
 
 
+def plan_of_a_change(home: Home) -> str:
+    """What `up` would do to members of another drain."""
+    group = home.spec["workers"]["cpu"]
+    home.spec["workers"]["cpu"] = {**group, "drain": "4 s"}
+    home.write()
+    planned = home.run("plan", "--file", str(home.file))
+    home.spec["workers"]["cpu"] = group
+    home.write()
+    return planned
+
+
 @pytest.mark.timeout(900)
 def test_restart_asks_about_actors_and_says_what_it_abandoned(home: Home) -> None:
     counter, long = functions()
@@ -39,6 +50,9 @@ def test_restart_asks_about_actors_and_says_what_it_abandoned(home: Home) -> Non
             asked = home.run("restart", word, code=1)
             assert "actors are lost with their member, as nobody can take them: cpu-0 (1)" in asked
         assert home.pid("cpu-0") == before
+        planned = plan_of_a_change(home)
+        assert "cpu-0        changed; 1 actor cannot move and will end; drained first\n" in planned
+        assert "cpu-1        changed; drained first\n" in planned
         said = home.run("restart", "cpu-0", "--force")
         assert "lab: cpu-0 abandoned 1 actor (Counter-" in said
         assert home.pid("cpu-0") != before
