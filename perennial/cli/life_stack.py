@@ -231,7 +231,9 @@ def _steps(outcome: Any, spec: ClusterSpec, paths: ClusterPaths | None = None) -
     order = [machine.called for machine in spec.options.machines]
     planning = import_module("perennial.stacks.planning")
     steps: Sequence[Step] = planning.planned(outcome.tale, order)
-    if not steps or paths is None:
+    from perennial.plan import Impact
+
+    if paths is None or all(step.impact is not Impact.DRAINED for step in steps):
         return steps
     from perennial.hosts.holding import with_actors
     from perennial.hosts.operator import Operator
