@@ -122,7 +122,10 @@ def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
     """Refuse members that the machines cannot hold."""
     from perennial.hosts.operator import Operator
     from perennial.hosts.resizing import check_room
+    from perennial.spec import dump
 
+    if paths.spec.exists() and paths.spec.read_text(encoding="utf-8") == dump(spec):
+        return  # looked at when it was deployed: an unchanged `up` stays quick
     with Progress(spec.name) as say:
         say("asking the machines what they hold")
         check_room(Operator(spec, paths), _deployed(paths) if paths.spec.exists() else spec)

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from perennial.errors import Fault
-from perennial.local import processes
 from perennial.fleets.capacity import Machine
+from perennial.local import processes
 from perennial.local.layout import interpreter
 from perennial.local.machine import this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
