@@ -27,7 +27,8 @@ def holding(path: Path, seconds: float) -> subprocess.Popen[str]:
         [sys.executable, "-c", HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    with process.stdout as said:
+        assert said.readline() == "held\n"
     return process
 
 
