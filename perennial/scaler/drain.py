@@ -45,6 +45,19 @@ BRIEF = 2.0
 SILENT = 10.0
 #: Rounds take at most this part of the time: they cost the scheduler something.
 SHARE = 0.05
+#: Yet no pause is longer, nor than `SLOW` while a member is brought back: a round that took long
+#: has mostly waited for a scheduler that was busy with something else.
+LONGEST = 5.0
+#: Dask's words for a worker that is about to end: it begins no tasks, and may never answer.
+ENDING = frozenset({"closing", "closed", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a member is being told, and at which addresses."""
+
+    addresses: frozenset[str]
+    task: asyncio.Task[Any]
 
 
 @dataclass
@@ -81,6 +94,8 @@ class Drain:
     settled: float | None = None
     refused: float | None = None
     absent: float | None = None
+    #: Whether one of its processes is about to end.
+    ending: bool = False
     #: Whether its platform can remove it.
     ready: bool = False
     #: Why it must stay; empty when it need not.
@@ -148,7 +163,7 @@ class Drains:
         self.news = asyncio.Event()
         self._moves: dict[frozenset[str], asyncio.Task[frozenset[str]]] = {}
         #: Workers that are being told to park, or to begin tasks again.
-        self._told: dict[Who, asyncio.Task[Any]] = {}
+        self._told: dict[Who, _Call] = {}
         #: Nannies that were told not to wait.
         self._hasty: dict[Who, frozenset[str]] = {}
         self._waited = 0.0  # seconds of a round that cost the scheduler nothing
@@ -254,14 +269,15 @@ class Drains:
                 self.trouble = f"drains are held up: {error!r}"
             waits = all(drain.tasks or drain.ready for drain in self.drains.values())
             pause = SLOW if waits and not self.returning else QUICK
+            longest = SLOW if self.returning else LONGEST
             with suppress(TimeoutError):
                 spent = monotonic() - begun - self._waited
-                async with asyncio.timeout(max(pause, spent / SHARE)):
+                async with asyncio.timeout(max(pause, min(spent / SHARE, longest))):
                     await self._begun.wait()
 
     async def close(self) -> None:
         """Stop asking; the scheduler goes on with what it moves."""
-        tasks = [*self._moves.values(), *self._told.values()]
+        tasks = [*self._moves.values(), *(call.task for call in self._told.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -277,6 +293,7 @@ class Drains:
         """
         found = await self.workers.find([*self.drains, *self.returning])
         self._reap()
+        self._hang_up(found)
         await self._return(found)
         drains = [each for each in self.drains.values() if not each.ready]
         if not drains:
@@ -304,13 +321,21 @@ class Drains:
             if drain.resumed:
                 drain.since = now  # it worked while there was no scaler: nothing was waited for
         drain.resumed = drain.resumed and not found.addresses
+        drain.ending = not ENDING.isdisjoint(found.statuses.values())
+
+    def _hang_up(self, found: Mapping[Who, Found]) -> None:
+        """Wait no longer for processes that are gone: Dask tries to reach an address for long."""
+        for who, call in list(self._told.items()):
+            if not call.addresses <= found.get(who, Found()).addresses:
+                call.task.cancel()
+                del self._told[who]
 
     async def _park(self, drains: Collection[Drain]) -> None:
         """Park those that are not, and look again at those that seem to have ended their tasks."""
         now = self.clock()
         for drain in drains:
             if drain.addresses and drain.who not in self._told and _to_park(drain, now):
-                self._tell(drain.who, self._park_one(drain, drain.addresses))
+                self._tell(drain.who, drain.addresses, self._park_one(drain, drain.addresses))
         await self._heard()
 
     async def _park_one(self, drain: Drain, addresses: frozenset[str]) -> None:
@@ -325,18 +350,19 @@ class Drains:
         else:
             drain.silent = self.clock()
 
-    def _tell(self, who: Who, call: Coroutine[Any, Any, None]) -> None:
-        self._told[who] = asyncio.create_task(call)
+    def _tell(self, who: Who, addresses: Collection[str], call: Coroutine[Any, Any, None]) -> None:
+        self._told[who] = _Call(frozenset(addresses), asyncio.create_task(call))
 
     async def _heard(self) -> None:
         """Wait a while for workers that were told something; one that is slow delays no other."""
         if not self._told:
             return
         begun = monotonic()
-        done, slow = await asyncio.wait(self._told.values(), timeout=BRIEF)
+        calls = [call.task for call in self._told.values()]
+        done, slow = await asyncio.wait(calls, timeout=BRIEF)
         if slow:
             self._waited += monotonic() - begun
-        self._told = {who: task for who, task in self._told.items() if task in slow}
+        self._told = {who: call for who, call in self._told.items() if call.task in slow}
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -432,7 +458,7 @@ class Drains:
                 # A move that nobody can complete parks a worker once more when it ends.
                 self.returning[who] = None
                 if again and who not in self._told:
-                    self._tell(who, self.workers.unpark(again))
+                    self._tell(who, again, self.workers.unpark(again))
             elif since is None:
                 self.returning[who] = now
             elif now - since >= 2 * QUICK:
@@ -444,7 +470,7 @@ class Drains:
 
 def _to_park(drain: Drain, now: float) -> bool:
     """Whether to tell it to park: for the first time, again, or to be sure that nothing runs."""
-    if drain.silent is not None and now - drain.silent < SILENT:
+    if drain.ending or (drain.silent is not None and now - drain.silent < SILENT):
         return False
     if drain.parked is None or now - drain.parked >= PARK:
         return True

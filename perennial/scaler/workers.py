@@ -248,10 +248,12 @@ class DaskWorkers:
             line = self._passed
             try:
                 return dict(await line.ask("broadcast", ANSWER, msg=message, **only))
-            except TimeoutError:
-                logger.debug("%s does not answer in %g s", address, ANSWER)
+            except (TimeoutError, asyncio.CancelledError) as error:
                 if line is self._passed:  # a connection of it waits for the answer for ever
                     self._passed = _Line(line.address, line.tls)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                logger.debug("%s does not answer in %g s", address, ANSWER)
                 return {}
             finally:
                 if line is not self._passed and not line.asking:
