@@ -1,0 +1,98 @@
+"""What people do with a standing cluster whose groups belong to the scaler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from distributed import Client
+
+from tests.homes import Home, make_home, wait_until
+from tests.ports import free_ports
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+
+SMALL = {"memory": "512 MiB", "drain": "60 s"}
+#: Seconds until a few members have come or gone on a machine that is busy with other things.
+LONG = 300
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Home]:
+    for home in make_home():
+        cpu = {**SMALL, "scale": {"min": 0, "max": 3, "idle": "3 s"}}
+        gpu = {**SMALL, "scale": {"min": 0, "max": 2, "idle": "3 s", "priority": 5}}
+        home.spec["workers"] = {"cpu": cpu, "gpu": {**gpu, "resources": {"GPU": 1}}}
+        home.spec["scaler"] = {"interval": "1 s", "port": free_ports(1)[0]}
+        home.write()
+        home.up()
+        yield home
+        home.run("down", "--force")
+
+
+def slowly() -> Callable[[float, int], int]:
+    """Make a task that takes its time, which the workers need not import."""
+
+    def slow(seconds: float, number: int) -> int:
+        time.sleep(seconds)
+        return number
+
+    return slow
+
+
+slow = slowly()
+
+
+def members(client: Client, group: str = "") -> list[str]:
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
+    return sorted(w["name"] for w in workers if w["name"].startswith(group))
+
+
+def at_rest(client: Client) -> None:
+    """Wait until all groups are at 0 again."""
+    wait_until(lambda: not members(client), LONG)
+
+
+def test_groups_with_priorities_and_work_that_nobody_can_run(standing: Home) -> None:
+    with standing.client() as client:
+        never = client.map(slow, [0] * 20, range(20), pure=False, resources={"FPGA": 1})
+        never += client.map(slow, [0] * 5, range(5), pure=False, resources={"GPU": 4})
+        plain = client.map(slow, [0.5] * 120, range(120), pure=False, priority=-1)
+        first = client.map(slow, [0.5] * 20, range(20), pure=False, priority=10)
+        gpu = client.map(slow, [0.5] * 60, range(60), pure=False, resources={"GPU": 1})
+        wait_until(lambda: len(members(client, "gpu")) >= 1 and members(client, "cpu"), LONG)
+        wait_until(lambda: len(members(client)) >= 3, LONG)
+        assert client.gather(first) == list(range(20))
+        assert client.gather(gpu) == list(range(60))
+        assert client.gather(plain) == list(range(120))
+        said = standing.run("explain")
+        assert "20 tasks need FPGA: 1; no group has it" in said
+        assert "5 tasks need GPU: 4" in said
+        assert {future.status for future in never} == {"pending"}
+        del first, gpu, plain
+        at_rest(client)
+        assert {future.status for future in never} == {"pending"}
+
+
+def test_the_group_works_again_after_a_restart_during_a_drain(standing: Home) -> None:
+    with standing.client() as client:
+        standing.run("scale", "cpu=3")
+        wait_until(lambda: len(members(client, "cpu")) == 3, LONG)
+        futures = client.map(slow, [60] * 6, range(6), pure=False)
+        standing.run("scale", "cpu=1")
+
+        def words() -> list[str]:
+            workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
+            return sorted(worker["status"] for worker in workers)
+
+        wait_until(lambda: words().count("closing_gracefully") == 2, LONG)
+        client.restart(timeout=LONG)
+        del futures
+        standing.run("scale", "cpu=3")
+        wait_until(lambda: words() == ["running"] * 3, 60)
+        futures = client.map(slow, [0.1] * 30, range(30), pure=False)
+        assert client.gather(futures) == list(range(30))
+        standing.run("scale", "cpu", "--auto")
+        del futures
+        at_rest(client)
