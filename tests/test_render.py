@@ -332,7 +332,8 @@ def test_a_placeholder_that_is_not_filled_in_is_refused(
 
 
 def test_a_unit_whose_address_is_not_known_is_refused() -> None:
-    spec = parse({"name": "lab", "platform": "local", "workers": {"cpu": {"memory": "1 GiB"}}})
+    text = "{name: lab, platform: local, workers: {cpu: {memory: 1 GiB}}}"
+    spec = loads(text)
     parts = services(spec, eject.systemd_site(spec, "/opt/dask/bin/python", ADDRESS))
     with pytest.raises(PerennialError, match=r"placeholder U\+E001 of the address of a machine"):
         render.systemd(parts, spec.name, {"cpu": 1})

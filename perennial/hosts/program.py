@@ -22,10 +22,10 @@ def load(name, source):
     for end in range(1, len(parts) + 1):
         path = ".".join(parts[:end])
         if path not in sys.modules:
-            sys.modules[path] = types.ModuleType(path)
-            sys.modules[path].__path__ = []
+            new = sys.modules[path] = types.ModuleType(path)
+            new.__path__ = []
             if end > 1:
-                setattr(sys.modules[".".join(parts[:end - 1])], parts[end - 1], sys.modules[path])
+                setattr(sys.modules[path.rpartition(".")[0]], parts[end - 1], new)
     exec(compile(source, "<" + name + ">", "exec"), sys.modules[name].__dict__)
 """
 #: What it consists of, each before those that import it.

@@ -106,9 +106,10 @@ def test_a_program_is_written_again_whose_text_no_deploy_changes() -> None:
 def test_who_reads_what_is_told_for_every_member() -> None:
     share = shares(spec_of())["machine-b"]
     inits: tuple[Init, ...] = ("systemd", "supervisord")
+    parts = [part.at("10.0.0.2") for part in share.services]
     for init in inits:
-        wanted = arrange("lab", init, share.services, share.counts, {})
-        found = reads("lab", init, share.services)
+        wanted = arrange("lab", init, parts, share.counts, {})
+        found = reads("lab", init, parts)
         assert {_kind(unit) for unit in wanted.members} == set(found)
         written = {file.path for file in wanted.files}
         assert {path for paths in found.values() for path in paths} <= written
