@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
-from perennial.local import lock, processes
+from perennial.local import lock, processes, supervisor
 
 if TYPE_CHECKING:
     from perennial.local.cluster import Cluster
@@ -65,6 +65,9 @@ def unbroken() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+#: Seconds that the process may take to end once it has done everything.
+ENDS = 10.0
 
 # In the command
 
@@ -112,6 +115,7 @@ def _listen(answers: Iterator[str], say: Callable[[str], None], ready: Callable[
                 elif "interrupted" in answer:
                     raise SystemExit(130)
                 elif "ok" in answer:
+                    supervisor.wait_gone(pid, ENDS)
                     return
                 pid = answer.get("pid", pid)
             raise PerennialError(

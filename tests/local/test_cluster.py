@@ -186,7 +186,7 @@ def test_doctor(standing: Home) -> None:
     findings = json.loads(standing.run("doctor", "--json"))
     assert {f["check"] for f in findings} == {
         *("services", "ports", "clock", "Client()", "open files", "disk"),
-        *("certificates", "secrets", "client", "packages"),
+        *("certificates", "secrets", "client", "packages", "host names", "processes"),
     }
     assert [f for f in findings if f["level"] == "error"] == []
 
