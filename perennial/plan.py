@@ -55,6 +55,11 @@ class Step:
     impact: Impact = Impact.NONE
 
 
+def drains(steps: Iterable[Step]) -> bool:
+    """Whether any step drains members."""
+    return any(step.impact is Impact.DRAINED for step in steps)
+
+
 def with_actors(steps: Iterable[Step], held: Callable[[Step], int]) -> list[Step]:
     """Say which actors a drain ends: nobody can take them.
 

@@ -22,7 +22,7 @@ DOING = {
 }
 DONE = {OpType.CREATE: "made", OpType.UPDATE: "changed", OpType.DELETE: "removed"}
 
-#: What changes something that exists.
+#: What changes something. The parts of a replacement are not here: it has an operation of its own.
 CHANGES = {OpType.CREATE, OpType.UPDATE, OpType.REPLACE, OpType.DELETE}
 
 #: What stands in a line that says what stays on a machine that was cleaned.

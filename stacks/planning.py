@@ -19,8 +19,7 @@ from .journal import entries
 
 _MADE = Step("create", "", "certificates", "the certificate authority and Jupyter's token")
 
-#: Pulumi's operations → what a plan calls them. What is not here changes nothing, or is a part of
-#: a replacement, which has an operation of its own.
+#: Pulumi's operations that change something, as `events.CHANGES`, → what a plan calls them.
 _ACTIONS: dict[OpType, Action] = {
     OpType.CREATE: "create",
     OpType.UPDATE: "update",
@@ -48,7 +47,7 @@ def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
             machines.setdefault(machine, {})[kind] = step
         elif step.type.endswith(":ClusterAuthority"):
             found.append(_authority(step))
-        elif step.op in _ACTIONS:
+        else:
             found.append(_other(step))
     for machine in sorted(machines, key=lambda name: (places.get(name, len(places)), name)):
         found += _machine(machine, machines[machine])

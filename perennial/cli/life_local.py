@@ -118,14 +118,14 @@ def down(name: str, force: bool, purge: bool) -> None:
 def show(deployment: Deployment) -> None:
     """Print a plan."""
     from perennial.local.plan import steps
-    from perennial.plan import Impact, with_actors
+    from perennial.plan import drains, with_actors
 
     def held(step: Step) -> int:
         own = re.compile(rf"{re.escape(step.resource)}(-\d+)?")  # a process of it has a number
         return sum(count for name, count in actors.items() if own.fullmatch(name))
 
     planned = steps(deployment.steps)
-    if any(step.impact is Impact.DRAINED for step in planned):
+    if drains(planned):
         actors = deployment.cluster.dashboard.actors()
         planned = with_actors(planned, held)
     changed = sum(step.action not in ("stop", "repair") for step in deployment.steps)

@@ -234,9 +234,9 @@ def _steps(outcome: Any, spec: ClusterSpec, paths: ClusterPaths | None = None) -
     order = [machine.called for machine in spec.options.machines]
     planning = import_module("perennial.stacks.planning")
     steps: Sequence[Step] = planning.planned(outcome.tale, order)
-    from perennial.plan import Impact
+    from perennial.plan import drains
 
-    if paths is None or all(step.impact is not Impact.DRAINED for step in steps):
+    if paths is None or not drains(steps):
         return steps
     from perennial.hosts.holding import with_actors
     from perennial.hosts.operator import Operator

@@ -81,10 +81,15 @@ def restart(name: str, service: str, force: bool) -> int:
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
         found = deploy.find(name, say)
         number = operate.restart(found, service)
-    for member in operate.members(found, service):
-        if lost := found.cluster.abandoned(member):
-            print(f"{name}: {member} abandoned {lost}")
+    say_abandoned(name, {m: found.cluster.abandoned(m) for m in operate.members(found, service)})
     return number
+
+
+def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
+    """Print what members abandoned when they were restarted; empty for nothing."""
+    for member, what in lost.items():
+        if what:
+            print(f"{name}: {member} abandoned {what}")
 
 
 def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perennial.cli.operate_local import ask_before_actors_end
+from perennial.cli.operate_local import ask_before_actors_end, say_abandoned
 from perennial.cli.output import Progress, confirm
 from perennial.errors import PerennialError
 
@@ -77,9 +77,7 @@ def restart(name: str, service: str, force: bool) -> int:
         )
     with Progress(name) as say, exclusive(operator.paths.lock, say):
         abandoned = operator.restart(service, say)
-    for member, lost in abandoned.items():
-        if lost:
-            print(f"{name}: {member} abandoned {lost}")
+    say_abandoned(name, abandoned)
     return len(abandoned)
 
 

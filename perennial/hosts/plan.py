@@ -64,7 +64,7 @@ def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list
     if new.share is not None and old.share is None:
         found.append(Step("create", machine, machine, _new_machine(new.share)))
     found += _environment(machine, old.wish, new.wish)
-    found += [_repair(machine, line) for line in drift]
+    found += [Step("update", machine, machine, line) for line in drift]
     if new.share is not None and old.share is not None:
         found += _reached(machine, old.share, new.share)
         found += _manager(machine, old, new.share)
@@ -95,11 +95,6 @@ def _all_restarts(share: Mapping[str, Any]) -> Impact:
     """Return what it costs that everything on a machine restarts."""
     here = any(service["role"] == "scheduler" for service in share.get("services", ()))
     return Impact.LOSES_WORK if here else Impact.NONE
-
-
-def _repair(machine: str, line: str) -> Step:
-    """Return the step that mends what has drifted."""
-    return Step("update", machine, machine, line)
 
 
 def _new_machine(share: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -31,23 +32,37 @@ def memory_limit(total: int, own: str, root: Path = CGROUPS) -> int:
         Where control groups are mounted.
     """
     limits = [total]
+    for folder, version in above(own, "memory", root):
+        text = _text(folder / ("memory.limit_in_bytes" if version == 1 else "memory.max"))
+        if text.isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def above(own: str, controller: str, root: Path = CGROUPS) -> Iterator[tuple[Path, int]]:
+    """List the folders from a process's control group to the root, and the version of each.
+
+    Parameters
+    ----------
+    own : str
+        Text of ``/proc/self/cgroup``.
+    controller : str
+        What is looked for, such as ``memory``.
+    root : pathlib.Path
+        Where control groups are mounted.
+    """
     for line in own.splitlines():
         _, controllers, path = line.split(":", 2)
-        version_1 = "memory" in controllers.split(",")
-        if controllers and not version_1:
+        version = 1 if controller in controllers.split(",") else 2
+        if controllers and version != 1:
             continue
-        top, name = (
-            (root / "memory", "memory.limit_in_bytes") if version_1 else (root, "memory.max")
-        )
+        top = root / controller if version == 1 else root
         group = top / path.lstrip("/")
         # Inside a container the path may be the host's; then the root itself is the limit.
         for folder in (group, *group.parents):
-            text = _text(folder / name)
-            if text.isdigit():
-                limits.append(int(text))
+            yield folder, version
             if folder == top:
                 break
-    return min(limits)
 
 
 def _text(path: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from perennial.errors import Fault
+from perennial.local.cgroups import CGROUPS, above
 from perennial.local.logs import END
 from perennial.spec import ClusterSpec
 
@@ -26,7 +27,6 @@ _EXHAUSTED = re.compile(
     r"can't start new thread|cannot fork|fork: retry|pthread_create failed"
     r"|BlockingIOError: \[Errno 11\] Resource temporarily unavailable"
 )
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def needed(spec: ClusterSpec) -> int:
@@ -122,7 +122,7 @@ def _reason(kind: int) -> str:
     )
 
 
-def control_groups(own: str, root: Path = _CGROUPS) -> Iterator[tuple[Path, int]]:
+def control_groups(own: str, root: Path = CGROUPS) -> Iterator[tuple[Path, int]]:
     """Find the control groups above a process that limit its number of threads.
 
     Parameters
@@ -132,14 +132,6 @@ def control_groups(own: str, root: Path = _CGROUPS) -> Iterator[tuple[Path, int]
     root : pathlib.Path
         Where control groups are mounted.
     """
-    for line in own.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "pids"):
-            continue
-        top = root / controllers
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            with suppress(OSError, ValueError):
-                yield folder, int((folder / "pids.max").read_text())
-            if folder == top:
-                break
+    for folder, _ in above(own, "pids", root):
+        with suppress(OSError, ValueError):
+            yield folder, int((folder / "pids.max").read_text())

@@ -43,6 +43,18 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+def _on_another_machine(home: Home, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script on a machine that shares the home: with other namespaces."""
+    return subprocess.run(
+        [*OTHER, "bash", "-c", script],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 @pytest.mark.skipif(not _has_namespaces(), reason="no namespaces here")
 def test_on_another_machine_every_verb_names_the_one_and_touches_nothing(standing: Home) -> None:
     victim = standing.pid("cpu-0")
@@ -67,14 +79,7 @@ echo {victim - 1} > /proc/sys/kernel/ns_last_pid; sleep 300 & stranger=$!
 {"".join(f'{PERENNIAL} {" ".join(verb)} 2>&1; echo "= $?";' for verb in verbs)}
 kill -0 $stranger && echo "$stranger lives"
 """
-    done = subprocess.run(
-        [*OTHER, "bash", "-c", script],
-        env=standing.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = _on_another_machine(standing, script)
     assert done.returncode == 0, done.stdout + done.stderr
     *said, lives = done.stdout.replace("\n= ", " = ").splitlines()
     assert lives == f"{victim} lives"
@@ -102,14 +107,7 @@ for verb in connect "connect lab" env "connect --ssh 127.0.0.1:9"; do
 done
 {sys.executable} -c 'import perennial; perennial.Cluster()' 2>&1 | tail -1
 """
-    done = subprocess.run(
-        [*OTHER, "bash", "-c", script],
-        env=standing.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = _on_another_machine(standing, script)
     said = done.stdout.replace("\n= ", " = ").splitlines()
     refused, tunnelled, notebook = said[:3], said[3:-1], said[-1]
     host = os.uname().nodename
