@@ -117,7 +117,7 @@ def test_the_section_is_followed_word_for_word(network: Network, clone: Path) ->
         "cluster.yaml: ok: 1 scheduler, 2 workers in 1 group (4 threads, 4 GiB), Jupyter\n"
     ]
     first, edited = said["perennial plan"]
-    assert re.search(r"machine-a +make +machine-a +new machine: scheduler, jupyter\n", first)
+    assert re.search(r"machine-a +create +machine-a +new machine: scheduler, jupyter\n", first)
     assert first.endswith("lab: 7 to change\n")
     made, changed = said["perennial up --yes"]
     assert made.startswith("lab is up: 7 made in ")
