@@ -49,6 +49,8 @@ def systemd_site(
         scratch=_scratch(spec, state, temporary),
         address=address,
         home=f"{state}/jupyter",
+        pages=f"{state}/pages",
+        shared=True,
     )
 
 
@@ -85,6 +87,7 @@ def folder_site(
         scratch=_scratch(spec, root, temporary),
         address=address,
         home=home,
+        pages=f"{root}/pages",
     )
 
 

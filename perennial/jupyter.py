@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from perennial.files import write_atomic
+from perennial.pages import socket_of
 
 if TYPE_CHECKING:
     from perennial.spec.models import Jupyter
@@ -64,6 +65,10 @@ class Place(Protocol):
     @property
     def dashboard(self) -> bool:
         """Whether Dask's dashboard is on the same machine."""
+
+    @property
+    def pages(self) -> str:
+        """Folder of the unix socket on which the dashboard is served."""
 
 
 def token_file(place: Place) -> str:
@@ -135,7 +140,7 @@ def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
 
 
 def jupyter_files(
-    jupyter: Jupyter, place: Place, dashboard_port: int, clusters: bool = False
+    jupyter: Jupyter, place: Place, clusters: bool = False
 ) -> tuple[tuple[str, str], ...]:
     """Render the configuration files of JupyterLab, path and text; they hold no secret.
 
@@ -145,8 +150,6 @@ def jupyter_files(
         The service, from the cluster file.
     place : Place
         Where things are.
-    dashboard_port : int
-        Port of Dask's dashboard on loopback.
     clusters : bool
         Whether the Dask sidebar lists clusters, see `dask_sidebar`.
     """
@@ -161,7 +164,7 @@ def jupyter_files(
         # Often enough that a kernel outlives its time by a tenth, but at most once a second.
         "cull_interval": min(max(idle // 10, 1), 300),
         "dashboard": DASHBOARD if place.dashboard else None,
-        "dashboard_port": dashboard_port,
+        "dashboard_socket": socket_of(place.pages),
     }
     interface = _interface_settings(place.dashboard, clusters)
     settings = json.dumps(interface, indent=2, sort_keys=True) + "\n"
@@ -191,8 +194,8 @@ def dask_sidebar(title: str, group: str, dashboard_port: int) -> dict[str, Any]:
         # JupyterLab may be there before the scheduler is.
         "wait": False,
         "quiet": True,
-        # The extension wants one that it can open itself.
-        "dashboard-link": f"http://{_LOOPBACK}:{dashboard_port}/status",
+        # The extension wants one that it can open itself; it goes by the socket, see the template.
+        "dashboard-link": f"http://localhost:{dashboard_port}/status",
     }
     factory = {"module": "perennial", "class": "Cluster", "args": [], "kwargs": arguments}
     return {"labextension": {"factory": factory, "initial": [{"name": title}]}}

@@ -103,6 +103,11 @@ class ClusterPaths:
         return self.root / "run"
 
     @property
+    def pages(self) -> Path:
+        """Folder of the socket on which the scheduler serves its pages."""
+        return self.root / "pages"
+
+    @property
     def scaler(self) -> Path:
         """Folder of what the scaler remembers."""
         return self.root / "scaler"

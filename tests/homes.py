@@ -123,7 +123,8 @@ class Home:
         """Names of the workers that have registered, once the scheduler answers."""
         from perennial.local.dashboard import Dashboard
 
-        dashboard = Dashboard(self.spec["scheduler"]["dashboard_port"], timeout=30.0)
+        port, socket = self.spec["scheduler"]["dashboard_port"], self.state / "pages" / "http"
+        dashboard = Dashboard(port, 30.0, str(socket))
         wait_until(dashboard.healthy)
         return set(dashboard.worker_names())
 

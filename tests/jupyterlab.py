@@ -120,11 +120,21 @@ def make_site(root: Path) -> Site:
         scratch=str(root / "scratch"),
         address="127.0.0.1",
         home=str(root / "home"),
+        pages=str(root / "pages"),
     )
     Path(jupyter.state_directory(site)).mkdir(parents=True, mode=0o700)
     Path(site.home).mkdir()
     write_token(site, TOKEN + "\n")
     return site
+
+
+def gate(root: Path) -> list[str]:
+    """Flags with which a scheduler serves its pages for such a site, beside its configuration."""
+    config = root / "gate.yaml"
+    root.mkdir(exist_ok=True)
+    told = {"perennial": {"pages": {"folder": str(root / "pages"), "shared": False}}}
+    config.write_text(json.dumps(told))
+    return ["--preload", "perennial.preloads.gate"]
 
 
 def write_token(site: Site, text: str) -> None:
@@ -161,7 +171,7 @@ def start(
     **variables: str,
 ) -> Iterator[Lab]:
     """JupyterLab as a service manager runs it; not waited for."""
-    for path, text in jupyter.jupyter_files(spec, site, dashboard_port, clusters):
+    for path, text in jupyter.jupyter_files(spec, site, clusters):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     log = Path(site.config) / f"jupyter-{spec.port}.log"

@@ -31,6 +31,7 @@ from tests import browser
 from tests.jupyterlab import (
     TOKEN,
     Lab,
+    gate,
     make_site,
     process,
     spec,
@@ -63,11 +64,15 @@ def scheduler(root: Path) -> Iterator[tuple[str, int]]:
     address = f"tcp://127.0.0.1:{port}"
     dask = [sys.executable, "-m", "dask"]
     listen = ["--host", "127.0.0.1", "--port", str(port)]
-    panels = ["--dashboard-address", f"127.0.0.1:{dashboard}"]
+    panels = ["--dashboard-address", f"127.0.0.1:{dashboard}", *gate(root / "lab")]
     worker = ["worker", address, "--name", "cpu-0", "--nthreads", "2", "--no-dashboard"]
     room = ["--memory-limit", "1 GiB", "--local-directory", str(root)]
     with (
-        process([*dask, "scheduler", *listen, *panels], root / "scheduler.log"),
+        process(
+            [*dask, "scheduler", *listen, *panels],
+            root / "scheduler.log",
+            DASK_CONFIG=str(root / "lab" / "gate.yaml"),
+        ),
         process([*dask, *worker, *room], root / "worker.log"),
     ):
         yield address, dashboard
@@ -97,7 +102,6 @@ PAGES = [
     "/api/terminals",
     "/dashboard/status",
     "/dashboard/individual-plots.json",
-    "/proxy/{dashboard}/status",
     "/server-proxy/servers-info",
     "/dask/clusters/",
     "/metrics",
@@ -179,7 +183,7 @@ def test_the_token_is_in_no_process_and_in_no_log(lab: Lab) -> None:
         for name in ("cmdline", "environ"):
             assert TOKEN.encode() not in Path(f"/proc/{running.pid}/{name}").read_bytes()
     assert TOKEN not in lab.log.read_text()
-    for path, text in jupyter.jupyter_files(spec(), lab.site, 1):
+    for path, text in jupyter.jupyter_files(spec(), lab.site):
         assert TOKEN not in text, path
 
 
@@ -299,8 +303,8 @@ def test_a_taken_port_is_an_error(root: Path) -> None:
 def test_rendering_is_exact_and_repeatable() -> None:
     site = Site("/python", "/c", "/t", "/s", "/x", "127.0.0.1", "/home/someone")
     service = Jupyter(port=9000, directory="~/{{ here }} {% is %} 100 %", idle="90 s")
-    files = jupyter.jupyter_files(service, site, 9001)
-    assert files == jupyter.jupyter_files(service, site, 9001)
+    files = jupyter.jupyter_files(service, site)
+    assert files == jupyter.jupyter_files(service, site)
     (config, text), (overrides, settings) = files
     assert config == "/c/jupyter/jupyter_server_config.py"
     assert jupyter.jupyter_argv(site)[-1] == f"--config={config}"

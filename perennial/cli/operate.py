@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from perennial.certificates import Pair
+
+
+class Page(StrEnum):
+    """What `open` opens."""
+
+    jupyter = "jupyter"
+    dashboard = "dashboard"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")]
@@ -304,19 +313,27 @@ def issue(name: str, person: str) -> Pair:
 
 
 def open_jupyter(
+    what: Annotated[
+        Page,
+        typer.Argument(help="`dashboard` opens Dask's dashboard alone, without JupyterLab."),
+    ] = Page.jupyter,
     name: Cluster = None,
     file: ItsFile = None,
     show: Annotated[bool, typer.Option("--print", help="Print the address instead.")] = False,
 ) -> None:
-    """Open JupyterLab in a browser."""
+    """Open JupyterLab in a browser, or Dask's dashboard alone."""
     import webbrowser
 
     from perennial.jupyter import open_url_file
 
     chosen = choose(name, file)
-    found = _part(chosen).jupyter(chosen)
+    part = _part(chosen)
+    found = part.dashboard(chosen) if what is Page.dashboard else part.jupyter(chosen)
     if found is None:
-        raise PerennialError(f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file")
+        raise PerennialError(
+            f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file, or run"
+            " `perennial open dashboard`"
+        )
     url, kept, folder = found
     if not sys.stdout.isatty():  # what is printed is kept, as in the log of a CI
         print(url)

@@ -188,6 +188,22 @@ def jupyter(name: str) -> tuple[str, Path, Path] | None:
     return url, deploy.token_file(spec, paths), Path(state_directory(site(spec, paths)))
 
 
+def dashboard(name: str) -> tuple[str, Path, Path]:
+    """Say where the dashboard is, its token's file, and a folder for the page that logs in."""
+    from perennial.local import ports
+    from perennial.pages import token_of
+
+    deployment = _find(name)
+    paths, port = deployment.paths, deployment.spec.scheduler.dashboard_port
+    token = Path(token_of(str(paths.pages)))
+    if not (ports.is_of(paths.run / "scheduler.lock", port) and token.is_file()):
+        raise PerennialError(
+            f"{name}: the scheduler does not listen on port {port}, so the dashboard's token is not"
+            " given away; see `perennial status` and `perennial logs scheduler`"
+        )
+    return f"http://127.0.0.1:{port}/status", token, paths.pages
+
+
 def enable(name: str) -> str:
     """Bring the cluster back after a reboot; returns the unit's name."""
     from perennial.local import boot

@@ -127,7 +127,23 @@ def jupyter(name: str) -> tuple[str, Path, Path] | None:
     """Say where JupyterLab is, its token's file, and a private folder for the page that logs in."""
     operator = _find(name)
     url = operator.jupyter_url()
-    return None if url is None else (url, operator.token_file, operator.paths.secrets)
+    if url is None:
+        return None
+    if not operator.serves_jupyter():
+        # Whoever takes the port while JupyterLab is down would be given its token.
+        raise PerennialError(
+            f"{name}: JupyterLab does not listen at {url}, so its token is not given away;"
+            " see `perennial status` and `perennial logs jupyter`"
+        )
+    return url, operator.token_file, operator.paths.secrets
+
+
+def dashboard(name: str) -> NoReturn:
+    """Say where the dashboard is."""
+    raise PerennialError(
+        f"{name}: on hosts JupyterLab shows the dashboard at /dashboard/status: `perennial open`;"
+        " it has to be on the scheduler's machine"
+    )
 
 
 def enable(name: str) -> NoReturn:

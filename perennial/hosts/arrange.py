@@ -132,7 +132,7 @@ def arrange(
     parts: Sequence[Service],
     sizes: Mapping[str, Size],
     secrets: Mapping[str, str],
-    watch: tuple[int, float] = (0, 0.0),
+    watch: tuple[str, float] = ("", 0.0),
     booted: bool = True,
 ) -> Arrangement:
     """Say what shall stand on a machine.
@@ -149,8 +149,8 @@ def arrange(
         Members of each group there: how many, or which ones where a keeper starts them.
     secrets : mapping of str to str
         Paths and texts of secret files.
-    watch : (int, float)
-        For supervisord: port of the dashboard (0 where the scheduler is elsewhere), and
+    watch : (str, float)
+        For supervisord: socket of the scheduler's pages (empty where it is elsewhere), and
         seconds after which a scheduler that does not answer is restarted.
     booted : bool
         Whether systemd runs the machine, and so brings supervisord back at boot; else cron does.
@@ -268,7 +268,7 @@ def _supervisord(
     parts: Sequence[Service],
     marked: Mapping[str, str],
     sizes: Mapping[str, Size],
-    how: tuple[Mapping[str, str], tuple[int, float], bool],
+    how: tuple[Mapping[str, str], tuple[str, float], bool],
 ) -> Arrangement:
     secrets, watch, booted = how
     paths = supervisord_paths(cluster)
@@ -366,7 +366,7 @@ def _registers(member: Service) -> tuple[str, ...]:
     return tuple(f"{member.name}-{process}" for process in range(processes))
 
 
-def request(arrangement: Arrangement, conf: str, port: int) -> dict[str, Any]:
+def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
     """Say to `perennial.local.part` what it needs to know.
 
     Parameters
@@ -375,8 +375,8 @@ def request(arrangement: Arrangement, conf: str, port: int) -> dict[str, Any]:
         What shall stand on the machine.
     conf : str
         supervisord's main file.
-    port : int
-        Port of the dashboard, 0 where the scheduler is elsewhere.
+    pages : str
+        Socket of the scheduler's pages, empty where it is elsewhere.
     """
     programs = [asdict(program) for program in arrangement.programs]
     for program in programs:
@@ -385,6 +385,6 @@ def request(arrangement: Arrangement, conf: str, port: int) -> dict[str, Any]:
     return {
         "programs": programs,
         "conf": conf,
-        "dashboard": port or None,
+        "dashboard": pages or None,
         "kept": dict(arrangement.kept),
     }

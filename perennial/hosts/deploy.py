@@ -104,7 +104,7 @@ def apply_services(
         issued = issuing.issue(share, found, secrets, parts)
         wanted = arrange(
             *(share.cluster, init, parts, now, issued.files),
-            watch=(share.dashboard_port, share.watchdog),
+            watch=(share.pages, share.watchdog),
             booted=bool(found["systemd"]),
         )
         if not found["systemd"] and not found["cron"]:
@@ -322,7 +322,7 @@ def _change_supervisord(
     (todo, found), conf = now, _conf(share)
     (user,) = wanted.users
     asked = {
-        **request(wanted, conf, share.dashboard_port),
+        **request(wanted, conf, share.pages),
         "again": list(todo.restart),
         "spoilt": spoilt(found, own_files(share.cluster, wanted, conf)),
     }

@@ -106,7 +106,7 @@ class Operator:
             if placed.group and placed.group not in self.spec.scaled
         }
         wanted = {name for member, group in members.items() for name in worker_names(group, member)}
-        (place,) = (share.target for share in self.shares.values() if share.dashboard_port)
+        (place,) = (share.target for share in self.shares.values() if share.pages)
         with borrowed(place) as agent:
             for _ in polls(START_TIMEOUT, LOOK):
                 page = self._page(agent, ROSTER)
@@ -122,13 +122,13 @@ class Operator:
 
     def _page(self, agent: Agent, path: str) -> dict[str, Any]:
         """Read a page of the scheduler's; empty when it does not answer."""
-        (port,) = (share.dashboard_port for share in self.shares.values() if share.dashboard_port)
-        body = agent.ask("page", port=port, path=path)
+        (pages,) = (share.pages for share in self.shares.values() if share.pages)
+        body = agent.ask("page", socket=pages, path=path)
         return parsed(body)
 
     def actors(self) -> list[Holder]:
         """List the members that hold actors; none where the scheduler does not answer."""
-        place = next(share.target for share in self.shares.values() if share.dashboard_port)
+        place = next(share.target for share in self.shares.values() if share.pages)
         try:
             with borrowed(place) as agent:
                 return holders(self._page(agent, ROSTER), self.shares, self.spec.workers)
@@ -234,6 +234,13 @@ class Operator:
         """JupyterLab's token."""
         return self.token_file.read_text().strip()
 
+    def serves_jupyter(self) -> bool:
+        """Whether it is JupyterLab that listens on its port, as its machine sees it."""
+        (place,) = (share.target for share in self.shares.values() if share.runs("jupyter"))
+        port = self.spec.jupyter.port if self.spec.jupyter is not None else 0
+        with borrowed(place) as agent:
+            return bool(agent.ask("serves", cluster=self.name, port=port))
+
     def jupyter_url(self) -> str | None:
         """Where JupyterLab is, without its token."""
         return connection_parts(self.spec).jupyter
@@ -255,7 +262,7 @@ class Operator:
         share = self.shares[machine]
         with borrowed(share.target) as agent:
             counts = None
-            if share.dashboard_port:
+            if share.pages:
                 page = self._page(agent, "/json/counts.json")
                 roster = self._page(agent, ROSTER)
                 found = counts_of(page, roster)

@@ -32,6 +32,7 @@ from perennial.hosts.ssh import Channel, Session, UnreachableError
 MODULES = (
     "perennial.errors",
     "perennial.files",
+    "perennial.unix",
     "perennial.local.hold",
     "perennial.local.supervisor",
     "perennial.hosts.agent.manifest",

@@ -17,6 +17,7 @@ from perennial.hosts import room
 from perennial.hosts.agent import manifest
 from perennial.hosts.environment import environment, python
 from perennial.jupyter import DASHBOARD_LINK
+from perennial.pages import socket_of
 from perennial.services import ADDRESS, MACHINE, Service, Site
 from perennial.spec import ClusterSpec
 
@@ -103,8 +104,8 @@ class Share:
         Whether Dask speaks TLS.
     max_unavailable : int
         Members of a group that may be stopped at the same time.
-    dashboard_port : int
-        Port of the scheduler's dashboard on loopback; 0 where the scheduler is elsewhere.
+    pages : str
+        Socket on which the scheduler serves its pages; empty where it is elsewhere.
     watchdog : float
         Seconds after which a scheduler that does not answer is restarted; 0 for never.
     """
@@ -118,7 +119,7 @@ class Share:
     scheduler: str
     tls: bool = True
     max_unavailable: int = 1
-    dashboard_port: int = 0
+    pages: str = ""
     watchdog: float = 0.0
     kept: dict[str, int] = field(default_factory=dict)
 
@@ -236,7 +237,7 @@ def _share(
         scheduler=values.scheduler_address(spec, site),
         tls=spec.security.tls,
         max_unavailable=spec.options.max_unavailable,
-        dashboard_port=spec.scheduler.dashboard_port if duty.scheduler else 0,
+        pages=socket_of(site.pages) if duty.scheduler else "",
         watchdog=spec.scheduler.watchdog if duty.scheduler else 0.0,
     )
 
@@ -356,7 +357,7 @@ def to_json(share: Share) -> dict[str, Any]:
         "scheduler": share.scheduler,
         "tls": share.tls,
         "max_unavailable": share.max_unavailable,
-        "dashboard_port": share.dashboard_port,
+        "pages": share.pages,
         "watchdog": share.watchdog,
         "kept": dict(share.kept),
     }
@@ -383,7 +384,7 @@ def from_json(data: Mapping[str, Any]) -> Share:
         scheduler=data["scheduler"],
         tls=data["tls"],
         max_unavailable=int(data["max_unavailable"]),
-        dashboard_port=int(data["dashboard_port"]),
+        pages=data.get("pages", ""),  # an earlier version wrote none
         watchdog=float(data["watchdog"]),
         kept={group: int(most) for group, most in data.get("kept", {}).items()},
     )

@@ -72,8 +72,8 @@ def see(operator: Operator, machine: str) -> Seen:
             has = {"fault": str(error)}
         own = agent.ask("firewall")
         healthy = None
-        if share.dashboard_port:
-            healthy = agent.ask("page", port=share.dashboard_port, path="/health") is not None
+        if share.pages:
+            healthy = agent.ask("page", socket=share.pages, path="/health") is not None
         return Seen(
             look=found,
             environment=has,

@@ -1,4 +1,4 @@
-"""The scheduler's own HTTP pages on loopback: is it well, who is there, what runs.
+"""The scheduler's own HTTP pages: is it well, who is there, what runs.
 
 Read with the standard library, so that `perennial status` need not import distributed.
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from perennial.local import ports
+from perennial.unix import UnixConnection, get
 
 #: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
 #: fails while there is work (see `perennial.preloads.roster`).
@@ -56,22 +60,24 @@ class Dashboard:
         Its dashboard's port.
     timeout : float
         Seconds for one answer.
+    socket : str
+        The unix socket on which it serves the same; without one, the port is asked.
+    lock : str
+        The lock that the scheduler holds. One that an earlier version has started has no socket;
+        then its port is asked, if it is the scheduler that listens there.
     """
 
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
-        self.port = port
+    def __init__(self, port: int, timeout: float = 5.0, socket: str = "", lock: str = "") -> None:
+        self.port, self.socket, self.lock = port, socket, lock
         self._timeout = timeout
 
     def _get(self, path: str) -> bytes | None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self._timeout)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.read() if answer.status == http.client.OK else None
-        except (OSError, http.client.HTTPException):
+        if self.socket and os.path.exists(self.socket):
+            return get(UnixConnection(self.socket, self._timeout), path)
+        if self.socket and not ports.is_of(self.lock, self.port):
             return None
-        finally:
-            connection.close()
+        plain = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=self._timeout)
+        return get(plain, path)
 
     def _json(self, path: str) -> dict[str, Any]:
         return parsed(self._get(path))

@@ -22,6 +22,7 @@ from perennial.local.machine import this_machine
 from perennial.local.plan import Change, members, sizes
 from perennial.local.state import State
 from perennial.local.supervisor import is_long
+from perennial.pages import socket_of
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec, dump, load
@@ -114,12 +115,21 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
     return resized(
         Deployment(
             spec,
-            Cluster(paths, Dashboard(spec.scheduler.dashboard_port), say),
+            Cluster(paths, dashboard(spec, paths), say),
             State(file=file, declared=counts),
             {},
             (),
         ),
         now,
+    )
+
+
+def dashboard(spec: ClusterSpec, paths: ClusterPaths) -> Dashboard:
+    """Say where the scheduler's pages are."""
+    return Dashboard(
+        spec.scheduler.dashboard_port,
+        socket=socket_of(str(paths.pages)),
+        lock=str(paths.run / "scheduler.lock"),
     )
 
 

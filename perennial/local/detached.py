@@ -28,6 +28,7 @@ from perennial.local import lock, processes, supervisor
 
 if TYPE_CHECKING:
     from perennial.local.cluster import Cluster
+    from perennial.local.dashboard import Dashboard
     from perennial.local.layout import Program
     from perennial.local.plan import Change
 
@@ -75,9 +76,14 @@ ENDS = 10.0
 def _cluster(cluster: Cluster, programs: Mapping[str, Program]) -> dict[str, Any]:
     return {
         "root": str(cluster.paths.root),
-        "dashboard": cluster.dashboard.port,
+        "dashboard": pages(cluster.dashboard),
         "programs": [asdict(program) for program in programs.values()],
     }
+
+
+def pages(dashboard: Dashboard) -> dict[str, Any]:
+    """Write where a scheduler's pages are as values that JSON can hold."""
+    return {"port": dashboard.port, "socket": dashboard.socket, "lock": dashboard.lock}
 
 
 def _carry_out(
@@ -177,7 +183,7 @@ def _perform(request: Mapping[str, Any]) -> None:
     from perennial.paths import ClusterPaths
 
     programs = {entry["name"]: from_json(entry) for entry in request["programs"]}
-    dashboard = Dashboard(request["dashboard"])
+    dashboard = Dashboard(**request["dashboard"])
     cluster = Cluster(ClusterPaths(Path(request["root"])), dashboard, _say)
     if request["do"] == "restart":
         cluster.restart(request["names"], programs)

@@ -5,7 +5,7 @@ not answered its ``/health`` for as long as the watchdog allows is killed with S
 event loop would not see anything milder); supervisord starts it again. The process is known
 by the lock file that `perennial.local.hold` keeps, so this also serves adopted processes.
 
-Runs as ``python -m perennial.local.health HOST PORT WATCHDOG LOCK LOGS MAXBYTES BACKUPS``; it
+Runs as ``python -m perennial.local.health SOCKET WATCHDOG LOCK LOGS MAXBYTES BACKUPS``; it
 imports little, because it stays in memory beside every cluster.
 """
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 
 from perennial.local.hold import holder, signal_holder
+from perennial.unix import UnixConnection, get
 
 #: Seconds that a scheduler may take until it answers for the first time.
 START = 120.0
@@ -61,16 +61,9 @@ class Watchdog:
         return hung
 
 
-def answers(host: str, port: int, timeout: float = TIMEOUT) -> bool:
+def answers(socket: str, timeout: float = TIMEOUT) -> bool:
     """Whether ``GET /health`` is answered with 200."""
-    request = f"GET /health HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
-    try:
-        with socket.create_connection((host, port), timeout) as connection:
-            connection.settimeout(timeout)
-            connection.sendall(request)
-            return b" 200 " in connection.recv(64)
-    except OSError:
-        return False
+    return get(UnixConnection(socket, timeout), "/health") is not None
 
 
 def rotate(folder: str, maxbytes: int, backups: int) -> None:
@@ -99,7 +92,7 @@ def say(text: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Answer supervisord's events for ever."""
-    host, port, limit, lock, logs, maxbytes, backups = argv
+    socket, limit, lock, logs, maxbytes, backups = argv
     watchdog = Watchdog(float(limit))
     while True:
         print("READY", flush=True)
@@ -110,7 +103,7 @@ def main(argv: list[str]) -> None:
         sys.stdin.read(int(fields["len"]))
         try:
             pid, _ = holder(lock)
-            if watchdog.hung(pid, answers(host, int(port)), time.monotonic()):
+            if watchdog.hung(pid, answers(socket), time.monotonic()):
                 say(f"scheduler (pid {pid}) has not answered for {limit} s: killed, restarting")
                 signal_holder(lock, signal.SIGKILL)
             rotate(logs, int(maxbytes), int(backups))

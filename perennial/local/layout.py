@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial import render
 from perennial.local import hold
+from perennial.pages import socket_of
 from perennial.paths import ClusterPaths
 from perennial.services import Service, Site, services, worker_names
 from perennial.spec import ClusterSpec
@@ -93,6 +94,7 @@ def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
         home=os.path.realpath(Path.home()),
         scaler=str(paths.scaler),
         work=str(paths.work),
+        pages=str(paths.pages),
     )
 
 
@@ -152,8 +154,9 @@ def programs(
     """
     python = python or interpreter()
     scheduler = spec.scheduler
-    found = [health(paths, python, scheduler.dashboard_port, scheduler.watchdog)]
-    parts = services(spec, site(spec, paths, python), fleets(spec, paths, python))
+    place = site(spec, paths, python)
+    found = [health(paths, python, socket_of(place.pages), scheduler.watchdog)]
+    parts = services(spec, place, fleets(spec, paths, python))
     for service in parts:
         if service.group is None:
             found.append(_program(service, paths, python))
@@ -215,7 +218,7 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
     )
 
 
-def health(paths: ClusterPaths, python: str, port: int, watchdog: float) -> Program:
+def health(paths: ClusterPaths, python: str, socket: str, watchdog: float) -> Program:
     """Describe the program that watches the scheduler and rotates the logs.
 
     Parameters
@@ -224,14 +227,14 @@ def health(paths: ClusterPaths, python: str, port: int, watchdog: float) -> Prog
         The cluster's state folder on the machine.
     python : str
         Interpreter that runs it.
-    port : int
-        The dashboard's port.
+    socket : str
+        Where the scheduler serves its pages; empty where it is elsewhere.
     watchdog : float
         Seconds after which a scheduler that does not answer is restarted; 0 for never.
     """
     argv = (
         *(python, "-P", "-m", "perennial.local.health"),
-        *("127.0.0.1", str(port), f"{watchdog:g}"),
+        *(socket, f"{watchdog:g}"),
         *(str(paths.run / "scheduler.lock"), str(paths.logs), str(LOG_BYTES), str(LOG_BACKUPS)),
     )
     return Program(HEALTH, render.event_listener(HEALTH, argv, str(paths.logs / "health.log")))

@@ -42,7 +42,7 @@ def perform(request: dict[str, Any]) -> Any:
     request : dict
         ``do`` (prepare or apply), ``root`` (the state folder), ``programs`` (see
         `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
-        (port of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
+        (the socket of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
         whose members a keeper chooses, and what stands before their numbers), ``turn`` (members
         whose turn it is to be replaced, the last of them now; None for everybody's), ``again``
         (programs to be replaced although their text stays), ``spoilt`` (those whose text is to be
@@ -59,8 +59,9 @@ def perform(request: dict[str, Any]) -> Any:
         When something does not start or stop.
     """
     paths = ClusterPaths(Path(request["root"]))
-    port = request.get("dashboard")
-    dashboard = Dashboard(port) if port else None
+    pages = request.get("dashboard")
+    lock = str(paths.run / "scheduler.lock")
+    dashboard = Dashboard(0, socket=pages, lock=lock) if pages else None
     cluster = Cluster(paths, dashboard, lambda text: _answer(say=text))
     programs = {entry["name"]: from_json(entry) for entry in request["programs"]}
     if request["do"] == "prepare":

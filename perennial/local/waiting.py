@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from perennial.errors import PerennialError
+from perennial.local import ports as listening
 from perennial.local import processes
 from perennial.local import supervisor as supervision
 from perennial.local.dashboard import Dashboard
@@ -123,7 +124,7 @@ class Waiting:
     def _answer(self, name: str, ports: Sequence[int]) -> None:
         unsteady: dict[str, float] = {}
         for passed in polls(START_TIMEOUT):
-            if not ports or supervision.speaks_http(ports[0]):
+            if not ports or self._is_there(name, ports[0]):
                 return
             self._say(f"waiting for {_TITLES[name]}")
             self._check_steady([name], unsteady, passed)
@@ -131,6 +132,11 @@ class Waiting:
             f"{_TITLES[name]} does not answer after {START_TIMEOUT:g} s;"
             f" see `perennial logs {name}`"
         )
+
+    def _is_there(self, name: str, port: int) -> bool:
+        """Whether a service answers, and not somebody who has taken its port."""
+        ours = listening.is_of(self.paths.run / f"{name}.lock", port)
+        return ours and supervision.speaks_http(port)
 
 
 def does_not_stay_up(name: str, logs: Path) -> str:

@@ -36,8 +36,9 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     health = f"http://127.0.0.1:{spec.scheduler.dashboard_port}/health"
     # Dask gives every server a folder for files, by default one in /tmp that it leaves behind.
     dask = merge({"temporary-directory": site.scratch, **_ucx(spec)}, nested(spec.dask))
-    ours = ("ready", "demand", "page", "roster")
+    ours = ("gate", "ready", "demand", "page", "roster")
     preloads = [*(f"perennial.preloads.{name}" for name in ours), *_tls_preloads(spec)]
+    pages = {"folder": site.pages, "shared": site.shared} if site.pages else None
     if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
@@ -55,14 +56,14 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         command=Command(argv, _variables(config, site, spec.env), site.work or site.scratch),
         access=Access(
             secrets=tls_files(spec, site, "scheduler"),
-            writes=_writes(site),
+            writes=(*_writes(site), *filter(None, [site.pages])),
             ports=(spec.scheduler.port, spec.scheduler.dashboard_port),
         ),
         limits=Limits(memory=spec.scheduler.memory),
         lifecycle=Lifecycle(
             stop_timeout=20.0, notifies=True, watchdog=spec.scheduler.watchdog, health=health
         ),
-        files=(File(config, dask_config(spec, site, dask)),),
+        files=(File(config, dask_config(spec, site, dask, pages=pages)),),
     )
 
 
@@ -144,7 +145,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
         group = spec.scaled[0]
         title = spec.name if len(spec.scaled) == 1 else f"{spec.name}: {group}"
         dask = merge(dask, notebooks.dask_sidebar(title, group, port))
-    rendered = notebooks.jupyter_files(spec.jupyter, site, port, clusters)
+    rendered = notebooks.jupyter_files(spec.jupyter, site, clusters)
     return Service(
         name="jupyter",
         role="jupyter",
@@ -171,6 +172,7 @@ def jupyter(spec: ClusterSpec, site: Site) -> Service:
                 notebooks.state_directory(site),
             ),
             ports=(spec.jupyter.port,),
+            peers=site.dashboard and site.shared,
         ),
         limits=Limits(memory=spec.jupyter.memory),
         lifecycle=Lifecycle(stop_timeout=20.0),

@@ -79,6 +79,10 @@ class Site:
         Folder of what a machine's keeper remembers; empty where the platform has none.
     socket : str
         Unix socket of a machine's keeper.
+    pages : str
+        Folder of the unix socket on which the scheduler serves its pages.
+    shared : bool
+        Whether JupyterLab has a user of its own, who reaches that socket as one of a group.
     """
 
     python: str
@@ -96,6 +100,8 @@ class Site:
     keeper: str = ""
     socket: str = ""
     work: str = ""
+    pages: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +146,14 @@ class Access:
         Folders that it writes to.
     ports : tuple of int
         Fixed TCP ports that it listens on.
+    peers : bool
+        Whether it reaches sockets of services that have another user.
     """
 
     secrets: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    peers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +300,10 @@ def from_json(data: Mapping[str, Any]) -> Service:
             command.get("umask", PRIVATE),  # an earlier version has written none
         ),
         access=Access(
-            tuple(access["secrets"]), tuple(access["writes"]), tuple(map(int, access["ports"]))
+            tuple(access["secrets"]),
+            tuple(access["writes"]),
+            tuple(map(int, access["ports"])),
+            access.get("peers", False),  # an earlier version wrote none
         ),
         limits=Limits(int(limits["memory"]), int(limits["open_files"])),
         lifecycle=Lifecycle(

@@ -118,7 +118,7 @@ class Scheduler(Model):
     """Port on which clients and workers reach the scheduler."""
 
     dashboard_port: Port = 8787
-    """Port of Dask's dashboard, on loopback only: it is reached through Jupyter's login."""
+    """Port of Dask's dashboard, on loopback only and with a token; JupyterLab needs no port."""
 
     memory: Size = 4 * GIB
     """Memory that the service manager grants to the scheduler, where it can limit memory."""

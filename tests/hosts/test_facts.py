@@ -8,9 +8,13 @@ import shutil
 import subprocess
 import sys
 
+import psutil
 import pytest
 
+from perennial.hosts.agent.examining import is_of
 from perennial.hosts.agent.facts import service_address
+from tests.homes import wait_until
+from tests.ports import free_port
 
 NO_NETWORK = 77
 SCRIPT = f"""
@@ -55,3 +59,35 @@ def test_every_address_of_an_interface_is_known() -> None:
 )
 def test_the_address_for_services(interface: str | None, names: list[str], address: str) -> None:
     assert service_address(interface, names, "10.8.0.1", OWN) == address
+
+
+LISTENER = """
+import socket, subprocess, sys, time
+if sys.argv[2] == "child":
+    sys.exit(subprocess.call([sys.executable, "-c", sys.stdin.read(), sys.argv[1], "self"]))
+open_here = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("way", ["self", "child"])
+def test_a_port_is_ours_only_while_our_own_process_listens_there(way: str) -> None:
+    port = free_port()
+    assert not is_of({os.getpid()}, port)
+    command = [sys.executable, "-c", LISTENER, str(port), way]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as service,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
+    ):
+        try:
+            assert service.stdin is not None
+            service.stdin.write(LISTENER)
+            service.stdin.close()
+            wait_until(lambda: is_of({service.pid}, port))
+            assert is_of({service.pid, other.pid}, port)
+            # Whoever has taken the port while our service is down.
+            assert not is_of({other.pid}, port)
+            assert not is_of((), port)
+        finally:
+            for pid in [*psutil.Process(service.pid).children(), service, other]:
+                pid.kill()

@@ -54,8 +54,8 @@ def test_a_plain_list_has_its_services_first_and_its_groups_spread() -> None:
         "machine-b": ["cpu-machine-b-0", "cpu-machine-b-1"],
         "10-0-0-3": ["cpu-10-0-0-3-0"],
     }
-    assert found["machine-a"].dashboard_port == 8787
-    assert found["machine-b"].dashboard_port == 0
+    assert found["machine-a"].pages == "/var/lib/dask-perennial/lab/pages/http"
+    assert found["machine-b"].pages == ""
 
 
 def test_one_machine_has_everything() -> None:

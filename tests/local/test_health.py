@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import UnixStreamServer
+from typing import Any
 
 from perennial.local.health import START, Watchdog, answers, rotate
+from perennial.unix import short
 
 
 def test_a_process_that_answers_never_hangs() -> None:
@@ -47,16 +50,24 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def test_answers() -> None:
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    port = server.server_address[1]
+class Server(UnixStreamServer):
+    def get_request(self) -> Any:
+        request, _ = super().get_request()
+        return request, ("client", 0)
+
+
+def test_answers(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 120) / "http"  # longer than a socket's address may be
+    path.parent.mkdir()
+    with short(str(path)) as address:
+        server = Server(address, Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    assert answers("127.0.0.1", port)
+    assert answers(str(path))
     server.shutdown()
     # It still accepts, as a process that was stopped does, but nobody answers.
-    assert not answers("127.0.0.1", port, timeout=0.5)
+    assert not answers(str(path), timeout=0.5)
     server.server_close()
-    assert not answers("127.0.0.1", port, timeout=0.5)
+    assert not answers(str(path), timeout=0.5)
 
 
 def test_rotation_keeps_what_was_written_and_the_open_file_stays_right(tmp_path: Path) -> None:

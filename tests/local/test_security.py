@@ -124,7 +124,32 @@ def test_plain_http_is_jupyter_behind_its_login_and_pages_on_loopback(whole: Hom
     assert get(jupyter, "/api/contents", Authorization="token wrong")[0] == 403
     # Nobody can give orders through the dashboard's HTTP: Dask's API is not among its pages.
     dashboard = whole.spec["scheduler"]["dashboard_port"]
-    assert get(dashboard, "/api/v1/retire_workers")[0] == 404
+    pages = (whole.state / "pages" / "token").read_text()
+    bearer = {"Authorization": f"Bearer {pages}"}
+    assert get(dashboard, "/api/v1/retire_workers", **bearer)[0] == 404
+
+
+def test_the_dashboard_is_for_its_owner_and_for_who_has_logged_in(whole: Home) -> None:
+    dashboard, jupyter = whole.spec["scheduler"]["dashboard_port"], whole.spec["jupyter"]["port"]
+    for path in ("/health", "/status", "/json/counts.json", "/perennial/workers.json", "/metrics"):
+        assert get(dashboard, path)[0] == 403, path
+    login = (whole.state / "secrets" / "jupyter-token").read_text().strip()
+    plots = get(jupyter, "/dashboard/individual-plots.json", Authorization=f"token {login}")
+    assert plots[0] == 200
+    assert b"Task Stream" in plots[1]
+    # Not by its port either: a browser with JupyterLab's login has no more than that page.
+    assert get(jupyter, f"/proxy/{dashboard}/status", Authorization=f"token {login}")[0] == 403
+    file = whole.state / "pages" / "token"
+    said = whole.run("open", "dashboard")
+    assert set(said.splitlines()) == {
+        f"http://127.0.0.1:{dashboard}/status",
+        f"its token is in {file}",
+    }
+    token = file.read_text()
+    assert get(dashboard, f"/status?token={token}")[0] == 302
+    for process in whole.processes():
+        if process.is_running():
+            assert token not in " ".join([*process.cmdline(), *process.environ().values()])
 
 
 def test_garbage_and_half_open_connections_do_no_harm(whole: Home) -> None:

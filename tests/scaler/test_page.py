@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from distributed.security import Security
 from perennial import jupyter
 from tests import browser
 from tests.homes import wait_until
-from tests.jupyterlab import TOKEN, make_site, process, spec, start, wait_for
+from tests.jupyterlab import TOKEN, gate, make_site, process, spec, start, wait_for
 from tests.ports import free_port
 from tests.scaler.feeder import PRELOADS, Scaler
 
@@ -54,20 +55,24 @@ DRAWN = """(group) => {
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """Address and dashboard's port of a scheduler with our preloads, and a worker."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, Path]]:
+    """Address, dashboard's port and folder of a scheduler with our preloads, and a worker."""
     root = tmp_path_factory.mktemp("cluster")
     port, dashboard = free_port(), free_port()
     address, dask = f"tcp://127.0.0.1:{port}", [sys.executable, "-m", "dask"]
     listen = ["--host", "127.0.0.1", "--port", str(port)]
-    panels = ["--dashboard-address", f"127.0.0.1:{dashboard}"]
+    panels = ["--dashboard-address", f"127.0.0.1:{dashboard}", *gate(root / "lab")]
     worker = ["worker", address, "--name", "cpu-0", "--nthreads", "2", "--no-dashboard"]
     room = ["--memory-limit", "1 GiB", "--local-directory", str(root)]
     with (
-        process([*dask, "scheduler", *listen, *panels, *PRELOADS], root / "scheduler.log"),
+        process(
+            [*dask, "scheduler", *listen, *panels, *PRELOADS],
+            root / "scheduler.log",
+            DASK_CONFIG=str(root / "lab" / "gate.yaml"),
+        ),
         process([*dask, *worker, *room], root / "worker.log"),
     ):
-        yield address, dashboard
+        yield address, dashboard, root / "lab" / "pages"
 
 
 def latest(page: Any, group: str, column: str, value: float) -> None:
@@ -75,13 +80,13 @@ def latest(page: Any, group: str, column: str, value: float) -> None:
     page.wait_for_function(question, arg=[[group, column], value], timeout=120_000)
 
 
-def test_the_page_is_live(cluster: tuple[str, int]) -> None:
+def test_the_page_is_live(cluster: tuple[str, int, Path]) -> None:
     from playwright.sync_api import expect
 
     expect.set_options(timeout=60_000)
-    address, port = cluster
+    address, port, pages = cluster
     with Scaler(address, Security()) as scaler, browser.browser_page() as page:
-        page.goto(f"http://127.0.0.1:{port}/status")
+        page.goto(f"http://127.0.0.1:{port}/status?token={(pages / 'token').read_text()}")
         page.get_by_role("link", name="Scaler", exact=True).first.click()
         expect(page).to_have_url(f"http://127.0.0.1:{port}/scaler")
         latest(page, "cpu", "asked", 2)
@@ -103,13 +108,14 @@ def test_the_page_is_live(cluster: tuple[str, int]) -> None:
 
 
 def test_the_sidebar_lists_the_cluster_and_asks_its_scaler(
-    cluster: tuple[str, int], tmp_path: Path
+    cluster: tuple[str, int, Path], tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect
 
     expect.set_options(timeout=60_000)
-    address, dashboard = cluster
+    address, dashboard, pages = cluster
     site, config = make_site(tmp_path / "lab"), tmp_path / "dask.yaml"
+    site = replace(site, pages=str(pages))
     link = {"dashboard": {"link": jupyter.DASHBOARD_LINK}}
     dask = {"scheduler-address": address, "perennial": {"cluster": "lab"}, "distributed": link}
     dask |= jupyter.dask_sidebar("lab: cpu", "cpu", dashboard)

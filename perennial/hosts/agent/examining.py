@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from perennial.hosts.agent.facts import family, members
+from perennial.hosts.agent.facts import family, members, sockets
 from perennial.hosts.probing import listening, probe
+from perennial.unix import UnixConnection, get
 
 __all__ = ["free", "listening_ports", "probe"]
 
@@ -31,3 +34,37 @@ def free(folders: Sequence[str]) -> dict[str, int]:
             place = place.parent
         found[folder] = shutil.disk_usage(place).free
     return found
+
+
+def page(socket: str, path: str) -> str | None:
+    """Ask who listens on a unix socket for a page; None when it does not answer 200."""
+    body = get(UnixConnection(socket, 10.0), path)
+    return None if body is None else body.decode(errors="replace")
+
+
+def serves(cluster: str, port: int) -> bool:
+    """Whether a port is the cluster's own: its services listen there, and nobody else.
+
+    Parameters
+    ----------
+    cluster : str
+        The cluster's name.
+    port : int
+        The port, at any address.
+    """
+    return is_of({m["pid"] for m in members(cluster).values() if m["pid"]}, port)
+
+
+def is_of(own: Collection[int], port: int) -> bool:
+    """Whether only some processes and their children listen on a port, and one of them does."""
+    inodes = {inode for inode, _ in sockets([port])}
+    ours = {inode for main in own for pid in family(main) for inode in _opened(pid)}
+    return bool(inodes) and inodes <= ours
+
+
+def _opened(pid: int) -> Iterator[str]:
+    """List what a process has open, as /proc/PID/fd names it."""
+    with suppress(OSError):
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import os
 import pwd
 import shutil
@@ -195,23 +194,9 @@ def service_address(
     )
 
 
-def page(port: int, path: str) -> str | None:
-    """Ask a web server on loopback for a page; None when it does not answer 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
-        return body if answer.status == http.client.OK else None
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
 def listens(port: int) -> bool:
     """Whether anything listens on a port, at any address."""
-    return any(True for _ in _sockets([port]))
+    return any(True for _ in sockets([port]))
 
 
 def _enabled(cluster: str, known: dict[str, Any]) -> bool:
@@ -242,7 +227,7 @@ def _listeners(
     cluster: str, ports: Sequence[int], own: Collection[int]
 ) -> Iterator[tuple[int, str]]:
     """Who listens on some ports, but for our own services and their children."""
-    inodes = dict(_sockets(ports))
+    inodes = dict(sockets(ports))
     if not inodes:
         return
     ours = {pid for main in own if main for pid in family(main)}
@@ -259,7 +244,7 @@ def _is_ours(process: Path, cluster: str) -> bool:
     return b"/etc/dask-perennial/%b/" % cluster.encode() in (process / "environ").read_bytes()
 
 
-def _sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:
+def sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:
     """Sockets that listen on some ports, as /proc/PID/fd names them."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):

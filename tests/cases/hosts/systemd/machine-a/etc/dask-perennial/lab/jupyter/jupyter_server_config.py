@@ -81,11 +81,16 @@ if not shell.endswith("csh"):
 
 # Dask's dashboard behind this login, at a path that does not change with its port: JupyterLab
 # remembers the addresses of the panels that were open.
+# By a unix socket that only the scheduler can make: on a port, another user of the machine could
+# stand in its place while it is down, within this origin.
+pages = '/var/lib/dask-perennial/lab/pages/http'
+if len(os.fsencode(pages)) > 107:  # unix(7); the folder stays open, and is named in few letters
+    pages = f"/proc/self/fd/{os.open(os.path.dirname(pages), os.O_PATH)}/{os.path.basename(pages)}"
 distributed = find_spec("distributed")
 logo = Path(distributed.origin).parent / "http/static/images/dask-logo.svg" if distributed else None
 c.ServerProxy.servers = {
     'dashboard': {
-        "port": 8787,
+        "unix_socket": pages,
         "launcher_entry": {
             "title": "Dask dashboard",
             "path_info": 'dashboard/status',
@@ -93,6 +98,10 @@ c.ServerProxy.servers = {
         },
     }
 }
+if find_spec("dask_labextension"):  # the same way for the panels of the clusters that it lists
+    from dask_labextension.dashboardhandler import DaskDashboardHandler
+
+    DaskDashboardHandler.unix_socket = pages
 c.ServerProxy.host_allowlist = ["localhost", "127.0.0.1"]
 
 # What runs here is what the cluster file says: no questions about news and newer versions.

@@ -1,0 +1,70 @@
+"""HTTP over a unix socket, whatever the length of its path. Standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+
+
+@contextmanager
+def short(path: str) -> Iterator[str]:
+    """Name a socket in few letters for a moment: 107 bytes are the most (unix(7)).
+
+    Parameters
+    ----------
+    path : str
+        Its path; only its folder has to exist.
+    """
+    whole = PurePath(path)
+    folder = os.open(whole.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{whole.name}"
+    finally:
+        os.close(folder)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP with whoever listens on a unix socket.
+
+    Parameters
+    ----------
+    path : str
+        The socket.
+    timeout : float
+        Seconds for connecting, and for each read.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with short(self._path) as path:
+            self.sock.connect(path)
+
+
+def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
+    """Ask for a page; None when it is not answered with 200.
+
+    Parameters
+    ----------
+    connection : http.client.HTTPConnection
+        Is closed afterwards.
+    path : str
+        The page.
+    """
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == http.client.OK else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
