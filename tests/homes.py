@@ -124,7 +124,8 @@ class Home:
         from perennial.local.dashboard import Dashboard
 
         port, socket = self.spec["scheduler"]["dashboard_port"], self.state / "pages" / "http"
-        dashboard = Dashboard(port, 30.0, str(socket))
+        lock = self.state / "run" / "scheduler.lock"
+        dashboard = Dashboard(port, 30.0, str(socket), str(lock))
         wait_until(dashboard.healthy)
         return set(dashboard.worker_names())
 

@@ -15,6 +15,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from http.client import HTTPConnection
 
 from perennial.local.hold import holder, signal_holder
 from perennial.unix import UnixConnection, get
@@ -61,9 +63,20 @@ class Watchdog:
         return hung
 
 
-def answers(socket: str, timeout: float = TIMEOUT) -> bool:
-    """Whether ``GET /health`` is answered with 200."""
-    return get(UnixConnection(socket, timeout), "/health") is not None
+def answers(where: Sequence[str], timeout: float = TIMEOUT) -> bool:
+    """Whether ``GET /health`` is answered with 200.
+
+    Parameters
+    ----------
+    where : sequence of str
+        The socket; or host and port, as an earlier version has written it.
+    timeout : float
+        Seconds for the answer.
+    """
+    if len(where) == 1:
+        return get(UnixConnection(where[0], timeout), "/health") is not None
+    host, port = where
+    return get(HTTPConnection(host, int(port), timeout=timeout), "/health") is not None
 
 
 def rotate(folder: str, maxbytes: int, backups: int) -> None:
@@ -92,7 +105,7 @@ def say(text: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Answer supervisord's events for ever."""
-    socket, limit, lock, logs, maxbytes, backups = argv
+    *where, limit, lock, logs, maxbytes, backups = argv
     watchdog = Watchdog(float(limit))
     while True:
         print("READY", flush=True)
@@ -103,7 +116,7 @@ def main(argv: list[str]) -> None:
         sys.stdin.read(int(fields["len"]))
         try:
             pid, _ = holder(lock)
-            if watchdog.hung(pid, answers(socket), time.monotonic()):
+            if watchdog.hung(pid, answers(where), time.monotonic()):
                 say(f"scheduler (pid {pid}) has not answered for {limit} s: killed, restarting")
                 signal_holder(lock, signal.SIGKILL)
             rotate(logs, int(maxbytes), int(backups))

@@ -62,12 +62,12 @@ def test_answers(tmp_path: Path) -> None:
     with short(str(path)) as address:
         server = Server(address, Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    assert answers(str(path))
+    assert answers([str(path)])
     server.shutdown()
     # It still accepts, as a process that was stopped does, but nobody answers.
-    assert not answers(str(path), timeout=0.5)
+    assert not answers([str(path)], timeout=0.5)
     server.server_close()
-    assert not answers(str(path), timeout=0.5)
+    assert not answers([str(path)], timeout=0.5)
 
 
 def test_rotation_keeps_what_was_written_and_the_open_file_stays_right(tmp_path: Path) -> None:
