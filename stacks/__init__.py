@@ -5,9 +5,3 @@ installed, and `stacks` for the type checker.
 """
 
 from __future__ import annotations
-
-#: Platform → module that holds its component, ``Cluster``; imported on use.
-STACKS = {
-    "local": "perennial.stacks.local",
-    "hosts": "perennial.stacks.hosts",
-}

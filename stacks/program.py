@@ -11,9 +11,8 @@ import pulumi
 import yaml
 
 from perennial.errors import Fault, PerennialError, SpecError
+from perennial.platforms import PLATFORMS
 from perennial.spec import ClusterSpec, loads
-
-from . import STACKS
 
 #: Where a cluster's keys stand in a stack's file.
 KEY = "perennial:cluster"
@@ -40,7 +39,7 @@ def deploy(spec: ClusterSpec) -> None:
     spec : ClusterSpec
         The cluster file.
     """
-    component = import_module(STACKS[spec.platform]).Cluster
+    component = import_module(PLATFORMS[spec.platform].stack).Cluster
     try:
         cluster = component(spec.name, spec)
     except (PerennialError, OSError) as error:

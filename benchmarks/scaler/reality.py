@@ -167,11 +167,11 @@ def _address(file: Path) -> str:
 @contextlib.contextmanager
 def scaler(address: str, trace: Trace, fleet: WarmFleet, home: Path) -> Iterator[None]:
     """Run the real loop over a fleet, in a thread."""
-    from perennial.fleets import fleet as fleets
+    from perennial.platforms import FLEETS
     from perennial.scaler.service import assembled
     from perennial.scaler.settings import GroupSettings, Settings
 
-    fleets.FLEETS["warm"] = f"{__name__}.opened"
+    FLEETS["warm"] = f"{__name__}.opened"
     _OPEN.append(fleet)
     state = Path(tempfile.mkdtemp(dir=home))
     groups = tuple(GroupSettings(group, {}) for group in trace.rules.groups)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
+from perennial.cli.platform import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,15 +55,14 @@ def doctor(
 
 
 def _examined(name: str | None, python: str | None) -> Iterator[Finding]:
-    """Run the checks for where the cluster stands, and for whom it belongs to."""
-    from importlib import import_module
-
+    """Run the checks of a cluster of this user, or those that somebody with a bundle can."""
     from perennial import connect
     from perennial.paths import known_clusters
 
     own = known_clusters()
     chosen = choose(name) if own and name in (None, *own) else connect.find(name).cluster
-    is_local = chosen in own and platform_of(chosen) == "local"
-    part = import_module(f"perennial.cli.doctor_{'local' if is_local else 'stack'}")
-    examined: Iterator[Finding] = part.examine(chosen, python)
-    return examined
+    if chosen in own:
+        return runtime(platform_of(chosen)).examine(chosen, python)
+    from perennial.hosts.doctor import examine_from_outside
+
+    return examine_from_outside(connect.find(chosen), python)

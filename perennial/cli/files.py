@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.errors import Fault, PerennialError, SpecError
+from perennial.cli.platform import deployer
+from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
     from perennial.fleets.capacity import Machine
@@ -101,7 +102,7 @@ def judge(document: Document, strict: bool) -> None:
     SpecError
         With everything that cannot work here.
     """
-    errors, warnings = _compare_with_machine(document)
+    errors, warnings = deployer(document.spec.platform).faults(document)
     errors = document.located(errors)
     warnings = document.located([*document.warnings(), *warnings])
     if errors or (strict and warnings):
@@ -144,18 +145,6 @@ def _starter(name: str, machine: Machine, schema: Path) -> str:
     ports = Ports(scheduler, dashboard, free_port(max(8888, dashboard + 1)))
     # A file URL, because editors end the path at the first space.
     return starter(name, machine, ports, schema.as_uri(), find_spec("jupyterlab") is not None)
-
-
-def _compare_with_machine(document: Document) -> tuple[list[Fault], list[Fault]]:
-    from perennial.local.checks import faults_of_machine
-    from perennial.local.hold import holder
-    from perennial.paths import cluster_state
-
-    if document.spec.platform != "local":
-        return [], []
-    locks = cluster_state(document.spec.name).run.glob("*.lock")
-    own = frozenset(holder(lock)[0] for lock in locks) - {0}
-    return faults_of_machine(document.spec, own)
 
 
 def _schema_text() -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from perennial.errors import PerennialError
 
@@ -89,18 +88,3 @@ def _reap() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-def require_local(platform: str, file: Path) -> None:
-    """Refuse to stay with a cluster that stands elsewhere.
-
-    Raises
-    ------
-    PerennialError
-        The platform is another.
-    """
-    if platform != "local":
-        raise PerennialError(
-            f"{file}: --wait is for the platform local, found {platform}; its services are kept by"
-            " the machines themselves"
-        )

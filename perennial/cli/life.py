@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.cli.files import DEFAULT_FILE
+from perennial.cli.platform import deployer
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
     """Show what `up` would change."""
     document = _read(file)
     _refuse_to_move(document.spec)
-    _part(document.spec.platform).plan(document, file, strict)
+    deployer(document.spec.platform).plan(document, file, strict)
 
 
 def up(
@@ -100,17 +101,8 @@ def up(
     document = _read(file)
     _refuse_to_move(document.spec)
     wishes = Wishes(yes, connect, strict, install, force)
-    part = _part(document.spec.platform)
-    if not wait:
-        part.up(document, file, wishes)
-        return
-    from perennial.cli import foreground
-
-    foreground.require_local(document.spec.platform, file)
-    with foreground.until_asked() as stop:
-        part.up(document, file, wishes)
-        if foreground.stay(document.spec.name, stop):
-            part.down(document.spec.name, force=True, purge=False)
+    part = deployer(document.spec.platform)
+    (part.up_and_stay if wait else part.up)(document, file, wishes)
 
 
 def refresh(name: Cluster = None, file: ItsFile = None) -> None:
@@ -119,7 +111,7 @@ def refresh(name: Cluster = None, file: ItsFile = None) -> None:
     Nothing on the machines is changed; the next `up` repairs what is found.
     """
     chosen = choose(name, file)
-    _part(platform_of(chosen)).refresh(chosen)
+    deployer(platform_of(chosen)).refresh(chosen)
 
 
 def down(
@@ -139,7 +131,7 @@ def down(
         _purge(left, purge)
         return
     chosen = choose(name, file)
-    _part(platform_of(chosen)).down(chosen, force, purge)
+    deployer(platform_of(chosen)).down(chosen, force, purge)
 
 
 def forget(
@@ -153,7 +145,7 @@ def forget(
     The machine itself is not contacted.
     """
     chosen = choose(name, file)
-    _part(platform_of(chosen)).give_up(chosen, machine, force)
+    deployer(platform_of(chosen)).forget(chosen, machine, force)
     print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")
 
 
@@ -218,14 +210,6 @@ def _read(file: Path) -> Document:
     from perennial.spec import read
 
     return read(file)
-
-
-def _part(platform: str) -> Any:
-    """Load the commands for a platform: this machine needs no Pulumi."""
-    from importlib import import_module
-
-    part = "life_local" if platform == "local" else "life_stack"
-    return import_module(f"perennial.cli.{part}")
 
 
 def platform_of(name: str) -> str:

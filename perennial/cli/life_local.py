@@ -11,14 +11,15 @@ import typer
 
 from perennial.cli.files import judge
 from perennial.cli.output import Progress, confirm, show_plan
-from perennial.errors import PerennialError
+from perennial.errors import Fault, PerennialError
 
 if TYPE_CHECKING:
     from perennial.cli.life import Wishes
+    from perennial.cli.platform import Form
     from perennial.connect import Connection
     from perennial.local.deploy import Deployment
     from perennial.plan import Step
-    from perennial.spec import Document
+    from perennial.spec import ClusterSpec, Document
 
 
 #: What a plain Client() does that is connected.
@@ -48,9 +49,43 @@ def refresh(name: str) -> None:
     show(deploy.find(name, lambda _text: None))
 
 
-def give_up(name: str, _machine: str, _force: bool) -> None:
+def forget(name: str, _machine: str, _force: bool) -> None:
     """Say that there is no other machine."""
     raise PerennialError(f"{name} stands on this machine alone; `perennial down` takes it down")
+
+
+def faults(document: Document) -> tuple[list[Fault], list[Fault]]:
+    """Return errors and warnings of a cluster file on this machine."""
+    from perennial.local.checks import faults_of_machine
+    from perennial.local.hold import holder
+    from perennial.paths import cluster_state
+
+    locks = cluster_state(document.spec.name).run.glob("*.lock")
+    own = frozenset(holder(lock)[0] for lock in locks) - {0}
+    return faults_of_machine(document.spec, own)
+
+
+def render(spec: ClusterSpec, form: Form, root: Path) -> tuple[dict[str, str], str]:
+    """Render a cluster that has one machine, with what a person needs to know."""
+    from perennial import eject
+
+    python = spec.environment.python or sys.executable
+    address, temporary = spec.options.address, spec.options.temporary_directory
+    if form == "systemd":
+        site = eject.systemd_site(spec, python, address, temporary)
+    else:
+        site = eject.folder_site(spec, str(root), str(Path.home()), python, address, temporary)
+    return eject.eject(spec, form, site), f"{root / 'README.txt'} says what to do with them"
+
+
+def up_and_stay(document: Document, file: Path, wishes: Wishes) -> None:
+    """Create or update a cluster; on SIGTERM or Ctrl-C, stop it."""
+    from perennial.cli import foreground
+
+    with foreground.until_asked() as stop:
+        up(document, file, wishes)
+        if foreground.stay(document.spec.name, stop):
+            down(document.spec.name, force=True, purge=False)
 
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:

@@ -11,13 +11,14 @@ import typer
 from perennial.cli.files import judge
 from perennial.cli.life_local import connected, token_line
 from perennial.cli.output import Progress, confirm, show_plan
-from perennial.errors import PerennialError
+from perennial.errors import Fault, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from perennial.cli.life import Wishes
+    from perennial.cli.platform import Form
     from perennial.connect import Connection
     from perennial.plan import Step
     from perennial.spec import ClusterSpec, Document
@@ -40,6 +41,26 @@ def plan(document: Document, _file: Path, strict: bool) -> None:
         _check_room(spec, paths)
     except PerennialError as error:
         raise PerennialError(f"`perennial up` would refuse this: {error}") from None
+
+
+def faults(_document: Document) -> tuple[list[Fault], list[Fault]]:
+    """Return nothing: the machines are elsewhere."""
+    return [], []
+
+
+def render(spec: ClusterSpec, form: Form, _root: Path) -> tuple[dict[str, str], str]:
+    """Render a cluster on machines."""
+    from perennial.hosts.files import files
+
+    return files(spec, form), "a folder for each machine"
+
+
+def up_and_stay(document: Document, file: Path, _wishes: Wishes) -> None:
+    """Refuse to stay with a cluster that stands elsewhere."""
+    raise PerennialError(
+        f"{file}: --wait is for the platform local, found {document.spec.platform}; its services"
+        " are kept by the machines themselves"
+    )
 
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:
@@ -95,7 +116,7 @@ def down(name: str, force: bool, purge: bool) -> None:
         confirm(f"{name}: running work and results are lost. Take it down?", "--force")
     with Progress(name) as say, exclusive(paths.lock, say):
         done = driver.down(spec, say)
-        forget(paths, purge)
+        remove_state(paths, purge)
     _warn(done.warnings)
     print(f"{name} is down")
     for note in done.tale.notes:
@@ -106,7 +127,7 @@ def down(name: str, force: bool, purge: bool) -> None:
         )
 
 
-def give_up(name: str, machine: str, force: bool) -> None:
+def forget(name: str, machine: str, force: bool) -> None:
     """Forget a machine that will never answer again, so that nothing waits for it."""
     from perennial.local.lock import exclusive
 
@@ -171,7 +192,7 @@ def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> Non
         connect.save(paths, connection)
 
 
-def forget(paths: ClusterPaths, purge: bool) -> None:
+def remove_state(paths: ClusterPaths, purge: bool) -> None:
     """Forget a cluster that is down.
 
     Parameters

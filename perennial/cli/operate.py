@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
+from perennial.cli.platform import Runtime, runtime
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -45,12 +46,9 @@ def register(app: typer.Typer) -> None:
     app.command()(disable)
 
 
-def _part(name: str) -> Any:
-    """Load the commands for the platform that a cluster stands on."""
-    from importlib import import_module
-
-    part = "operate_local" if platform_of(name) == "local" else "operate_stack"
-    return import_module(f"perennial.cli.{part}")
+def _running(name: str) -> Runtime:
+    """Return the functions of the platform that a cluster stands on."""
+    return runtime(platform_of(name))
 
 
 def list_clusters(as_json: Json = False) -> None:
@@ -78,7 +76,7 @@ def _row(name: str) -> dict[str, Any]:
 
     host = elsewhere(cluster_state(name))
     if not host:
-        row: dict[str, Any] = _part(name).row(name)
+        row: dict[str, Any] = _running(name).row(name)
         return row
     unknown = {"workers": None, "scheduler": "", "file": None}
     return {"name": name, "platform": "local", "state": f"on {host}", **unknown}
@@ -112,7 +110,7 @@ def status(
 def _look(name: str) -> dict[str, Any]:
     from perennial.cli.steer import standing
 
-    report: dict[str, Any] = _part(name).report(name)
+    report: dict[str, Any] = _running(name).report(name)
     return {**report, "scaler": standing(name) if report["scheduler"] else None}
 
 
@@ -183,7 +181,7 @@ def logs(
 ) -> None:
     """Print the logs of a service or of all services."""
     chosen = choose(name, file)
-    for title, line in _part(chosen).logs(chosen, service, lines, follow):
+    for title, line in _running(chosen).logs(chosen, service, lines, follow):
         print(line if title == service else f"{title}: {line}", flush=follow)
 
 
@@ -198,7 +196,7 @@ def restart(
     The members of a group are drained and restarted one after another.
     """
     chosen = choose(name, file)
-    number = _part(chosen).restart(chosen, service, force)
+    number = _running(chosen).restart(chosen, service, force)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
 
 
@@ -242,7 +240,9 @@ def scale(
         raise PerennialError(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
-    done = _part(chosen).scale(chosen, {group: size or 0 for group, size in fixed.items()}, force)
+    done = _running(chosen).scale(
+        chosen, {group: size or 0 for group, size in fixed.items()}, force
+    )
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 
@@ -285,7 +285,7 @@ def rotate(
     chosen = choose(name, file)
     if force and not ca:
         raise PerennialError("--force: found no --ca; without it nothing is asked")
-    platform = _part(chosen)
+    platform = _running(chosen)
     renewed = platform.rotate_authority(chosen, force) if ca else platform.rotate(chosen)
     print(f"{chosen}: {renewed}")
 
@@ -299,7 +299,7 @@ def revoke(
 ) -> None:
     """Revoke the client certificates of a person."""
     chosen = choose(name, file)
-    number = _part(chosen).revoke(chosen, person)
+    number = _running(chosen).revoke(chosen, person)
     print(
         f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
         + ("" if number else "; it was revoked before")
@@ -308,7 +308,7 @@ def revoke(
 
 def issue(name: str, person: str) -> Pair:
     """Issue a client's certificate to one person."""
-    pair: Pair = _part(name).issue(name, person)
+    pair: Pair = _running(name).issue(name, person)
     return pair
 
 
@@ -327,7 +327,7 @@ def open_jupyter(
     from perennial.jupyter import open_url_file
 
     chosen = choose(name, file)
-    part = _part(chosen)
+    part = _running(chosen)
     found = part.dashboard(chosen) if what is Page.dashboard else part.jupyter(chosen)
     if found is None:
         raise PerennialError(
@@ -351,7 +351,7 @@ def open_jupyter(
 def enable(name: Cluster = None, file: ItsFile = None) -> None:
     """Start the cluster at boot, by a systemd unit."""
     chosen = choose(name, file)
-    unit = _part(chosen).enable(chosen)
+    unit = _running(chosen).enable(chosen)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
@@ -359,5 +359,5 @@ def disable(name: Cluster = None, file: ItsFile = None) -> None:
     """Stop starting the cluster at boot."""
     # By its name alone: a cluster that is down may still be enabled.
     chosen = named(name, file) or choose(None)
-    unit = _part(chosen).disable(chosen)
+    unit = _running(chosen).disable(chosen)
     print(f"{chosen}: {unit} is gone; the cluster will not come back after a reboot")

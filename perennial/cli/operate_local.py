@@ -12,6 +12,7 @@ from perennial.errors import PerennialError
 if TYPE_CHECKING:
     from perennial.certificates import Pair
     from perennial.local.deploy import Deployment
+    from perennial.local.doctor import Finding
 
 
 def _find(name: str) -> Deployment:
@@ -219,3 +220,10 @@ def disable(name: str) -> str:
     from perennial.local import boot
 
     return boot.disable(name)
+
+
+def examine(name: str, python: str | None) -> Iterator[Finding]:
+    """Run the checks of `doctor`."""
+    from perennial.local.doctor import examine as run
+
+    return run(_find(name), python)

@@ -14,6 +14,7 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.hosts.operator import Operator
+    from perennial.local.doctor import Finding
 
 #: Seconds in which a scheduler must accept a connection to count as up in `list`.
 PATIENCE = 1.0
@@ -154,3 +155,10 @@ def enable(name: str) -> NoReturn:
 def disable(name: str) -> NoReturn:
     """Say how to take a cluster away."""
     raise PerennialError(f"{name}: services on hosts come back at boot until `perennial down`")
+
+
+def examine(name: str, python: str | None) -> Iterator[Finding]:
+    """Run the checks of `doctor`."""
+    from perennial.hosts.doctor import examine as run
+
+    return run(_find(name), python)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perennial.cli.platform import deployer
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
-    from perennial.spec import ClusterSpec
+    pass
 
 
 class Format(StrEnum):
@@ -42,31 +42,13 @@ def render(
 
     spec = load(file)
     root = output.absolute()
-    if spec.platform == "hosts":
-        from perennial.hosts.files import files as files_of_machines
-
-        files, note = files_of_machines(spec, form.value), "a folder for each machine"
-    else:
-        files, note = _here(spec, form, root), f"{root / 'README.txt'} says what to do with them"
+    files, note = deployer(spec.platform).render(spec, form.value, root)
     if not force:
         _refuse_others(root, files)
     for name, text in files.items():
         _write(root, name, text)
         print(root / name)
     print(f"{spec.name}: {len(files)} files; {note}")
-
-
-def _here(spec: ClusterSpec, form: Format, root: Path) -> dict[str, str]:
-    """Render a cluster that has one machine, with what a person needs to know."""
-    from perennial import eject
-
-    python = spec.environment.python or sys.executable
-    address, temporary = spec.options.address, spec.options.temporary_directory
-    if form is Format.systemd:
-        site = eject.systemd_site(spec, python, address, temporary)
-    else:
-        site = eject.folder_site(spec, str(root), str(Path.home()), python, address, temporary)
-    return eject.eject(spec, form.value, site)
 
 
 def _refuse_others(root: Path, files: Collection[str]) -> None:

@@ -108,15 +108,15 @@ def scaled(name: str) -> tuple[str, ...]:
     name : str
         The cluster.
     """
-    from perennial.fleets.fleet import FLEETS
     from perennial.paths import cluster_state
+    from perennial.platforms import has_fleet
     from perennial.spec import load
 
     file = cluster_state(name).spec
     if not file.is_file():
         return ()
     spec = load(file, remembered=True)
-    return tuple(spec.scaled) if spec.scaler is not None and spec.platform in FLEETS else ()
+    return tuple(spec.scaled) if spec.scaler is not None and has_fleet(spec.platform) else ()
 
 
 def standing(name: str) -> dict[str, Any] | None:

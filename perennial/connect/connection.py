@@ -14,6 +14,7 @@ from perennial import paths
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
+from perennial.platforms import PLATFORMS
 
 # Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
 _HOST = (
@@ -252,8 +253,8 @@ def renewal(connection: Connection) -> str:
         from perennial.spec import load as load_spec
 
         with suppress(PerennialError, OSError):
-            local = load_spec(state.spec, remembered=True).platform == "local"
-            return f"`perennial {'rotate' if local else 'up'}` renews it"
+            platform = load_spec(state.spec, remembered=True).platform
+            return f"`perennial {PLATFORMS[platform].renews}` renews it"
     return (
         "`perennial rotate` renews it where the cluster was started, or `perennial up` for one on"
         " machines over SSH"

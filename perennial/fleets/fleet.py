@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
+from perennial import platforms
 from perennial.fleets.fixed import FixedFleet
 from perennial.scaler.values import Member, Observation
 
-__all__ = ["FLEETS", "Fleet", "Member", "Observation", "opened"]
-
-#: Platform → class of its fleets, imported on use.
-FLEETS = {
-    "hosts": "perennial.hosts.fleet.HostsFleet",
-    "local": "perennial.local.fleet.LocalFleet",
-    "memory": "perennial.fleets.memory.MemoryFleet",
-}
+__all__ = ["Fleet", "Member", "Observation", "opened"]
 
 
 class Fleet(Protocol):
@@ -79,13 +72,12 @@ def opened(platform: str, handle: Mapping[str, Any]) -> Fleet:
     Parameters
     ----------
     platform : str
-        A platform of `FLEETS`.
+        A platform of the registry, or a simulated one.
     handle : mapping
         JSON-able values: the keyword arguments of the fleet's class. One that lists the members
         themselves is that of a `FixedFleet`, on any platform.
     """
     if handle.keys() == {"members"}:
         return FixedFleet(**handle)
-    module, _, name = FLEETS[platform].rpartition(".")
-    fleet: Fleet = getattr(import_module(module), name)(**handle)
-    return fleet
+    opened: Fleet = platforms.fleet(platform)(**handle)
+    return opened

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from perennial.errors import PerennialError
-from perennial.fleets.fleet import FLEETS
+from perennial.platforms import FLEETS, PLATFORMS, has_fleet
 from perennial.scaler.values import Group
 from perennial.spec.scaling import Schedule
 
@@ -171,8 +171,10 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
         file = _File.model_validate(found)
     except ValidationError as error:
         raise _refused(source, error) from None
-    if file.platform not in FLEETS:
-        raise _wrong(source, "platform", file.platform, f"one of {', '.join(sorted(FLEETS))}")
+    if not has_fleet(file.platform):
+        raise _wrong(
+            source, "platform", file.platform, f"one of {', '.join(sorted({*PLATFORMS, *FLEETS}))}"
+        )
     if file.scheduler.startswith("tls:") and file.tls is None:
         raise _wrong(source, "tls", "nothing", "ca, cert and key, for the scheduler speaks TLS")
     groups = tuple(_group(source, index, each) for index, each in enumerate(file.groups))

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perennial import fleets
 from perennial.errors import Fault
+from perennial.platforms import PLATFORMS
 from perennial.spec import json_schema as schemas
 from perennial.spec.scalars import is_plain
 from perennial.spec.tree import Ambiguous, Tree
@@ -46,7 +46,7 @@ class Explainer:
 
     @property
     def _schema(self) -> schemas.JsonSchema:
-        return schemas.shared(tuple(fleets.PLATFORMS))
+        return schemas.shared(tuple(PLATFORMS))
 
     def explain(self, error: ValidationError) -> list[Fault]:
         """List the faults behind an error of pydantic's.
@@ -62,7 +62,7 @@ class Explainer:
         mistyped = {self._meant(one["loc"]) for one in errors if one["type"] == "extra_forbidden"}
         for one in errors:
             location: Location = one["loc"]
-            if self.platform is None and location[0] in fleets.PLATFORMS:
+            if self.platform is None and location[0] in PLATFORMS:
                 continue  # whose options they are is not known yet
             if one["type"] == "refused":
                 refusals: tuple[Refusal, ...] = one["ctx"]["refusals"]
@@ -100,7 +100,7 @@ class Explainer:
         return [
             name
             for name in parent.get("properties", {})
-            if name not in fleets.PLATFORMS or name == self.platform
+            if name not in PLATFORMS or name == self.platform
         ]
 
     def _meant(self, location: Location) -> Location:
@@ -108,7 +108,7 @@ class Explainer:
 
     def _unknown(self, location: Location) -> Fault:
         key = str(location[-1])
-        if len(location) == 1 and key in fleets.PLATFORMS:
+        if len(location) == 1 and key in PLATFORMS:
             return self._fault(
                 location,
                 f"options of the platform {key}",

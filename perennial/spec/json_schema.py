@@ -11,7 +11,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from perennial import fleets
+from perennial.platforms import PLATFORMS
 from perennial.spec.models import cluster_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,7 +22,7 @@ JsonSchema = dict[str, Any]
 
 def schema() -> JsonSchema:
     """Make the JSON Schema (draft 2020-12) of a cluster file on any platform."""
-    return deepcopy(shared(tuple(fleets.PLATFORMS)))
+    return deepcopy(shared(tuple(PLATFORMS)))
 
 
 @cache

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from perennial import fleets
 from perennial.errors import Fault, PerennialError, SpecError
+from perennial.platforms import PLATFORMS
 from perennial.spec import dask_config
 from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited
@@ -236,9 +236,9 @@ _Dumper.add_representer(str, _represent_text)
 def _platform(data: dict[str, Any], tree: Tree) -> tuple[str | None, list[Fault]]:
     """Find the platform; without one the rest of the file is checked all the same."""
     platform = data.get("platform")
-    if isinstance(platform, str) and platform in fleets.PLATFORMS:
+    if isinstance(platform, str) and platform in PLATFORMS:
         return platform, []
-    known = list(fleets.PLATFORMS)
+    known = list(PLATFORMS)
     near = nearest(platform, known) if isinstance(platform, str) else None
     given = "platform" in data
     fix = f"did you mean {near}?" if near else f"{'write' if given else 'add'} `platform: local`"

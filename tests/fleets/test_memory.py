@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from perennial.errors import Busy, NoCapacity
 from perennial.fleets.fixed import FixedFleet
-from perennial.fleets.fleet import FLEETS, opened
+from perennial.fleets.fleet import opened
 from perennial.fleets.memory import MemoryFleet, PickingFleet, Timing
 from tests.fleets.contract import Contract, Platform, there
 
@@ -123,7 +123,6 @@ def test_a_platform_that_picks_removes_the_oldest_whoever_was_named() -> None:
 def test_it_is_opened_by_its_handle() -> None:
     fleet = opened("memory", {"group": "cpu", "size": 2})
     assert fleet.observe().desired == 2
-    assert "memory" in FLEETS
 
 
 def test_a_fixed_group_has_its_size_whatever_is_asked() -> None:

@@ -142,10 +142,10 @@ class RemoteFleet:
 
 def main() -> int:
     """`python -m perennial.scaler`, with this platform among those that there are."""
-    from perennial.fleets import fleet
+    from perennial.platforms import FLEETS
     from perennial.scaler.__main__ import main as scaler
 
-    fleet.FLEETS["test"] = "tests.scaler.platform.RemoteFleet"
+    FLEETS["test"] = "tests.scaler.platform.RemoteFleet"
     return scaler()
 
 

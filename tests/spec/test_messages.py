@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from perennial import fleets
 from perennial.errors import SpecError
+from perennial.platforms import PLATFORMS
 from perennial.spec import loads, tree
 
 CASES = Path(__file__).parent / "cases"
@@ -52,7 +52,7 @@ def test_without_libyaml(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_of_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fleets.PLATFORMS, "other", "perennial.fleets.local")
+    monkeypatch.setitem(PLATFORMS, "other", PLATFORMS["local"])
     text = "name: lab\nplatform: local\nworkers: {cpu: {}}\nother: {address: 127.0.0.1}\n"
     with pytest.raises(SpecError) as caught:
         loads(text, "lab.yaml")

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from perennial import fleets
 from perennial.errors import SpecError
+from perennial.platforms import PLATFORMS
 from perennial.spec import loads, schema
 from perennial.spec.json_schema import plain
 from perennial.spec.models import RESERVED_NAMES
@@ -48,7 +48,7 @@ def test_every_mapping_is_closed_and_every_key_described() -> None:
         assert node["additionalProperties"] is False
         for key, value in node["properties"].items():
             assert plain(schema(), value).get("description"), key
-            of_platform = key in fleets.PLATFORMS
+            of_platform = key in PLATFORMS
             assert key in node.get("required", ()) or "default" in value or of_platform, key
 
 
@@ -97,7 +97,7 @@ def test_both_refuse(change: str) -> None:
 
 
 def test_options_of_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fleets.PLATFORMS, "other", "perennial.fleets.local")
+    monkeypatch.setitem(PLATFORMS, "other", PLATFORMS["local"])
     validator = jsonschema.Draft202012Validator(schema())
     data = read_tree(GOOD).data()
     validator.validate({**data, "local": {}})
