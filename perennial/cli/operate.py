@@ -75,11 +75,15 @@ def _row(name: str) -> dict[str, Any]:
     from perennial.paths import cluster_state
 
     host = elsewhere(cluster_state(name))
+    platform = platform_of(name)
+    state = f"on {host}"
     if not host:
-        row: dict[str, Any] = _running(name).row(name)
-        return row
+        try:
+            return runtime(platform).row(name)
+        except PerennialError as error:  # the others are listed all the same
+            state = f"unknown: {error}"
     unknown = {"workers": None, "scheduler": "", "file": None}
-    return {"name": name, "platform": "local", "state": f"on {host}", **unknown}
+    return {"name": name, "platform": platform, "state": state, **unknown}
 
 
 def status(
