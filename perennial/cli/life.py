@@ -216,9 +216,16 @@ def platform_of(name: str) -> str:
     """Where a cluster stands; for one that is not there, wherever that is said best."""
     from perennial.local.placement import require_here
     from perennial.paths import cluster_state
-    from perennial.spec import load
 
     require_here(cluster_state(name))
+    return recorded_platform(name)
+
+
+def recorded_platform(name: str) -> str:
+    """Return the platform that the state names, wherever the cluster runs."""
+    from perennial.paths import cluster_state
+    from perennial.spec import load
+
     file = cluster_state(name).spec
     return load(file, remembered=True).platform if file.exists() else "local"
 

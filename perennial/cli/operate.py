@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
+from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of, recorded_platform
 from perennial.cli.platform import Runtime, runtime
 from perennial.errors import PerennialError
 
@@ -75,7 +75,7 @@ def _row(name: str) -> dict[str, Any]:
     from perennial.paths import cluster_state
 
     host = elsewhere(cluster_state(name))
-    platform = platform_of(name)
+    platform = recorded_platform(name)
     state = f"on {host}"
     if not host:
         try:

@@ -32,7 +32,6 @@ from perennial.hosts.ssh import Channel, Session, UnreachableError
 MODULES = (
     "perennial.errors",
     "perennial.files",
-    "perennial.unix",
     "perennial.local.hold",
     "perennial.local.supervisor",
     "perennial.hosts.agent.manifest",
@@ -57,7 +56,11 @@ LATER = {
     "making": (*_STORE, "perennial.hosts.agent.making"),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
-    "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
+    "examining": (
+        "perennial.unix",
+        "perennial.hosts.probing",
+        "perennial.hosts.agent.examining",
+    ),
     "usage": ("perennial.hosts.agent.usage",),
     "machine": (
         "perennial.fleets.capacity",

@@ -119,7 +119,11 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
             site.work or site.scratch,
             spec.umask,
         ),
-        access=Access(secrets=tls_files(spec, site, "worker"), writes=_writes(site)),
+        access=Access(
+            secrets=tls_files(spec, site, "worker"),
+            writes=_writes(site),
+            hidden=tuple(filter(None, [site.pages])),  # a task is no reader of the dashboard
+        ),
         # A tenth for what Dask does not count, and room for the nanny.
         limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
         # The drain ends by itself at its deadline; the rest is for the process to leave.

@@ -148,12 +148,15 @@ class Access:
         Fixed TCP ports that it listens on.
     peers : bool
         Whether it reaches sockets of services that have another user.
+    hidden : tuple of str
+        Folders that it must not see, where the service manager can hide them.
     """
 
     secrets: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     peers: bool = False
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +307,7 @@ def from_json(data: Mapping[str, Any]) -> Service:
             tuple(access["writes"]),
             tuple(map(int, access["ports"])),
             access.get("peers", False),  # an earlier version wrote none
+            tuple(access.get("hidden", ())),
         ),
         limits=Limits(int(limits["memory"]), int(limits["open_files"])),
         lifecycle=Lifecycle(

@@ -6,12 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from perennial.cli import foreground
-from perennial.errors import PerennialError
 from tests.homes import Home, wait_until
 
 
@@ -65,6 +62,10 @@ def _read(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def test_elsewhere_it_is_refused() -> None:
-    with pytest.raises(PerennialError, match="--wait is for the platform local, found hosts"):
-        foreground.require_local("hosts", Path("cluster.yaml"))
+def test_elsewhere_it_is_refused(home: Home) -> None:
+    home.file.write_text(
+        "name: lab\nplatform: hosts\nhosts: {machines: [127.0.0.1]}\nworkers: {cpu: {count: 1}}\n"
+        "environment: {python: /usr/bin/python3}\n"
+    )
+    said = home.run("up", "--yes", "--wait", "--file", str(home.file), code=1)
+    assert "--wait is for the platform local, found hosts" in said
