@@ -12,13 +12,7 @@ from perennial.errors import PerennialError
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and its missing parents, readable by this user alone.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder; what exists already keeps its mode.
-    """
+    """Make a folder and its missing parents, readable by this user alone."""
     if folder.is_dir():
         return
     make_private(folder.parent)
@@ -28,19 +22,7 @@ def make_private(folder: Path) -> None:
 def write_atomic(
     path: Path, content: str | bytes, mode: int = 0o600, owner: tuple[int, int] | None = None
 ) -> None:
-    """Write a file so that nobody ever reads half of it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; missing folders are made, readable by this user alone.
-    content : str or bytes
-        What it shall hold; text is written as UTF-8.
-    mode : int
-        Its permissions, set before the content is written.
-    owner : (int, int) or None
-        Numbers of the user and the group that it shall belong to; who writes it when None.
-    """
+    """Write a file so that nobody ever reads half of it."""
     data = content.encode() if isinstance(content, str) else content
     make_private(path.parent)
     # The name ends in .tmp: Dask reads every .yaml and .json in its configuration folder.
@@ -61,20 +43,7 @@ def write_atomic(
 
 
 def read_json(path: Path, missing: Any = None) -> Any:
-    """Read a JSON file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    missing : object
-        What to return when there is no such file.
-
-    Raises
-    ------
-    PerennialError
-        When the file does not hold JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -86,17 +55,7 @@ def read_json(path: Path, missing: Any = None) -> Any:
 
 
 def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
-    """Write a JSON file, with its keys in order, so that nobody ever reads half of it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    value : object
-        What JSON can hold.
-    mode : int
-        Its permissions.
-    """
+    """Write a JSON file, with its keys in order, so that nobody ever reads half of it."""
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode)
 
 

@@ -89,15 +89,7 @@ def certificate_files(place: Place) -> tuple[str, ...]:
 
 
 def notebook_directory(jupyter: Jupyter, place: Place) -> str:
-    """Folder of the notebooks, with the home folder in the place of ``~``.
-
-    Parameters
-    ----------
-    jupyter : Jupyter
-        The service, from the cluster file.
-    place : Place
-        Where things are.
-    """
+    """Folder of the notebooks, with the home folder in the place of ``~``."""
     given = jupyter.directory
     if given == "~" or given.startswith("~/"):
         given = given[2:]
@@ -105,13 +97,7 @@ def notebook_directory(jupyter: Jupyter, place: Place) -> str:
 
 
 def jupyter_argv(place: Place) -> tuple[str, ...]:
-    """Command of JupyterLab.
-
-    Parameters
-    ----------
-    place : Place
-        Where things are.
-    """
+    """Command of JupyterLab."""
     # -P: a notebook folder that holds a json.py must not shadow the standard library's.
     return (place.python, "-P", "-m", "jupyterlab", f"--config={_server_config(place)}")
 
@@ -124,11 +110,6 @@ def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
     meant for another Jupyter would open this one or hide it. The settings of the interface
     (themes, shortcuts) are the user's own, and shared with their other JupyterLabs. Open tabs
     are not shared, since they are paths in one notebook folder.
-
-    Parameters
-    ----------
-    place : Place
-        Where things are.
     """
     state = state_directory(place)
     return (
@@ -142,17 +123,7 @@ def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
 def jupyter_files(
     jupyter: Jupyter, place: Place, clusters: bool = False
 ) -> tuple[tuple[str, str], ...]:
-    """Render the configuration files of JupyterLab, path and text; they hold no secret.
-
-    Parameters
-    ----------
-    jupyter : Jupyter
-        The service, from the cluster file.
-    place : Place
-        Where things are.
-    clusters : bool
-        Whether the Dask sidebar lists clusters, see `dask_sidebar`.
-    """
+    """Render the configuration files of JupyterLab, path and text; they hold no secret."""
     idle = math.ceil(jupyter.idle)
     values = {
         "token_file": token_file(place),
@@ -179,15 +150,6 @@ def dask_sidebar(title: str, group: str, dashboard_port: int) -> dict[str, Any]:
 
     What the sidebar calls SCALE asks the cluster's scaler; SHUTDOWN only takes it off the list,
     and NEW puts it there again.
-
-    Parameters
-    ----------
-    title : str
-        How the cluster is called there.
-    group : str
-        The group that SCALE is about.
-    dashboard_port : int
-        Port of Dask's dashboard on loopback.
     """
     arguments = {
         "group": group,
@@ -206,20 +168,6 @@ def open_url_file(url: str, token: str, directory: Path) -> Path:
 
     A browser is opened with a file's name, because what stands in an argument can be read by
     every user of the machine.
-
-    Parameters
-    ----------
-    url : str
-        Address of JupyterLab, without a query.
-    token : str
-        Its token.
-    directory : pathlib.Path
-        Folder for the page, the cluster's own; the page of an earlier call is replaced.
-
-    Returns
-    -------
-    pathlib.Path
-        The page, of mode 0600.
     """
     target = html.escape(f"{url}?{urlencode({'token': token})}")
     page = directory / "open-jupyterlab.html"

@@ -27,14 +27,9 @@ SOCKET_PATH = 107 - len(".4194304")
 
 @dataclass(frozen=True, slots=True)
 class ClusterPaths:
-    """What a cluster keeps on this machine.
+    """What a cluster keeps on this machine."""
 
-    Parameters
-    ----------
-    root : pathlib.Path
-        The cluster's state folder.
-    """
-
+    #: The cluster's state folder.
     root: Path
 
     @property
@@ -133,19 +128,7 @@ def state_home() -> Path:
 
 
 def cluster_state(name: str) -> ClusterPaths:
-    """Paths of one cluster.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-
-    Raises
-    ------
-    PerennialError
-        For a name that is no DNS label and could lead out of the state folder, and for a folder
-        that others can change.
-    """
+    """Paths of one cluster."""
     home = state_home()
     folder = home / _checked(name)
     for each in (home, folder):
@@ -202,13 +185,7 @@ def left_behind() -> list[str]:
 
 
 def received_connection(name: str) -> Path:
-    """Folder of a connection to a cluster elsewhere, installed from a bundle.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-    """
+    """Folder of a connection to a cluster elsewhere, installed from a bundle."""
     return _connections() / _checked(name)
 
 
@@ -218,13 +195,7 @@ def received_connections() -> list[str]:
 
 
 def tunnel(name: str) -> Path:
-    """File that says how a cluster is reached through a bastion; it stands while there is one.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-    """
+    """File that says how a cluster is reached through a bastion; it stands while there is one."""
     return state_home() / "tunnels.d" / _checked(name) / "tunnel.json"
 
 

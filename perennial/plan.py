@@ -32,26 +32,17 @@ class Impact(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change to one resource, with its reason and its impact.
+    """One change to one resource, with its reason and its impact."""
 
-    Parameters
-    ----------
-    action : str
-        What is done.
-    target : str
-        The machine; empty where there is one alone, or none.
-    resource : str
-        A service, a member, ``environment``, ``certificates``, or the machine itself.
-    reason : str
-        Why.
-    impact : Impact
-        What it costs the users.
-    """
-
+    #: What is done.
     action: Action
+    #: The machine; empty where there is one alone, or none.
     target: str
+    #: A service, a member, ``environment``, ``certificates``, or the machine itself.
     resource: str
+    #: Why.
     reason: str = ""
+    #: What it costs the users.
     impact: Impact = Impact.NONE
 
 
@@ -61,15 +52,7 @@ def drains(steps: Iterable[Step]) -> bool:
 
 
 def with_actors(steps: Iterable[Step], held: Callable[[Step], int]) -> list[Step]:
-    """Say which actors a drain ends: nobody can take them.
-
-    Parameters
-    ----------
-    steps : iterable of Step
-        A plan.
-    held : callable
-        Counts the actors of the members that a step is about.
-    """
+    """Say which actors a drain ends: nobody can take them."""
     return [
         replace(step, reason=f"{step.reason}; {plural(count, 'actor')} cannot move and will end")
         if step.impact is Impact.DRAINED and (count := held(step))

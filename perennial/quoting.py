@@ -20,20 +20,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def systemd_command(argv: Iterable[str], place: str) -> str:
-    """Write a command line for ``ExecStart=``.
-
-    Parameters
-    ----------
-    argv : iterable of str
-        Program, by its absolute path, and arguments.
-    place : str
-        Where the values stand, for the message of an error.
-
-    Raises
-    ------
-    PerennialError
-        For a value that systemd cannot carry; so do all functions of this module.
-    """
+    """Write a command line for ``ExecStart=``."""
     program, *arguments = argv
     # systemd puts variables into every word but the program's path, where `$` is just a letter;
     # a program would see it once more in its own name, though.
@@ -113,30 +100,14 @@ def supervisord_environment(variables: Iterable[tuple[str, str]], place: str) ->
 
 
 def supervisord_value(value: str, place: str, expansions: int = 1) -> str:
-    """Write a setting that supervisord takes as it stands: a path.
-
-    Parameters
-    ----------
-    value : str
-        The value.
-    place : str
-        Where it stands, for the message of an error.
-    expansions : int
-        How often supervisord expands ``%`` in this setting.
-    """
+    """Write a setting that supervisord takes as it stands: a path."""
     _check_supervisord(value, place)
     _check_line(value, place)
     return value.replace("%", "%" * 2**expansions)
 
 
 def check_filled(text: str, place: str) -> None:
-    """Refuse a text in which a placeholder still stands: a unit with it would start something else.
-
-    Raises
-    ------
-    PerennialError
-        When one stands there.
-    """
+    """Refuse a text that still has a placeholder: its unit would start something else."""
     for letter, meaning in PLACEHOLDERS.items():
         if letter in text:
             found = f"the placeholder U+{ord(letter):04X} of {meaning}"

@@ -12,13 +12,7 @@ from pathlib import PurePath
 
 @contextmanager
 def short(path: str) -> Iterator[str]:
-    """Name a socket in few letters for a moment: 107 bytes are the most (unix(7)).
-
-    Parameters
-    ----------
-    path : str
-        Its path; only its folder has to exist.
-    """
+    """Name a socket in few letters for a moment: 107 bytes are the most (unix(7))."""
     whole = PurePath(path)
     folder = os.open(whole.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -28,15 +22,7 @@ def short(path: str) -> Iterator[str]:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP with whoever listens on a unix socket.
-
-    Parameters
-    ----------
-    path : str
-        The socket.
-    timeout : float
-        Seconds for connecting, and for each read.
-    """
+    """HTTP with whoever listens on a unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -51,15 +37,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
-    """Ask for a page; None when it is not answered with 200.
-
-    Parameters
-    ----------
-    connection : http.client.HTTPConnection
-        Is closed afterwards.
-    path : str
-        The page.
-    """
+    """Ask for a page; None when it is not answered with 200."""
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

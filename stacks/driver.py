@@ -44,23 +44,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command did.
+    """What a command did."""
 
-    Parameters
-    ----------
-    tale : Tale
-        What the engine told.
-    seconds : float
-        How long it took.
-    outputs : dict
-        The stack's outputs, secret ones as well; empty where nothing was changed.
-    warnings : tuple of str
-        What could not be done, but need not stop anybody.
-    """
-
+    #: What the engine told.
     tale: Tale
+    #: How long it took.
     seconds: float
+    #: The stack's outputs, secret ones as well; empty where nothing was changed.
     outputs: dict[str, Any] = field(default_factory=dict, repr=False)
+    #: What could not be done, but need not stop anybody.
     warnings: tuple[str, ...] = ()
 
 
@@ -68,20 +60,6 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     """Deploy a cluster, or change what runs; what was found to be other is mended as well.
 
     The caller holds the cluster's lock.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    say : callable
-        Told what happens.
-    fresh : bool
-        Whether the stack's outputs are wanted although nothing changed.
-
-    Raises
-    ------
-    FleetError
-        With a line for each thing that failed. The rest was done.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if not fresh and (same := quick.unchanged(spec, folder, say)):
@@ -117,13 +95,6 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
     """Say what `up` would do, to the machines as they are now; change nothing.
 
     The caller holds the cluster's lock, where the cluster was deployed before.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    say : callable
-        Told what happens.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if same := quick.unchanged(spec, folder, say):
@@ -142,15 +113,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
 
 
 def refresh(spec: ClusterSpec, say: Say) -> Outcome:
-    """Look what became of the machines, and remember it; `up` mends it.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster as it was deployed.
-    say : callable
-        Told what happens.
-    """
+    """Look what became of the machines, and remember it; `up` mends it."""
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, tale = _open(folder, spec, say), Tale()
     tale.preview = True
@@ -161,20 +124,7 @@ def refresh(spec: ClusterSpec, say: Say) -> Outcome:
 
 
 def down(spec: ClusterSpec, say: Say) -> Outcome:
-    """Take a cluster down and forget it.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster as it was deployed.
-    say : callable
-        Told what happens.
-
-    Raises
-    ------
-    FleetError
-        With a line for each machine that could not be cleaned; run again, it goes on.
-    """
+    """Take a cluster down and forget it."""
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, tale = _open(folder, spec, say), Tale()
     had = _deployed(folder, spec.name)
@@ -197,17 +147,7 @@ def _not_clean(line: str) -> str:
 
 
 def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
-    """Forget a machine that will never answer again; nothing is done to it.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster as it was deployed.
-    machine : str
-        The machine's name.
-    say : callable
-        Told what happens.
-    """
+    """Forget a machine that will never answer again; nothing is done to it."""
     folder = folder_of(cluster_state(spec.name))
     stack = _open(folder, spec, say)
     book, now = journal.Journal(folder), engine.state(folder, spec.name)
@@ -233,13 +173,7 @@ def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
 
 
 def folder_of(paths: ClusterPaths) -> Path:
-    """Folder of the engine's own files, in a cluster's state folder.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's paths.
-    """
+    """Folder of the engine's own files, in a cluster's state folder."""
     return paths.root / "pulumi"
 
 
@@ -314,21 +248,7 @@ def _reason(error: CommandError) -> str:
 def _sweep(
     book: journal.Journal, now: Mapping[str, Any], had: set[str], wanted: set[str], say: Say
 ) -> tuple[str, ...]:
-    """Clean machines that nobody wants and of which the engine knows nothing.
-
-    Parameters
-    ----------
-    book : Journal
-        The machines that were ever touched.
-    now : mapping
-        The engine's state.
-    had : set of str
-        Machines whose services the engine knew before; what it forgot of them, it removed.
-    wanted : set of str
-        Machines of the cluster file.
-    say : callable
-        Told what happens.
-    """
+    """Clean machines that nobody wants and of which the engine knows nothing."""
     gone = set(book.entries()) - wanted - engine.machines(now)
     done, failed = journal.clean({m: book.entries()[m] for m in sorted(gone - had)}, say)
     book.strike([*done, *(gone & had)])

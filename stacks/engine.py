@@ -154,13 +154,7 @@ class Stack(automation.Stack):
 
 @cache
 def find_command() -> automation.PulumiCommand:
-    """Find Pulumi's command line: on PATH, or where `install` puts it.
-
-    Raises
-    ------
-    MissingEngineError
-        When there is none; says what to do.
-    """
+    """Find Pulumi's command line: on PATH, or where `install` puts it."""
     places: list[str | None] = [None] if shutil.which("pulumi") else []
     root = install_root()
     if (root / "bin" / "pulumi").exists():
@@ -197,13 +191,7 @@ def install() -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables with which Pulumi works in a cluster's folder.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder.
-    """
+    """Variables with which Pulumi works in a cluster's folder."""
     return {
         "PULUMI_BACKEND_URL": folder.as_uri(),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
@@ -217,17 +205,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def open_stack(folder: Path, name: str, program: Any) -> Stack:
-    """Open a cluster's stack, made where it is not there yet.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder for the engine's own files.
-    name : str
-        The cluster's name.
-    program : callable
-        What registers the resources.
-    """
+    """Open a cluster's stack, made where it is not there yet."""
     command = find_command()
     make_private(folder)
     phrase = folder / "passphrase"
@@ -265,13 +243,7 @@ def settle(stack: Stack, folder: Path) -> None:
 
 
 def locks(folder: Path) -> list[Path]:
-    """List the engine's own locks, which a killed engine leaves.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the engine's own files.
-    """
+    """List the engine's own locks, which a killed engine leaves."""
     return list((folder / ".pulumi" / "locks").rglob("*.json"))
 
 
@@ -290,13 +262,7 @@ def _kill_all(backend: str) -> bool:
 
 
 def prune(folder: Path) -> None:
-    """Remove the history that the engine writes with each deployment: nobody reads it.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the engine's own files.
-    """
+    """Remove the history that the engine writes with each deployment: nobody reads it."""
     for name in ("history", "backups"):
         shutil.rmtree(folder / ".pulumi" / name, ignore_errors=True)
 
@@ -307,30 +273,14 @@ def state_file(folder: Path, name: str) -> Path:
 
 
 def state(folder: Path, name: str) -> dict[str, Any]:
-    """Read what the engine remembers of a cluster; empty before the first deployment.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the engine's own files.
-    name : str
-        The cluster's name.
-    """
+    """Read what the engine remembers of a cluster; empty before the first deployment."""
     found = read_json(state_file(folder, name), {})
     latest = found.get("checkpoint", {}).get("latest")
     return latest if isinstance(latest, dict) else {}
 
 
 def machines(latest: Mapping[str, Any], kinds: Sequence[str] = MACHINE_KINDS) -> set[str]:
-    """Machines of which the engine remembers something.
-
-    Parameters
-    ----------
-    latest : mapping
-        What `state` returned.
-    kinds : sequence of str
-        Ends of the names of the resources that count.
-    """
+    """Machines of which the engine remembers something."""
     names = [
         resource["urn"].rpartition("::")[2]
         for resource in latest.get("resources") or []

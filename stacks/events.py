@@ -34,36 +34,21 @@ ALONE = {"authority": "certificate authority", "services": "services"}
 
 @dataclass(slots=True)
 class Tale:
-    """What a deployment did, as its events told it.
+    """What a deployment did, as its events told it."""
 
-    Parameters
-    ----------
-    counts : dict of str to int
-        How many resources were made, changed, removed, and were as they should be.
-    errors : list of str
-        One line for each thing that failed.
-    steps : list of StepEventMetadata
-        What was done, or in a preview would be.
-    notes : list of str
-        What the person has to know at the end.
-    preview : bool
-        Whether nothing is done, and only what is looked at is worth telling.
-    """
-
+    #: How many resources were made, changed, removed, and were as they should be.
     counts: dict[str, int] = field(default_factory=dict)
+    #: One line for each thing that failed.
     errors: list[str] = field(default_factory=list)
+    #: What was done, or in a preview would be.
     steps: list[StepEventMetadata] = field(default_factory=list)
+    #: What the person has to know at the end.
     notes: list[str] = field(default_factory=list)
+    #: Whether nothing is done, and only what is looked at is worth telling.
     preview: bool = False
 
     def hear(self, event: EngineEvent) -> str | None:
-        """Take an event in; return what it says to a person who waits, if anything.
-
-        Parameters
-        ----------
-        event : EngineEvent
-            One event.
-        """
+        """Take an event in; return what it says to a person who waits, if anything."""
         if event.diagnostic_event is not None:
             return self._hear_diagnostic(event.diagnostic_event)
         if event.resource_pre_event is not None:
@@ -110,15 +95,7 @@ def bookkeeping(kind: str) -> bool:
 
 
 def subject(urn: str, kind: str) -> str | None:
-    """Name what a resource is to an operator; None for what is only Pulumi's bookkeeping.
-
-    Parameters
-    ----------
-    urn : str
-        The resource's URN.
-    kind : str
-        Its type.
-    """
+    """Name what a resource is to an operator; None for what is only Pulumi's bookkeeping."""
     if "dynamic/perennial:" not in kind:
         return None
     name = urn.rpartition("::")[2]
@@ -131,13 +108,7 @@ def subject(urn: str, kind: str) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """Last line of an error that says something, without the name of the exception.
-
-    Parameters
-    ----------
-    text : str
-        What the engine reported: a traceback of a provider's, often.
-    """
+    """Last line of an error that says something, without the name of the exception."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -147,15 +118,7 @@ def last_line(text: str) -> str:
 
 
 def summary(tale: Tale, seconds: float) -> str:
-    """Say in one line what was done.
-
-    Parameters
-    ----------
-    tale : Tale
-        What the events told.
-    seconds : float
-        How long it took.
-    """
+    """Say in one line what was done."""
     words = ("made", "changed", "removed", "unchanged")
     parts = [f"{tale.counts[word]} {word}" for word in words if tale.counts.get(word)]
     return f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"

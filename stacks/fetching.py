@@ -51,13 +51,7 @@ def here() -> str:
 
 
 def fetch(version: str, root: Path, source: Source | None = None) -> None:
-    """Download a version's archive, check it, and put its programs into the folder's ``bin``.
-
-    Raises
-    ------
-    PerennialError
-        It is not known, cannot be had, or is another one; nothing is installed.
-    """
+    """Download a version's archive, check it, and put its programs into the folder's ``bin``."""
     source = source or Source()
     digest = source.digests.get((version, here()))
     if digest is None:

@@ -20,13 +20,7 @@ Entries = dict[str, dict[str, Any]]
 
 
 class Journal:
-    """The machines that a cluster has, had, or was about to have.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the engine's own files.
-    """
+    """The machines that a cluster has, had, or was about to have."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "machines.json"
@@ -51,13 +45,7 @@ class Journal:
 
 
 def entries(spec: ClusterSpec) -> Entries:
-    """List for each machine what it takes to make it clean again.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    """
+    """List for each machine what it takes to make it clean again."""
     from perennial.hosts import share as sharing
 
     return {
@@ -69,20 +57,7 @@ def entries(spec: ClusterSpec) -> Entries:
 def clean(
     entries: Mapping[str, dict[str, Any]], say: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
-    """Remove from machines what was half made there.
-
-    Parameters
-    ----------
-    entries : mapping
-        The machines, as the journal has them.
-    say : callable
-        Told what happens.
-
-    Returns
-    -------
-    tuple of lists of str
-        The machines that are clean now; and one line for each that is not.
-    """
+    """Remove from machines what was half made there."""
     from perennial.hosts import deploy
     from perennial.hosts.share import from_json
 

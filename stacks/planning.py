@@ -29,15 +29,7 @@ _ACTIONS: dict[OpType, Action] = {
 
 
 def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
-    """List what a deployment would do, machine by machine; those that go come last.
-
-    Parameters
-    ----------
-    tale : Tale
-        What a preview told.
-    order : sequence of str
-        The machines, as they stand in the cluster file.
-    """
+    """List what a deployment would do, machine by machine; those that go come last."""
     places = {machine: place for place, machine in enumerate(order)}
     found: list[Step] = []
     machines: dict[str, dict[str, StepEventMetadata]] = {}
@@ -58,11 +50,6 @@ def first(spec: ClusterSpec) -> list[Step]:
     """List what the first deployment of a cluster would do.
 
     Nothing is there to compare with, so the engine is not asked: it needs 50 ms for a machine.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
     """
     found = [_MADE]
     for machine, entry in entries(spec).items():

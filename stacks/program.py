@@ -32,13 +32,7 @@ def main() -> None:
 
 
 def deploy(spec: ClusterSpec) -> None:
-    """Register a cluster with the engine and export what it tells.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    """
+    """Register a cluster with the engine and export what it tells."""
     component = import_module(PLATFORMS[spec.platform].stack).Cluster
     try:
         cluster = component(spec.name, spec)
@@ -49,19 +43,7 @@ def deploy(spec: ClusterSpec) -> None:
 
 
 def configured(config: pulumi.Config) -> ClusterSpec:
-    """Read the cluster from a stack's configuration.
-
-    Parameters
-    ----------
-    config : pulumi.Config
-        What stands under ``perennial:``. Either ``cluster``, an object with the keys of a
-        cluster file; or the answers that `pulumi new` asks for.
-
-    Raises
-    ------
-    SpecError
-        With every fault that was found.
-    """
+    """Read the cluster from a stack's configuration."""
     text = config.get("cluster")
     if text is None:
         return _loaded(from_answers(config), "perennial:machines")
@@ -73,14 +55,7 @@ def configured(config: pulumi.Config) -> ClusterSpec:
 
 
 def from_answers(config: pulumi.Config) -> dict[str, Any]:
-    """Make a cluster file of what `pulumi new` asks for.
-
-    Parameters
-    ----------
-    config : pulumi.Config
-        ``name``, ``machines`` (addresses with commas between them), ``python`` or
-        ``requirements``, ``workers``, ``threads`` and ``memory``.
-    """
+    """Make a cluster file of what `pulumi new` asks for."""
     machines = [part.strip() for part in (config.get("machines") or "").split(",") if part.strip()]
     if not machines:
         fault = Fault(

@@ -21,17 +21,7 @@ AT_ONCE = 16
 
 
 def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> int:
-    """Count the resources that are as the cluster file says; 0 when the engine has to look.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    folder : pathlib.Path
-        Folder of the engine's own files.
-    say : callable
-        Told what happens.
-    """
+    """Count the resources that are as the cluster file says; 0 when the engine has to look."""
     latest = engine.state(folder, spec.name)
     own = spec.jupyter is not None and spec.jupyter.certificate is not None
     # An operator's own certificate is encrypted in the state, and cannot be compared here.

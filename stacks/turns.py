@@ -19,20 +19,7 @@ _groups: dict[tuple[str, str], threading.BoundedSemaphore] = {}
 
 
 def turns(cluster: str, at_once: int) -> Turn:
-    """Say how members of a cluster's groups take turns.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    at_once : int
-        How many members of a group may be away at a time.
-
-    Returns
-    -------
-    callable
-        From a group's name to a context manager, which waits for its turn.
-    """
+    """Say how members of a cluster's groups take turns."""
     return partial(_turn, cluster, at_once)
 
 

@@ -34,3 +34,25 @@ def test_the_reference_publishes_exactly_these_modules() -> None:
     assert published == PUBLIC
     for name in published:
         import_module(name)
+
+
+def test_what_is_internal_is_documented_in_one_paragraph() -> None:
+    """Sections for parameters belong to what the reference publishes, and to the contracts."""
+    root = Path(perennial.__file__).parents[1]
+    packages = ("connect", "services", "spec")
+    modules = ("authority", "certificates", "eject", "errors", "notebook", "render", "revocation")
+    published = {
+        *(path for name in packages for path in (root / "perennial" / name).rglob("*.py")),
+        *(root / "perennial" / f"{name}.py" for name in modules),
+        *(root / "stacks" / f"{name}.py" for name in ("hosts", "local", "host_resources")),
+        root / "perennial" / "platforms" / "base.py",
+        root / "perennial" / "fleets" / "fleet.py",
+    }
+    section = re.compile(r"^ +(?:Parameters|Returns|Raises|Attributes)\n +-{3,}$", re.MULTILINE)
+    found = [
+        str(path.relative_to(root))
+        for top in ("perennial", "stacks")
+        for path in sorted((root / top).rglob("*.py"))
+        if path not in published and section.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -98,17 +98,7 @@ def files_of(tls: Certificate | None) -> dict[str, str] | None:
 async def scheduler(
     address: str, tls: Certificate | None, patience: float
 ) -> AsyncIterator[Scheduler]:
-    """Reach a scheduler through a child.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's address.
-    tls : Certificate or None
-        The client's files; None for a cluster without TLS.
-    patience : float
-        Seconds for each answer.
-    """
+    """Reach a scheduler through a child."""
     with undebuggable():
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "perennial.apart.child"),

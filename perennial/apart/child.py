@@ -39,17 +39,7 @@ async def main() -> None:
 
 
 class Asked:
-    """A connection to a scheduler.
-
-    Parameters
-    ----------
-    address : str
-        Its address.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``.
-    patience : float
-        Seconds for each answer.
-    """
+    """A connection to a scheduler."""
 
     def __init__(self, address: str, tls: Mapping[str, str] | None, patience: float) -> None:
         from distributed.core import rpc

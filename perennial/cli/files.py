@@ -88,20 +88,7 @@ def print_schema(
 
 
 def judge(document: Document, strict: bool) -> None:
-    """Compare a cluster file with this machine: raise its errors, print its warnings.
-
-    Parameters
-    ----------
-    document : Document
-        The cluster file.
-    strict : bool
-        Whether warnings are errors.
-
-    Raises
-    ------
-    SpecError
-        With everything that cannot work here.
-    """
+    """Compare a cluster file with this machine: raise its errors, print its warnings."""
     errors, warnings = deployer(document.spec.platform).faults(document)
     errors = document.located(errors)
     warnings = document.located([*document.warnings(), *warnings])
@@ -112,13 +99,7 @@ def judge(document: Document, strict: bool) -> None:
 
 
 def summary(spec: ClusterSpec) -> str:
-    """Say in one line what a cluster consists of.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    """
+    """Say in one line what a cluster consists of."""
     from perennial.spec.units import about
     from perennial.spec.words import plural
 

@@ -38,20 +38,7 @@ def until_asked() -> Iterator[Stop]:
 
 
 def stay(name: str, stop: Stop) -> bool:
-    """Stay until a signal or the end of the cluster; True where it is still to be taken down.
-
-    Parameters
-    ----------
-    name : str
-        A cluster that is up.
-    stop : Stop
-        Notes the signal.
-
-    Raises
-    ------
-    PerennialError
-        The cluster's supervisord has ended, and nobody has taken the cluster down.
-    """
+    """Stay until a signal or the end of the cluster; True where it is still to be taken down."""
     from perennial.local import deploy
     from perennial.paths import cluster_state
 

@@ -34,26 +34,17 @@ Install = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How `up` shall go about it.
+    """How `up` shall go about it."""
 
-    Parameters
-    ----------
-    yes : bool
-        Do not ask.
-    connect : bool
-        Make a plain Client() reach the cluster.
-    strict : bool
-        Warnings are errors.
-    install : bool
-        Download Pulumi's command line where it is missing.
-    force : bool
-        Start more than the machines hold.
-    """
-
+    #: Do not ask.
     yes: bool = False
+    #: Make a plain Client() reach the cluster.
     connect: bool = True
+    #: Warnings are errors.
     strict: bool = False
+    #: Download Pulumi's command line where it is missing.
     install: bool = False
+    #: Start more than the machines hold.
     force: bool = False
 
 

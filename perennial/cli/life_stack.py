@@ -159,17 +159,7 @@ def _await_workers(spec: ClusterSpec, paths: ClusterPaths, say: Callable[[str], 
 
 
 def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> None:
-    """Keep what a client needs: its certificate, Jupyter's token, and where everything is.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    paths : ClusterPaths
-        The cluster's state folder.
-    outputs : dict
-        The stack's outputs; where they are empty nothing has changed.
-    """
+    """Keep what a client needs: its certificate, Jupyter's token, and where everything is."""
     from perennial import connect
 
     parts = outputs.get("connection")
@@ -193,15 +183,7 @@ def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: dict[str, Any]) -> Non
 
 
 def remove_state(paths: ClusterPaths, purge: bool) -> None:
-    """Forget a cluster that is down.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder.
-    purge : bool
-        Its certificates and token as well.
-    """
+    """Forget a cluster that is down."""
     import shutil
 
     from perennial import connect

@@ -84,13 +84,7 @@ def console(stderr: bool = False, **options: Any) -> Console:
 
 
 class Progress:
-    """Says what happens: one changing line on a terminal, a line for each thing elsewhere.
-
-    Parameters
-    ----------
-    name : str
-        The cluster, which stands before each line.
-    """
+    """Says what happens: one changing line on a terminal, a line for each thing elsewhere."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -130,20 +124,7 @@ class Progress:
 
 
 def confirm(question: str, otherwise: str) -> None:
-    """Ask on a terminal; where nobody can answer, refuse.
-
-    Parameters
-    ----------
-    question : str
-        What is asked.
-    otherwise : str
-        The flag that answers it, for the message.
-
-    Raises
-    ------
-    PerennialError
-        When the answer is no, or when there is no terminal.
-    """
+    """Ask on a terminal; where nobody can answer, refuse."""
     if not sys.stdin.isatty():
         raise PerennialError(f"{question} nobody to ask here: add {otherwise} to go on")
     if not typer.confirm(harmless(question), default=False):

@@ -34,24 +34,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What can be found out about a cluster's scaler.
+    """What can be found out about a cluster's scaler."""
 
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    filed, told : list of mapping
-        Records: from the scaler's own files, complete, and from the scheduler, with less in them.
-    report : Report or None
-        What the scheduler knows of it; None when the scheduler does not answer.
-    notes : tuple of str
-        What is wrong with all that.
-    """
-
+    #: The cluster's name.
     cluster: str
+    #: Records: from the scaler's own files, complete, and from the scheduler, with less in them.
     filed: list[Record]
     told: list[Record]
+    #: What the scheduler knows of it; None when the scheduler does not answer.
     report: Report | None
+    #: What is wrong with all that.
     notes: tuple[str, ...]
 
 

@@ -48,13 +48,7 @@ def resume(name: Cluster = None, file: ItsFile = None) -> None:
 
 
 def reach(name: str | None) -> Connection:
-    """Say how a cluster's scheduler is reached; through the tunnel where there is one.
-
-    Parameters
-    ----------
-    name : str or None
-        The cluster; the only one when None.
-    """
+    """Say how a cluster's scheduler is reached; through the tunnel where there is one."""
     from perennial import connect, paths
     from perennial.local.placement import require_here
 
@@ -68,13 +62,7 @@ def reach(name: str | None) -> Connection:
 
 
 def chosen(name: str | None) -> str:
-    """Say which cluster is meant: one of this user's, or one whose bundle they have.
-
-    Parameters
-    ----------
-    name : str or None
-        What the user wrote.
-    """
+    """Say which cluster is meant: one of this user's, or one whose bundle they have."""
     from perennial import connect, paths
     from perennial.local.placement import require_here
 
@@ -86,28 +74,14 @@ def chosen(name: str | None) -> str:
 
 
 def is_scaled(name: str, group: str) -> bool:
-    """Whether the size of a group belongs to a scaler; elsewhere than here, all may.
-
-    Parameters
-    ----------
-    name : str
-        The cluster.
-    group : str
-        The group.
-    """
+    """Whether the size of a group belongs to a scaler; elsewhere than here, all may."""
     from perennial import paths
 
     return name not in paths.known_clusters() or group in scaled(name)
 
 
 def scaled(name: str) -> tuple[str, ...]:
-    """Name the groups of a cluster of this user whose size belongs to a scaler.
-
-    Parameters
-    ----------
-    name : str
-        The cluster.
-    """
+    """Name the groups of a cluster of this user whose size belongs to a scaler."""
     from perennial.paths import cluster_state
     from perennial.platforms import has_fleet
     from perennial.spec import load
@@ -120,13 +94,7 @@ def scaled(name: str) -> tuple[str, ...]:
 
 
 def standing(name: str) -> dict[str, Any] | None:
-    """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler.
-
-    Parameters
-    ----------
-    name : str
-        A cluster of this user.
-    """
+    """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler."""
     if not scaled(name):
         return None
     from perennial.scaler import asking, explaining
@@ -144,19 +112,7 @@ def standing(name: str) -> dict[str, Any] | None:
 def pin(
     name: str, sizes: Mapping[str, int | None], seconds: float | None, force: bool = False
 ) -> None:
-    """Give sized groups a size whatever the demand, or let them follow it again; say what comes.
-
-    Parameters
-    ----------
-    name : str
-        The cluster.
-    sizes : mapping of str to int or None
-        Members of each group; None to follow the demand again.
-    seconds : float or None
-        How long; until it is undone when None.
-    force : bool
-        Whether sizes are meant beyond the group's max and what the platform holds.
-    """
+    """Give sized groups a size whatever the demand, or let them follow it again; say what comes."""
     from perennial.scaler import asking, explaining
 
     connection = reach(name)
@@ -212,17 +168,7 @@ def _wish(
 def ask(
     connection: Connection, question: Callable[[Any], Awaitable[Found]], patience: float
 ) -> Found:
-    """Ask the scheduler of a cluster.
-
-    Parameters
-    ----------
-    connection : Connection
-        How it is reached.
-    question : callable
-        Gets the connection, see `perennial.scaler.asking.ask`.
-    patience : float
-        Seconds for all of it.
-    """
+    """Ask the scheduler of a cluster."""
     from perennial.scaler import asking
 
     return asking.ask(connection.scheduler_address, connection.tls, question, patience)

@@ -32,13 +32,7 @@ class PlatformOptions(Strict):
     """What a person writes for a platform. Here for one where everything is on one machine."""
 
     def refusals(self, spec: ClusterSpec) -> Iterator[Refusal]:
-        """Refuse what a cluster cannot have on this platform.
-
-        Parameters
-        ----------
-        spec : ClusterSpec
-            The cluster file.
-        """
+        """Refuse what a cluster cannot have on this platform."""
         yield from ()
 
     def warnings(self, spec: ClusterSpec) -> Iterator[Fault]:

@@ -72,23 +72,14 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine as a process on it sees it, within the limits of a container or control group.
-
-    Parameters
-    ----------
-    cores : int
-        Cores.
-    memory : int
-        Bytes of memory.
-    available : int
-        Bytes of it that nobody uses now.
-    load : float
-        Processes that run or wait to, on average of the last minute.
-    """
+    """A machine as a process on it sees it, within the limits of a container or control group."""
 
     cores: int
+    #: Bytes of memory.
     memory: int
+    #: Bytes of it that nobody uses now.
     available: int
+    #: Processes that run or wait to, on average of the last minute.
     load: float = 0.0
 
     @property

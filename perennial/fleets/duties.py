@@ -23,21 +23,14 @@ _SERVICES = ("scheduler", "jupyter")
 
 @dataclass(slots=True)
 class Duty:
-    """What one machine has to do.
+    """What one machine has to do."""
 
-    Parameters
-    ----------
-    scheduler, jupyter : bool
-        Whether these run there.
-    counts : dict of str to int
-        First number of members of each group that has a place there.
-    most : dict of str to int
-        The most members of each of these groups, as far as can be said.
-    """
-
+    #: Whether these run there.
     scheduler: bool = False
     jupyter: bool = False
+    #: First number of members of each group that has a place there.
     counts: dict[str, int] = field(default_factory=dict)
+    #: The most members of each of these groups, as far as can be said.
     most: dict[str, int] = field(default_factory=dict)
 
 
@@ -51,22 +44,7 @@ class _Role:
 
 
 def divide(spec: ClusterSpec, machines: Sequence[Machine]) -> tuple[list[Duty], list[Refusal]]:
-    """Divide a cluster among machines.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    machines : sequence of Machine
-        The machines, in the order of the file.
-
-    Returns
-    -------
-    duties : list of Duty
-        In the order of the machines.
-    refusals : list of Refusal
-        What is wrong; when there is something, the duties mean little.
-    """
+    """Divide a cluster among machines."""
     roles = _roles(spec, machines)
     refusals = [*_named_twice(spec, machines), *_unsound(spec, roles)]
     if not any(machine.roles for machine in machines):

@@ -12,11 +12,6 @@ class FixedFleet:
     """Members that stand in the cluster file; what has become of them, the scheduler knows.
 
     Without them the scaler would ask other groups for what these are there to do.
-
-    Parameters
-    ----------
-    members : sequence of str
-        Their names.
     """
 
     chooses: ClassVar[bool] = True
@@ -30,18 +25,5 @@ class FixedFleet:
         return Observation(desired=size, members=self.members, settled=True, least=size, most=size)
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Give the size, which nobody changes; see `perennial.fleets.fleet.Fleet`.
-
-        Parameters
-        ----------
-        to : int
-            Size.
-        leaving : sequence of Member
-            Who would leave.
-
-        Returns
-        -------
-        int
-            The size that it has.
-        """
+        """Give the size, which nobody changes; see `perennial.fleets.fleet.Fleet`."""
         return len(self.members)

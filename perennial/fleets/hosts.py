@@ -194,15 +194,7 @@ class Options(Reach, PlatformOptions):
     """Members of a group that a change may stop at the same time."""
 
     def of(self, machine: Machine, key: str) -> Any:
-        """Look up an option of a machine, or that of all.
-
-        Parameters
-        ----------
-        machine : Machine
-            One of the machines.
-        key : str
-            ``user``, ``port``, ``identity``, ``jump`` or ``init``.
-        """
+        """Look up an option of a machine, or that of all."""
         own = getattr(machine, key)
         return getattr(self, key) if own is None else own
 
@@ -250,13 +242,7 @@ class Options(Reach, PlatformOptions):
         return {name: n for name, n in total.items() if n != spec.workers[name].count}
 
     def duties(self, spec: ClusterSpec) -> dict[str, duties.Duty]:
-        """Say what each machine has to do, by its name.
-
-        Parameters
-        ----------
-        spec : ClusterSpec
-            The cluster file.
-        """
+        """Say what each machine has to do, by its name."""
         found = duties.divide(spec, self.machines)[0]
         return {machine.called: duty for machine, duty in zip(self.machines, found, strict=True)}
 

@@ -13,20 +13,13 @@ from perennial.scaler.values import Member, Observation
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long things take on a platform in memory, in seconds of its clock.
+    """How long things take on a platform in memory, in seconds of its clock."""
 
-    Parameters
-    ----------
-    start_up : callable
-        From asking for a member, by its name, until it runs.
-    stop : float
-        From telling a member to leave until it is gone.
-    clock : callable
-        Says what time it is.
-    """
-
+    #: From asking for a member, by its name, until it runs.
     start_up: Callable[[str], float] = lambda _name: 0.0
+    #: From telling a member to leave until it is gone.
     stop: float = 0.0
+    #: Says what time it is.
     clock: Callable[[], float] = time.monotonic
 
 
@@ -40,23 +33,7 @@ class _Entry:
 
 
 class MemoryFleet:
-    """A fleet whose platform is this object.
-
-    Parameters
-    ----------
-    group : str
-        Name of the group; members are called ``<group>-<index>``.
-    size : int
-        Members that are there from the beginning.
-    least : int
-        The smallest size that the platform takes.
-    most : int or None
-        The largest one; None for any.
-    room : int or None
-        How many members the platform can start at all; one more is `NoCapacity`.
-    timing : Timing
-        How long things take.
-    """
+    """A fleet whose platform is this object."""
 
     chooses: ClassVar[bool] = True
 
@@ -84,13 +61,7 @@ class MemoryFleet:
         self._entries = {index: _Entry(index, start) for index in range(size)}
 
     def observe(self) -> Observation:
-        """Look; changes nothing.
-
-        Raises
-        ------
-        FleetError
-            What a test has put into `faults`; `FleetMissing` when it is not `known`.
-        """
+        """Look; changes nothing."""
         self._fail("observe")
         now = self.timing.clock()
         entries = self._there(now)
@@ -104,27 +75,7 @@ class MemoryFleet:
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Make it so many members, see `perennial.fleets.fleet.Fleet`.
-
-        Parameters
-        ----------
-        to : int
-            Size.
-        leaving : sequence of Member
-            Who leaves.
-
-        Returns
-        -------
-        int
-            The size that it now has.
-
-        Raises
-        ------
-        NoCapacity
-            There is no room for any more.
-        FleetMissing
-            It is not `known`.
-        """
+        """Make it so many members, see `perennial.fleets.fleet.Fleet`."""
         self._fail("resize")
         now = self.timing.clock()
         self._entries = self._there(now)

@@ -31,21 +31,14 @@ OPEN_FILES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A file as it shall be.
+    """A file as it shall be."""
 
-    Parameters
-    ----------
-    path, text : str
-        Where, and what is in it.
-    mode : int
-        Its permissions.
-    owner : str or None
-        The system user that it belongs to; None for root.
-    """
-
+    #: Where, and what is in it.
     path: str
     text: str
+    #: Its permissions.
     mode: int = 0o644
+    #: The system user that it belongs to; None for root.
     owner: str | None = None
 
     @property
@@ -56,71 +49,46 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member as a machine knows it.
+    """A member as a machine knows it."""
 
-    Parameters
-    ----------
-    name : str
-        Dask's name of it, or ``scheduler`` or ``jupyter``.
-    fingerprint : str
-        Changes with everything for which its process must be replaced.
-    group : str or None
-        The worker group.
-    processes : int
-        Its worker processes; 0 for another service.
-    """
-
+    #: Dask's name of it, or ``scheduler`` or ``jupyter``.
     name: str
+    #: Changes with everything for which its process must be replaced.
     fingerprint: str
+    #: The worker group.
     group: str | None
+    #: Its worker processes; 0 for another service.
     processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """What shall stand on a machine.
+    """What shall stand on a machine."""
 
-    Parameters
-    ----------
-    init : str
-        Its service manager.
-    files : tuple of Placed
-        All files of ours.
-    folders : tuple of dict
-        ``path``, ``mode`` and ``owner`` of the folders to be made.
-    users : dict of str to str
-        System users and their home folders.
-    members : dict of str to Member
-        What shall run, by unit or program, in the order of starting.
-    units, targets : tuple of str
-        systemd's names of what is installed.
-    programs : tuple of Program
-        supervisord's programs.
-    kept : dict of str to str
-        supervisord's groups whose members a keeper starts: what stands before their numbers.
-    """
-
+    #: Its service manager.
     init: Init
+    #: All files of ours.
     files: tuple[Placed, ...]
+    #: ``path``, ``mode`` and ``owner`` of the folders to be made.
     folders: tuple[dict[str, Any], ...]
+    #: System users and their home folders.
     users: Mapping[str, str]
+    #: What shall run, by unit or program, in the order of starting.
     members: Mapping[str, Member]
+    #: systemd's names of what is installed.
     units: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    #: supervisord's programs.
     programs: tuple[Program, ...] = ()
+    #: supervisord's groups whose members a keeper starts: what stands before their numbers.
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What is to be done to the members on a machine.
+    """What is to be done to the members on a machine."""
 
-    Parameters
-    ----------
-    start, restart, stop : tuple of str
-        Units or programs.
-    """
-
+    #: Units or programs.
     start: tuple[str, ...]
     restart: tuple[str, ...]
     stop: tuple[str, ...]
@@ -135,26 +103,7 @@ def arrange(
     watch: tuple[str, float] = ("", 0.0),
     booted: bool = True,
 ) -> Arrangement:
-    """Say what shall stand on a machine.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    init : {"systemd", "supervisord"}
-        The machine's service manager.
-    parts : sequence of Service
-        What runs there, with the machine's address in it.
-    sizes : mapping of str to int or collection of int
-        Members of each group there: how many, or which ones where a keeper starts them.
-    secrets : mapping of str to str
-        Paths and texts of secret files.
-    watch : (str, float)
-        For supervisord: socket of the scheduler's pages (empty where it is elsewhere), and
-        seconds after which a scheduler that does not answer is restarted.
-    booted : bool
-        Whether systemd runs the machine, and so brings supervisord back at boot; else cron does.
-    """
+    """Say what shall stand on a machine."""
     parts = united(parts) if init == "supervisord" else carried(parts)
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
@@ -164,15 +113,7 @@ def arrange(
 
 
 def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
-    """Compare the members that shall run with those that do.
-
-    Parameters
-    ----------
-    wanted : Arrangement
-        What shall be.
-    found : mapping
-        ``state`` and ``fingerprint`` of each unit or program.
-    """
+    """Compare the members that shall run with those that do."""
     alive = {name for name, now in found.items() if now["pid"]}
     running = {name for name in alive if found[name]["fingerprint"]}
     changed = tuple(
@@ -193,17 +134,7 @@ def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
 
 
 def users(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, str]:
-    """System users that services run as, and their home folders.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    init : {"systemd", "supervisord"}
-        The machine's service manager. One supervisord runs all with one user's rights.
-    parts : sequence of Service
-        What runs there.
-    """
+    """System users that services run as, and their home folders."""
     if init == "supervisord":
         first = min(parts, key=lambda part: part.role == "jupyter")
         home = next((render.home(part) for part in parts if part.role == "jupyter"), None)
@@ -346,13 +277,7 @@ def _starter(
 
 
 def supervisord_paths(cluster: str) -> ClusterPaths:
-    """Folder of a cluster's supervisord on a machine.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    """
+    """Folder of a cluster's supervisord on a machine."""
     return ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
 
 
@@ -367,17 +292,7 @@ def _registers(member: Service) -> tuple[str, ...]:
 
 
 def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
-    """Say to `perennial.local.part` what it needs to know.
-
-    Parameters
-    ----------
-    arrangement : Arrangement
-        What shall stand on the machine.
-    conf : str
-        supervisord's main file.
-    pages : str
-        Socket of the scheduler's pages, empty where it is elsewhere.
-    """
+    """Say to `perennial.local.part` what it needs to know."""
     programs = [asdict(program) for program in arrangement.programs]
     for program in programs:
         del program["files"]

@@ -19,21 +19,7 @@ OLDEST_SYSTEMD = 247
 
 
 def look(agent: Agent, share: Share) -> dict[str, Any]:
-    """Ask a machine for all that a deploy must know of it.
-
-    Parameters
-    ----------
-    agent : Agent
-        The machine.
-    share : Share
-        What it shall do.
-
-    Returns
-    -------
-    dict
-        See `perennial.hosts.agent.facts.look`; and ``ahead``, the seconds by which its clock is
-        ahead of this machine's.
-    """
+    """Ask a machine for all that a deploy must know of it."""
     target = share.target
     names = [name for name in (target.internal, target.address) if name]
     ports = [port for part in share.services for port in part.access.ports]
@@ -52,13 +38,7 @@ def look(agent: Agent, share: Share) -> dict[str, Any]:
 
 
 def manager(share: Share, found: Mapping[str, Any]) -> Init:
-    """Choose a machine's service manager: the one that is wished for, or the one that runs it.
-
-    Raises
-    ------
-    FleetError
-        When the one that is wished for does not run there, or is too old.
-    """
+    """Choose a machine's service manager: the one that is wished for, or the one that runs it."""
     wanted = share.target.init
     if wanted == "supervisord" or (wanted is None and not found["systemd"]):
         return "supervisord"
@@ -75,14 +55,7 @@ def manager(share: Share, found: Mapping[str, Any]) -> Init:
 
 
 def check(share: Share, found: Mapping[str, Any]) -> None:
-    """Refuse what cannot work, before anything is changed.
-
-    Raises
-    ------
-    FleetError
-        For a wrong clock, for a name that another cluster has there, and for a port that
-        somebody else has.
-    """
+    """Refuse what cannot work, before anything is changed."""
     name = share.target.name
     refuse(name, share.cluster, found["clashes"])
     if abs(found["ahead"]) > SKEW:

@@ -20,13 +20,7 @@ Claims = dict[str, list[str]]
 
 
 def claims(share: Share) -> Claims:
-    """List the units and system users of a share, under each manager that the machine may have.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    """
+    """List the units and system users of a share, under each manager that the machine may have."""
     cluster, parts = share.cluster, share.services
     if not parts:
         return {}
@@ -50,22 +44,7 @@ def _units(cluster: str, parts: Sequence[Service]) -> list[str]:
 
 
 def refuse(machine: str, cluster: str, clashes: Sequence[Any]) -> None:
-    """Refuse names that another cluster has on a machine.
-
-    Parameters
-    ----------
-    machine : str
-        The machine's name.
-    cluster : str
-        The cluster that is to be deployed.
-    clashes : sequence of (str, str)
-        Another cluster, and a name that both have.
-
-    Raises
-    ------
-    FleetError
-        There is one.
-    """
+    """Refuse names that another cluster has on a machine."""
     for other, name in clashes:
         kind = "unit" if name.endswith((".service", ".target")) else "user"
         raise FleetError(

@@ -66,30 +66,6 @@ def apply_services(
 
     Only members whose fingerprint changed restart, one after another, each drained. New
     members start before old ones leave, so that data has somewhere to go.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    secrets : Secrets
-        The cluster's secrets.
-    say : callable
-        Told what happens.
-    turn : callable
-        From a group's name to a context in which one of its members may be away.
-    scaled : mapping of str to int, optional
-        Sizes that groups shall have from now on, whatever their counts say.
-
-    Returns
-    -------
-    dict
-        ``init``, ``address``, ``machine`` (its id), ``members`` (fingerprint by name) and
-        ``expires`` (when its first certificate ends, in ISO 8601).
-
-    Raises
-    ------
-    FleetError
-        When the machine cannot be reached or changed; one line that names it.
     """
     with alone(share, say) as agent:
         found = look(agent, share)
@@ -155,39 +131,13 @@ def apply_services(
 
 
 def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
-    """Compare a machine with what was deployed to it; one line for each difference.
-
-    Parameters
-    ----------
-    share : Share
-        What was deployed.
-    outcome : mapping
-        What `apply_services` returned.
-
-    Raises
-    ------
-    FleetError
-        When the machine cannot be reached.
-    """
+    """Compare a machine with what was deployed to it; one line for each difference."""
     with borrowed(share.target) as agent:
         return drift(share.cluster, look(agent, share), outcome)
 
 
 def remove_services(share: Share, say: Say) -> list[str]:
-    """Stop what runs on a machine, drained, and remove all that is the cluster's.
-
-    Parameters
-    ----------
-    share : Share
-        What was deployed there.
-    say : callable
-        Told what happens.
-
-    Returns
-    -------
-    list of str
-        Folders of notebooks, which stay.
-    """
+    """Stop what runs on a machine, drained, and remove all that is the cluster's."""
     with alone(share, say) as agent:
         kept: list[str] = agent.ask("remove", cluster=share.cluster)
         return kept
@@ -197,13 +147,6 @@ def stop_scheduler(share: Share, say: Say) -> None:
     """Stop the scheduler before all is taken down: with it no drain has a meaning.
 
     The scaler stops before it, so that it replaces nobody.
-
-    Parameters
-    ----------
-    share : Share
-        The share of the scheduler's machine.
-    say : callable
-        Told what happens.
     """
     with borrowed(share.target, say) as agent:
         found = agent.ask("members", cluster=share.cluster)
@@ -217,15 +160,7 @@ def stop_scheduler(share: Share, say: Say) -> None:
 
 @contextmanager
 def alone(share: Share, say: Say) -> Iterator[Agent]:
-    """Let nobody else change the cluster's part of a machine meanwhile.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    say : callable
-        Told what happens there.
-    """
+    """Let nobody else change the cluster's part of a machine meanwhile."""
     with borrowed(share.target, say) as agent:
         agent.ask("lock", cluster=share.cluster)
         yield agent

@@ -85,57 +85,37 @@ class TargetLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A machine on the way to another one, or a bastion.
+    """A machine on the way to another one, or a bastion."""
 
-    Parameters
-    ----------
-    name : str
-        What messages call it.
-    address : str
-        DNS name, IP address, or a ``Host`` of ``~/.ssh/config``.
-    user : str or None
-        Login name.
-    port : int or None
-        SSH port.
-    identity : str or None
-        File of the key to log in with.
-    jump : str or None
-        Jump hosts before it.
-    known_hosts : str or None
-        File of the known host keys.
-    on_the_way : bool
-        Whether it is a jump host: then `identity` is tried beside the usual keys.
-    """
-
+    #: What messages call it.
     name: str
+    #: DNS name, IP address, or a ``Host`` of ``~/.ssh/config``.
     address: str
+    #: Login name.
     user: str | None = None
+    #: SSH port.
     port: int | None = None
+    #: File of the key to log in with.
     identity: str | None = None
+    #: Jump hosts before it.
     jump: str | None = None
+    #: File of the known host keys.
     known_hosts: str | None = None
+    #: Whether it is a jump host: then `identity` is tried beside the usual keys.
     on_the_way: bool = True
 
 
 @dataclass(slots=True)
 class Line:
-    """An open connection, with the hops under it.
+    """An open connection, with the hops under it."""
 
-    Parameters
-    ----------
-    connection : asyncssh.SSHClientConnection
-        The connection to the machine itself.
-    where : str
-        The machine, for messages.
-    under : Line or None
-        The connection to the jump host before it.
-    wire : perennial.hosts.tcp.Wire or None
-        What it runs over, where there is no jump host.
-    """
-
+    #: The connection to the machine itself.
     connection: asyncssh.SSHClientConnection
+    #: The machine, for messages.
     where: str
+    #: The connection to the jump host before it.
     under: Line | None = None
+    #: What it runs over, where there is no jump host.
     wire: tcp.Wire | None = None
 
     @property
@@ -164,22 +144,7 @@ class Line:
 
 
 async def dial(target: TargetLike, timeout: float = 20.0, meter: Meter | None = None) -> Line:
-    """Open a connection.
-
-    Parameters
-    ----------
-    target : TargetLike
-        The machine.
-    timeout : float
-        Seconds for each hop, from the name's look-up to the end of the login.
-    meter : Meter or None
-        Counts the bytes.
-
-    Raises
-    ------
-    FleetError
-        One line that names the machine, what was found and what to do.
-    """
+    """Open a connection."""
     try:
         import asyncssh  # noqa: F401
     except ImportError:
@@ -222,22 +187,7 @@ async def _dial(step: _Step, timeout: float, meter: Meter) -> Line:
 
 
 def parse_jump(text: str, known_hosts: str | None = None, identity: str | None = None) -> list[Hop]:
-    """Read jump hosts, written as ``ssh -J`` takes them.
-
-    Parameters
-    ----------
-    text : str
-        Such as ``me@bastion:2222,inner``.
-    known_hosts : str or None
-        File of the known host keys.
-    identity : str or None
-        File of the key to log in with.
-
-    Raises
-    ------
-    PerennialError
-        For what is no host.
-    """
+    """Read jump hosts, written as ``ssh -J`` takes them."""
     hops = []
     for part in (word.strip() for word in text.split(",")):
         user, _, place = part.removeprefix("ssh://").rpartition("@")

@@ -32,15 +32,7 @@ _REPAIR = "`perennial up` repairs it"
 
 
 def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
-    """Run every check on a cluster of this user's.
-
-    Parameters
-    ----------
-    operator : Operator
-        The cluster.
-    python : str or None
-        Interpreter of the client; the one that runs this when None.
-    """
+    """Run every check on a cluster of this user's."""
     everywhere = operator.everywhere(lambda machine: see(operator, machine))
     seen = {name: each for name, each in everywhere.items() if isinstance(each, Seen)}
     away = {name: str(each) for name, each in everywhere.items() if isinstance(each, FleetError)}
@@ -68,15 +60,7 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
 
 
 def examine_from_outside(link: Connection, python: str | None) -> Iterator[Finding]:
-    """Run the checks that somebody can who has a bundle alone.
-
-    Parameters
-    ----------
-    link : Connection
-        How the cluster is reached.
-    python : str or None
-        Interpreter of the client; the one that runs this when None.
-    """
+    """Run the checks that somebody can who has a bundle alone."""
     notices = connect.expiry_notices(link)
     if link.tls is not None:
         text = notices[0] if notices else "the client's is good for 30 days or more"
@@ -92,15 +76,7 @@ def examine_from_outside(link: Connection, python: str | None) -> Iterator[Findi
 
 
 def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
-    """Say which machines were reached, and why the others were not.
-
-    Parameters
-    ----------
-    away : mapping of str to str
-        Why, by machine.
-    reached : int
-        How many others there are.
-    """
+    """Say which machines were reached, and why the others were not."""
     for text in away.values():
         yield Finding("machines", "error", text)
     if not away:
@@ -108,15 +84,7 @@ def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
 
 
 def services(cluster: str, seen: Mapping[str, Seen]) -> Iterator[Finding]:
-    """Check whether everything runs as it was deployed, and nothing was edited.
-
-    Parameters
-    ----------
-    cluster : str
-        Its name.
-    seen : mapping of str to Seen
-        The machines.
-    """
+    """Check whether everything runs as it was deployed, and nothing was edited."""
     good = True
     for machine, each in seen.items():
         lines = drift(cluster, each.look, {})
@@ -139,13 +107,7 @@ def services(cluster: str, seen: Mapping[str, Seen]) -> Iterator[Finding]:
 
 
 def ports(seen: Mapping[str, Seen]) -> Finding:
-    """Check whether other processes have taken ports of the cluster.
-
-    Parameters
-    ----------
-    seen : mapping of str to Seen
-        The machines.
-    """
+    """Check whether other processes have taken ports of the cluster."""
     taken = [
         f"{machine}: port {port} is taken by {who}"
         for machine, each in seen.items()
@@ -157,13 +119,7 @@ def ports(seen: Mapping[str, Seen]) -> Finding:
 
 
 def clock(ahead: Mapping[str, float]) -> Finding:
-    """Compare the machines' clocks with this machine's.
-
-    Parameters
-    ----------
-    ahead : mapping of str to float
-        Seconds by which each is ahead.
-    """
+    """Compare the machines' clocks with this machine's."""
     wrong = {machine: by for machine, by in ahead.items() if abs(by) > NOTABLE}
     if not wrong:
         largest = max(map(abs, ahead.values()))
@@ -182,13 +138,7 @@ def clock(ahead: Mapping[str, float]) -> Finding:
 
 
 def disk(free: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
-    """Check free space where workers spill, and where state stands.
-
-    Parameters
-    ----------
-    free : mapping of str to mapping of str to int
-        Bytes by machine and folder.
-    """
+    """Check free space where workers spill, and where state stands."""
     least = min((left for each in free.values() for left in each.values()), default=0)
     for machine, each in free.items():
         for folder, left in each.items():
@@ -202,15 +152,7 @@ def disk(free: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
 def versions(
     found: Mapping[str, Mapping[str, Any] | None], here: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Check that every machine, and so Jupyter, has the versions that this machine has.
-
-    Parameters
-    ----------
-    found : mapping of str to mapping or None
-        Environments by machine, see `Seen`.
-    here : mapping of str to str
-        Versions here, by package; ``python`` among them.
-    """
+    """Check that every machine, and so Jupyter, has the versions that this machine has."""
     good: dict[str, Mapping[str, Any]] = {}
     for machine, each in found.items():
         if each is None:
@@ -249,15 +191,7 @@ def versions(
 
 
 def network(results: Sequence[Result], firewalls: Mapping[str, Firewall]) -> Iterator[Finding]:
-    """Say which ways between machines are blocked.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        What was tried.
-    firewalls : mapping of str to Firewall
-        The machines' own.
-    """
+    """Say which ways between machines are blocked."""
     lines = reach.diagnose(results, firewalls)
     for line in lines:
         yield Finding("network", "error", line)
@@ -287,15 +221,7 @@ def _expiry(operator: Operator, seen: Mapping[str, Seen]) -> dict[str, datetime]
 
 
 def own(spec: ClusterSpec, now: datetime) -> Iterator[Finding]:
-    """Check the operator's own certificate of JupyterLab: nobody else renews it.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    now : datetime
-        Now.
-    """
+    """Check the operator's own certificate of JupyterLab: nobody else renews it."""
     from perennial.certificates import ends
 
     try:

@@ -16,17 +16,7 @@ from perennial.services import Service, united
 
 
 def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
-    """Say what became of a machine's part of a cluster, one line for each thing. Pure.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    found : mapping
-        What the machine was found to have, see `perennial.hosts.agent.facts.look`.
-    outcome : mapping
-        What was deployed.
-    """
+    """Say what became of a machine's part of a cluster, one line for each thing. Pure."""
     manifest = found["manifest"]
     if not manifest:
         return [f"nothing of {cluster} is there"]
@@ -96,11 +86,6 @@ def outdated(found: Mapping[str, Any]) -> dict[str, int]:
 
     Their fingerprint says nothing of it: it stands in the file that was edited, and was left there.
     Those of which a deploy knew that was cut off are among them, for as long as they run on.
-
-    Parameters
-    ----------
-    found : mapping
-        What the machine was found to have, see `perennial.hosts.agent.facts.look`.
     """
     pids = {unit: now["pid"] for unit, now in found["members"].items()}
     begun = found["manifest"].get("outdated", {})
@@ -110,17 +95,7 @@ def outdated(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[str]]:
-    """List the files from which each unit or program is started; of a group, without numbers.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    init : {"systemd", "supervisord"}
-        The machine's service manager.
-    parts : sequence of Service
-        What runs there.
-    """
+    """List the files from which each unit or program is started; of a group, without numbers."""
     found = {}
     for part in united(parts) if init == "supervisord" else carried(parts):
         files = [file.path for file in part.files]
@@ -134,17 +109,7 @@ def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[
 
 
 def own_files(cluster: str, wanted: Arrangement, conf: str) -> dict[str, str]:
-    """Digests of the files that supervisord reads, by path; empty under systemd.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    wanted : Arrangement
-        What stands on the machine.
-    conf : str
-        supervisord's main file.
-    """
+    """Digests of the files that supervisord reads, by path; empty under systemd."""
     if wanted.init != "supervisord":
         return {}
     paths = supervisord_paths(cluster)
@@ -156,13 +121,7 @@ def own_files(cluster: str, wanted: Arrangement, conf: str) -> dict[str, str]:
 
 
 def kept_programs(wanted: Arrangement) -> dict[str, str]:
-    """Say from which file a keeper writes a member's program, by what stands before its number.
-
-    Parameters
-    ----------
-    wanted : Arrangement
-        What stands on the machine.
-    """
+    """Say from which file a keeper writes a member's program, by what stands before its number."""
     files = (PurePath(file.path) for file in wanted.files)
     return {
         wanted.kept[file.stem]: str(file)
@@ -176,13 +135,6 @@ def spoilt(found: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
 
     They are written again before they are compared, so that what runs as it was deployed does not
     restart.
-
-    Parameters
-    ----------
-    found : mapping
-        What the machine was found to have.
-    now : mapping of str to str
-        Digests of supervisord's files as they shall be.
     """
     was, there = found["manifest"].get("programs", {}), found["programs"]
     edited = [path for path, digest in now.items() if was.get(path) == digest != there.get(path)]

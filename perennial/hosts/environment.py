@@ -23,28 +23,7 @@ _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
 def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
-    """Say what Python environment the machines need.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file of the platform hosts.
-    jupyter : bool
-        Whether JupyterLab runs in it.
-
-    Returns
-    -------
-    dict
-        Values for JSON. ``kind`` is ``python`` (with ``python``, the interpreter) or
-        ``requirements`` (with ``text``, ``hash``, ``wheelhouse``, ``build`` where packages may
-        be built, and ``python``, the interpreter that will be there). ``needs`` lists modules
-        without which services do not start.
-
-    Raises
-    ------
-    SpecError
-        For a wheelhouse that cannot be read, and for another version of dask-perennial.
-    """
+    """Say what Python environment the machines need."""
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
     if jupyter:
         needs += _JUPYTER
@@ -147,13 +126,7 @@ def _hash(text: str, wheelhouse: str | None) -> str:
 
 
 def content(file: Path) -> str:
-    """Digest of a file; it is read once, until somebody changes it.
-
-    Parameters
-    ----------
-    file : pathlib.Path
-        The file.
-    """
+    """Digest of a file; it is read once, until somebody changes it."""
     status = file.stat()
     changes = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return _content(str(file), changes)

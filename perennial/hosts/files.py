@@ -13,15 +13,7 @@ from perennial.spec import ClusterSpec
 
 
 def files(spec: ClusterSpec, form: render.Format) -> dict[str, str]:
-    """Render the files of every machine, path and text; the machine's name stands first.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file of the platform hosts.
-    form : {"systemd", "supervisord"}
-        The service manager.
-    """
+    """Render the files of every machine, path and text; the machine's name stands first."""
     return {
         f"{name}/{path.lstrip('/')}": text
         for name, share in shares(spec).items()

@@ -11,35 +11,17 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """A machine's own firewall.
+    """A machine's own firewall."""
 
-    Parameters
-    ----------
-    kind : str
-        ``ufw``, ``firewalld``, ``nft``, ``iptables``; ``none`` where there is none; empty where
-        nobody could ask.
-    chains : tuple of str
-        For nft: the chains that may refuse what comes in.
-    """
-
+    #: ``ufw``, ``firewalld``, ``nft``, ``iptables``; ``none`` where there is none; empty where
+    #: nobody could ask.
     kind: str = ""
+    #: For nft: the chains that may refuse what comes in.
     chains: tuple[str, ...] = ()
 
 
 def advice(machine: str, firewall: Firewall, origin: str, ports: Sequence[Range]) -> str:
-    """Say how a machine's firewall lets others in.
-
-    Parameters
-    ----------
-    machine : str
-        Its name.
-    firewall : Firewall
-        Its firewall.
-    origin : str
-        IP address of who shall get in; empty when it is not known.
-    ports : sequence of (int, int)
-        First and last of each range of ports.
-    """
+    """Say how a machine's firewall lets others in."""
     command = "" if firewall.kind == "none" else rule(firewall, origin, ports)
     if not command:
         has = f"refuses no {'IPv6' if ':' in origin else 'IPv4'} itself"
@@ -59,22 +41,7 @@ def advice(machine: str, firewall: Firewall, origin: str, ports: Sequence[Range]
 
 
 def rule(firewall: Firewall, origin: str, ports: Sequence[Range]) -> str:
-    """Write the command that opens ports.
-
-    Parameters
-    ----------
-    firewall : Firewall
-        The machine's firewall.
-    origin : str
-        IP address of who shall get in; empty for everybody.
-    ports : sequence of (int, int)
-        First and last of each range.
-
-    Returns
-    -------
-    str
-        Empty where no chain of nft's refuses what comes from such an address.
-    """
+    """Write the command that opens ports."""
     six = ":" in origin
     colons = ",".join(_range(each, ":") for each in ports)
     if firewall.kind == "nft":

@@ -29,38 +29,25 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one machine has of a group.
+    """What one machine has of a group."""
 
-    Parameters
-    ----------
-    wanted : frozenset of int
-        Numbers that it runs, or has been asked to.
-    states : mapping of int to str
-        What is there.
-    most : int
-        How many it may have.
-    pending : bool
-        Whether it has still to do what was asked of it.
-    trouble : str
-        Why nothing can be asked of it now; empty when it can.
-    away : bool
-        Whether its keeper is silent.
-    room : int or None
-        How many more it holds, for what they may use; None where it has not said so.
-    step : int or None
-        How many it starts at a time.
-    holds : Capacity or None
-        What it has.
-    """
-
+    #: Numbers that it runs, or has been asked to.
     wanted: frozenset[int]
+    #: What is there.
     states: Mapping[int, MemberState]
+    #: How many it may have.
     most: int
+    #: Whether it has still to do what was asked of it.
     pending: bool = False
+    #: Why nothing can be asked of it now; empty when it can.
     trouble: str = ""
+    #: Whether its keeper is silent.
     away: bool = False
+    #: How many more it holds, for what they may use; None where it has not said so.
     room: int | None = None
+    #: How many it starts at a time.
     step: int | None = None
+    #: What it has.
     holds: Capacity | None = None
 
     @property
@@ -85,19 +72,7 @@ class Held:
 
 
 class HostsFleet:
-    """The members of one group on machines that have a keeper.
-
-    Parameters
-    ----------
-    group : str
-        The group.
-    machines : mapping of str to int
-        Machines, in the order of the cluster file, and how many members each may have.
-    scheduler : str
-        The scheduler's address.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key`` of a client; None for a cluster without TLS.
-    """
+    """The members of one group on machines that have a keeper."""
 
     chooses: ClassVar[bool] = True
 
@@ -119,11 +94,6 @@ class HostsFleet:
         A machine whose keeper is silent is counted with those of its members that the
         scheduler still knows: they work, but nothing can be asked of them. The others of it are
         gone, and so is its room for more, until its keeper is back.
-
-        Raises
-        ------
-        FleetError
-            The scheduler does not answer, or has just started and not heard of every machine.
         """
         held = self._look()
         steps = [one.step for one in held.values() if one.step is not None and not one.away]
@@ -145,31 +115,7 @@ class HostsFleet:
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Make it so many members, see `perennial.fleets.fleet.Fleet`.
-
-        Parameters
-        ----------
-        to : int
-            Size.
-        leaving : sequence of Member
-            Who leaves.
-
-        Returns
-        -------
-        int
-            The size that the platform now holds.
-
-        Raises
-        ------
-        NoCapacity
-            Every machine has as many as it may have.
-        Busy
-            A deploy is at work on a machine, members that leave still stand in the way of new
-            ones, or the scheduler, or the keeper of a machine that is needed, is silent. What the
-            other machines can do is done first; this is raised when that is nothing.
-        FleetMissing
-            The scheduler knows no keepers.
-        """
+        """Make it so many members, see `perennial.fleets.fleet.Fleet`."""
         try:
             return self._resize(to, leaving)
         except (NoCapacity, Busy, FleetMissing):
@@ -264,23 +210,15 @@ class HostsFleet:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be asked of machines.
+    """What is to be asked of machines."""
 
-    Parameters
-    ----------
-    wants : mapping of str to set of int
-        Numbers from now on, by machine; of those that change.
-    unstarted : mapping of str to set of int
-        Numbers that are given up unless they run by now.
-    grown : bool
-        Whether there is any new member.
-    stuck : frozenset of str
-        Machines of which nothing can be asked and whose members should leave; they still count.
-    """
-
+    #: Numbers from now on, by machine; of those that change.
     wants: Mapping[str, set[int]]
+    #: Numbers that are given up unless they run by now.
     unstarted: Mapping[str, set[int]]
+    #: Whether there is any new member.
     grown: bool = False
+    #: Machines of which nothing can be asked and whose members should leave; they still count.
     stuck: frozenset[str] = frozenset()
 
 
@@ -290,15 +228,6 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
     Those that leave are removed; of the others only what has not started is given up, on the
     machine with the most first; new ones come where there are fewest, under the lowest numbers
     that are free; to a machine beyond what it holds only when there is no other.
-
-    Parameters
-    ----------
-    held : mapping of str to Held
-        What each machine has.
-    to : int
-        Size of the group.
-    leaving : iterable of (str, int)
-        Machine and number of those that leave; whoever is not there has left.
     """
     now = {name: set(one.wanted) for name, one in held.items()}
     unstarted: dict[str, set[int]] = {}
@@ -331,13 +260,7 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
 
 
 def read(told: Mapping[str, Any]) -> Held | None:
-    """Understand what a machine's keeper has told; None when it and all its members are away.
-
-    Parameters
-    ----------
-    told : mapping
-        See `perennial.preloads.fleets`; with ``registered`` where the keeper is silent.
-    """
+    """Understand what a machine's keeper has told; None when it and all its members are away."""
     wanted = frozenset(told["wanted"])
     if "registered" not in told:
         states = {int(number): state for number, state in told["states"].items()}

@@ -32,35 +32,18 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One port of this machine that leads to one behind the bastion.
+    """One port of this machine that leads to one behind the bastion."""
 
-    Parameters
-    ----------
-    local : int
-        Port on this machine's loopback address.
-    host : str
-        Where it leads, as the bastion sees it.
-    port : int
-        The port there.
-    """
-
+    #: Port on this machine's loopback address.
     local: int
+    #: Where it leads, as the bastion sees it.
     host: str
+    #: The port there.
     port: int
 
 
 class Forwarder:
-    """Holds the ports and the connection to the bastion.
-
-    Parameters
-    ----------
-    bastion : Hop
-        The machine to go through.
-    forwards : sequence of Forward
-        What leads where.
-    tell : callable
-        Told each change: None when connected, else why not.
-    """
+    """Holds the ports and the connection to the bastion."""
 
     def __init__(
         self, bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None], None]
@@ -75,13 +58,7 @@ class Forwarder:
         self._complaints: dict[Forward, str] = {}
 
     async def run(self) -> None:
-        """Forward until SIGTERM or SIGINT.
-
-        Raises
-        ------
-        FleetError
-            When what keeps the connection has ended, which it never should.
-        """
+        """Forward until SIGTERM or SIGINT."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -208,25 +185,7 @@ async def _copy(
 
 
 async def prove(bastion: Hop, places: Sequence[tuple[str, int]]) -> list[str]:
-    """Connect once, to find out whether the tunnel can work.
-
-    Parameters
-    ----------
-    bastion : Hop
-        The machine to go through.
-    places : sequence of (str, int)
-        Hosts and ports behind it.
-
-    Returns
-    -------
-    list of str
-        Why each place cannot be reached from the bastion; empty where it can.
-
-    Raises
-    ------
-    FleetError
-        When the bastion itself cannot be reached or logged in to.
-    """
+    """Connect once, to find out whether the tunnel can work."""
     import asyncssh
 
     line = await dial(bastion)
@@ -248,17 +207,7 @@ async def prove(bastion: Hop, places: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def main(bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None], None]) -> int:
-    """Forward until this process is ended.
-
-    Parameters
-    ----------
-    bastion : Hop
-        The machine to go through.
-    forwards : sequence of Forward
-        What leads where.
-    tell : callable
-        Told each change: None when connected, else why not.
-    """
+    """Forward until this process is ended."""
 
     async def run() -> None:
         await Forwarder(bastion, forwards, tell).run()

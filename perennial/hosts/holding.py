@@ -16,19 +16,13 @@ _LEAVES = re.compile(r" leaves after [0-9.]+ s without a complete drain: .*; aba
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A member that holds actors.
+    """A member that holds actors."""
 
-    Parameters
-    ----------
-    machine, group, name : str
-        Where it runs, and how it is called.
-    actors : int
-        How many.
-    """
-
+    #: Where it runs, and how it is called.
     machine: str
     group: str
     name: str
+    #: How many.
     actors: int
 
     def is_meant(self, word: str) -> bool:

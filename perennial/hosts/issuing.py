@@ -22,26 +22,17 @@ from perennial.services import Service
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The secret files of a machine.
+    """The secret files of a machine."""
 
-    Parameters
-    ----------
-    files : dict of str to str
-        Path and text; the empty text for what stays as it is on the machine.
-    kept : frozenset of str
-        Paths of what stays.
-    renewed : tuple of str
-        Paths of what the machine had and now gets another one of.
-    remember : dict
-        For the machine's manifest: what each certificate was made from.
-    expires : str
-        When the first certificate that we renew ends, in ISO 8601; empty where there is none.
-    """
-
+    #: Path and text; the empty text for what stays as it is on the machine.
     files: Mapping[str, str]
+    #: Paths of what stays.
     kept: frozenset[str]
+    #: Paths of what the machine had and now gets another one of.
     renewed: tuple[str, ...]
+    #: For the machine's manifest: what each certificate was made from.
     remember: Mapping[str, Any]
+    #: When the first certificate that we renew ends, in ISO 8601; empty where there is none.
     expires: str
 
 
@@ -51,23 +42,6 @@ def issue(
     """Make the secret files that a machine lacks; sign what must be renewed.
 
     Without the authority's key nothing is signed: the certificates that stand there stay.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    found : mapping
-        What the machine has: its ``address``, ``manifest`` and ``files``.
-    secrets : Secrets
-        The cluster's secrets.
-    parts : sequence of Service
-        What runs there; names the files that it reads.
-
-    Raises
-    ------
-    FleetError
-        For the operator's own certificate of Jupyter, when it cannot be used; without the
-        authority's key, for a certificate that is missing or not the one that was signed.
     """
     paths = {PurePath(path).name: path for part in parts for path in part.access.secrets}
     before: Mapping[str, Any] = found["manifest"].get("certificates", {})

@@ -18,13 +18,6 @@ def chosen(share: Share, found: Mapping[str, Any]) -> dict[str, Size]:
 
     A count in the cluster file is a first size. Afterwards the size belongs to `perennial scale`,
     until the count is changed; or to the scaler for as long as there is one.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    found : mapping
-        What it has: its ``manifest`` and ``members``.
     """
     manifest = found["manifest"]
     numbers = manifest.get("numbers", {})

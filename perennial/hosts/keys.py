@@ -19,20 +19,13 @@ _KNOWN_BY_ALL = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """What to log in with.
+    """What to log in with."""
 
-    Parameters
-    ----------
-    files : list of str
-        Files of private keys that can be read without a passphrase.
-    locked : tuple of str
-        Files of private keys with a passphrase: the agent must have these.
-    agent : list of bytes or None
-        The only keys of the agent to use; None for all of them, empty for none.
-    """
-
+    #: Files of private keys that can be read without a passphrase.
     files: list[str]
+    #: Files of private keys with a passphrase: the agent must have these.
     locked: tuple[str, ...]
+    #: The only keys of the agent to use; None for all of them, empty for none.
     agent: list[bytes] | None
 
 
@@ -43,20 +36,6 @@ def ring(
 
     A key that the cluster file names is the only one that is offered, from its file or from the
     agent: a server ends the connection after a few wrong ones.
-
-    Parameters
-    ----------
-    options : asyncssh.SSHClientConnectionOptions
-        What the user's configuration says of the machine.
-    identity : str or None
-        Key file from the cluster file.
-    also_usual : bool
-        Whether the usual keys are offered beside it, as to a jump host.
-
-    Raises
-    ------
-    PerennialError
-        When the named file is missing or holds no key.
     """
     configured = cast(list[str], options.config.get("IdentityFile", []))
     only = bool(options.config.get("IdentitiesOnly")) or (identity is not None and not also_usual)
@@ -81,20 +60,7 @@ def ring(
 def known_hosts(
     options: asyncssh.SSHClientConnectionOptions, file: str | None
 ) -> asyncssh.SSHKnownHosts:
-    """Read the keys that machines are known by.
-
-    Parameters
-    ----------
-    options : asyncssh.SSHClientConnectionOptions
-        What the user's configuration says of the machine.
-    file : str or None
-        The file that the cluster file names; then no other is read.
-
-    Raises
-    ------
-    PerennialError
-        When the named file is missing, or one cannot be read.
-    """
+    """Read the keys that machines are known by."""
     import asyncssh
 
     known = asyncssh.SSHKnownHosts()
@@ -121,20 +87,6 @@ def host_key_algorithms(
 
     Were only those taken, a machine that was set up anew with other types would end in a message
     about algorithms instead of one about a changed key.
-
-    Parameters
-    ----------
-    options : asyncssh.SSHClientConnectionOptions
-        What the user's configuration says of the machine.
-    known : asyncssh.SSHKnownHosts
-        The keys that machines are known by.
-    address : str
-        The machine's IP address; empty when it is not known.
-
-    Returns
-    -------
-    list of str or None
-        None where the user's configuration decides.
     """
     from asyncssh import public_key
 
@@ -148,15 +100,7 @@ def host_key_algorithms(
 
 
 def known_hosts_file(options: asyncssh.SSHClientConnectionOptions, file: str | None) -> str:
-    """Name the file in which a new machine's key belongs.
-
-    Parameters
-    ----------
-    options : asyncssh.SSHClientConnectionOptions
-        What the user's configuration says of the machine.
-    file : str or None
-        The file that the cluster file names.
-    """
+    """Name the file in which a new machine's key belongs."""
     return file or next(iter(_known_files(options)), _KNOWN[0])
 
 

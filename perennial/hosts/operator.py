@@ -37,15 +37,7 @@ LOOK = 0.3
 
 
 class Operator:
-    """A deployed cluster on hosts.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        What was deployed.
-    paths : ClusterPaths
-        The cluster's state folder here.
-    """
+    """A deployed cluster on hosts."""
 
     def __init__(self, spec: ClusterSpec, paths: ClusterPaths) -> None:
         self.spec = spec
@@ -84,16 +76,6 @@ class Operator:
         """Wait until every worker process has registered with the scheduler.
 
         systemd counts a worker as started once it has; supervisord as soon as it runs.
-
-        Parameters
-        ----------
-        say : callable
-            Told how many are there.
-
-        Raises
-        ------
-        PerennialError
-            When some have not registered in time.
         """
         found = self.everywhere(self._manifest)
         manifests = {name: had for name, had in found.items() if not isinstance(had, FleetError)}
@@ -136,13 +118,7 @@ class Operator:
             return []
 
     def restart(self, word: str, say: Say) -> dict[str, str]:
-        """Restart a service or the members of a group, one after another.
-
-        Returns
-        -------
-        dict of str to str
-            What each of them abandoned, by name; empty where that is nothing.
-        """
+        """Restart a service or the members of a group, one after another."""
         lost: dict[str, str] = {}
         chosen, away = self._named(word)
         if needed := self._needed(word, away):
@@ -163,15 +139,7 @@ class Operator:
         return lost
 
     def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
-        """Yield the last lines of services, each with the service's name.
-
-        Parameters
-        ----------
-        word : str or None
-            A service, a member or a group; None for all.
-        lines : int
-            How many of each.
-        """
+        """Yield the last lines of services, each with the service's name."""
         chosen, away = self._named(word)
         for placed in chosen:
             if placed.machine in away:
@@ -274,18 +242,7 @@ class Operator:
             }
 
     def everywhere(self, work: Callable[[str], T]) -> dict[str, T | FleetError]:
-        """Do something with every machine, many at the same time.
-
-        Parameters
-        ----------
-        work : callable
-            Takes a machine's name.
-
-        Returns
-        -------
-        dict
-            What it returned by machine, or why it failed.
-        """
+        """Do something with every machine, many at the same time."""
 
         def attempt(machine: str) -> T | FleetError:
             try:
@@ -297,15 +254,7 @@ class Operator:
             return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
 
     def placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
-        """List the services that a machine shall run now.
-
-        Parameters
-        ----------
-        machine : str
-            Its name.
-        manifest : mapping
-            What the machine remembers of the cluster.
-        """
+        """List the services that a machine shall run now."""
         return placed_on(self.shares[machine], self.name, machine, manifest)
 
     def _named(self, word: str | None) -> tuple[list[Placed], dict[str, FleetError]]:
@@ -337,13 +286,7 @@ class Operator:
 
 
 def find(name: str) -> Operator:
-    """Look up a cluster of this user's that was deployed before.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    """
+    """Look up a cluster of this user's that was deployed before."""
     paths = cluster_state(name)
     return Operator(load(Path(paths.spec), remembered=True), paths)
 

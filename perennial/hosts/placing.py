@@ -12,40 +12,22 @@ from perennial.services import united
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A service where it is.
+    """A service where it is."""
 
-    Parameters
-    ----------
-    machine : str
-        The machine's name.
-    unit : str
-        Its unit or program there.
-    name : str
-        ``scheduler``, ``jupyter`` or Dask's name of the worker.
-    group : str or None
-        The worker group.
-    """
-
+    #: The machine's name.
     machine: str
+    #: Its unit or program there.
     unit: str
+    #: ``scheduler``, ``jupyter`` or Dask's name of the worker.
     name: str
+    #: The worker group.
     group: str | None
 
 
 def placed_on(
     share: Share, cluster: str, machine: str, manifest: Mapping[str, Any]
 ) -> list[Placed]:
-    """List the services that a machine shall run now.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    cluster, machine : str
-        Names.
-    manifest : mapping
-        What the machine remembers of the cluster.
-    """
+    """List the services that a machine shall run now."""
     sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
     sizes |= manifest.get("numbers", {})
     booted = manifest.get("init", "systemd") == "systemd"
@@ -63,17 +45,7 @@ def placed_on(
 
 
 def concerned(share: Share, machine: str, word: str | None) -> bool:
-    """Say whether a machine that does not answer may have what a person has named.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    machine : str
-        Its name.
-    word : str or None
-        A service, a member, a group or a machine; None for all.
-    """
+    """Say whether a machine that does not answer may have what a person has named."""
     if word in (None, machine):
         return True
     number = str(word).rpartition("-")[2]

@@ -22,38 +22,20 @@ IMPACTS = {"scheduler": Impact.LOSES_WORK, "jupyter": Impact.KERNELS}
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What a machine has, or shall have.
+    """What a machine has, or shall have."""
 
-    Parameters
-    ----------
-    share : dict or None
-        Its share as JSON; None where there is none.
-    wish : dict or None
-        Its Python environment.
-    members : mapping of str to str
-        Fingerprints by member as they were deployed; empty where that is not known.
-    init : str or None
-        The service manager that was found there; None where that is not known.
-    """
-
+    #: Its share as JSON; None where there is none.
     share: dict[str, Any] | None = None
+    #: Its Python environment.
     wish: dict[str, Any] | None = None
+    #: Fingerprints by member as they were deployed; empty where that is not known.
     members: Mapping[str, str] | None = None
+    #: The service manager that was found there; None where that is not known.
     init: str | None = None
 
 
 def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
-    """List what a change does to one machine.
-
-    Parameters
-    ----------
-    machine : str
-        Its name.
-    old, new : Side
-        What it has, and what it shall have.
-    drift : sequence of str
-        What was found to be other than it was deployed.
-    """
+    """List what a change does to one machine."""
     if new.share is None and new.wish is None:
         reason = "no longer in the cluster file; its data moves to other machines"
         if old.share is None and old.wish is None:

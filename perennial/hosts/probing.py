@@ -22,22 +22,7 @@ _LISTEN = "0A"
 
 
 def probe(targets: Iterable[Sequence[str | int]], timeout: float = 3.0) -> list[str]:
-    """Try to connect to ports, all at once; nothing is sent to them.
-
-    Parameters
-    ----------
-    targets : iterable of (str, int)
-        Hosts and ports.
-    timeout : float
-        Seconds to wait for each.
-
-    Returns
-    -------
-    list of str
-        ``open``, ``refused``, ``timeout`` (a firewall that drops, or no such machine),
-        ``no route``, ``forbidden`` (by a firewall on the way), ``unknown name``, or what else
-        the system said, in the order of the targets.
-    """
+    """Try to connect to ports, all at once; nothing is sent to them."""
     places = [(str(host), int(port)) for host, port in targets]
     if not places:
         return []
@@ -66,15 +51,7 @@ def _probe(host: str, port: int, timeout: float) -> str:
 
 
 def own_address(host: str, port: int) -> str:
-    """Say from which address this machine would connect; empty where it has no route.
-
-    Parameters
-    ----------
-    host : str
-        The other machine.
-    port : int
-        Its port.
-    """
+    """Say from which address this machine would connect; empty where it has no route."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as sock:
@@ -85,18 +62,7 @@ def own_address(host: str, port: int) -> str:
 
 
 def listening(pids: Iterable[int]) -> dict[int, list[int]]:
-    """Say at which ports processes listen that others can reach; those of loopback are left out.
-
-    Parameters
-    ----------
-    pids : iterable of int
-        The processes.
-
-    Returns
-    -------
-    dict
-        Ports in order by process; a process that is gone has none.
-    """
+    """Say at which ports processes listen that others can reach; those of loopback are left out."""
     return {pid: sorted(_ports(pid)) for pid in pids}
 
 

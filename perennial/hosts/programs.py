@@ -35,19 +35,7 @@ _STATES: dict[str, State] = {
 
 
 class Programs:
-    """Members that are programs of a supervisord.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        Folder of the cluster's supervisord.
-    machine : str
-        The machine's name.
-    groups : collection of str
-        The groups; no program of any other is ever touched.
-    texts : pathlib.Path
-        Folder of their programs: ``cpu.conf``.
-    """
+    """Members that are programs of a supervisord."""
 
     def __init__(self, root: Path, machine: str, groups: Collection[str], texts: Path) -> None:
         self._paths = ClusterPaths(root)

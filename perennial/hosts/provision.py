@@ -37,13 +37,7 @@ RUNS = {"i686": ("i586", "x86_64"), "armv7l": ("armv8l", "aarch64")}
 
 
 def python_of(wish: Wish) -> str:
-    """Interpreter of the environment that is wished for.
-
-    Parameters
-    ----------
-    wish : mapping
-        See `perennial.hosts.share.environment`.
-    """
+    """Interpreter of the environment that is wished for."""
     return str(wish["python"])
 
 
@@ -58,30 +52,7 @@ def make_environment(
     say: Callable[[str], None] = lambda _text: None,
     claims: Claims | None = None,
 ) -> dict[str, Any]:
-    """Find an environment on a machine, or make it.
-
-    Parameters
-    ----------
-    target : Target
-        The machine.
-    wish : mapping
-        What is wished for.
-    say : callable
-        Told what happens.
-    claims : dict, optional
-        Names that the services will have there, see `perennial.hosts.claims`: where another
-        cluster has one of them, nothing is made.
-
-    Returns
-    -------
-    dict
-        ``python``, ``version``, ``packages`` and ``digest``.
-
-    Raises
-    ------
-    FleetError
-        When there is none that could run the services; one line that names the machine.
-    """
+    """Find an environment on a machine, or make it."""
     with borrowed(target, say) as agent:
         if claims:
             cluster = wish["cluster"]
@@ -92,17 +63,7 @@ def make_environment(
 
 
 def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Look at an environment; None when it is gone.
-
-    Parameters
-    ----------
-    target : Target
-        The machine.
-    wish : mapping
-        What was wished for.
-    facts : mapping
-        What `make_environment` returned.
-    """
+    """Look at an environment; None when it is gone."""
     with borrowed(target) as agent:
         found: dict[str, Any] | None = agent.ask(
             "environment_look", python=python_of(wish), needs=list(wish.get("needs", ()))
@@ -111,15 +72,7 @@ def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> di
 
 
 def remove_environment(target: Target, wish: Wish) -> None:
-    """Remove an environment that we have made; one that was there before stays.
-
-    Parameters
-    ----------
-    target : Target
-        The machine.
-    wish : mapping
-        What was wished for.
-    """
+    """Remove an environment that we have made; one that was there before stays."""
     if wish["kind"] == "requirements":
         with borrowed(target) as agent:
             agent.ask("environment_remove", cluster=wish["cluster"], folder=folder_of(wish))
@@ -192,13 +145,7 @@ def _bring(agent: Agent, sources: Mapping[str, Path], program: Path) -> None:
 
 
 def _check_architecture(agent: Agent, uv: Path) -> None:
-    """Refuse a machine on which the uv that is here cannot run.
-
-    Raises
-    ------
-    FleetError
-        With both architectures.
-    """
+    """Refuse a machine on which the uv that is here cannot run."""
     ours, theirs = built_for(uv), agent.ask("architecture")
     if theirs not in (ours, *RUNS.get(ours, ())):
         raise FleetError(
@@ -209,13 +156,7 @@ def _check_architecture(agent: Agent, uv: Path) -> None:
 
 
 def built_for(program: Path) -> str:
-    """Name the architecture of a program, as ``uname -m`` does.
-
-    Parameters
-    ----------
-    program : pathlib.Path
-        The program.
-    """
+    """Name the architecture of a program, as ``uname -m`` does."""
     with program.open("rb") as file:
         head = file.read(20)
     if head[:4] != b"\x7fELF":

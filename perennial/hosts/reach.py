@@ -23,71 +23,46 @@ _EXAMPLE = (40000, 40099)
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A port that others must reach.
+    """A port that others must reach."""
 
-    Parameters
-    ----------
-    machine : str
-        The machine on which it is.
-    host : str
-        The address that others use.
-    port : int
-        The port.
-    role : {"scheduler", "worker", "jupyter"}
-        What listens there.
-    group : str or None
-        A worker's group.
-    pinned : (int, int) or None
-        First and last port that the cluster file gives it; None where it is another one after
-        each start.
-    listens : bool
-        Whether something is known to listen there.
-    """
-
+    #: The machine on which it is.
     machine: str
+    #: The address that others use.
     host: str
+    #: The port.
     port: int
+    #: What listens there.
     role: Role
+    #: A worker's group.
     group: str | None = None
+    #: First and last port that the cluster file gives it; None where it is another one after each
+    #: start.
     pinned: tuple[int, int] | None = None
+    #: Whether something is known to listen there.
     listens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A machine from which ways are tried.
+    """A machine from which ways are tried."""
 
-    Parameters
-    ----------
-    machine : str
-        Its name; `HERE` for the one that asks.
-    address : str
-        Its address as a firewall sees it; empty when it is not known.
-    roles : frozenset of str
-        What runs on it.
-    """
-
+    #: Its name; `HERE` for the one that asks.
     machine: str
+    #: Its address as a firewall sees it; empty when it is not known.
     address: str
+    #: What runs on it.
     roles: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one way.
+    """What came of one way."""
 
-    Parameters
-    ----------
-    source : Source
-        From where.
-    end : End
-        To where.
-    outcome : str
-        What `perennial.hosts.probing.probe` answered.
-    """
-
+    #: From where.
     source: Source
+    #: To where.
     end: End
+    #: What `perennial.hosts.probing.probe` answered.
     outcome: str
 
 
@@ -97,13 +72,6 @@ def ways(source: Source, ends: Iterable[End]) -> list[End]:
     A client needs the scheduler and Jupyter; a worker the scheduler and the workers of other
     machines, from which it fetches data; the scheduler the workers, from which it fetches
     results.
-
-    Parameters
-    ----------
-    source : Source
-        The machine.
-    ends : iterable of End
-        All ports of the cluster.
     """
     needs: set[str] = set()
     if source.machine == HERE:
@@ -122,18 +90,7 @@ def examine(
     ends: Sequence[End],
     probe: Callable[[str, list[tuple[str, int]]], list[str]],
 ) -> list[Result]:
-    """Try every way that the cluster needs, from all machines at once.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        The machines.
-    ends : sequence of End
-        The ports.
-    probe : callable
-        Runs `perennial.hosts.probing.probe` on a machine: its name and the places → answers.
-        A machine on which it fails is left out: that it is not reached is said elsewhere.
-    """
+    """Try every way that the cluster needs, from all machines at once."""
 
     def one(source: Source) -> list[Result]:
         wanted = ways(source, ends)
@@ -158,15 +115,7 @@ def examine(
 def diagnose(
     results: Sequence[Result], firewalls: Mapping[str, Firewall] | None = None
 ) -> list[str]:
-    """Say what is blocked and what opens it, one line a way; nothing when all is open.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        What `examine` found.
-    firewalls : mapping of str to Firewall, optional
-        The machines' own firewalls, where they are known.
-    """
+    """Say what is blocked and what opens it, one line a way; nothing when all is open."""
     reached = {result.end for result in results if result.outcome == probing.OPEN}
     blocked: dict[tuple[Source, str, str, str | None, str], list[End]] = defaultdict(list)
     silent: dict[End, None] = {}

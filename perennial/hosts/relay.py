@@ -66,26 +66,14 @@ class Settings(BaseModel):
 
 
 class Line:
-    """The connection to the keeper of this machine, made anew when it is lost.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The keeper's socket.
-    """
+    """The connection to the keeper of this machine, made anew when it is lost."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._socket: socket.socket | None = None
 
     def respond(self, message: bytes) -> dict[str, Any]:
-        """Ask the keeper.
-
-        Raises
-        ------
-        PerennialError
-            It does not answer, or cannot do what was asked.
-        """
+        """Ask the keeper."""
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -110,13 +98,7 @@ class Line:
 
 
 def read(path: Path) -> Settings:
-    """Read a relay's configuration.
-
-    Raises
-    ------
-    PerennialError
-        It is not there, or does not say what it must.
-    """
+    """Read a relay's configuration."""
     try:
         return Settings.model_validate(json.loads(path.read_bytes()))
     except OSError as error:
@@ -134,17 +116,7 @@ def read(path: Path) -> Settings:
 
 
 async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> None:
-    """Ask the scheduler, and hand on what it says, for ever.
-
-    Parameters
-    ----------
-    settings : Settings
-        What the relay was told.
-    to : callable
-        Does it.
-    interval : float
-        Seconds between two questions.
-    """
+    """Ask the scheduler, and hand on what it says, for ever."""
     from distributed.core import rpc
 
     arguments = _security(settings.tls).get_connection_args("worker")
@@ -177,16 +149,7 @@ async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> 
 
 
 def main(path: str, kept: str = "", supervisord: str = "") -> int:
-    """Run until SIGTERM.
-
-    Parameters
-    ----------
-    path : str
-        The configuration.
-    kept, supervisord : str
-        The configuration of the keeper and the folder of the cluster's supervisord, where this
-        is the keeper as well; empty where the machine's own systemd runs all.
-    """
+    """Run until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         settings = read(Path(path))

@@ -92,20 +92,7 @@ sys.modules["perennial.hosts.agent.main"].main(stdin)
 
 
 class Agent:
-    """A connection to a machine on which requests are answered; a context manager.
-
-    Parameters
-    ----------
-    target : Target
-        The machine.
-    say : callable
-        Told what happens there.
-
-    Raises
-    ------
-    FleetError
-        When the machine is not reached, or lacks what is needed; one line that names it.
-    """
+    """A connection to a machine on which requests are answered; a context manager."""
 
     def __init__(self, target: Target, say: Callable[[str], None] = lambda _text: None) -> None:
         self.target = target
@@ -160,20 +147,7 @@ class Agent:
         return self._session.received
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have something done and wait for the answer.
-
-        Parameters
-        ----------
-        do : str
-            A name of `perennial.hosts.agent.main.OPERATIONS`.
-        **arguments
-            For it; what JSON can hold.
-
-        Raises
-        ------
-        FleetError
-            With the machine's name and what it says.
-        """
+        """Have something done and wait for the answer."""
         self._send_later(do)
         self._write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         return self._answer()
@@ -187,17 +161,7 @@ class Agent:
             self.ask("load", sources=[(name, _source(name)) for name in missing])
 
     def upload(self, source: Path, path: str, mode: int = 0o644) -> None:
-        """Send a file.
-
-        Parameters
-        ----------
-        source : pathlib.Path
-            The file here.
-        path : str
-            Where it belongs there.
-        mode : int
-            Its permissions.
-        """
+        """Send a file."""
         size = source.stat().st_size
         self._send_later("upload")
         request = {"do": "upload", "path": path, "size": size, "mode": mode}
@@ -300,13 +264,6 @@ def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) ->
 
     A deploy asks a machine several times, and a connection costs far more than a question.
     It is closed after an error, and when the process ends.
-
-    Parameters
-    ----------
-    target : Target
-        The machine.
-    say : callable
-        Told what happens there meanwhile.
     """
     with _busy[target]:
         agent = _pool.pop(target, None)

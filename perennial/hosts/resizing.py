@@ -20,19 +20,7 @@ Sizes = Mapping[str, Mapping[str, int]]
 def scale(
     operator: Operator, wanted: Mapping[str, int], say: Say, force: bool = False
 ) -> dict[str, tuple[int, int]]:
-    """Give groups another size, spread over their machines; whoever leaves is drained.
-
-    Returns
-    -------
-    dict
-        Size before and now, by group.
-
-    Raises
-    ------
-    PerennialError
-        For an unknown group, one that the scaler sizes, a size outside its bounds or beyond what
-        a machine holds, or a machine that is away.
-    """
+    """Give groups another size, spread over their machines; whoever leaves is drained."""
     spec = operator.spec
     check_sizes(spec, wanted, force)
     if sized := [group for group in wanted if group in spec.scaled]:
@@ -63,13 +51,6 @@ def check_room(operator: Operator, before: ClusterSpec) -> None:
     """Refuse a cluster file whose members some machine cannot hold.
 
     A machine that does not answer is left out: whoever goes there says what is in the way.
-
-    Parameters
-    ----------
-    operator : Operator
-        The cluster as it shall be.
-    before : ClusterSpec
-        What was deployed.
     """
     for machine, seen in operator.everywhere(lambda name: _standing(operator, name)).items():
         if not isinstance(seen, FleetError):

@@ -32,17 +32,11 @@ def services(parts: Iterable[Service]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a machine has, and what of the cluster stands there.
+    """What a machine has, and what of the cluster stands there."""
 
-    Parameters
-    ----------
-    machine : Machine
-        Its cores and its memory.
-    manifest : mapping
-        What it remembers of the cluster; empty where there is nothing.
-    """
-
+    #: Its cores and its memory.
     machine: Machine
+    #: What it remembers of the cluster; empty where there is nothing.
     manifest: Mapping[str, Any]
 
 
@@ -55,26 +49,7 @@ def look(agent: Agent, cluster: str) -> Standing:
 def refuse(
     spec: ClusterSpec, share: Share, now: Standing, sizes: Mapping[str, int], before: ClusterSpec
 ) -> None:
-    """Refuse sizes which a machine cannot hold, unless as much stands there already.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        What shall stand there.
-    share : Share
-        The machine's share of it.
-    now : Standing
-        What stands there.
-    sizes : mapping of str to int
-        How many members of each group the machine shall have.
-    before : ClusterSpec
-        What was deployed.
-
-    Raises
-    ------
-    FleetError
-        Names the machine, what is asked of it, what it has, and the way to mean it.
-    """
+    """Refuse sizes which a machine cannot hold, unless as much stands there already."""
     had = {**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})}
     counts = {name: size if isinstance(size, int) else len(size) for name, size in had.items()}
     stands = total(use * counts[name] for name, use in uses(before, counts).items())

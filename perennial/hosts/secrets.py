@@ -11,41 +11,22 @@ from perennial.spec import ClusterSpec
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The secrets of a cluster, all that its machines need; never shown, not even by `repr`.
+    """The secrets of a cluster, all that its machines need; never shown, not even by `repr`."""
 
-    Parameters
-    ----------
-    ca : str
-        Certificate of the cluster's authority, PEM.
-    ca_key : str
-        Its private key, PEM. It stays on the operator's side, where it signs.
-    token : str
-        JupyterLab's token.
-    jupyter_certificate, jupyter_key : str or None
-        The operator's own certificate for JupyterLab and its key, PEM; None where the
-        cluster's authority signs one.
-    """
-
+    #: Certificate of the cluster's authority, PEM.
     ca: str = field(repr=False)
+    #: Its private key, PEM. It stays on the operator's side, where it signs.
     ca_key: str = field(repr=False)
+    #: JupyterLab's token.
     token: str = field(repr=False)
+    #: The operator's own certificate for JupyterLab and its key, PEM; None where the cluster's
+    #: authority signs one.
     jupyter_certificate: str | None = field(default=None, repr=False)
     jupyter_key: str | None = field(default=None, repr=False)
 
 
 def own_certificate(spec: ClusterSpec) -> tuple[str, str] | None:
-    """Read the operator's certificate for JupyterLab and its key, both PEM.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file; None where it names no certificate.
-
-    Raises
-    ------
-    SpecError
-        When a file cannot be read, or the two do not belong together.
-    """
+    """Read the operator's certificate for JupyterLab and its key, both PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

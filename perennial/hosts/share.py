@@ -46,121 +46,75 @@ Size = int | Collection[int]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How a machine is reached, and where its services listen.
+    """How a machine is reached, and where its services listen."""
 
-    Parameters
-    ----------
-    name : str
-        The machine's name in the cluster.
-    address : str
-        IP address or host name of its SSH.
-    user, port, identity, jump : str or int or None
-        As in ssh_config; None where ``~/.ssh/config`` decides.
-    known_hosts : str or None
-        File of host keys; None for the user's own.
-    interface : str or None
-        Network interface on whose address its services listen.
-    internal : str or None
-        IP address or name by which other machines reach its services.
-    init : {"systemd", "supervisord"} or None
-        Its service manager; None where the machine is asked.
-    """
-
+    #: The machine's name in the cluster.
     name: str
+    #: IP address or host name of its SSH.
     address: str
+    #: As in ssh_config; None where ``~/.ssh/config`` decides.
     user: str | None = None
     port: int | None = None
     identity: str | None = None
     jump: str | None = None
+    #: File of host keys; None for the user's own.
     known_hosts: str | None = None
+    #: Network interface on whose address its services listen.
     interface: str | None = None
+    #: IP address or name by which other machines reach its services.
     internal: str | None = None
+    #: Its service manager; None where the machine is asked.
     init: Literal["systemd", "supervisord"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """All that one machine has to do with.
+    """All that one machine has to do with."""
 
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    target : Target
-        How the machine is reached.
-    services : tuple of Service
-        What runs there; a worker group with `INSTANCE`, addresses with `ADDRESS` in them.
-    counts : dict of str to int
-        First number of members of each group that has a place there.
-    kept : dict of str to int
-        Those of the groups whose members the scaler chooses: how many may run there.
-    roles : tuple of str
-        Certificates that its services need: ``scheduler``, ``worker``, ``client``, ``jupyter``.
-    names : tuple of str
-        Names and addresses for its certificates, beside those that the machine itself knows.
-    scheduler : str
-        The scheduler's address, such as ``tls://machine-a:8786``.
-    tls : bool
-        Whether Dask speaks TLS.
-    max_unavailable : int
-        Members of a group that may be stopped at the same time.
-    pages : str
-        Socket on which the scheduler serves its pages; empty where it is elsewhere.
-    watchdog : float
-        Seconds after which a scheduler that does not answer is restarted; 0 for never.
-    """
-
+    #: The cluster's name.
     cluster: str
+    #: How the machine is reached.
     target: Target
+    #: What runs there; a worker group with `INSTANCE`, addresses with `ADDRESS` in them.
     services: tuple[Service, ...]
+    #: First number of members of each group that has a place there.
     counts: dict[str, int]
+    #: Certificates that its services need: ``scheduler``, ``worker``, ``client``, ``jupyter``.
     roles: tuple[str, ...]
+    #: Names and addresses for its certificates, beside those that the machine itself knows.
     names: tuple[str, ...]
+    #: The scheduler's address, such as ``tls://machine-a:8786``.
     scheduler: str
+    #: Whether Dask speaks TLS.
     tls: bool = True
+    #: Members of a group that may be stopped at the same time.
     max_unavailable: int = 1
+    #: Socket on which the scheduler serves its pages; empty where it is elsewhere.
     pages: str = ""
+    #: Seconds after which a scheduler that does not answer is restarted; 0 for never.
     watchdog: float = 0.0
+    #: Those of the groups whose members the scaler chooses: how many may run there.
     kept: dict[str, int] = field(default_factory=dict)
 
     def runs(self, role: str) -> bool:
-        """Whether the machine runs a service of a role.
-
-        Parameters
-        ----------
-        role : str
-            Such as ``scheduler``.
-        """
+        """Whether the machine runs a service of a role."""
         return any(service.role == role for service in self.services)
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What clients outside the machines connect to.
+    """What clients outside the machines connect to."""
 
-    Parameters
-    ----------
-    scheduler : str
-        Such as ``tls://machine-a.example.org:8786``.
-    dashboard : str
-        Dask's dashboard: behind JupyterLab's login, or on the scheduler's loopback.
-    jupyter : str or None
-        JupyterLab, without its token.
-    """
-
+    #: Such as ``tls://machine-a.example.org:8786``.
     scheduler: str
+    #: Dask's dashboard: behind JupyterLab's login, or on the scheduler's loopback.
     dashboard: str
+    #: JupyterLab, without its token.
     jupyter: str | None
 
 
 def shares(spec: ClusterSpec) -> dict[str, Share]:
-    """Divide a cluster among its machines, in the order of the file.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file of the platform hosts.
-    """
+    """Divide a cluster among its machines, in the order of the file."""
     duties = spec.options.duties(spec)
     site = _site(spec, duties)
     groups = {name: values.worker(spec, site, name, group) for name, group in spec.workers.items()}
@@ -171,15 +125,7 @@ def shares(spec: ClusterSpec) -> dict[str, Share]:
 
 
 def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
-    """Say what Python environment a machine needs, and whose it is.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file of the platform hosts.
-    share : Share
-        What the machine has to do.
-    """
+    """Say what Python environment a machine needs, and whose it is."""
     return {**environment(spec, share.runs("jupyter")), "cluster": spec.name}
 
 
@@ -246,11 +192,6 @@ def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
     """Say how each group's fleet is reached: what makes a `perennial.hosts.fleet.HostsFleet`.
 
     Groups without `scale` are fixed: the scaler knows of them, for they do some of the work.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file of the platform hosts.
     """
     duties = spec.options.duties(spec)
     site = _site(spec, duties)
@@ -313,15 +254,7 @@ def _certificates(spec: ClusterSpec, duty: Duty) -> tuple[str, ...]:
 
 
 def members(share: Share, sizes: Mapping[str, Size] | None = None) -> dict[str, Service]:
-    """List what runs on a machine, member by member: ``scheduler``, ``cpu-machine-b-0``.
-
-    Parameters
-    ----------
-    share : Share
-        The machine's share.
-    sizes : mapping of str to int or collection of int, optional
-        Members of each group, where they are not the first sizes: how many, or which ones.
-    """
+    """List what runs on a machine, member by member: ``scheduler``, ``cpu-machine-b-0``."""
     now: dict[str, Size] = {**share.counts, **(sizes or {})}
     found: dict[str, Service] = {}
     for service in share.services:
@@ -335,13 +268,7 @@ def members(share: Share, sizes: Mapping[str, Size] | None = None) -> dict[str, 
 
 
 def numbers(size: Size) -> Sequence[int]:
-    """List the numbers of members: the lowest ones, where it is only said how many.
-
-    Parameters
-    ----------
-    size : int or collection of int
-        How many, or which ones.
-    """
+    """List the numbers of members: the lowest ones, where it is only said how many."""
     return range(size) if isinstance(size, int) else sorted(size)
 
 
@@ -364,13 +291,7 @@ def to_json(share: Share) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any]) -> Share:
-    """Read what `to_json` wrote.
-
-    Parameters
-    ----------
-    data : mapping
-        The share's values. Numbers may have become floats on their way.
-    """
+    """Read what `to_json` wrote."""
     target = dict(data["target"])
     if target["port"] is not None:
         target["port"] = int(target["port"])

@@ -12,23 +12,6 @@ def spread(before: Mapping[str, int], size: int) -> dict[str, int]:
 
     Members are added where there are fewest and taken where there are most; among equals the
     first machine gets one more, the last one gives one up.
-
-    Parameters
-    ----------
-    before : mapping of str to int
-        Members on each machine now, in the order of the cluster file.
-    size : int
-        How many there shall be.
-
-    Returns
-    -------
-    dict of str to int
-        Members on each machine.
-
-    Raises
-    ------
-    PerennialError
-        When there are no machines to put them on.
     """
     if not before and size:
         raise PerennialError("no machine has the group; give it to one in hosts.machines")

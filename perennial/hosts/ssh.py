@@ -36,15 +36,7 @@ _PIECE = 1 << 20
 
 
 class Session:
-    """One SSH connection to a machine; a context manager.
-
-    Parameters
-    ----------
-    target : TargetLike
-        The machine, see `perennial.hosts.share.Target`.
-    timeout : float
-        Seconds to connect and log in, for each hop.
-    """
+    """One SSH connection to a machine; a context manager."""
 
     def __init__(self, target: TargetLike, timeout: float = 20.0) -> None:
         self._target = target
@@ -106,18 +98,7 @@ class Session:
         return str(peer[0]) if peer and not self.line.under else ""
 
     def start(self, command: str) -> Channel:
-        """Start a process on the machine.
-
-        Parameters
-        ----------
-        command : str
-            For the login user's shell; quote what comes from elsewhere.
-
-        Raises
-        ------
-        FleetError
-            When the machine starts none.
-        """
+        """Start a process on the machine."""
         return Channel(self, self._run(self._open(command)))
 
     async def _open(self, command: str) -> asyncssh.SSHClientProcess[bytes]:
@@ -163,15 +144,7 @@ class Session:
 
 
 class Channel:
-    """A process on a machine: bytes in, bytes out.
-
-    Parameters
-    ----------
-    session : Session
-        The connection.
-    process : asyncssh.SSHClientProcess
-        The process.
-    """
+    """A process on a machine: bytes in, bytes out."""
 
     def __init__(self, session: Session, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self._session = session
@@ -187,46 +160,16 @@ class Channel:
         return self._tail.decode(errors="replace")
 
     def write(self, data: bytes) -> None:
-        """Send bytes to its standard input; returns when little of them waits here.
-
-        Parameters
-        ----------
-        data : bytes
-            What is sent.
-
-        Raises
-        ------
-        FleetError
-            When the process or the connection has ended.
-        """
+        """Send bytes to its standard input; returns when little of them waits here."""
         self._session._run(self._write(data))
 
     def read(self, size: int, timeout: float | None = None) -> bytes:
-        """Read from its standard output: that many bytes, fewer only where it ends.
-
-        Parameters
-        ----------
-        size : int
-            How many.
-        timeout : float or None
-            Seconds to wait; None for as long as the connection lives.
-
-        Raises
-        ------
-        FleetError
-            When the connection was lost, or nothing came in time.
-        """
+        """Read from its standard output: that many bytes, fewer only where it ends."""
         self._session._run(self._within(self._fill(lambda: len(self._buffer) >= size), timeout))
         return self._take(size)
 
     def readline(self, timeout: float | None = None) -> bytes:
-        """Read a line of any length with its end; empty where the output ends.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds to wait; None for as long as the connection lives.
-        """
+        """Read a line of any length with its end; empty where the output ends."""
         self._session._run(self._within(self._fill(lambda: b"\n" in self._buffer), timeout))
         found = self._buffer.find(b"\n")
         return self._take(found + 1 if found >= 0 else len(self._buffer))
@@ -236,28 +179,11 @@ class Channel:
         self._session._run(self._close_stdin())
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the process has ended; what it wrote meanwhile stays to be read.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds to wait; None for as long as the connection lives.
-
-        Returns
-        -------
-        int
-            Its exit status; 128 + the number of the signal that ended it.
-        """
+        """Wait until the process has ended; what it wrote meanwhile stays to be read."""
         return self._session._run(self._within(self._wait(), timeout))
 
     def fault(self, status: int) -> FleetError:
-        """Say why the process failed: sudo wants a password, a command is missing, its last words.
-
-        Parameters
-        ----------
-        status : int
-            What `wait` returned.
-        """
+        """Return why the process failed: a password for sudo, a missing command, its last lines."""
         return ssh_faults.process_fault(self._session.where, status, self.stderr)
 
     async def _write(self, data: bytes) -> None:

@@ -24,43 +24,22 @@ class UnreachableError(FleetError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A machine that a connection was tried to.
+    """A machine that a connection was tried to."""
 
-    Parameters
-    ----------
-    where : str
-        What messages call it.
-    address : str
-        How the cluster file or the configuration calls it.
-    options : asyncssh.SSHClientConnectionOptions
-        What the connection was tried with.
-    through : str
-        The jump hosts that it was tried through, as ``ssh -J`` takes them.
-    known_hosts : str
-        File in which the machine's key belongs.
-    """
-
+    #: What messages call it.
     where: str
+    #: How the cluster file or the configuration calls it.
     address: str
+    #: What the connection was tried with.
     options: asyncssh.SSHClientConnectionOptions
+    #: The jump hosts that it was tried through, as ``ssh -J`` takes them.
     through: str
+    #: File in which the machine's key belongs.
     known_hosts: str
 
 
 async def explain(error: Exception, place: Place, ring: keys.Ring, client: Any) -> FleetError:
-    """Say why a login did not come about.
-
-    Parameters
-    ----------
-    error : Exception
-        What asyncssh or the system said.
-    place : Place
-        The machine.
-    ring : perennial.hosts.keys.Ring
-        What was logged in with.
-    client : object
-        What it was told of the machine's key: ``key``, ``changed``.
-    """
+    """Say why a login did not come about."""
     import asyncssh
 
     where, options = place.where, place.options
@@ -88,17 +67,7 @@ async def explain(error: Exception, place: Place, ring: keys.Ring, client: Any) 
 
 
 def network_fault(faults: Sequence[OSError], host: str, port: int) -> str:
-    """Say why no address of a machine could be connected to.
-
-    Parameters
-    ----------
-    faults : sequence of OSError
-        What happened at each address.
-    host : str
-        The machine.
-    port : int
-        The port.
-    """
+    """Say why no address of a machine could be connected to."""
     if any(fault.errno == errno.ECONNREFUSED for fault in faults):
         return f"{host} refused the connection to port {port}; start sshd there or correct `port`"
     if any(isinstance(fault, TimeoutError) for fault in faults):
@@ -110,17 +79,7 @@ def network_fault(faults: Sequence[OSError], host: str, port: int) -> str:
 
 
 def unresolved(where: str, host: str, error: socket.gaierror) -> UnreachableError:
-    """Say that a name leads nowhere.
-
-    Parameters
-    ----------
-    where : str
-        The machine, for messages.
-    host : str
-        The name.
-    error : socket.gaierror
-        What the resolver said.
-    """
+    """Say that a name leads nowhere."""
     return UnreachableError(
         f"{where}: the name {host} does not resolve ({error.strerror}); correct `address`, or "
         "add it to DNS, /etc/hosts or ~/.ssh/config"
@@ -128,30 +87,12 @@ def unresolved(where: str, host: str, error: socket.gaierror) -> UnreachableErro
 
 
 def silent(where: str, timeout: float) -> UnreachableError:
-    """Say that nothing came in time.
-
-    Parameters
-    ----------
-    where : str
-        The machine, for messages.
-    timeout : float
-        Seconds waited.
-    """
+    """Say that nothing came in time."""
     return UnreachableError(f"{where}: no answer within {timeout:g} s; {_FIREWALL}")
 
 
 def process_fault(where: str, status: int, stderr: str) -> FleetError:
-    """Say why a command on a machine failed.
-
-    Parameters
-    ----------
-    where : str
-        The machine, for messages.
-    status : int
-        Its exit status.
-    stderr : str
-        The end of what it wrote to standard error.
-    """
+    """Say why a command on a machine failed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = lines[-1] if lines else "it said nothing"
     lower = stderr.lower()

@@ -23,43 +23,25 @@ _HTTPS = 443
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a machine was found.
+    """How a machine was found."""
 
-    Parameters
-    ----------
-    look : mapping
-        See `perennial.hosts.checks.look`.
-    environment : mapping or None
-        See `perennial.hosts.agent.environments.look`; with ``fault`` alone where the
-        interpreter does not run.
-    listening : mapping of str to list of int
-        Ports that others can reach, by unit or program.
-    free : mapping of str to int
-        Free bytes by folder.
-    firewall : Firewall
-        Its own.
-    healthy : bool or None
-        Whether its scheduler answers; None where it has none.
-    """
-
+    #: See `perennial.hosts.checks.look`.
     look: Mapping[str, Any]
+    #: See `perennial.hosts.agent.environments.look`; with ``fault`` alone where the interpreter
+    #: does not run.
     environment: Mapping[str, Any] | None
+    #: Ports that others can reach, by unit or program.
     listening: Mapping[str, Sequence[int]]
+    #: Free bytes by folder.
     free: Mapping[str, int]
+    #: Its own.
     firewall: Firewall
+    #: Whether its scheduler answers; None where it has none.
     healthy: bool | None
 
 
 def see(operator: Operator, machine: str) -> Seen:
-    """Ask a machine for all that the doctor wants to know of it.
-
-    Parameters
-    ----------
-    operator : Operator
-        The cluster.
-    machine : str
-        The machine's name.
-    """
+    """Ask a machine for all that the doctor wants to know of it."""
     share = operator.shares[machine]
     needed = wish(operator.spec, share)
     written = {path for part in share.services for path in part.access.writes}
@@ -85,17 +67,7 @@ def see(operator: Operator, machine: str) -> Seen:
 
 
 def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list[Result]:
-    """Try every way that the cluster needs, from each machine that was reached.
-
-    Parameters
-    ----------
-    operator : Operator
-        The cluster.
-    seen : mapping of str to Seen
-        Those of its machines that were reached.
-    from_here : bool
-        Whether clients on this machine go there by themselves, through no tunnel.
-    """
+    """Try every way that the cluster needs, from each machine that was reached."""
     wanted = ends(operator, seen)
     sources = [
         Source(
@@ -117,13 +89,7 @@ def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list
 
 
 def tried_from_outside(link: Connection) -> list[Result]:
-    """Try the ways from here to a cluster of which no more than its addresses is known.
-
-    Parameters
-    ----------
-    link : Connection
-        How it is reached.
-    """
+    """Try the ways from here to a cluster of which no more than its addresses is known."""
     found = []
     for role, url in (("scheduler", link.scheduler_address), ("jupyter", link.jupyter_url)):
         host = urlsplit(url or "").hostname
@@ -133,15 +99,7 @@ def tried_from_outside(link: Connection) -> list[Result]:
 
 
 def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
-    """List the ports of a cluster that others must reach.
-
-    Parameters
-    ----------
-    operator : Operator
-        The cluster.
-    seen : mapping of str to Seen
-        Those of its machines that were reached.
-    """
+    """List the ports of a cluster that others must reach."""
     spec, addresses = operator.spec, connection_parts(operator.spec)
     found = []
     for machine, share in operator.shares.items():

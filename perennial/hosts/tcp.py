@@ -28,17 +28,11 @@ class Meter:
 
 @dataclass(slots=True)
 class Wire:
-    """What a connection runs over.
+    """What a connection runs over."""
 
-    Parameters
-    ----------
-    sock : socket.socket
-        Our end.
-    proxy : subprocess.Popen or None
-        The ``ProxyCommand`` at its other end.
-    """
-
+    #: Our end.
     sock: socket.socket
+    #: The ``ProxyCommand`` at its other end.
     proxy: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,13 +41,7 @@ class Wire:
         return "" if self.proxy else str(self.sock.getpeername()[0])
 
     async def end(self, with_socket: bool) -> None:
-        """End the ``ProxyCommand``, with all that it started.
-
-        Parameters
-        ----------
-        with_socket : bool
-            Whether the socket is still ours, and not yet the connection's.
-        """
+        """End the ``ProxyCommand``, with all that it started."""
         if with_socket:
             self.sock.close()
         if self.proxy is None:
@@ -67,22 +55,7 @@ class Wire:
 
 
 async def connect(options: asyncssh.SSHClientConnectionOptions, where: str, meter: Meter) -> Wire:
-    """Start the ``ProxyCommand``, or connect to the first address that answers.
-
-    Parameters
-    ----------
-    options : asyncssh.SSHClientConnectionOptions
-        Host, port, address family and own address.
-    where : str
-        The machine, for messages.
-    meter : Meter
-        Counts the bytes.
-
-    Raises
-    ------
-    UnreachableError
-        When the name does not resolve or no address answers.
-    """
+    """Start the ``ProxyCommand``, or connect to the first address that answers."""
     if options.proxy_command:
         # As it stands in the configuration: it is for a shell, and asyncssh has split it.
         return _start_proxy(str(options.config.get("ProxyCommand")), meter)

@@ -42,17 +42,11 @@ _WEB_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """What is kept of a tunnel.
+    """What is kept of a tunnel."""
 
-    Parameters
-    ----------
-    bastion : str
-        As the user wrote it, such as ``me@bastion``.
-    forwards : tuple of Forward
-        What leads where; the scheduler's first.
-    """
-
+    #: As the user wrote it, such as ``me@bastion``.
     bastion: str
+    #: What leads where; the scheduler's first.
     forwards: tuple[Forward, ...]
 
 
@@ -86,27 +80,7 @@ class _Files:
 def open_tunnel(
     connection: Connection, bastion: str | None, say: Callable[[str], None] = lambda _: None
 ) -> Connection:
-    """Keep a tunnel to a cluster; twice is once.
-
-    Parameters
-    ----------
-    connection : Connection
-        How the cluster is reached from the bastion.
-    bastion : str or None
-        Such as ``me@bastion:2222``, or several with commas; None for the one used before.
-    say : callable
-        Told what the user should know.
-
-    Returns
-    -------
-    Connection
-        How the cluster is reached from here, through the tunnel.
-
-    Raises
-    ------
-    PerennialError
-        One line: the bastion cannot be reached or logged in to, or cannot reach the scheduler.
-    """
+    """Keep a tunnel to a cluster; twice is once."""
     files = _files(connection.cluster)
     kept = _load(files)
     through = bastion or (kept.bastion if kept else None)
@@ -128,13 +102,7 @@ def open_tunnel(
 
 
 def close_tunnel(cluster: str) -> bool:
-    """End a tunnel and forget it; says whether there was one.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    """
+    """End a tunnel and forget it; says whether there was one."""
     files = _files(cluster)
     if not files.root.is_dir():
         return False
@@ -147,25 +115,13 @@ def close_tunnel(cluster: str) -> bool:
 
 
 def through(connection: Connection) -> Connection:
-    """Say how a cluster is reached through its tunnel, be it up or not.
-
-    Parameters
-    ----------
-    connection : Connection
-        How it is reached from the bastion.
-    """
+    """Say how a cluster is reached through its tunnel, be it up or not."""
     kept = _load(_files(connection.cluster))
     return _rewritten(connection, kept.forwards if kept else ())
 
 
 def is_connected(cluster: str) -> bool:
-    """Whether a tunnel's process runs and has its connection to the bastion.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    """
+    """Whether a tunnel's process runs and has its connection to the bastion."""
     files = _files(cluster)
     pid, _ = hold.holder(files.lock)
     status = read_json(files.status, {})
@@ -173,13 +129,7 @@ def is_connected(cluster: str) -> bool:
 
 
 def describe(cluster: str) -> str | None:
-    """Say in one line how a tunnel is; None where there is none.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    """
+    """Say in one line how a tunnel is; None where there is none."""
     files = _files(cluster)
     tunnel = _load(files)
     if tunnel is None:

@@ -48,23 +48,6 @@ def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
     """Install the unit and hand the running supervisord over to it, without a loss.
 
     supervisord is killed and systemd starts another one, which adopts the services.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    say : callable
-        Told in a few words what happens.
-
-    Returns
-    -------
-    str
-        The unit's name.
-
-    Raises
-    ------
-    PerennialError
-        Where there is no systemd; says what to add instead.
     """
     name, paths = deployment.spec.name, deployment.paths
     if not has_systemd():
@@ -115,18 +98,7 @@ def start(cluster: str, supervisor: supervision.Supervisor) -> None:
 
 
 def disable(name: str) -> str:
-    """Remove a cluster's unit; what runs goes on running under supervisord.
-
-    Parameters
-    ----------
-    name : str
-        The cluster, which may be down.
-
-    Returns
-    -------
-    str
-        The unit's name.
-    """
+    """Remove a cluster's unit; what runs goes on running under supervisord."""
     if not unit_path(name).exists():
         raise PerennialError(f"{name} is not enabled: there is no {unit_path(name)}")
     if has_systemd():

@@ -20,17 +20,7 @@ def core_limit(cores: int, root: Path = CGROUPS) -> int:
 
 
 def memory_limit(total: int, own: str, root: Path = CGROUPS) -> int:
-    """Find the lowest limit of memory on the way from a process's control group to the root.
-
-    Parameters
-    ----------
-    total : int
-        The machine's memory.
-    own : str
-        Text of ``/proc/self/cgroup``.
-    root : pathlib.Path
-        Where control groups are mounted.
-    """
+    """Find the lowest limit of memory on the way from a process's control group to the root."""
     limits = [total]
     for folder, version in above(own, "memory", root):
         text = _text(folder / ("memory.limit_in_bytes" if version == 1 else "memory.max"))
@@ -40,17 +30,7 @@ def memory_limit(total: int, own: str, root: Path = CGROUPS) -> int:
 
 
 def above(own: str, controller: str, root: Path = CGROUPS) -> Iterator[tuple[Path, int]]:
-    """List the folders from a process's control group to the root, and the version of each.
-
-    Parameters
-    ----------
-    own : str
-        Text of ``/proc/self/cgroup``.
-    controller : str
-        What is looked for, such as ``memory``.
-    root : pathlib.Path
-        Where control groups are mounted.
-    """
+    """List the folders from a process's control group to the root, and the version of each."""
     for line in own.splitlines():
         _, controllers, path = line.split(":", 2)
         version = 1 if controller in controllers.split(",") else 2

@@ -43,21 +43,7 @@ _PROBE = (
 def faults_of_machine(
     spec: ClusterSpec, own_pids: Collection[int] = frozenset()
 ) -> tuple[list[Fault], list[Fault]]:
-    """Compare a cluster file for the platform ``local`` with this machine. Changes nothing.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    own_pids : collection of int
-        Processes of this cluster that run already; its own ports are no fault.
-
-    Returns
-    -------
-    errors, warnings : list of Fault
-        What cannot work, and what may be regretted. They have no lines; `Document.located`
-        adds them.
-    """
+    """Compare a cluster file for the platform ``local`` with this machine. Changes nothing."""
     address = list(faults_of_address(spec))
     # What runs of the cluster already is among what the user has.
     number = 0 if own_pids else processes.used()
@@ -75,15 +61,7 @@ def faults_of_machine(
 
 
 def sizes(spec: ClusterSpec, machine: Machine) -> Iterator[Fault]:
-    """Compare what the workers may use with what a machine has.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    machine : Machine
-        The machine.
-    """
+    """Compare what the workers may use with what a machine has."""
     processes = sum(group.count * group.processes for group in spec.workers.values())
     memory = sum(g.count * g.processes * g.memory for g in spec.workers.values())
     threads = sum(g.count * g.processes * g.threads for g in spec.workers.values())

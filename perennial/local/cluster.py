@@ -40,17 +40,7 @@ ADOPTION_TIMEOUT = 30.0
 
 
 class Cluster:
-    """The services of one cluster on this machine.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder.
-    dashboard : Dashboard or None
-        The scheduler's HTTP; None where the scheduler is on another machine.
-    say : callable
-        Told in a few words what happens.
-    """
+    """The services of one cluster on this machine."""
 
     def __init__(
         self, paths: ClusterPaths, dashboard: Dashboard | None, say: Callable[[str], None]
@@ -351,15 +341,7 @@ class Cluster:
             self.supervisor.reload()
 
     def _sweep(self, left: Mapping[str, int], timeout: float) -> None:
-        """End services that no supervisord stops, the scheduler first.
-
-        Parameters
-        ----------
-        left : mapping of str to int
-            Their process ids, by name.
-        timeout : float
-            Seconds from SIGTERM to SIGKILL.
-        """
+        """End services that no supervisord stops, the scheduler first."""
         first = (SCALER, "scheduler")
         for name in sorted(left, key=lambda name: first.index(name) if name in first else 2):
             self.say(f"stopping {name}, which had no supervisord")

@@ -23,49 +23,27 @@ WORKERS = (ROSTER, "/json/identity.json")
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The scheduler's own numbers.
+    """The scheduler's own numbers."""
 
-    Parameters
-    ----------
-    workers, threads, clients : int
-        Who is connected.
-    tasks : int
-        Tasks that the scheduler knows.
-    processing, waiting, memory, erred : int
-        Tasks by state.
-    unrunnable : int
-        Tasks that no worker can run now.
-    nbytes : int
-        Bytes of results that the workers hold.
-    """
-
+    #: Who is connected.
     workers: int
     threads: int
     clients: int
+    #: Tasks that the scheduler knows.
     tasks: int
+    #: Tasks by state.
     processing: int
     waiting: int
     memory: int
     erred: int
+    #: Tasks that no worker can run now.
     unrunnable: int
+    #: Bytes of results that the workers hold.
     nbytes: int
 
 
 class Dashboard:
-    """HTTP of a scheduler on this machine.
-
-    Parameters
-    ----------
-    port : int
-        Its dashboard's port.
-    timeout : float
-        Seconds for one answer.
-    socket : str
-        The unix socket on which it serves the same; without one, the port is asked.
-    lock : str
-        The lock that the scheduler holds. One that an earlier version has started has no socket;
-        then its port is asked, if it is the scheduler that listens there.
-    """
+    """HTTP of a scheduler on this machine."""
 
     def __init__(self, port: int, timeout: float = 5.0, socket: str = "", lock: str = "") -> None:
         self.port, self.socket, self.lock = port, socket, lock
@@ -128,16 +106,7 @@ def parsed(body: bytes | str | None) -> dict[str, Any]:
 
 
 def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | None:
-    """Read a scheduler's numbers; None where one is missing or is no number.
-
-    Parameters
-    ----------
-    page : mapping
-        What its ``/json/counts.json`` says.
-    roster : mapping
-        What our own page says, which tells people from what Dask counts as a client as well, such
-        as a published dataset; empty where there is none.
-    """
+    """Read a scheduler's numbers; None where one is missing or is no number."""
     try:
         return Counts(
             workers=int(page["workers"]),

@@ -37,26 +37,17 @@ SCRATCH_REMEDY = "remove it, or name another folder as local.temporary_directory
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A cluster file on this machine, and what it takes to get there.
+    """A cluster file on this machine, and what it takes to get there."""
 
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    cluster : Cluster
-        The cluster's services.
-    state : State
-        What will be remembered once it is applied.
-    programs : mapping of str to Program
-        What shall run.
-    steps : tuple of Change
-        What is to be done.
-    """
-
+    #: The cluster file.
     spec: ClusterSpec
+    #: The cluster's services.
     cluster: Cluster
+    #: What will be remembered once it is applied.
     state: State
+    #: What shall run.
     programs: Mapping[str, Program]
+    #: What is to be done.
     steps: tuple[Change, ...]
 
     @property
@@ -66,20 +57,7 @@ class Deployment:
 
 
 def find(name: str, say: Callable[[str], None]) -> Deployment:
-    """Look up a cluster of this user's that was deployed before.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    say : callable
-        Told in a few words what happens.
-
-    Raises
-    ------
-    PerennialError
-        When there is none of that name.
-    """
+    """Look up a cluster of this user's that was deployed before."""
     paths = cluster_state(name)
     placement.require_here(paths)
     if not paths.spec.exists():
@@ -91,17 +69,7 @@ def find(name: str, say: Callable[[str], None]) -> Deployment:
 
 
 def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> Deployment:
-    """Compare a cluster file with what is there. Changes nothing.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    file : str or None
-        Its path, to be remembered.
-    say : callable
-        Told in a few words what happens.
-    """
+    """Compare a cluster file with what is there. Changes nothing."""
     paths = cluster_state(spec.name)
     placement.require_here(paths)
     before = State.load(paths)
@@ -134,15 +102,7 @@ def dashboard(spec: ClusterSpec, paths: ClusterPaths) -> Dashboard:
 
 
 def numbers(paths: ClusterPaths, groups: Collection[str]) -> dict[str, set[int]]:
-    """Read the numbers of each group's members off the units on disk.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder.
-    groups : collection of str
-        Names of groups.
-    """
+    """Read the numbers of each group's members off the units on disk."""
     found: dict[str, set[int]] = {group: set() for group in groups}
     for path in paths.units.glob("*.conf"):
         group, _, number = path.stem.rpartition("-")
@@ -179,20 +139,7 @@ def _repairs(cluster: Cluster) -> list[Change]:
 
 
 def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
-    """Carry the plan out. The caller holds the cluster's lock.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster and the plan.
-    ready : callable
-        Called once the scheduler answers; workers and Jupyter come later.
-
-    Raises
-    ------
-    PerennialError
-        There is no room for so many workers; nothing is changed.
-    """
+    """Carry the plan out. The caller holds the cluster's lock."""
     spec, paths = deployment.spec, deployment.paths
     if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
         raise PerennialError(foreign.render(spec.name))
@@ -216,26 +163,12 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
 
 
 def settle(deployment: Deployment) -> None:
-    """Wait until a cluster to which nothing has to be done has its workers and pages.
-
-    Raises
-    ------
-    PerennialError
-        Something is not there or does not stay up.
-    """
+    """Wait until a cluster to which nothing has to be done has its workers and pages."""
     deployment.cluster.settle(deployment.programs)
 
 
 def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
-    """Write supervisord's main file.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder.
-    limit : int
-        Open files that every service may have.
-    """
+    """Write supervisord's main file."""
     log = paths.logs / "supervisord.log"
     within = is_long(paths.socket)
     return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
@@ -247,18 +180,7 @@ def check_first_sizes(spec: ClusterSpec) -> None:
 
 
 def check_room(deployment: Deployment) -> None:
-    """Refuse members whose memory limits or number this machine cannot hold, unless they stand.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster and the plan.
-
-    Raises
-    ------
-    PerennialError
-        Names what is asked for, and what there is.
-    """
+    """Refuse members whose memory limits or number this machine cannot hold, unless they stand."""
     paths, before = deployment.paths, Use()
     if paths.spec.exists():
         names = [path.stem for path in paths.units.glob("*.conf")]

@@ -51,34 +51,18 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """What a check found."""
 
-    Parameters
-    ----------
-    check : str
-        What was looked at.
-    level : str
-        ``ok``, ``warning`` or ``error``.
-    text : str
-        What was found and, unless all is well, what to do.
-    """
-
+    #: What was looked at.
     check: str
+    #: ``ok``, ``warning`` or ``error``.
     level: Literal["ok", "warning", "error"]
+    #: What was found and, unless all is well, what to do.
     text: str
 
 
 def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
-    """Run every check.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    python : str or None
-        Interpreter of the client whose packages are compared with the workers'; the one that
-        runs this when None.
-    """
+    """Run every check."""
     yield services(deployment)
     yield ports(deployment)
     if deployment.spec.scaler is not None and deployment.spec.scaled:
@@ -134,13 +118,7 @@ def ports(deployment: Deployment) -> Finding:
 
 
 def scaler(port: int) -> Finding:
-    """Check whether the scaler knows the truth and can act.
-
-    Parameters
-    ----------
-    port : int
-        Port of its ``/health``.
-    """
+    """Check whether the scaler knows the truth and can act."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", "/health")
@@ -158,15 +136,7 @@ def scaler(port: int) -> Finding:
 
 
 def clock(root: Path, now: float) -> Finding:
-    """Check that the clock does not stand before what it has seen already.
-
-    Parameters
-    ----------
-    root : Path
-        The cluster's state folder.
-    now : float
-        Seconds since the epoch.
-    """
+    """Check that the clock does not stand before what it has seen already."""
     newest = max((path.stat().st_mtime for path in root.rglob("*.pem")), default=now)
     if newest > now + LEEWAY:
         text = f"{newest - now:.0f} s behind the cluster's own certificates; set the clock"
@@ -175,13 +145,7 @@ def clock(root: Path, now: float) -> Finding:
 
 
 def plain_client(link: Connection) -> Finding:
-    """Check where a plain Client() of this user leads.
-
-    Parameters
-    ----------
-    link : Connection
-        How the cluster is reached from here.
-    """
+    """Check where a plain Client() of this user leads."""
     name = link.cluster
     wrong = trial.problem(link)
     if wrong is None:
@@ -245,17 +209,7 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
 def certificates(
     expiry: Mapping[str, datetime], now: datetime, remedy: str = "`perennial rotate`"
 ) -> Finding:
-    """Check how long the certificates are good, by this machine's clock.
-
-    Parameters
-    ----------
-    expiry : mapping of str to datetime
-        When each certificate expires.
-    now : datetime
-        Now.
-    remedy : str
-        What renews them.
-    """
+    """Check how long the certificates are good, by this machine's clock."""
     if not expiry:
         return Finding("certificates", "error", "there are none; run `perennial up`")
     name, first = min(expiry.items(), key=lambda item: item[1])
@@ -291,15 +245,7 @@ def secrets(root: Path) -> Finding:
 
 
 def packages(link: Connection, python: str | None) -> Iterator[Finding]:
-    """Reach the cluster as a client does, and compare its packages with the workers'.
-
-    Parameters
-    ----------
-    link : Connection
-        How the cluster is reached from here.
-    python : str or None
-        Interpreter of the client; the one that runs this when None.
-    """
+    """Reach the cluster as a client does, and compare its packages with the workers'."""
     theirs = _ask_workers(link)
     yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
     mine = packages_of(python)
@@ -313,15 +259,7 @@ def packages(link: Connection, python: str | None) -> Iterator[Finding]:
 
 
 def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Name each package whose version differs between the client and a worker.
-
-    Parameters
-    ----------
-    mine : mapping of str to str
-        The client's packages and versions.
-    theirs : mapping of str to mapping
-        The same for each worker, by the worker's name.
-    """
+    """Name each package whose version differs between the client and a worker."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for worker, versions in sorted(theirs.items()):
         for name in sorted(set(mine) | set(versions), key=str.lower):
@@ -351,13 +289,7 @@ def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
 
 
 def packages_of(python: str | None) -> dict[str, str]:
-    """Names and versions of the packages of an interpreter; of the one that runs this when None.
-
-    Parameters
-    ----------
-    python : str or None
-        Its path.
-    """
+    """Names and versions of the packages of an interpreter; of the one that runs this when None."""
     if python is None or Path(python) == Path(sys.executable):
         return installed()
     done = subprocess.run(
@@ -368,15 +300,7 @@ def packages_of(python: str | None) -> dict[str, str]:
 
 
 def guarded(check: str, run: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Run a check that talks to others: whatever it raises is a finding as well.
-
-    Parameters
-    ----------
-    check : str
-        Its name.
-    run : callable
-        The check.
-    """
+    """Run a check that talks to others: whatever it raises is a finding as well."""
     try:
         yield from run()
     except Exception as error:

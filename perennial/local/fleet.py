@@ -39,19 +39,7 @@ _UP = ("STARTING", "RUNNING", "STOPPING")
 
 
 class LocalFleet:
-    """The members of one group on this machine.
-
-    Parameters
-    ----------
-    root : str
-        The cluster's state folder.
-    group : str
-        Name of the group.
-    python : str
-        Interpreter that has deployed the cluster; it stands in the units.
-    fixed : bool
-        Whether its size is not the scaler's: then it takes the size that it has and no other.
-    """
+    """The members of one group on this machine."""
 
     chooses: ClassVar[bool] = True
 
@@ -64,13 +52,7 @@ class LocalFleet:
     # The contract
 
     def observe(self) -> Observation:
-        """Look, in one consistent read; changes nothing.
-
-        Raises
-        ------
-        FleetError
-            supervisord does not answer; `FleetMissing` when the cluster is down.
-        """
+        """Look, in one consistent read; changes nothing."""
         units = self._units()
         supervisor = self._supervisor()
         while True:
@@ -103,30 +85,7 @@ class LocalFleet:
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Make it so many members; does not wait, see `perennial.fleets.fleet.Fleet`.
-
-        Parameters
-        ----------
-        to : int
-            Size.
-        leaving : sequence of Member
-            Who leaves; drained already, though SIGTERM drains whoever is not.
-
-        Returns
-        -------
-        int
-            The size that it now has.
-
-        Raises
-        ------
-        NoCapacity
-            The disk is full, this machine's memory has no room for any more, or supervisord cannot
-            have more programs.
-        Busy
-            Somebody else changes the cluster, such as `perennial up`.
-        FleetMissing
-            The cluster is down.
-        """
+        """Make it so many members; does not wait, see `perennial.fleets.fleet.Fleet`."""
         if self.fixed:
             return len(self._units())
         with self._alone():

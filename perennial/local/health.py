@@ -27,13 +27,7 @@ TIMEOUT = 5.0
 
 
 class Watchdog:
-    """Decides when a process that does not answer has hung.
-
-    Parameters
-    ----------
-    limit : float
-        Seconds without an answer after which the process counts as hung; 0 for never.
-    """
+    """Decides when a process that does not answer has hung."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -41,17 +35,7 @@ class Watchdog:
         self._deadline = 0.0
 
     def hung(self, pid: int, answered: bool, now: float) -> bool:
-        """Take in one look at the process and say whether it has hung.
-
-        Parameters
-        ----------
-        pid : int
-            Its process id, 0 when there is none.
-        answered : bool
-            Whether it answered this time.
-        now : float
-            Seconds on a clock that never jumps.
-        """
+        """Take in one look at the process and say whether it has hung."""
         if pid != self._pid:
             self._pid = pid
             self._deadline = now + max(self.limit, START)
@@ -64,15 +48,7 @@ class Watchdog:
 
 
 def answers(where: Sequence[str], timeout: float = TIMEOUT) -> bool:
-    """Whether ``GET /health`` is answered with 200.
-
-    Parameters
-    ----------
-    where : sequence of str
-        The socket; or host and port, as an earlier version has written it.
-    timeout : float
-        Seconds for the answer.
-    """
+    """Whether ``GET /health`` is answered with 200."""
     if len(where) == 1:
         return get(UnixConnection(where[0], timeout), "/health") is not None
     host, port = where

@@ -42,15 +42,7 @@ DIRECTORY = "--directory"
 
 
 def main(*words: str) -> int:
-    """Become the program, or stand in for the one that already runs.
-
-    Parameters
-    ----------
-    *words : str
-        Folders (see `FOLDER` and `DIRECTORY`; what an earlier version has written names none),
-        the file that holds the lock and the process id, the file that standard output and error
-        are appended to, the program and its arguments.
-    """
+    """Become the program, or stand in for the one that already runs."""
     options: list[tuple[str, str]] = []
     while words[0] in (FOLDER, DIRECTORY):
         options.append((words[0], words[1]))
@@ -119,20 +111,7 @@ def _read(lock: int) -> tuple[int, int]:
 
 
 def holder(lock_path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Who holds a service's lock.
-
-    Parameters
-    ----------
-    lock_path : path
-        The lock file.
-
-    Returns
-    -------
-    pid : int
-        Process id of the service, 0 when it does not run on this machine.
-    starts : int
-        How often it was started since `forget`.
-    """
+    """Who holds a service's lock."""
     try:
         lock = os.open(lock_path, os.O_RDWR)
     except OSError:
@@ -207,13 +186,7 @@ def abandoned_mark(lock_path: str | os.PathLike[str]) -> str:
 
 
 def is_ready(lock_path: str | os.PathLike[str]) -> bool:
-    """Whether a service runs, and has said that it is ready where it was asked to.
-
-    Parameters
-    ----------
-    lock_path : path
-        The lock file of a service that says so, see `perennial.preloads.ready`.
-    """
+    """Whether a service runs, and has said that it is ready where it was asked to."""
     pid, _ = holder(lock_path)
     with contextlib.suppress(OSError):
         # Others than root's may write there: neither a link is followed nor a pipe waited for.

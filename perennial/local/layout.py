@@ -29,32 +29,21 @@ LOG_BACKUPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program of supervisord's.
+    """One program of supervisord's."""
 
-    Parameters
-    ----------
-    name : str
-        ``scheduler``, ``cpu-0``, ``jupyter``, ``scaler``, ``health``.
-    text : str
-        Its section of supervisord's configuration.
-    group : str or None
-        The worker group that it is a member of.
-    registers : tuple of str
-        Names under which its workers register with the scheduler.
-    ports : tuple of int
-        Fixed ports that it listens on.
-    stop_timeout : float
-        Seconds that it may take to stop.
-    files : tuple of (str, str)
-        Paths and texts of the configuration that it reads.
-    """
-
+    #: ``scheduler``, ``cpu-0``, ``jupyter``, ``scaler``, ``health``.
     name: str
+    #: Its section of supervisord's configuration.
     text: str
+    #: The worker group that it is a member of.
     group: str | None = None
+    #: Names under which its workers register with the scheduler.
     registers: tuple[str, ...] = ()
+    #: Fixed ports that it listens on.
     ports: tuple[int, ...] = ()
+    #: Seconds that it may take to stop.
     stop_timeout: float = 10.0
+    #: Paths and texts of the configuration that it reads.
     files: tuple[tuple[str, str], ...] = ()
 
 
@@ -72,17 +61,7 @@ def from_json(entry: Mapping[str, Any]) -> Program:
 
 
 def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
-    """Say where things are on this machine.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    paths : ClusterPaths
-        The cluster's state folder.
-    python : str
-        Interpreter that has deployed the cluster; this one when empty.
-    """
+    """Say where things are on this machine."""
     temporary = spec.options.temporary_directory
     return Site(
         python=spec.environment.python or python or interpreter(),
@@ -112,17 +91,7 @@ def interpreter() -> str:
 
 
 def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, dict[str, Any]]:
-    """Say how each group's fleet is reached: what makes a `perennial.local.fleet.LocalFleet`.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    paths : ClusterPaths
-        The cluster's state folder.
-    python : str
-        Interpreter that has deployed the cluster; this one when empty.
-    """
+    """Say how each group's fleet is reached: what makes a `perennial.local.fleet.LocalFleet`."""
     python = python or interpreter()
     return {
         name: {
@@ -139,19 +108,7 @@ def programs(
     members: Mapping[str, Collection[int]],
     python: str = "",
 ) -> dict[str, Program]:
-    """List the programs of a cluster, in the order in which they start.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    paths : ClusterPaths
-        The cluster's state folder.
-    members : mapping of str to collection of int
-        Numbers of each group's members.
-    python : str
-        Interpreter that has deployed the cluster; this one when empty.
-    """
+    """List the programs of a cluster, in the order in which they start."""
     python = python or interpreter()
     scheduler = spec.scheduler
     place = site(spec, paths, python)
@@ -183,19 +140,7 @@ def _program(service: Service, paths: ClusterPaths, python: str) -> Program:
 
 
 def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerprint: str) -> Program:
-    """Describe the program of a service that is run at most once, see `perennial.local.hold`.
-
-    Parameters
-    ----------
-    service : Service
-        The service; of a worker group, one member.
-    paths : ClusterPaths
-        The cluster's state folder on the machine.
-    holder : sequence of str
-        Command that runs `perennial.local.hold` there.
-    fingerprint : str
-        Changes with everything for which the service must be replaced.
-    """
+    """Describe the program of a service that is run at most once, see `perennial.local.hold`."""
     lock, log = paths.run / f"{service.name}.lock", paths.logs / f"{service.name}.log"
     # Jupyter's folders are its user's, who may share them.
     own = service.access.writes if service.role != "jupyter" else ()
@@ -219,19 +164,7 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
 
 
 def health(paths: ClusterPaths, python: str, socket: str, watchdog: float) -> Program:
-    """Describe the program that watches the scheduler and rotates the logs.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder on the machine.
-    python : str
-        Interpreter that runs it.
-    socket : str
-        Where the scheduler serves its pages; empty where it is elsewhere.
-    watchdog : float
-        Seconds after which a scheduler that does not answer is restarted; 0 for never.
-    """
+    """Describe the program that watches the scheduler and rotates the logs."""
     argv = (
         *(python, "-P", "-m", "perennial.local.health"),
         *(socket, f"{watchdog:g}"),

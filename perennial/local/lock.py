@@ -24,23 +24,7 @@ PATIENCE = 600.0
 
 @contextmanager
 def exclusive(path: Path, say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
-    """Hold a cluster's lock; the kernel lets go of it when this process ends, however it ends.
-
-    Parameters
-    ----------
-    path : Path
-        The lock file.
-    say : callable
-        Told once whom we wait for.
-    patience : float
-        Seconds to wait.
-
-    Raises
-    ------
-    PerennialError
-        When somebody else still holds it after that time; names the process. Or the cluster runs
-        on another machine.
-    """
+    """Hold a cluster's lock; the kernel lets go of it when this process ends, however it ends."""
     require_here(ClusterPaths(path.parent))
     make_private(path.parent)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -23,19 +23,7 @@ _TRUE = ("1", "yes", "y", "true", "t", "on")
 
 
 def warning(cgroups: Mapping[str, str], user: str, ends: bool, lingers: bool) -> str:
-    """Say what ends at a logout and which command keeps it; empty when nothing does. Pure.
-
-    Parameters
-    ----------
-    cgroups : mapping of str to str
-        ``/proc/PID/cgroup`` of each process of the cluster, by name.
-    user : str
-        Whose cluster it is.
-    ends : bool
-        Whether logind ends what is left in a session of this user's.
-    lingers : bool
-        Whether the user's manager runs on without a session.
-    """
+    """Say what ends at a logout and which command keeps it; empty when nothing does. Pure."""
     bound = [name for name, text in cgroups.items() if ends and _SESSION.search(text)]
     managed = [name for name, text in cgroups.items() if _MANAGER.search(text)]
     if "supervisord" in bound:

@@ -50,17 +50,7 @@ def _tail(path: Path, lines: int) -> tuple[list[str], int]:
 
 
 def follow(paths: list[Path], lines: int, interval: float = 0.2) -> Iterator[tuple[Path, str]]:
-    """Yield the last lines of logs and then each new one, for ever.
-
-    Parameters
-    ----------
-    paths : list of Path
-        The logs; one that does not exist yet is waited for.
-    lines : int
-        How many old lines of each.
-    interval : float
-        Seconds between two looks.
-    """
+    """Yield the last lines of logs and then each new one, for ever."""
     offsets: dict[Path, int] = {}
     rest: dict[Path, bytes] = {}
     for path in paths:

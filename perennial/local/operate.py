@@ -19,20 +19,7 @@ LASTING = ("history.json", "records.jsonl")
 
 
 def members(deployment: Deployment, name: str) -> list[str]:
-    """Programs that a word means: a service, a member, or all members of a group.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    name : str
-        ``scheduler``, ``jupyter``, ``cpu-0`` or ``cpu``.
-
-    Raises
-    ------
-    PerennialError
-        For a name that is none of these; lists them.
-    """
+    """Programs that a word means: a service, a member, or all members of a group."""
     programs = deployment.programs
     if name in programs:
         return [name]
@@ -60,22 +47,7 @@ def actors(deployment: Deployment, name: str) -> dict[str, int]:
 
 
 def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False) -> Deployment:
-    """Give groups another size: new members start, the last ones leave, drained.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    wanted : mapping of str to int
-        Size by group.
-    force : bool
-        Also beyond the group's bounds, and what this machine holds.
-
-    Raises
-    ------
-    PerennialError
-        For an unknown group, a size outside the group's bounds, or more than this machine holds.
-    """
+    """Give groups another size: new members start, the last ones leave, drained."""
     check_sizes(deployment.spec, wanted, force)
     _must_run(deployment)
     changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})

@@ -35,29 +35,7 @@ def main() -> None:
 
 
 def perform(request: dict[str, Any]) -> Any:
-    """Apply programs, or make ready for them.
-
-    Parameters
-    ----------
-    request : dict
-        ``do`` (prepare or apply), ``root`` (the state folder), ``programs`` (see
-        `perennial.local.layout.Program`), ``conf`` (supervisord's main file), ``dashboard``
-        (the socket of the scheduler's pages where it is on this machine, or None), ``kept`` (groups
-        whose members a keeper chooses, and what stands before their numbers), ``turn`` (members
-        whose turn it is to be replaced, the last of them now; None for everybody's), ``again``
-        (programs to be replaced although their text stays), ``spoilt`` (those whose text is to be
-        written again before anything is compared).
-
-    Returns
-    -------
-    list of (str, str)
-        Names and groups of the members that are still to be replaced when their turn comes.
-
-    Raises
-    ------
-    PerennialError
-        When something does not start or stop.
-    """
+    """Apply programs, or make ready for them."""
     paths = ClusterPaths(Path(request["root"]))
     pages = request.get("dashboard")
     lock = str(paths.run / "scheduler.lock")
@@ -93,17 +71,7 @@ def perform(request: dict[str, Any]) -> Any:
 def again(
     steps: Sequence[Change], programs: Mapping[str, Program], request: Mapping[str, Any]
 ) -> tuple[Change, ...]:
-    """Replace as well what is to be replaced although its text stays. Pure.
-
-    Parameters
-    ----------
-    steps : sequence of Change
-        What the texts ask for.
-    programs : mapping of str to Program
-        What shall run.
-    request : mapping
-        ``again`` and ``turn``, see `perform`.
-    """
+    """Replace as well what is to be replaced although its text stays. Pure."""
     turn, known = list(request.get("turn") or ()), {step.name for step in steps}
     more = [
         Change("replace", name, "changed")
@@ -121,15 +89,6 @@ def postponed(
     """Choose what waits until it is a member's turn to be away. Pure.
 
     Who is no longer asked for leaves last, so that all data has somewhere to go.
-
-    Parameters
-    ----------
-    steps : sequence of Change
-        What is to be done.
-    programs : mapping of str to Program
-        What shall run.
-    turn : collection of str or None
-        Members whose turn it is; None for everybody's.
     """
     replaced = {step.name for step in steps if step.action == "replace"}
     if turn is None or "scheduler" in replaced:  # then the work is lost, and all go at once

@@ -16,26 +16,17 @@ from perennial.paths import ClusterPaths, cluster_state, tunnel
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A machine, or a container on it: where process ids mean the same processes.
+    """A machine, or a container on it: where process ids mean the same processes."""
 
-    Parameters
-    ----------
-    host : str
-        Name of the machine.
-    machine : str
-        Its ``/etc/machine-id``, empty where there is none.
-    boot : str
-        Its ``boot_id``: changes with each start of the machine.
-    processes : int
-        Number of its process namespace.
-    network : int
-        Number of its network namespace: where loopback means the same interface.
-    """
-
+    #: Name of the machine.
     host: str
+    #: Its ``/etc/machine-id``, empty where there is none.
     machine: str
+    #: Its ``boot_id``: changes with each start of the machine.
     boot: str
+    #: Number of its process namespace.
     processes: int
+    #: Number of its network namespace: where loopback means the same interface.
     network: int = 0
 
 
@@ -51,16 +42,7 @@ def here() -> Placement:
 
 
 def may_run_elsewhere(then: Placement, now: Placement, held: bool) -> bool:
-    """Say whether a cluster that was started at ``then`` may run out of the reach of ``now``. Pure.
-
-    Parameters
-    ----------
-    then, now : Placement
-        Where it was started, and where the question is asked.
-    held : bool
-        Whether the lock of one of its services is held. Believed on the same kernel alone: a
-        network file system may keep locks to itself.
-    """
+    """Whether a cluster started at ``then`` may run out of the reach of ``now``. Pure."""
     if then.boot == now.boot:  # a container has its own processes, and what it was may be gone
         return then.processes != now.processes and held
     return (then.host, then.machine) != (now.host, now.machine)
@@ -87,13 +69,7 @@ def _elsewhere(paths: ClusterPaths) -> Placement | None:
 
 
 def require_here(paths: ClusterPaths) -> None:
-    """Refuse to touch a cluster that runs on another machine.
-
-    Raises
-    ------
-    PerennialError
-        Names the machine.
-    """
+    """Refuse to touch a cluster that runs on another machine."""
     if host := elsewhere(paths):
         raise PerennialError(
             f"cluster {paths.root.name} runs on {host}, which shares this home folder; run the"
@@ -102,13 +78,7 @@ def require_here(paths: ClusterPaths) -> None:
 
 
 def require_reach(connection: Connection) -> None:
-    """Refuse an address that leads to the cluster on its own machine alone, which is not this one.
-
-    Raises
-    ------
-    PerennialError
-        Names the machine, and the two ways to the cluster from here.
-    """
+    """Refuse an address that leads to the cluster only on another machine."""
     cluster, now = connection.cluster, here()
     loopback, then = loopback_host(connection), _elsewhere(cluster_state(cluster))
     if not loopback or then is None or tunnel(cluster).is_file():

@@ -24,41 +24,27 @@ Action = Literal["start", "adopt", "replace", "restart", "stop", "repair"]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A program as supervisord has it.
+    """A program as supervisord has it."""
 
-    Parameters
-    ----------
-    alive : bool
-        Whether supervisord keeps it running.
-    stale : bool
-        Whether the text on disk is another than the one that it was started from.
-    state : str
-        supervisord's word for its state.
-    """
-
+    #: Whether supervisord keeps it running.
     alive: bool
+    #: Whether the text on disk is another than the one that it was started from.
     stale: bool = False
+    #: supervisord's word for its state.
     state: str = "RUNNING"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to do, with its reason.
+    """One thing to do, with its reason."""
 
-    Parameters
-    ----------
-    action : str
-        ``start`` something new, ``adopt`` what outlived its supervisord, ``replace`` what
-        changed, ``restart`` what does not run, ``stop`` what is no longer asked for, ``repair`` the
-        main file of supervisord.
-    name : str
-        The program.
-    reason : str
-        For the person who reads the plan.
-    """
-
+    #: ``start`` something new, ``adopt`` what outlived its supervisord, ``replace`` what changed,
+    #: ``restart`` what does not run, ``stop`` what is no longer asked for, ``repair`` the main file
+    #: of supervisord.
     action: Action
+    #: The program.
     name: str
+    #: For the person who reads the plan.
     reason: str
 
     @property
@@ -109,24 +95,7 @@ def plan(
     running: Mapping[str, Running] | None,
     orphans: Collection[str] = (),
 ) -> tuple[Change, ...]:
-    """Compare what is asked for with what is there.
-
-    Parameters
-    ----------
-    desired : mapping of str to str
-        Unit text by program, in the order in which they start.
-    disk : mapping of str to str
-        Unit text on disk by program.
-    running : mapping of str to Running, or None
-        What supervisord has; None when it does not run.
-    orphans : collection of str
-        What runs without a supervisord.
-
-    Returns
-    -------
-    tuple of Change
-        Empty when there is nothing to do.
-    """
+    """Compare what is asked for with what is there."""
     have = running or {}
     found = [
         Change("stop", name, "no longer in the cluster file")
@@ -167,15 +136,6 @@ def sizes(
 
     A count in the file is a group's first size. Afterwards the size belongs to
     `perennial scale` and the scaler, until the count in the file itself is changed.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        Counts in the cluster file, by group.
-    declared : mapping of str to int
-        Counts that the file had when it was last applied.
-    current : mapping of str to int
-        Sizes now.
     """
     return {
         group: current[group] if declared.get(group) == count and group in current else count
@@ -184,15 +144,7 @@ def sizes(
 
 
 def members(size: int, have: Collection[int]) -> tuple[int, ...]:
-    """Choose the numbers of a group's members: who is there stays, the lowest free ones come.
-
-    Parameters
-    ----------
-    size : int
-        How many members.
-    have : collection of int
-        Numbers of those that are there.
-    """
+    """Choose the numbers of a group's members: who is there stays, the lowest free ones come."""
     kept = sorted(have)[:size]
     free = (number for number in count() if number not in have)
     return tuple(sorted([*kept, *islice(free, size - len(kept))]))
@@ -216,17 +168,7 @@ Known = TypeVar("Known", bound=Supervised)
 def staying(
     running: Mapping[str, Known], disk: Collection[str], desired: Collection[str]
 ) -> dict[str, Known]:
-    """Leave out who was told to leave by a fleet: its unit is gone, and it stops or has stopped.
-
-    Parameters
-    ----------
-    running : mapping of str to Running
-        What supervisord has.
-    disk : collection of str
-        Programs that have a unit on disk.
-    desired : collection of str
-        Programs that are asked for: one that still stops is in the way of the new one.
-    """
+    """Leave out who was told to leave by a fleet: its unit is gone, and it stops or has stopped."""
     return {
         name: now
         for name, now in running.items()
@@ -235,22 +177,7 @@ def staying(
 
 
 def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:
-    """Refuse sizes that a cluster file does not allow.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    wanted : mapping of str to int
-        Size by group.
-    force : bool
-        Also outside the group's bounds.
-
-    Raises
-    ------
-    PerennialError
-        For an unknown group or a size outside the group's bounds.
-    """
+    """Refuse sizes that a cluster file does not allow."""
     for group, size in wanted.items():
         if group not in spec.workers:
             known = ", ".join(spec.workers)

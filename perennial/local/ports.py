@@ -22,13 +22,7 @@ _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 def faults_of_address(spec: ClusterSpec) -> Iterator[Fault]:
-    """Find what is wrong with the address on which a cluster shall listen.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file for this machine.
-    """
+    """Find what is wrong with the address on which a cluster shall listen."""
     address = spec.options.address
     if not _is_one_address(address) or try_port(address, 0):
         here = ", ".join(addresses()[:6])
@@ -41,15 +35,7 @@ def faults_of_address(spec: ClusterSpec) -> Iterator[Fault]:
 
 
 def faults_of_ports(spec: ClusterSpec, own_pids: Collection[int]) -> Iterator[Fault]:
-    """Find the ports that a cluster cannot have.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        A cluster file for this machine, whose address is one of this machine's.
-    own_pids : collection of int
-        The cluster's own processes, which may have the ports already.
-    """
+    """Find the ports that a cluster cannot have."""
     for path, port in spec.ports().items():
         address = spec.options.address if path == "scheduler.port" else LOOPBACK
         error = try_port(address, port)
@@ -84,15 +70,7 @@ def faults_of_ports(spec: ClusterSpec, own_pids: Collection[int]) -> Iterator[Fa
 
 
 def try_port(address: str, port: int) -> int:
-    """Bind a port for a moment, as a service would; the system's error number, or 0.
-
-    Parameters
-    ----------
-    address : str
-        IP address.
-    port : int
-        The port, or 0 for any.
-    """
+    """Bind a port for a moment, as a service would; the system's error number, or 0."""
     [(family, kind, protocol, _, target), *_] = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
     )
@@ -106,13 +84,7 @@ def try_port(address: str, port: int) -> int:
 
 
 def free_port(wanted: int) -> int:
-    """Find a free port on loopback: the wanted one, or the next one that is free.
-
-    Parameters
-    ----------
-    wanted : int
-        The first port to try.
-    """
+    """Find a free port on loopback: the wanted one, or the next one that is free."""
     return next(port for port in range(wanted, 65536) if not try_port(LOOPBACK, port))
 
 

@@ -38,13 +38,7 @@ def needed(spec: ClusterSpec) -> int:
 
 
 def limit(kind: int = 1) -> int | None:
-    """Read how many this user may have; None for any number, as root may.
-
-    Parameters
-    ----------
-    kind : int
-        1 for the hard limit, which the services get, 0 for the soft one, which holds here.
-    """
+    """Read how many this user may have; None for any number, as root may."""
     most = resource.getrlimit(resource.RLIMIT_NPROC)[kind]
     return None if most == resource.RLIM_INFINITY or os.getuid() == 0 else most
 
@@ -59,17 +53,7 @@ def used() -> int:
 
 
 def faults(spec: ClusterSpec, most: int | None, others: int) -> tuple[list[Fault], list[Fault]]:
-    """Compare a cluster with the limit: what cannot work, and what may be regretted. Pure.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    most : int or None
-        The limit.
-    others : int
-        What this user has already, without the cluster.
-    """
+    """Compare a cluster with the limit: what cannot work, and what may be regretted. Pure."""
     need = needed(spec)
     if most is None or most >= max(LEAST, need + others):
         return [], []
@@ -123,15 +107,7 @@ def _reason(kind: int) -> str:
 
 
 def control_groups(own: str, root: Path = CGROUPS) -> Iterator[tuple[Path, int]]:
-    """Find the control groups above a process that limit its number of threads.
-
-    Parameters
-    ----------
-    own : str
-        Text of ``/proc/self/cgroup``.
-    root : pathlib.Path
-        Where control groups are mounted.
-    """
+    """Find the control groups above a process that limit its number of threads."""
     for folder, _ in above(own, "pids", root):
         with suppress(OSError, ValueError):
             yield folder, int((folder / "pids.max").read_text())

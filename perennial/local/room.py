@@ -41,13 +41,7 @@ def capacity(spec: ClusterSpec, machine: Machine) -> Capacity:
 
 
 def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
-    """Refuse sizes whose members this machine cannot hold, unless as much stands there already.
-
-    Raises
-    ------
-    PerennialError
-        Names what is asked for, what there is, and the way to mean it.
-    """
+    """Refuse sizes whose members this machine cannot hold, unless as much stands there already."""
     uses = {name: of_member(group) for name, group in spec.workers.items()}
     if why := refusal(uses, sizes, capacity(spec, this_machine()), before):
         raise PerennialError(f"{spec.name}: {why}")

@@ -24,18 +24,7 @@ class Ports:
 
 
 def fit(machine: Machine) -> tuple[int, int, int]:
-    """Choose workers for a machine: all its cores, three quarters of its memory, or what is free.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine.
-
-    Returns
-    -------
-    count, threads, memory : int
-        Workers, threads of each, and bytes of memory of each.
-    """
+    """Choose workers for a machine: all cores, three quarters of its memory or what is free."""
     threads = 1 if machine.cores <= 4 else 2 if machine.cores <= 16 else 4
     # On a machine that others use, too, what they have is not ours to promise.
     budget = min(machine.memory * 3 // 4, machine.available * 9 // 10)
@@ -47,21 +36,7 @@ def fit(machine: Machine) -> tuple[int, int, int]:
 
 
 def starter(name: str, machine: Machine, ports: Ports, schema: str, jupyter: bool) -> str:
-    """Write a commented cluster file.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-    machine : Machine
-        Where it shall stand.
-    ports : Ports
-        Free ports.
-    schema : str
-        URL of the JSON Schema, for editors.
-    jupyter : bool
-        Whether JupyterLab is installed.
-    """
+    """Write a commented cluster file."""
     count, threads, memory = fit(machine)
     return _TEXT.format(
         schema=schema,

@@ -11,20 +11,13 @@ from perennial.paths import ClusterPaths
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was applied last.
+    """What was applied last."""
 
-    Parameters
-    ----------
-    file : str or None
-        The cluster file.
-    declared : dict of str to int
-        Count of each group in that file.
-    sizes : dict of str to int
-        Size of each group now.
-    """
-
+    #: The cluster file.
     file: str | None = None
+    #: Count of each group in that file.
     declared: dict[str, int] = field(default_factory=dict)
+    #: Size of each group now.
     sizes: dict[str, int] = field(default_factory=dict)
 
     @classmethod

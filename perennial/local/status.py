@@ -24,48 +24,28 @@ LOOPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One service.
+    """One service."""
 
-    Parameters
-    ----------
-    service : str
-        Its name.
-    state : str
-        supervisord's word; ORPHAN without a supervisord, MISSING when there is nothing.
-    pid : int
-        Process id, 0 when it does not run.
-    uptime : float
-        Seconds.
-    restarts : int
-        Times that it came back by itself.
-    memory : int
-        Resident bytes of its processes.
-    cpu : float
-        Processors in use, as a share of one.
-    note : str
-        Why it does not stay up, from its log; empty while it runs.
-    """
-
+    #: Its name.
     service: str
+    #: supervisord's word; ORPHAN without a supervisord, MISSING when there is nothing.
     state: str
+    #: Process id, 0 when it does not run.
     pid: int
+    #: Seconds.
     uptime: float
+    #: Times that it came back by itself.
     restarts: int
+    #: Resident bytes of its processes.
     memory: int
+    #: Processors in use, as a share of one.
     cpu: float
+    #: Why it does not stay up, from its log; empty while it runs.
     note: str = ""
 
 
 def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
-    """Look at every service.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    interval : float
-        Seconds over which the use of the processor is measured.
-    """
+    """Look at every service."""
     cluster = deployment.cluster
     supervised = cluster.supervisor.processes() if cluster.supervisor.pid() else {}
     # Not who was told to leave by a fleet and has left.
@@ -80,13 +60,7 @@ def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
 
 
 def report(deployment: Deployment) -> dict[str, Any]:
-    """Give the same for a script: services and the scheduler's numbers.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        The cluster.
-    """
+    """Give the same for a script: services and the scheduler's numbers."""
     counts = deployment.cluster.dashboard.counts()
     return {
         "name": deployment.spec.name,

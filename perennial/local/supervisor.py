@@ -56,26 +56,17 @@ _ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _ALREADY_ADDED = 60, 70, 10, 90
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One program as supervisord knows it.
+    """One program as supervisord knows it."""
 
-    Parameters
-    ----------
-    name : str
-        Its name; each program is a group of its own.
-    state : str
-        One of supervisord's words: RUNNING, STARTING, BACKOFF, STOPPED, FATAL, …
-    pid : int
-        Process id, 0 when it does not run.
-    started : float
-        Seconds since the epoch.
-    note : str
-        What supervisord says of the last start.
-    """
-
+    #: Its name; each program is a group of its own.
     name: str
+    #: One of supervisord's words: RUNNING, STARTING, BACKOFF, STOPPED, FATAL, …
     state: str
+    #: Process id, 0 when it does not run.
     pid: int
+    #: Seconds since the epoch.
     started: float
+    #: What supervisord says of the last start.
     note: str
 
     @property
@@ -127,13 +118,7 @@ class _UnixTransport(xmlrpc.client.Transport):
 
 
 class Supervisor:
-    """A running supervisord.
-
-    Parameters
-    ----------
-    path : Path
-        Its unix socket.
-    """
+    """A running supervisord."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -206,13 +191,7 @@ class Supervisor:
         self._call("removeProcessGroup", name, ignore=(_BAD_NAME,))
 
     def wait_stopped(self, names: Collection[str], timeout: float) -> None:
-        """Wait until programs have stopped.
-
-        Raises
-        ------
-        PerennialError
-            When one has not stopped in ``timeout`` seconds.
-        """
+        """Wait until programs have stopped."""
         for _ in polls(timeout):
             alive = [p.name for p in self.processes().values() if p.name in names and p.alive]
             if not alive:
@@ -230,20 +209,7 @@ class Supervisor:
 
 
 def running(socket_path: Path, conf: Path) -> int:
-    """Find a supervisord, whether it answers or not.
-
-    Parameters
-    ----------
-    socket_path : pathlib.Path
-        Its socket; its pid file stands beside that.
-    conf : pathlib.Path
-        The configuration with which it was started.
-
-    Returns
-    -------
-    int
-        Its process id; 0 when it does not run.
-    """
+    """Find a supervisord, whether it answers or not."""
     try:
         pid = int((socket_path.parent / "supervisord.pid").read_text())
         process = Path(f"/proc/{pid}")
@@ -335,11 +301,6 @@ def launch(paths: ClusterPaths) -> None:
     """Start supervisord as a daemon; returns when its socket answers.
 
     Nothing of it depends on the shell: folders, variables, files, terminal, umask or limits.
-
-    Raises
-    ------
-    PerennialError
-        With supervisord's own words when it does not start.
     """
     raise_limits()
     done = subprocess.run(

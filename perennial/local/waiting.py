@@ -26,19 +26,7 @@ UNSTEADY = 8.0
 
 
 class Waiting:
-    """Waits for services of one cluster on this machine.
-
-    Parameters
-    ----------
-    paths : ClusterPaths
-        The cluster's state folder.
-    dashboard : Dashboard or None
-        The scheduler's HTTP; None where the scheduler is on another machine.
-    supervisor : Supervisor
-        The cluster's supervisord.
-    say : callable
-        Told in a few words what happens.
-    """
+    """Waits for services of one cluster on this machine."""
 
     def __init__(
         self,
@@ -53,13 +41,7 @@ class Waiting:
         self._say = say
 
     def workers(self, programs: Collection[Program]) -> None:
-        """Wait until the scheduler answers and the workers that supervisord runs have registered.
-
-        Parameters
-        ----------
-        programs : collection of Program
-            Whom to wait for.
-        """
+        """Wait until the scheduler answers and the workers of supervisord have registered."""
         if self._dashboard is None:
             self._ready_workers(programs)
             return

@@ -35,13 +35,7 @@ FLEETS = {"memory": "perennial.fleets.memory.MemoryFleet"}
 
 
 def options(platform: str) -> Any:
-    """Return the model of what a person writes under a platform's own key.
-
-    Raises
-    ------
-    SpecError
-        For a platform that is not in the registry; names the nearest one.
-    """
+    """Return the model of what a person writes under a platform's own key."""
     if platform not in PLATFORMS:
         near = get_close_matches(platform, PLATFORMS, n=1)
         fix = f"did you mean {near[0]}?" if near else "write one of these"

@@ -11,29 +11,19 @@ class Platform:
 
     So a laptop needs no cloud's library. A function that `Deployer` or `Runtime` has and a
     platform's module has not is an error that says what the platform cannot do.
-
-    Parameters
-    ----------
-    options : str
-        Class of what a person writes under the platform's own key.
-    fleet : str
-        Class of the members of one group.
-    deployer : str
-        Module with the functions of `Deployer`.
-    runtime : str
-        Module with the functions of `Runtime`.
-    stack : str
-        Module of Pulumi's component, ``Cluster``.
-    extra : str
-        Extra of this package that brings what it needs; empty for none.
-    renews : str
-        Command that renews the client's certificate.
     """
 
+    #: Class of what a person writes under the platform's own key.
     options: str
+    #: Class of the members of one group.
     fleet: str
+    #: Module with the functions of `Deployer`.
     deployer: str
+    #: Module with the functions of `Runtime`.
     runtime: str
+    #: Module of Pulumi's component, ``Cluster``.
     stack: str
+    #: Extra of this package that brings what it needs; empty for none.
     extra: str = ""
+    #: Command that renews the client's certificate.
     renews: str = "up"

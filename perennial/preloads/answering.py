@@ -21,15 +21,7 @@ MEMBER = (
 
 
 def work(counts: Counts, now: float) -> list[dict[str, Any]]:
-    """Put the sums into words: one entry for each kind of task, those with most tasks first.
-
-    Parameters
-    ----------
-    counts : Counts
-        The counts.
-    now : float
-        Monotonic time.
-    """
+    """Put the sums into words: one entry for each kind of task, those with most tasks first."""
     sizes = {kind: sum(each.tasks for each in kind.sums) for kind in counts.kinds.values()}
     kinds = sorted((kind for kind in sizes if sizes[kind]), key=sizes.__getitem__, reverse=True)
     return [_entry(kind, now) for kind in kinds[:KINDS]]
@@ -60,11 +52,6 @@ def whole(group: Group) -> dict[str, int]:
     """Describe a group as a whole: what those can hold who stay, and what they will hold.
 
     The memory of a parked member leaves with it; its data is going to be in that of others.
-
-    Parameters
-    ----------
-    group : Group
-        The group.
     """
     parked = [process for member in group.parked for process in member.processes.values()]
     return {
@@ -85,15 +72,6 @@ def details(
     Where it would take too long to find out which keys have no other copy, all that a member
     holds are said to have none: too many is safe. Members that have been idle longest, which
     are likely to leave, come first.
-
-    Parameters
-    ----------
-    groups : collection of Group
-        The groups.
-    now : float
-        Monotonic time.
-    kept : collection of str
-        Addresses of workers that are needed where they are, `perennial.preloads.leaving.kept`.
     """
     found: dict[str, list[list[Any]]] = {group.name: [] for group in groups}
     members = [member for group in groups for member in group.members.values()]
@@ -128,13 +106,7 @@ def _member(member: Member, now: float, patience: int) -> tuple[list[Any], int]:
 
 
 def unique(member: Member) -> int:
-    """Count the keys that only this member holds.
-
-    Parameters
-    ----------
-    member : Member
-        The member.
-    """
+    """Count the keys that only this member holds."""
     workers = [process.worker for process in member.processes.values()]
     if len(workers) == 1:
         return sum(len(task.who_has) == 1 for task in workers[0].has_what)

@@ -32,13 +32,7 @@ logger = logging.getLogger("distributed.perennial.certificates")
 
 
 def dask_setup(server: Any) -> None:
-    """Look for renewed certificates as long as the server lives.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        One that speaks TLS; with any other, nothing is done.
-    """
+    """Look for renewed certificates as long as the server lives."""
     role = "scheduler" if isinstance(server, Scheduler) else "worker"
     tls = server.security.get_tls_config_for_role(role)
     files = {
@@ -60,15 +54,7 @@ def dask_setup(server: Any) -> None:
 
 
 class Renewal:
-    """The certificate files of a server, and which version of them is in use.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        The server.
-    files : mapping
-        Paths of ``ca_file``, ``cert`` and ``key``; no ``key`` where ``cert`` holds it too.
-    """
+    """The certificate files of a server, and which version of them is in use."""
 
     def __init__(self, server: Any, files: Mapping[str, Path]) -> None:
         self.server = server
@@ -102,13 +88,7 @@ class Renewal:
 
 
 def contexts(server: Any) -> list[ssl.SSLContext]:
-    """All TLS contexts that a server accepts and makes connections with.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        The server. With a worker come the clients that its tasks use.
-    """
+    """All TLS contexts that a server accepts and makes connections with."""
     clients = list(Worker._initialized_clients) if isinstance(server, Worker) else []
     found = [
         *(getattr(listener, "server_args", {}).get("ssl_options") for listener in server.listeners),
@@ -118,15 +98,7 @@ def contexts(server: Any) -> list[ssl.SSLContext]:
 
 
 def load(context: ssl.SSLContext, paths: Mapping[str, str]) -> None:
-    """Load certificate, key and authority into a context.
-
-    Parameters
-    ----------
-    context : ssl.SSLContext
-        The context; one that is in use serves new connections with them.
-    paths : mapping
-        Paths of ``ca_file``, ``cert`` and perhaps ``key``.
-    """
+    """Load certificate, key and authority into a context."""
     context.load_verify_locations(paths["ca_file"])
     context.load_cert_chain(paths["cert"], paths.get("key"))
 
@@ -138,11 +110,6 @@ def snapshot(files: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     What has been tried on a spare context must be what the others load, even when somebody
     writes the files in between: a context that got a certificate and then fails on its key
     has lost its old one. Never on a disk, because one of them is a private key.
-
-    Parameters
-    ----------
-    files : mapping
-        Paths by name.
     """
     with ExitStack() as stack:
         paths = {}

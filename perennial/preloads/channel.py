@@ -53,18 +53,7 @@ class Channel:
         self._told = 0.0
 
     def wish(self, wish: Any) -> str:
-        """Take a wish; give the name under which the scaler will acknowledge it.
-
-        Parameters
-        ----------
-        wish : mapping
-            What is wished.
-
-        Raises
-        ------
-        ValueError
-            It is none, or the scaler takes none.
-        """
+        """Take a wish; give the name under which the scaler will acknowledge it."""
         content = checked(wish)
         if len(self.wishes) >= WISHES:
             raise ValueError(
@@ -76,24 +65,12 @@ class Channel:
         return name
 
     def acknowledge(self, names: Iterable[str]) -> None:
-        """Forget the wishes that the scaler has taken.
-
-        Parameters
-        ----------
-        names : iterable of str
-            What `wish` gave.
-        """
+        """Forget the wishes that the scaler has taken."""
         for name in names:
             self.wishes.pop(name, None)
 
     def tell(self, report: Mapping[str, Any]) -> None:
-        """Keep the scaler's report, and the records in it.
-
-        Parameters
-        ----------
-        report : mapping
-            Its latest summary; under ``groups`` the record of each group.
-        """
+        """Keep the scaler's report, and the records in it."""
         self.report, self._told = dict(report), monotonic()
         groups = report.get("groups")
         for name, record in (groups if isinstance(groups, Mapping) else {}).items():
@@ -117,13 +94,7 @@ class Channel:
         return None if self.report is None else monotonic() - self._told
 
     def told(self, since: float | None = None) -> dict[str, Any]:
-        """Give the latest report and the records.
-
-        Parameters
-        ----------
-        since : float or None
-            Only the records that are newer than this (Unix time); None for all.
-        """
+        """Give the latest report and the records."""
         records = {
             name: [list(r) for r in kept if since is None or _newer(r[0], since)]
             for name, kept in self.records.items()
@@ -143,18 +114,7 @@ def _dull(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
 
 
 def checked(wish: Any) -> dict[str, Any]:
-    """Check what is wished.
-
-    Parameters
-    ----------
-    wish : mapping
-        A wish.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-    """
+    """Check what is wished."""
     kind = wish.get("kind") if isinstance(wish, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         kinds = ", ".join(KINDS)

@@ -25,15 +25,7 @@ COUNTS = 10_000
 
 
 class Kind:
-    """What tasks need of a worker, and how many there are that need it.
-
-    Parameters
-    ----------
-    resources : tuple of (str, float)
-        Abstract resources, sorted by name.
-    pinned : bool
-        Whether a worker or a host is named.
-    """
+    """What tasks need of a worker, and how many there are that need it."""
 
     __slots__ = ("given", "held", "pinned", "resources", "waits")
 
@@ -53,13 +45,7 @@ class Kind:
 
 
 class Sum:
-    """Tasks of one kind in one place.
-
-    Parameters
-    ----------
-    kind : Kind
-        The kind.
-    """
+    """Tasks of one kind in one place."""
 
     __slots__ = ("counts", "elapsed", "kind", "seconds", "tasks", "unknown")
 
@@ -87,15 +73,7 @@ class Sum:
 
 
 class Count:
-    """Those of a sum that have one prefix.
-
-    Parameters
-    ----------
-    total : Sum
-        The sum.
-    seconds : float
-        How long one of them takes; negative where that is not known.
-    """
+    """Those of a sum that have one prefix."""
 
     __slots__ = ("seconds", "tasks", "total")
 
@@ -116,15 +94,7 @@ class Count:
 
 
 class Counts:
-    """Counts of the scheduler's tasks.
-
-    Parameters
-    ----------
-    workers : Workers
-        Its workers.
-    short : callable or None
-        Called when tasks of a kind find no worker while no others of that kind waited for one.
-    """
+    """Counts of the scheduler's tasks."""
 
     def __init__(self, workers: Workers, short: Callable[[], None] | None = None) -> None:
         self.workers = workers
@@ -145,13 +115,7 @@ class Counts:
         self._turn: Iterator[Sum] = iter(())
 
     def leave(self, key: Any) -> None:
-        """Take a task out.
-
-        Parameters
-        ----------
-        key : str or tuple
-            Its key.
-        """
+        """Take a task out."""
         count = self.places.pop(key, None)
         if count is not None:
             count.add(-1)
@@ -165,19 +129,7 @@ class Counts:
             self._unbind(key)
 
     def enter(self, key: Any, task: Any, state: str, since: float | None = None) -> None:
-        """Count a task.
-
-        Parameters
-        ----------
-        key : str or tuple
-            Its key.
-        task : distributed.scheduler.TaskState
-            The task.
-        state : str
-            Its state, one of `LIVE`.
-        since : float or None
-            Since when nobody can run it; None for now.
-        """
+        """Count a task."""
         kind = self.plain
         if task.resource_restrictions or task.worker_restrictions or task.host_restrictions:
             kind = self._kind(task, state)
@@ -204,15 +156,7 @@ class Counts:
             kind.waits[key] = monotonic() if since is None else since
 
     def move(self, key: Any, task: Any) -> None:
-        """Count a task anew, of which something but its state has changed.
-
-        Parameters
-        ----------
-        key : str or tuple
-            Its key.
-        task : distributed.scheduler.TaskState or None
-            The task; None when there is none with this key any more.
-        """
+        """Count a task anew, of which something but its state has changed."""
         count = self.places.get(key)
         since = count.total.kind.waits.get(key) if count is not None else None
         self.leave(key)
@@ -290,13 +234,6 @@ def needs_of(task: Any, state: str = "") -> tuple[tuple[tuple[str, float], ...],
 
     One with ``allow_other_workers`` may run anywhere; but once it waits for a worker, Dask looks
     only whether a new one is one of those that it names.
-
-    Parameters
-    ----------
-    task : distributed.scheduler.TaskState
-        The task.
-    state : str
-        Its state.
     """
     resources = task.resource_restrictions or {}
     amounts = sorted((str(name), float(amount)) for name, amount in resources.items())

@@ -64,13 +64,7 @@ SILENT = ("steal-response", "long-running")
 
 
 def dask_setup(scheduler: Any) -> None:
-    """Begin to count.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """Begin to count."""
     if isinstance(scheduler, Scheduler):
         DemandPlugin(scheduler).install()
 
@@ -91,13 +85,7 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
-    """Counts tasks and workers, and answers the scaler.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """Counts tasks and workers, and answers the scaler."""
 
     name = DEMAND
 
@@ -184,13 +172,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         self._count_all()
 
     def fail(self, error: Exception) -> None:
-        """Stop counting after something that should not have happened.
-
-        Parameters
-        ----------
-        error : Exception
-            What has happened.
-        """
+        """Stop counting after something that should not have happened."""
         self.fault = f"the scheduler's counters have stopped: {type(error).__name__}: {error}"
         if not self._logged:
             self._logged = True
@@ -215,23 +197,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         groups: Mapping[str, int] | None = None,
         since: tuple[str, int] | None = None,
     ) -> dict[str, Any]:
-        """Answer the scaler.
-
-        Parameters
-        ----------
-        detail : collection of str
-            Groups each of whose members is described.
-        report : mapping or None
-            The scaler's latest summary.
-        acknowledged : collection of str
-            Wishes that the scaler has taken.
-        groups : mapping of str to int, or None
-            Known groups and how many processes a member has, for workers that do not say whose
-            they are; None to leave that as it is.
-        since : (str, int) or None
-            Identity of the scheduler and ``change`` of the names in the last answer, so that
-            only what has changed is told; None for no names.
-        """
+        """Answer the scaler."""
         self.channel.acknowledge(acknowledged)
         if report is not None:
             self.channel.tell(report)
@@ -260,20 +226,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         return name
 
     async def news(self, known: int, seconds: float) -> int:
-        """Wait for news.
-
-        Parameters
-        ----------
-        known : int
-            ``news`` of the last answer.
-        seconds : float
-            How long to wait at most; never longer than a minute.
-
-        Returns
-        -------
-        int
-            ``news`` of now.
-        """
+        """Wait for news."""
         return await self.told.after(known, min(seconds, SILENCE))
 
     def members(self, who: Collection[Sequence[str]]) -> list[list[Any]] | None:

@@ -69,13 +69,7 @@ _usual: list[Any] = []
 
 
 async def dask_teardown(nanny: Any) -> None:
-    """Drain the nanny's worker; return when the nanny may stop it.
-
-    Parameters
-    ----------
-    nanny : distributed.Nanny
-        A nanny that is closing.
-    """
+    """Drain the nanny's worker; return when the nanny may stop it."""
     seconds = parse_timedelta(dask.config.get("perennial.drain", 60), default="s")
     begun = monotonic()
     while _starting(nanny) and monotonic() < begun + STARTUP:
@@ -114,13 +108,7 @@ async def _end_start(nanny: Any) -> None:
 
 
 class Drain:
-    """One drain of one worker.
-
-    Parameters
-    ----------
-    nanny : distributed.Nanny
-        The worker's nanny.
-    """
+    """One drain of one worker."""
 
     def __init__(self, nanny: Any) -> None:
         self.nanny = nanny
@@ -138,13 +126,7 @@ class Drain:
         self.parked = True  # by a scaler, perhaps
 
     async def run(self, seconds: float) -> None:
-        """Drain until it is done, it has become pointless, or the deadline has passed.
-
-        Parameters
-        ----------
-        seconds : float
-            The deadline, from now.
-        """
+        """Drain until it is done, it has become pointless, or the deadline has passed."""
         work = asyncio.create_task(self._work(seconds))
         watch = asyncio.create_task(self._watch())
         try:
@@ -320,13 +302,7 @@ class Drain:
         )
 
     async def _ask(self, operation: str, **arguments: Any) -> Any:
-        """Ask the scheduler; wait for a busy one, but not for one that is not there.
-
-        Raises
-        ------
-        OSError
-            The scheduler is not there.
-        """
+        """Ask the scheduler; wait for a busy one, but not for one that is not there."""
         for _ in range(3):  # a connection can have broken while nobody used it
             call = asyncio.ensure_future(getattr(self.scheduler, operation)(**arguments))
             try:
@@ -376,15 +352,7 @@ async def reach(address: str) -> None:
 
 
 def listed(noun: str, keys: Collection[Any]) -> str:
-    """Count and name keys: ``2 tasks (a, b)``; the first ten by name.
-
-    Parameters
-    ----------
-    noun : str
-        What they are, in the singular.
-    keys : collection
-        Keys of tasks or of data.
-    """
+    """Count and name keys: ``2 tasks (a, b)``; the first ten by name."""
     if not keys:
         return f"no {noun}"
     names = sorted(map(str, keys))

@@ -35,13 +35,7 @@ NUMBERS = 100_000
 
 
 def dask_setup(scheduler: Any) -> None:
-    """Answer the keepers and the scaler.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """Answer the keepers and the scaler."""
     if isinstance(scheduler, Scheduler):
         board = Board(scheduler)
         scheduler.handlers["perennial_keep"] = board.keep
@@ -51,56 +45,34 @@ def dask_setup(scheduler: Any) -> None:
 
 @dataclass(slots=True)
 class Part:
-    """What one machine has of one group.
+    """What one machine has of one group."""
 
-    Parameters
-    ----------
-    wanted : list of int
-        Numbers of the members that its keeper keeps running.
-    states : dict of str to str
-        Members that are there: number and ``starting``, ``running`` or ``leaving``.
-    most : int
-        How many it may have.
-    ask : dict or None
-        What is asked of it and not done yet.
-    bounds : dict
-        ``room``, ``step`` and ``holds``, see `perennial.hosts.agent.keeping.Keeper.step`.
-    """
-
+    #: Numbers of the members that its keeper keeps running.
     wanted: list[int] = field(default_factory=list)
+    #: Members that are there: number and ``starting``, ``running`` or ``leaving``.
     states: dict[str, str] = field(default_factory=dict)
+    #: How many it may have.
     most: int = 0
+    #: What is asked of it and not done yet.
     ask: dict[str, Any] | None = None
+    #: ``room``, ``step`` and ``holds``, see `perennial.hosts.agent.keeping.Keeper.step`.
     bounds: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Machine:
-    """A machine as its keeper has described it.
+    """A machine as its keeper has described it."""
 
-    Parameters
-    ----------
-    told : float
-        When that was, monotonic.
-    trouble : str
-        Why it cannot do what is asked of it; empty when it can.
-    parts : dict of str to Part
-        By group.
-    """
-
+    #: When that was, monotonic.
     told: float
+    #: Why it cannot do what is asked of it; empty when it can.
     trouble: str = ""
+    #: By group.
     parts: dict[str, Part] = field(default_factory=dict)
 
 
 class Board:
-    """What the keepers have told, and what is asked of them.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """What the keepers have told, and what is asked of them."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -110,18 +82,7 @@ class Board:
     def keep(
         self, machine: str, groups: Mapping[str, Mapping[str, Any]], trouble: str = ""
     ) -> dict[str, Any]:
-        """Take what a keeper tells; give what is asked of it, by group.
-
-        Parameters
-        ----------
-        machine : str
-            The machine's name.
-        groups : mapping
-            Of each group ``wanted``, ``states``, ``most``, what bounds it, and ``done``, the name
-            of what was last asked for and has been done, or refused.
-        trouble : str
-            Why nothing can be done there now.
-        """
+        """Take what a keeper tells; give what is asked of it, by group."""
         if machine not in self.machines and len(self.machines) >= MACHINES:
             raise ValueError(f"{machine}: {MACHINES} machines have a keeper already; no more may")
         if len(groups) > GROUPS:
@@ -141,13 +102,7 @@ class Board:
         return {name: part.ask for name, part in found.parts.items() if part.ask is not None}
 
     def fleet(self, group: str) -> dict[str, Any]:
-        """Describe a group: how long the scheduler has run, and each machine that has told.
-
-        Parameters
-        ----------
-        group : str
-            The group.
-        """
+        """Describe a group: how long the scheduler has run, and each machine that has told."""
         now = monotonic()
         own = {name: each for name, each in self.machines.items() if group in each.parts}
         silent = {f"{group}-{name}": name for name, each in own.items() if _silent(each, now)}
@@ -162,21 +117,7 @@ class Board:
         }
 
     def size(self, group: str, wanted: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
-        """Ask machines for other members of a group; what was asked of them before is void.
-
-        Parameters
-        ----------
-        group : str
-            The group.
-        wanted : mapping
-            By machine: ``want``, the numbers of its members from now on; and ``unstarted``,
-            those that are given up unless they are running by now.
-
-        Raises
-        ------
-        ValueError
-            A machine is not known, silent, or the numbers are none. Nothing is asked then.
-        """
+        """Ask machines for other members of a group; what was asked of them before is void."""
         now = monotonic()
         asks: list[tuple[Part, dict[str, Any]]] = []
         for name, change in wanted.items():
@@ -193,13 +134,7 @@ class Board:
             part.ask = ask
 
     def _registered(self, machines: Mapping[str, str]) -> dict[str, list[int]]:
-        """Numbers of the members that the scheduler knows, by machine.
-
-        Parameters
-        ----------
-        machines : mapping of str to str
-            What stands before the numbers of a machine's members, and its name.
-        """
+        """Numbers of the members that the scheduler knows, by machine."""
         found: dict[str, set[int]] = {name: set() for name in machines.values()}
         for worker in self.scheduler.workers.values():
             said = worker.extra.get("perennial") or {}

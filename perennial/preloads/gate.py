@@ -44,15 +44,7 @@ _REFUSED = (
 
 
 class Gate(Router):
-    """Stands before the scheduler's pages.
-
-    Parameters
-    ----------
-    pages : tornado.web.Application
-        The scheduler's pages.
-    token : str
-        Opens them on a port.
-    """
+    """Stands before the scheduler's pages."""
 
     def __init__(self, pages: Any, token: str) -> None:
         self._pages = pages
@@ -63,13 +55,7 @@ class Gate(Router):
         self._login = Application([(".*", _Login, {"session": self._session})])
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
-        """Choose who answers.
-
-        Parameters
-        ----------
-        request : tornado.httputil.HTTPServerRequest
-            What is asked for; its body is still to come.
-        """
+        """Choose who answers."""
         return self._chosen(request).find_handler(request, **kwargs)
 
     def _chosen(self, request: HTTPServerRequest) -> Any:
@@ -156,13 +142,7 @@ def _same(given: str, secret: str) -> bool:
 
 
 def made_token(folder: Path) -> str:
-    """Read the token; make it where there is none.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Of the socket and the token, the scheduler's own.
-    """
+    """Read the token; make it where there is none."""
     path, new = folder / TOKEN, folder / f"{TOKEN}.new"
     if not path.is_file() or path.stat().st_size == 0:
         new.unlink(missing_ok=True)

@@ -33,13 +33,7 @@ GRACE = 1.0
 
 
 def dask_setup(worker: Any) -> None:
-    """Do nothing on signals that are for the nanny.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        A worker; one without a nanny is left as it is, for nobody else would act.
-    """
+    """Do nothing on signals that are for the nanny."""
     if worker.nanny is None:
         return
     for number in (*STOP, *WARNING):
@@ -49,13 +43,7 @@ def dask_setup(worker: Any) -> None:
 
 
 def dask_teardown(worker: Any) -> None:
-    """End the process soon when the worker closes because its scheduler is gone.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        The worker that closes.
-    """
+    """End the process soon when the worker closes because its scheduler is gone."""
     if worker.nanny is None or not worker.batched_stream.closed():
         return
     timer = threading.Timer(GRACE, os._exit, args=[0])

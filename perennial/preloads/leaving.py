@@ -21,15 +21,6 @@ def kept(scheduler: Any, counts: Counts, addresses: Collection[str]) -> set[str]
 
     Such are those of a shuffle that goes on, which Dask would begin anew without any one of
     them, and those for which tasks wait that may run there alone.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler; its plugins are asked as Dask asks them before it retires workers.
-    counts : Counts
-        Its tasks.
-    addresses : collection of str
-        Whom it is asked of; those that are gone are left out.
     """
     asked = [scheduler.workers[at] for at in addresses if at in scheduler.workers]
     free = asked
@@ -45,15 +36,7 @@ def kept(scheduler: Any, counts: Counts, addresses: Collection[str]) -> set[str]
 
 
 def found(workers: Workers, who: Collection[Sequence[str]]) -> list[list[Any]]:
-    """Say where the processes of members are, and Dask's word for each.
-
-    Parameters
-    ----------
-    workers : Workers
-        The scheduler's workers.
-    who : collection of (str, str)
-        Group and name of each member.
-    """
+    """Say where the processes of members are, and Dask's word for each."""
     rows: list[list[Any]] = []
     for group, name in who:
         members = workers.groups[group].members if group in workers.groups else {}
@@ -73,17 +56,6 @@ def left(
     """Say what is left on workers: tasks, how many keys, those that nobody else will have.
 
     Last comes whether the worker is needed where it is.
-
-    Parameters
-    ----------
-    workers : Workers
-        The scheduler's workers.
-    addresses : collection of str
-        Whom it is asked of; those that are gone are left out.
-    leaving : collection of str
-        All that are going to leave. Parked ones are too, whoever has parked them.
-    kept : collection of str
-        Those that are needed where they are.
     """
     here = workers.processes
     parked = [member for group in workers.groups.values() for member in group.parked]

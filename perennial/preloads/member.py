@@ -13,13 +13,7 @@ import dask.config
 
 
 def dask_setup(worker: Any) -> None:
-    """Add group and member to what the worker says when it registers.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        The worker; where Dask's configuration names no ``perennial.group``, nothing is done.
-    """
+    """Add group and member to what the worker says when it registers."""
     group = dask.config.get("perennial.group", None)
     if group is None:
         return

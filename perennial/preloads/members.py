@@ -23,13 +23,7 @@ CHANGES = 2_000
 
 
 class Group:
-    """A group's members, and sums over them.
-
-    Parameters
-    ----------
-    name : str
-        Name; empty for the workers of no group.
-    """
+    """A group's members, and sums over them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,15 +34,7 @@ class Group:
 
 
 class Member:
-    """A member: the worker processes that start and leave together.
-
-    Parameters
-    ----------
-    name : str
-        Name.
-    group : Group
-        Its group.
-    """
+    """A member: the worker processes that start and leave together."""
 
     def __init__(self, name: str, group: Group) -> None:
         self.name = name
@@ -76,15 +62,7 @@ class Member:
 
 
 class Process:
-    """A worker process.
-
-    Parameters
-    ----------
-    worker : distributed.scheduler.WorkerState
-        What the scheduler knows of it.
-    member : Member
-        Its member.
-    """
+    """A worker process."""
 
     __slots__ = ("here", "member", "memory", "nbytes", "spilled", "tasks", "worker")
 
@@ -171,13 +149,7 @@ class Workers:
         self._turn: Iterator[Process] = iter(())
 
     def add(self, worker: Any) -> Process:
-        """Take a worker in.
-
-        Parameters
-        ----------
-        worker : distributed.scheduler.WorkerState
-            The worker.
-        """
+        """Take a worker in."""
         group_name, name = self.belongs(worker)
         group = self.groups.setdefault(group_name, Group(group_name))
         if name not in group.members:
@@ -188,13 +160,7 @@ class Workers:
         return process
 
     def remove(self, address: str) -> None:
-        """Let a worker go.
-
-        Parameters
-        ----------
-        address : str
-            Its address.
-        """
+        """Let a worker go."""
         process = self.processes.pop(address, None)
         if process is None:
             return
@@ -209,13 +175,7 @@ class Workers:
                 del self.groups[group.name]
 
     def belongs(self, worker: Any) -> tuple[str, str]:
-        """Find out the group and the member of a worker.
-
-        Parameters
-        ----------
-        worker : distributed.scheduler.WorkerState
-            The worker.
-        """
+        """Find out the group and the member of a worker."""
         said = worker.extra.get("perennial")
         if isinstance(said, Mapping) and {"group", "member"} <= set(said):
             return str(said["group"]), str(said["member"])
@@ -247,13 +207,7 @@ class Workers:
             process.sample()
 
     def names(self, since: int) -> dict[str, Any]:
-        """Tell the members' names: what has changed since a number, or all of them.
-
-        Parameters
-        ----------
-        since : int
-            The number that the last answer gave; negative, or one of long ago, for all.
-        """
+        """Tell the members' names: what has changed since a number, or all of them."""
         oldest = self.change - len(self.changes)
         if oldest <= since <= self.change:
             newer = islice(self.changes, since - oldest, None)

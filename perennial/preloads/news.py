@@ -18,20 +18,7 @@ class News:
         self._more.set()
 
     async def after(self, known: int, seconds: float) -> int:
-        """Wait until there is more than somebody knows.
-
-        Parameters
-        ----------
-        known : int
-            The count that is known; another one than that of now is answered at once.
-        seconds : float
-            How long to wait at most.
-
-        Returns
-        -------
-        int
-            The count.
-        """
+        """Wait until there is more than somebody knows."""
         try:
             async with asyncio.timeout(seconds):
                 while self.count == known:

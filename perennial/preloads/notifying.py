@@ -10,13 +10,7 @@ logger = logging.getLogger("distributed.perennial.ready")
 
 
 def notify(*lines: str) -> None:
-    """Send lines to the service manager, where there is one.
-
-    Parameters
-    ----------
-    *lines : str
-        Assignments that ``sd_notify`` knows.
-    """
+    """Send lines to the service manager, where there is one."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return

@@ -25,13 +25,7 @@ def _installed() -> ModuleType | None:
 
 
 def dask_setup(scheduler: Any) -> None:
-    """Link the page from Dask's own.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """Link the page from Dask's own."""
     if _page is not None and "dashboard" in scheduler.services:
         _page.link(scheduler)
 

@@ -18,20 +18,7 @@ DEMAND = "perennial-demand"
 
 
 async def park(patience: float, dask_worker: Any) -> list[str]:
-    """In the worker: begin no more tasks, and wait until one of those that run has ended.
-
-    Parameters
-    ----------
-    patience : float
-        Seconds to wait at most.
-    dask_worker : distributed.Worker
-        The worker that runs this; Dask fills it in.
-
-    Returns
-    -------
-    list of str
-        Keys of the tasks that still run, those that have seceded among them.
-    """
+    """In the worker: begin no more tasks, and wait until one of those that run has ended."""
     if dask_worker.status in (Status.running, Status.paused):
         dask_worker.status = Status.closing_gracefully
     for task in list(dask_worker.state.tasks.values()):
@@ -49,18 +36,7 @@ async def park(patience: float, dask_worker: Any) -> list[str]:
 
 
 def unpark(dask_worker: Any) -> str:
-    """In the worker: begin tasks again, as after a retirement that Dask itself gives up.
-
-    Parameters
-    ----------
-    dask_worker : distributed.Worker
-        The worker that runs this; Dask fills it in.
-
-    Returns
-    -------
-    str
-        Dask's word for its state now.
-    """
+    """In the worker: begin tasks again, as after a retirement that Dask itself gives up."""
     if dask_worker.status == Status.closing_gracefully:
         dask_worker.status = Status.running
     return str(dask_worker.status.name)
@@ -72,13 +48,7 @@ def actors(dask_worker: Any) -> list[str]:
 
 
 def hasten(seconds: float | None) -> None:
-    """In the nanny: wait no longer than this when the worker is told to stop.
-
-    Parameters
-    ----------
-    seconds : float or None
-        Time for the drain; what is not done then is given up. None for what it was before.
-    """
+    """In the nanny: wait no longer than this when the worker is told to stop."""
     usual = dask.config.get("perennial.drain-usual", dask.config.get("perennial.drain", 60))
     chosen = usual if seconds is None else seconds
     dask.config.set({"perennial.drain-usual": usual, "perennial.drain": chosen})

@@ -9,22 +9,10 @@ _OWN = ("Client-worker-", "published-")
 
 
 def people(clients: Iterable[str]) -> int:
-    """Count the clients of people.
-
-    Parameters
-    ----------
-    clients : iterable of str
-        Names of a scheduler's clients.
-    """
+    """Count the clients of people."""
     return sum(map(is_person, clients))
 
 
 def is_person(client: str) -> bool:
-    """Say whether a client is one of a person's.
-
-    Parameters
-    ----------
-    client : str
-        Its name at the scheduler.
-    """
+    """Say whether a client is one of a person's."""
     return client != "fire-and-forget" and not client.startswith(_OWN)

@@ -43,13 +43,7 @@ _reports: set[asyncio.Task[None]] = set()
 
 
 def dask_setup(server: Any) -> None:
-    """Begin to report, where anybody listens.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        What this process runs.
-    """
+    """Begin to report, where anybody listens."""
     _keep_dashboard_port(server)
     if not {"NOTIFY_SOCKET", MARK} & os.environ.keys():
         return
@@ -61,13 +55,7 @@ def dask_setup(server: Any) -> None:
 
 
 def dask_teardown(server: Any) -> None:
-    """Say that the process stops, once all that it runs does.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        What closes.
-    """
+    """Say that the process stops, once all that it runs does."""
     if server in _open:
         _open.discard(server)
         if not _open:

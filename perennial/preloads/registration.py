@@ -22,13 +22,7 @@ OPERATIONS = ("register-worker", "register_nanny")
 
 
 def guard(scheduler: Any) -> None:
-    """Refuse what registers without a worker's certificate.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        A scheduler that talks TLS alone.
-    """
+    """Refuse what registers without a worker's certificate."""
     for operation in OPERATIONS:
         scheduler.handlers[operation] = _guarded(scheduler.handlers[operation])
 

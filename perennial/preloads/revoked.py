@@ -39,15 +39,7 @@ def watch(server: Any, authority: Path) -> None:
 
 
 class Revocation:
-    """The list of revoked certificates, as a server has it in use.
-
-    Parameters
-    ----------
-    server : distributed.Scheduler, distributed.Nanny or distributed.Worker
-        The server.
-    authority : pathlib.Path
-        Its authority's certificate.
-    """
+    """The list of revoked certificates, as a server has it in use."""
 
     def __init__(self, server: Any, authority: Path) -> None:
         self.server = server

@@ -42,12 +42,6 @@ class Roster(RequestHandler):  # type: ignore[misc]
 
 
 def dask_setup(scheduler: Any) -> None:
-    """Add the page.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """Add the page."""
     if isinstance(scheduler, Scheduler):
         scheduler.http_application.add_handlers(".*$", [(PATH, Roster, {"dask_server": scheduler})])

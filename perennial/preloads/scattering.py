@@ -15,17 +15,7 @@ LOOK = 0.1
 
 
 class Scatters:
-    """The calls of `Client.scatter` that wait for a worker.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    tell : callable
-        Called when one begins to wait.
-    scaled : callable
-        Says whether anybody might start a worker for them.
-    """
+    """The calls of `Client.scatter` that wait for a worker."""
 
     def __init__(
         self, scheduler: Any, tell: Callable[[], None], scaled: Callable[[], bool]

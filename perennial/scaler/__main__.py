@@ -16,18 +16,7 @@ from perennial.scaler import settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a scaler until it is told to stop.
-
-    Parameters
-    ----------
-    arguments : sequence of str or None
-        Words of the command line; those of this process when None.
-
-    Returns
-    -------
-    int
-        Exit code.
-    """
+    """Run a scaler until it is told to stop."""
     parser = argparse.ArgumentParser(prog="perennial.scaler", description=__doc__)
     parser.add_argument("config", type=Path, help="the scaler's configuration, a JSON file")
     parser.add_argument("--dry-run", action="store_true", help="decide, and change nothing")

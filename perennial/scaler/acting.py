@@ -33,19 +33,7 @@ STILL = 30.0
 
 
 class Actor:
-    """Drains, brings back, and resizes.
-
-    Parameters
-    ----------
-    groups : mapping of str to GroupSettings
-        The groups.
-    hands : mapping of str to Hand
-        Their fleets.
-    drains : Drains
-        The drains that go on.
-    intents : Intents
-        What has been begun.
-    """
+    """Drains, brings back, and resizes."""
 
     def __init__(
         self,
@@ -72,13 +60,7 @@ class Actor:
         self._still: dict[str, tuple[Observation, float]] = {}
 
     def resume(self, mode: str) -> None:
-        """Go on with what a scaler before this one has begun.
-
-        Parameters
-        ----------
-        mode : {"act", "dry-run", "paused"}
-            In a dry run nothing is begun again.
-        """
+        """Go on with what a scaler before this one has begun."""
         self._dry = mode == "dry-run"
         if self._dry:
             return
@@ -95,17 +77,7 @@ class Actor:
         observation: Observation,
         registered: frozenset[str],
     ) -> None:
-        """Find out where each member of a group is in its life; strike off what has ended.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        observation : Observation
-            What its platform has.
-        registered : frozenset of str
-            Members that the scheduler knows.
-        """
+        """Find out where each member of a group is in its life; strike off what has ended."""
         if not self._dry:
             self._settle(group, observation)
         ready = frozenset(name for name, each in self.drains.of(group).items() if each.ready)
@@ -137,15 +109,7 @@ class Actor:
         self._end(group, [name for _, name in back], "returned")
 
     async def adopt(self, group: str, seen: GroupSeen) -> None:
-        """Bring back members that are parked and that nobody drains, as after a loss of the log.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        seen : GroupSeen
-            What the scheduler knows of it.
-        """
+        """Bring back members that are parked and that nobody drains, as after a loss of the log."""
         now, observation = self.clock(), self.hands[group].observation
         drains = {name for where, name in self._under_way() if where == group}
         members = observation.members if observation else ()
@@ -173,15 +137,7 @@ class Actor:
         return self.drains.drains.keys() | self.drains.returning.keys()
 
     def draining(self, group: str, observation: Observation | None) -> dict[str, bool]:
-        """Members that are being drained; True for those whose drain can be undone.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        observation : Observation or None
-            What its platform has: who has been told to leave is not there any more.
-        """
+        """Members that are being drained; True for those whose drain can be undone."""
         drains = self.drains.of(group)
         if observation is not None:
             here = {each.worker for each in observation.members if each.state != "leaving"}
@@ -189,26 +145,12 @@ class Actor:
         return {name: not each.given_up for name, each in drains.items()}
 
     def late(self, group: str) -> int:
-        """Count the drains of a group that have taken longer than they may.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        """
+        """Count the drains of a group that have taken longer than they may."""
         now = self.clock()
         return sum(now - each.since > each.deadline for each in self.drains.of(group).values())
 
     async def act(self, decisions: Decisions, scheduler: str | None) -> None:
-        """Do what was decided for each group.
-
-        Parameters
-        ----------
-        decisions : Decisions
-            What the policy has decided.
-        scheduler : str or None
-            The scheduler that has answered; None when none has, and nobody is removed.
-        """
+        """Do what was decided for each group."""
         self._truth = scheduler is not None
         if scheduler is not None and scheduler != self._scheduler:
             self._scheduler = scheduler
@@ -232,26 +174,14 @@ class Actor:
         await _all(self._remove(name) for name in ready)
 
     def let_go(self, why: str = "the scaler pauses") -> None:
-        """Undo all drains: a parked member is of no use when nobody goes on with its drain.
-
-        Parameters
-        ----------
-        why : str
-            The reason.
-        """
+        """Undo all drains: a parked member is of no use when nobody goes on with its drain."""
         drains = [*self.drains.drains]
         if drains:
             logger.info("%s: drains are undone, for %s", _names(drains), why)
             self._back(drains, why)
 
     async def put_down(self, seconds: float) -> None:
-        """Undo all drains and wait until that is done: there may be no scaler after this one.
-
-        Parameters
-        ----------
-        seconds : float
-            How long to wait at most; the next scaler goes on with what is left.
-        """
+        """Undo all drains and wait until that is done: there may be no scaler after this one."""
         self.let_go("the scaler stops")
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -262,13 +192,7 @@ class Actor:
         self.drains.returned.clear()
 
     def trouble(self, group: str) -> str:
-        """Say what a person should know of the drains of a group; empty when all goes well.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        """
+        """Say what a person should know of the drains of a group; empty when all goes well."""
         now = self.clock()
         drains = self.drains.of(group)
         said = [each.trouble(now) for each in drains.values()]

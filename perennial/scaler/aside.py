@@ -17,42 +17,18 @@ class Aside:
     _stay: dict[Who, tuple[str, float, int]] = field(default_factory=dict)
 
     def put(self, who: Who, why: str, now: float) -> float:
-        """Leave a member alone; say for how many seconds.
-
-        Parameters
-        ----------
-        who : (str, str)
-            Group and member.
-        why : str
-            Why it could not be drained.
-        now : float
-            Time.
-        """
+        """Leave a member alone; say for how many seconds."""
         times = self._stay[who][2] + 1 if who in self._stay else 0
         pause = min(ALONE * 2.0 ** min(times, 10), LONGEST)
         self._stay[who] = (why, now + pause, times)
         return pause
 
     def alone(self, now: float) -> set[Who]:
-        """Name those who are left alone now.
-
-        Parameters
-        ----------
-        now : float
-            Time.
-        """
+        """Name those who are left alone now."""
         return {who for who, (_, until, _) in self._stay.items() if until > now}
 
     def said(self, group: str, now: float) -> list[str]:
-        """Say of each of a group why it stays.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        now : float
-            Time.
-        """
+        """Say of each of a group why it stays."""
         return [
             f"{name} stays: {why}"
             for (where, name), (why, until, _) in self._stay.items()
@@ -60,14 +36,6 @@ class Aside:
         ]
 
     def left(self, group: str, now: float) -> float | None:
-        """Say in how many seconds one of a group is tried again; None when there is none.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        now : float
-            Time.
-        """
+        """Say in how many seconds one of a group is tried again; None when there is none."""
         ends = [until for (where, _), (_, until, _) in self._stay.items() if where == group]
         return min((until - now for until in ends if until > now), default=None)

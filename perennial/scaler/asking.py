@@ -25,20 +25,13 @@ SILENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the scheduler knows of the scaler.
+    """What the scheduler knows of the scaler."""
 
-    Parameters
-    ----------
-    latest : mapping
-        What the scaler has said last; empty when it never has.
-    age : float or None
-        How many seconds ago; None when it never has.
-    records : tuple of mapping
-        Its latest records, the oldest first.
-    """
-
+    #: What the scaler has said last; empty when it never has.
     latest: Mapping[str, Any]
+    #: How many seconds ago; None when it never has.
     age: float | None
+    #: Its latest records, the oldest first.
     records: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -89,19 +82,7 @@ class Report:
 
 
 def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> dict[str, Any]:
-    """Wish that a group has a size whatever the demand.
-
-    Parameters
-    ----------
-    group : str
-        Name.
-    size : int
-        Members.
-    seconds : float or None
-        How long; until it is undone when None.
-    force : bool
-        Whether it is meant beyond the group's max and what the platform holds.
-    """
+    """Wish that a group has a size whatever the demand."""
     wished = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
     # Said only where it matters: a scheduler of an earlier release does not know it.
     return {**wished, "force": True} if force else wished
@@ -113,15 +94,7 @@ def unpin(group: str) -> dict[str, Any]:
 
 
 def bounds(group: str, least: int | None, most: int | None) -> dict[str, Any]:
-    """Wish other bounds for a group than those of the cluster file.
-
-    Parameters
-    ----------
-    group : str
-        Name.
-    least, most : int or None
-        Smallest and largest number of members; None for that of the cluster file.
-    """
+    """Wish other bounds for a group than those of the cluster file."""
     return {"kind": "bounds", "group": group, "min": least, "max": most}
 
 
@@ -131,18 +104,7 @@ def unbound(group: str) -> dict[str, Any]:
 
 
 async def report(scheduler: Any) -> Report:
-    """Read what the scaler has said.
-
-    Parameters
-    ----------
-    scheduler : distributed.core.rpc
-        A connection to the scheduler.
-
-    Raises
-    ------
-    PerennialError
-        The scheduler knows of no scalers.
-    """
+    """Read what the scaler has said."""
     answer = _understood(await scheduler.perennial_report())
     names = answer["fields"]
     records = [
@@ -156,25 +118,7 @@ async def report(scheduler: Any) -> Report:
 
 
 async def wish(scheduler: Any, *wishes: Mapping[str, Any]) -> list[str]:
-    """Leave wishes for the scaler, in this order.
-
-    Parameters
-    ----------
-    scheduler : distributed.core.rpc
-        A connection to the scheduler.
-    *wishes : mapping
-        What `pin`, `unpin`, `bounds` and `unbound` make, or ``{"kind": "pause"}``.
-
-    Returns
-    -------
-    list of str
-        Under which names the scheduler keeps them until the scaler has taken them up.
-
-    Raises
-    ------
-    PerennialError
-        The scheduler refuses one, or knows of no scalers.
-    """
+    """Leave wishes for the scaler, in this order."""
     try:
         answers = [await scheduler.perennial_wish(wish=dict(each)) for each in wishes]
     except ValueError as error:
@@ -185,24 +129,7 @@ async def wish(scheduler: Any, *wishes: Mapping[str, Any]) -> list[str]:
 async def wait(
     scheduler: Any, before: Report, done: Callable[[Report], bool], patience: float
 ) -> Report:
-    """Wait until the scaler reports that something is so.
-
-    Parameters
-    ----------
-    scheduler : distributed.core.rpc
-        A connection to the scheduler.
-    before : Report
-        The report before it was wished; only a later one counts.
-    done : callable
-        Says whether it is so, by a report.
-    patience : float
-        Seconds to wait at most.
-
-    Returns
-    -------
-    Report
-        The latest one; `done` says whether the wait was in vain.
-    """
+    """Wait until the scaler reports that something is so."""
     end = monotonic() + patience
     while True:
         now = await report(scheduler)
@@ -213,22 +140,7 @@ async def wait(
 
 
 def check_group(found: Report, group: str, cluster: str) -> None:
-    """Refuse a group that the scaler does not size.
-
-    Parameters
-    ----------
-    found : Report
-        What the scaler has said.
-    group : str
-        What was asked for.
-    cluster : str
-        The cluster's name, for the message.
-
-    Raises
-    ------
-    PerennialError
-        Names the groups that there are.
-    """
+    """Refuse a group that the scaler does not size."""
     if group in found.fixed:
         raise PerennialError(
             f"{group}: has no `scale` in the cluster file of {cluster}, so no scaler sizes it;"
@@ -243,24 +155,7 @@ def check_group(found: Report, group: str, cluster: str) -> None:
 
 
 def check_size(found: Report, group: str, size: int, cluster: str, force: bool = False) -> None:
-    """Refuse a size beyond the group's max, or beyond what its platform holds.
-
-    Parameters
-    ----------
-    found : Report
-        What the scaler has said.
-    group, size : str, int
-        What was asked for.
-    cluster : str
-        The cluster's name, for the message.
-    force : bool
-        Whether it is meant all the same; then only what the platform never takes is refused.
-
-    Raises
-    ------
-    PerennialError
-        Names the number that is allowed, and the way to mean it.
-    """
+    """Refuse a size beyond the group's max, or beyond what its platform holds."""
     limits = (found.latest.get("limits") or {}).get(group) or {}
     largest, most, utmost = limits.get("max"), limits.get("most"), limits.get("utmost")
     now = int((found.groups.get(group) or {}).get("asked") or 0)
@@ -293,22 +188,6 @@ def ask(
     """Connect to a scheduler in a process apart, ask, and disconnect.
 
     For callers without an event loop; Dask's protocol is spoken in a child, see `perennial.apart`.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's address.
-    tls : perennial.connect.Tls or None
-        With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
-    question : callable
-        Gets the connection; `report`, say.
-    patience : float
-        Seconds for all of it.
-
-    Raises
-    ------
-    PerennialError
-        The scheduler does not answer.
     """
 
     async def asked() -> Found:
@@ -330,17 +209,7 @@ def ask(
 
 
 def away(address: str, patience: float, error: BaseException) -> PerennialError:
-    """Say in one line that a scheduler does not answer.
-
-    Parameters
-    ----------
-    address : str
-        Its address.
-    patience : float
-        Seconds that it was waited for.
-    error : BaseException
-        What happened.
-    """
+    """Say in one line that a scheduler does not answer."""
     lines = str(error).splitlines()
     why = f" ({lines[0][:200]})" if lines and not isinstance(error, TimeoutError) else ""
     return PerennialError(
@@ -350,13 +219,7 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
 
 
 def security(tls: Any) -> Any:
-    """Make Dask's own security of a client's files, for callers who speak its protocol themselves.
-
-    Parameters
-    ----------
-    tls : perennial.connect.Tls or None
-        With ``ca``, ``cert`` and ``key``; None for a cluster without TLS.
-    """
+    """Make Dask's Security of a client's files, for callers that use its protocol directly."""
     from perennial import apart
     from perennial.apart.child import security as made
 

@@ -26,14 +26,6 @@ def uptime() -> float:
 
 
 def elapsed(of: object, since: float) -> float | None:
-    """Say how long ago something was; None when that was in another boot.
-
-    Parameters
-    ----------
-    of : object
-        The boot in which it was, as `boot` has named it.
-    since : float
-        Its `uptime`.
-    """
+    """Say how long ago something was; None when that was in another boot."""
     passed = uptime() - since
     return passed if of and of == boot() and passed >= 0 else None

@@ -18,33 +18,17 @@ _WEEK = 7 * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds at one time.
+    """Bounds at one time."""
 
-    Parameters
-    ----------
-    min, max : int
-        Smallest and largest number of members.
-    until : datetime.datetime or None
-        When a schedule begins or ends next; None without schedules.
-    """
-
+    #: Smallest and largest number of members.
     min: int
     max: int
+    #: When a schedule begins or ends next; None without schedules.
     until: datetime | None = None
 
 
 def bounds(schedules: Sequence[Schedule], least: int, most: int, now: datetime) -> Bounds:
-    """Bounds of a group now, and when the calendar changes them next.
-
-    Parameters
-    ----------
-    schedules : sequence of Schedule
-        Those of the group.
-    least, most : int
-        Bounds when none of them holds.
-    now : datetime.datetime
-        The time, with its zone.
-    """
+    """Bounds of a group now, and when the calendar changes them next."""
     holding = [each for each in schedules if _holds(each, _local(each, now))]
     for schedule in holding[:1]:  # they do not overlap
         least = least if schedule.min is None else schedule.min

@@ -61,33 +61,11 @@ class Source(Protocol):
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
     ) -> tuple[Demand, list[Wish]]:
-        """Read the demand, and what people wish of the scaler.
-
-        Parameters
-        ----------
-        detail : collection of str
-            Groups whose members shall be described one by one.
-        report : mapping or None
-            The scaler's latest summary, for others to read at the scheduler.
-        acknowledged : collection of str
-            Wishes, by ``id``, that are safely with the scaler and can be forgotten there.
-
-        Raises
-        ------
-        DemandError
-            It cannot be read now: `SchedulerAway`, `OtherVersion`, `NoPreload`,
-            `DemandUnknown`.
-        """
+        """Read the demand, and what people wish of the scaler."""
         ...
 
     async def news(self) -> bool:
-        """Wait for something that should be looked at now, for half a minute or so.
-
-        Returns
-        -------
-        bool
-            Whether there is. Where nobody can tell, there never is.
-        """
+        """Wait for something that should be looked at now, for half a minute or so."""
         ...
 
     async def close(self) -> None:
@@ -101,19 +79,7 @@ def opened(
     tls: Mapping[str, str] | None = None,
     http: str | None = None,
 ) -> Source:
-    """Make a source of demand that takes what the scheduler has to offer.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's address.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
-    http : str or None
-        Host and port of the scheduler's dashboard; None to ask the preload alone.
-    """
+    """Make a source of demand that takes what the scheduler has to offer."""
     preload = PreloadSource(address, groups, tls)
     if http is None:
         return preload
@@ -123,13 +89,7 @@ def opened(
 
 
 class EitherSource:
-    """Asks the preload, or the dashboard of a scheduler that has none.
-
-    Parameters
-    ----------
-    preload, http : Source
-        The two.
-    """
+    """Asks the preload, or the dashboard of a scheduler that has none."""
 
     def __init__(self, preload: Source, http: Source) -> None:
         self.preload = preload
@@ -167,19 +127,7 @@ class EitherSource:
 
 
 class PreloadSource:
-    """Asks the scheduler's preload, over a connection of the scaler's own.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's address.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
-    patience : float
-        Seconds in which the scheduler must answer.
-    """
+    """Asks the scheduler's preload, over a connection of the scaler's own."""
 
     def __init__(
         self,
@@ -352,15 +300,7 @@ async def _closed(rpc: Any) -> None:
 
 
 def demand(answer: Mapping[str, Any], names: Mapping[str, Collection[str]]) -> Demand:
-    """Make a value of the preload's answer.
-
-    Parameters
-    ----------
-    answer : mapping
-        What ``perennial_demand`` gave.
-    names : mapping of str to collection of str
-        The members of each group that have registered.
-    """
+    """Make a value of the preload's answer."""
     groups = {
         name: GroupSeen(
             **sums,

@@ -62,24 +62,16 @@ class _Call:
 
 @dataclass
 class Drain:
-    """One drain of one member.
+    """One drain of one member."""
 
-    Parameters
-    ----------
-    group, member : str
-        Names.
-    since : float
-        When it was begun, by the scaler's clock.
-    deadline : float
-        Seconds that it may take.
-    on_deadline : {"wait", "stop"}
-        What happens then, if tasks still run.
-    """
-
+    #: Names.
     group: str
     member: str
+    #: When it was begun, by the scaler's clock.
     since: float
+    #: Seconds that it may take.
     deadline: float
+    #: What happens then, if tasks still run.
     on_deadline: OnDeadline = "wait"
     #: Whether a scaler before this one has begun it.
     resumed: bool = False
@@ -120,13 +112,7 @@ class Drain:
         return sorted({key for left in self.left.values() for key in left.unique})
 
     def trouble(self, now: float) -> str:
-        """Say what a person should know of; empty when it goes on as it should.
-
-        Parameters
-        ----------
-        now : float
-            By the scaler's clock.
-        """
+        """Say what a person should know of; empty when it goes on as it should."""
         if self.stays:
             return f"{self.member} stays: {self.stays}"
         if self.silent is not None:
@@ -139,15 +125,7 @@ class Drain:
 
 
 class Drains:
-    """All drains that go on, and members on their way back.
-
-    Parameters
-    ----------
-    workers : Workers
-        The way to Dask's workers.
-    clock : callable
-        The scaler's clock.
-    """
+    """All drains that go on, and members on their way back."""
 
     def __init__(self, workers: Workers, clock: Callable[[], float]) -> None:
         self.workers = workers
@@ -170,35 +148,17 @@ class Drains:
         self._begun = asyncio.Event()
 
     def begin(self, drain: Drain) -> None:
-        """Begin a drain, or go on with one that a scaler before this one has begun.
-
-        Parameters
-        ----------
-        drain : Drain
-            What is to be drained.
-        """
+        """Begin a drain, or go on with one that a scaler before this one has begun."""
         self.returning.pop(drain.who, None)
         self.drains.setdefault(drain.who, drain)
         self._begun.set()
 
     def of(self, group: str) -> dict[str, Drain]:
-        """List the drains of a group, by worker name.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        """
+        """List the drains of a group, by worker name."""
         return {name: each for (where, name), each in self.drains.items() if where == group}
 
     def bring_back(self, who: Iterable[Who]) -> None:
-        """Undo drains.
-
-        Parameters
-        ----------
-        who : iterable of (str, str)
-            Group and member of each.
-        """
+        """Undo drains."""
         for each in who:
             self.drains.pop(each, None)
             self.returning.setdefault(each, None)
@@ -210,13 +170,7 @@ class Drains:
             drain.addresses, drain.ready, drain.absent = frozenset(), False, None
 
     def forget(self, who: Iterable[Who]) -> None:
-        """Take no more care of members: they have been given to their platform, or are gone.
-
-        Parameters
-        ----------
-        who : iterable of (str, str)
-            Group and member of each.
-        """
+        """Take no more care of members: they have been given to their platform, or are gone."""
         for each in who:
             self.drains.pop(each, None)
             self.returning.pop(each, None)
@@ -226,16 +180,6 @@ class Drains:
         """Look once more at the drained members of a group; who has something again is not drained.
 
         Between a round and a removal a worker can have been restarted, or a shuffle begun.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-
-        Raises
-        ------
-        OSError
-            The scheduler does not answer.
         """
         ready = [each for each in self.of(group).values() if each.ready and not each.given_up]
         if not ready:
@@ -284,13 +228,7 @@ class Drains:
         self._told.clear()
 
     async def round(self) -> None:
-        """Take one step in each drain.
-
-        Raises
-        ------
-        OSError
-            The scheduler does not answer.
-        """
+        """Take one step in each drain."""
         found = await self.workers.find([*self.drains, *self.returning])
         self._reap()
         self._hang_up(found)

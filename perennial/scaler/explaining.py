@@ -16,22 +16,7 @@ _TIMES = "14:05, '10 min ago' or 2026-03-01T14:05"
 
 
 def explain(record: Record, now: float, rules: Mapping[str, str]) -> list[str]:
-    """Say what was seen, weighed and decided for a group at one tick.
-
-    Parameters
-    ----------
-    record : mapping
-        The tick's record of the group.
-    now : float
-        The present, in seconds since 1970.
-    rules : mapping of str to str
-        What each rule means, `perennial.scaler.policy.RULES`.
-
-    Returns
-    -------
-    list of str
-        Sentences; what is wrong stands first.
-    """
+    """Say what was seen, weighed and decided for a group at one tick."""
     stamp, back = clock(float(record["time"]), now), lasting(now - float(record["time"]))
     lines = [f"{record['group']}, {stamp} ({back} ago): {_decision(record)}."]
     if record.get("trouble"):
@@ -59,13 +44,7 @@ def infeasible(record: Record) -> tuple[str, ...]:
 
 
 def line(record: Record) -> str:
-    """Say in one line how a group stands, for `perennial status`.
-
-    Parameters
-    ----------
-    record : mapping
-        The group's latest record.
-    """
+    """Say in one line how a group stands, for `perennial status`."""
     said = f"{record['group']}: {_members(record.get('seen', '?'))}, {record.get('to', '?')} wanted"
     said += f", pinned at {record['pin']}" if record.get("pin") is not None else ""
     said += f", {record['starting']} starting" if record.get("starting") else ""
@@ -78,13 +57,7 @@ def line(record: Record) -> str:
 
 
 def clock(stamp: float, now: float) -> str:
-    """Write a time in the reader's own time zone; the day only where it is not today.
-
-    Parameters
-    ----------
-    stamp, now : float
-        The time and the present, in seconds since 1970.
-    """
+    """Write a time in the reader's own time zone; the day only where it is not today."""
     at, today = datetime.fromtimestamp(stamp), datetime.fromtimestamp(now)
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
@@ -103,20 +76,7 @@ def lasting(duration: float) -> str:
 
 
 def moment(text: str, now: datetime) -> float:
-    """Read a time as people say it.
-
-    Parameters
-    ----------
-    text : str
-        ``14:05`` (the last time that a clock showed it), ``10 min ago``, or ISO 8601.
-    now : datetime.datetime
-        The present, with its time zone.
-
-    Raises
-    ------
-    PerennialError
-        When it is none of these, or in the future.
-    """
+    """Read a time as people say it."""
     words = text.strip()
     if found := _CLOCK.fullmatch(words):
         hour, minute, second = (int(each or 0) for each in found.groups())
@@ -139,18 +99,7 @@ def moment(text: str, now: datetime) -> float:
 
 
 def seconds(text: str) -> float:
-    """Read a duration as a cluster file has it.
-
-    Parameters
-    ----------
-    text : str
-        Such as ``2h`` or ``10 min``.
-
-    Raises
-    ------
-    PerennialError
-        When it is none.
-    """
+    """Read a duration as a cluster file has it."""
     from perennial.spec.units import parse_duration
 
     try:

@@ -36,17 +36,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class HttpSource:
-    """Asks the dashboard of a scheduler.
-
-    Parameters
-    ----------
-    where : str
-        Host and port.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    patience : float
-        Seconds in which it must answer.
-    """
+    """Asks the dashboard of a scheduler."""
 
     def __init__(self, where: str, groups: Mapping[str, int], patience: float = PATIENCE) -> None:
         self.where = where
@@ -114,15 +104,7 @@ class HttpSource:
 def foreign(
     counts: Mapping[str, Any], identity: Mapping[str, Any], groups: Mapping[str, int]
 ) -> Demand:
-    """Make a demand of what a scheduler's dashboard says.
-
-    Parameters
-    ----------
-    counts, identity : mapping
-        Its two pages.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    """
+    """Make a demand of what a scheduler's dashboard says."""
     seen: dict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
     for worker in identity["workers"].values():
         group, member = belongs(worker, groups)
@@ -154,26 +136,13 @@ def queued(counts: Mapping[str, int]) -> int:
     """Find out how many tasks the scheduler holds back: those that it counts as nothing else.
 
     Where results have copies there are more of them than this says.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        What the dashboard says.
     """
     others = ("released", "waiting", "unrunnable", "processing", "memory", "erred")
     return max(0, counts["tasks"] - sum(counts[state] for state in others))
 
 
 def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
-    """Find out the group and the member of a worker; as `perennial.preloads.members` does.
-
-    Parameters
-    ----------
-    worker : mapping
-        What the dashboard says of it.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    """
+    """Find out the group and the member of a worker; as `perennial.preloads.members` does."""
     said = worker.get("perennial")
     if isinstance(said, Mapping) and {"group", "member"} <= set(said):
         return str(said["group"]), str(said["member"])

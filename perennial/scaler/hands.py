@@ -27,19 +27,7 @@ class Slow(FleetError):  # noqa: N818  (as the fleet's other errors)
 
 
 class Hand:
-    """The scaler's hand on a fleet. One call at a time.
-
-    Parameters
-    ----------
-    name : str
-        The group.
-    opener : callable
-        Makes the fleet; in the thread, for it may load a platform's libraries.
-    clock : callable
-        The scaler's clock.
-    limit : float
-        Seconds that a call may take.
-    """
+    """The scaler's hand on a fleet. One call at a time."""
 
     def __init__(
         self,
@@ -96,15 +84,7 @@ class Hand:
         return self.observation
 
     async def resize(self, to: int, leaving: Sequence[Member] = ()) -> int | None:
-        """Ask for a size; None when the platform did not take it, and later may.
-
-        Parameters
-        ----------
-        to : int
-            Size.
-        leaving : sequence of Member
-            Who leaves.
-        """
+        """Ask for a size; None when the platform did not take it, and later may."""
         try:
             held = await self._threaded(lambda fleet: fleet.resize(to, leaving))
         except Exception as error:

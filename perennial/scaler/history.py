@@ -27,27 +27,18 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that a person would call an event.
+    """Something that a person would call an event."""
 
-    Parameters
-    ----------
-    time : float
-        When.
-    group : str
-        Name.
-    before, to : int
-        Size that was decided before, and now.
-    rule : str
-        The rule that was binding; ``trouble`` or the scaler's mode for what is no change of size.
-    text : str
-        Why, in a sentence.
-    """
-
+    #: When.
     time: float
+    #: Name.
     group: str
+    #: Size that was decided before, and now.
     before: int
     to: int
+    #: The rule that was binding; ``trouble`` or the scaler's mode for what is no change of size.
     rule: str
+    #: Why, in a sentence.
     text: str
 
     def to_json(self) -> dict[str, Any]:
@@ -56,20 +47,7 @@ class Change:
 
 
 def read(files: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """Read files of records, the oldest first; nothing in them is taken for granted.
-
-    Parameters
-    ----------
-    files : iterable of pathlib.Path
-        JSON lines; those that are not there are left out.
-
-    Returns
-    -------
-    records : list of mapping
-        In the order of their times.
-    notes : list of str
-        What could not be read.
-    """
+    """Read files of records, the oldest first; nothing in them is taken for granted."""
     records: list[Record] = []
     notes: list[str] = []
     for file in files:
@@ -94,13 +72,7 @@ def _parse(line: bytes) -> Record | None:
 
 
 def merge(*sources: Iterable[Record]) -> list[Record]:
-    """Put records of several sources together; what several know stands there once.
-
-    Parameters
-    ----------
-    *sources : iterable of mapping
-        Records, the more complete source first.
-    """
+    """Put records of several sources together; what several know stands there once."""
     found: dict[tuple[float, str], Record] = {}
     for source in sources:
         for record in source:
@@ -109,15 +81,7 @@ def merge(*sources: Iterable[Record]) -> list[Record]:
 
 
 def latest(records: Iterable[Record], until: float | None = None) -> dict[str, Record]:
-    """Find the record of each group that held at a time.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-        In the order of their times.
-    until : float or None
-        The time; the newest of all when None.
-    """
+    """Find the record of each group that held at a time."""
     return {
         str(record["group"]): record
         for record in records
@@ -126,13 +90,7 @@ def latest(records: Iterable[Record], until: float | None = None) -> dict[str, R
 
 
 def changes(records: Iterable[Record]) -> list[Change]:
-    """Find the events in a history: changes of size, of the scaler's mode, and troubles.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-        In the order of their times.
-    """
+    """Find the events in a history: changes of size, of the scaler's mode, and troubles."""
     found: list[Change] = []
     before: dict[str, Record] = {}
     for record in records:
@@ -154,22 +112,7 @@ def changes(records: Iterable[Record]) -> list[Change]:
 
 
 def known_group(group: str, records: Sequence[Record], cluster: str) -> None:
-    """Refuse a group that no record is about.
-
-    Parameters
-    ----------
-    group : str
-        What was asked for.
-    records : sequence of mapping
-        What there is.
-    cluster : str
-        The cluster's name, for the message.
-
-    Raises
-    ------
-    PerennialError
-        Names the groups that there are.
-    """
+    """Refuse a group that no record is about."""
     names = sorted({str(record["group"]) for record in records})
     if group not in names:
         raise PerennialError(

@@ -27,40 +27,25 @@ SIZE = 256 * 2**10
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What was begun with a member.
+    """What was begun with a member."""
 
-    Parameters
-    ----------
-    group, member : str
-        Names.
-    doing : {"drain", "remove", "return"}
-        What is wanted: that it is drained; that the platform removes it, for it is drained; that
-        its drain is undone.
-    since : float
-        When that was begun, in seconds since the epoch; of a removal, when its drain was.
-    why : str
-        The decision's reason.
-    begun : float
-        The same instant as ``since`` by a clock that nobody can set: `perennial.scaler.boot.uptime`
-        of this boot. What was begun in another boot begins anew.
-    """
-
+    #: Names.
     group: str
     member: str
+    #: What is wanted: that it is drained; that the platform removes it, for it is drained; that its
+    #: drain is undone.
     doing: Doing
+    #: When that was begun, in seconds since the epoch; of a removal, when its drain was.
     since: float
+    #: The decision's reason.
     why: str = ""
+    #: The same instant as ``since`` by a clock that nobody can set: `perennial.scaler.boot.uptime`
+    #: of this boot. What was begun in another boot begins anew.
     begun: float = field(default_factory=uptime, compare=False)
 
 
 class Intents:
-    """The log of intents and what is open in it.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    """
+    """The log of intents and what is open in it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "intents.jsonl"
@@ -73,35 +58,14 @@ class Intents:
         self._compact()
 
     def begin(self, intents: Iterable[Intent]) -> None:
-        """Write intents down; they are on the disk when this returns.
-
-        Parameters
-        ----------
-        intents : iterable of Intent
-            What is about to be done. It takes the place of what was wanted of these members.
-
-        Raises
-        ------
-        OSError
-            It could not be written. Do not act.
-        """
+        """Write intents down; they are on the disk when this returns."""
         chosen = list(intents)
         self._append([_line(each) for each in chosen])
         self.open.update(((each.group, each.member), each) for each in chosen)
         self._limit()
 
     def end(self, group: str, members: Iterable[str], how: str) -> None:
-        """Strike off what has ended.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        members : iterable of str
-            By worker name; those of which nothing is wanted are passed over.
-        how : str
-            What has become of it.
-        """
+        """Strike off what has ended."""
         ended = [name for name in members if (group, name) in self.open]
         if not ended:
             return
@@ -114,13 +78,7 @@ class Intents:
         self._limit()
 
     def of(self, group: str) -> dict[str, Intent]:
-        """List what is wanted of a group's members, by worker name.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        """
+        """List what is wanted of a group's members, by worker name."""
         return {name: intent for (where, name), intent in self.open.items() if where == group}
 
     def _replay(self, line: bytes) -> None:

@@ -38,14 +38,9 @@ SOONEST = 0.2
 
 @dataclass
 class Health:
-    """What is needed to say whether the scaler does its work.
+    """What is needed to say whether the scaler does its work."""
 
-    Parameters
-    ----------
-    started : float
-        When the loop began, by the scaler's clock.
-    """
-
+    #: When the loop began, by the scaler's clock.
     started: float
     ticks: int = 0
     failed: int = 0
@@ -62,23 +57,7 @@ DEAF = 10.0
 
 
 class Loop:
-    """One scaler at work.
-
-    Parameters
-    ----------
-    settings : Settings
-        What it is told.
-    source : Source
-        Where demand is read.
-    hands : mapping of str to Hand
-        The fleets, by group.
-    actor : Actor
-        Who drains and resizes.
-    memory : Memory
-        What the policy remembers.
-    wishes : Wishes
-        What people want.
-    """
+    """One scaler at work."""
 
     def __init__(
         self,
@@ -113,13 +92,7 @@ class Loop:
         return "paused" if self.wishes.paused else "act"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tick until told to stop; then bring back whoever is being drained.
-
-        Parameters
-        ----------
-        stop : asyncio.Event
-            Set when it shall end.
-        """
+        """Tick until told to stop; then bring back whoever is being drained."""
         self.actor.resume(self.mode)
         beside = [asyncio.create_task(each) for each in (self.actor.drains.run(), self._listen())]
         try:
@@ -183,13 +156,7 @@ class Loop:
         return decisions
 
     def rules(self, now: datetime) -> Rules:
-        """Work the calendar and people's wishes into the rules.
-
-        Parameters
-        ----------
-        now : datetime.datetime
-            The time by the clock on the wall.
-        """
+        """Work the calendar and people's wishes into the rules."""
         groups = []
         for each in self.settings.groups:
             bounds = _bounds(each, now)

@@ -56,13 +56,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 
 def allowed(before: State, after: State) -> bool:
-    """Say whether a state may follow another one; each may follow itself.
-
-    Parameters
-    ----------
-    before, after : State
-        The two.
-    """
+    """Say whether a state may follow another one; each may follow itself."""
     return before == after or after in TRANSITIONS[before]
 
 
@@ -73,21 +67,7 @@ def derive(
     ready: frozenset[str],
     before: Mapping[str, State],
 ) -> dict[str, State]:
-    """Find out the state of each member of a group.
-
-    Parameters
-    ----------
-    observation : Observation
-        What the platform has.
-    registered : frozenset of str
-        Members that the scheduler knows, by worker name.
-    intents : mapping of str to Intent
-        What the scaler has begun with them.
-    ready : frozenset of str
-        Those whose drain is complete.
-    before : mapping of str to State
-        Their states the last time.
-    """
+    """Find out the state of each member of a group."""
     states: dict[str, State] = {}
     for member in observation.members:
         name = member.worker
@@ -113,49 +93,17 @@ class Book:
         self.states: dict[str, State] = {}
 
     def may(self, name: str, state: State) -> bool:
-        """Say whether the scaler may take a member to a state.
-
-        Parameters
-        ----------
-        name : str
-            The member, by worker name.
-        state : State
-            Where it would be.
-        """
+        """Say whether the scaler may take a member to a state."""
         return name in self.states and allowed(self.states[name], state)
 
     def take(self, name: str, state: State) -> None:
-        """Note that the scaler takes a member to a state.
-
-        Parameters
-        ----------
-        name : str
-            The member, by worker name.
-        state : State
-            Where it is now.
-
-        Raises
-        ------
-        ValueError
-            The table does not have this step: a fault of the scaler's own.
-        """
+        """Note that the scaler takes a member to a state."""
         if name in self.states and not allowed(self.states[name], state):
             raise ValueError(f"{name} is {self.states[name]} and cannot be {state}")
         self.states[name] = state
 
     def find(self, states: Mapping[str, State]) -> dict[str, str]:
-        """Take over the states that were found out; describe what the table does not have.
-
-        Parameters
-        ----------
-        states : mapping of str to State
-            From `derive`.
-
-        Returns
-        -------
-        dict of str to str
-            By worker name: what happened, and was none of the scaler's deeds.
-        """
+        """Take over the states that were found out; describe what the table does not have."""
         before, self.states = self.states, dict(states)
         return {
             name: f"{before[name]} → {state}"
@@ -165,18 +113,7 @@ class Book:
 
 
 def removable(observation: Observation, ready: Collection[str], chooses: bool) -> list[Member]:
-    """List those who can be removed now.
-
-    Parameters
-    ----------
-    observation : Observation
-        What the platform has.
-    ready : collection of str
-        Members that are drained.
-    chooses : bool
-        Whether the caller says who leaves; where the platform picks, only those are removed whom
-        it would pick.
-    """
+    """List those who can be removed now."""
     here = [member for member in observation.members if member.state != "leaving"]
     if chooses:
         return [member for member in here if member.worker in ready]
@@ -184,15 +121,7 @@ def removable(observation: Observation, ready: Collection[str], chooses: bool) -
 
 
 def removed_again(intents: Mapping[str, Intent], observation: Observation) -> set[str]:
-    """Name members that the platform was told to remove, and that it has all the same.
-
-    Parameters
-    ----------
-    intents : mapping of str to Intent
-        What has been begun with the group's members.
-    observation : Observation
-        What its platform has.
-    """
+    """Name members that the platform was told to remove, and that it has all the same."""
     here = {each.worker for each in observation.members if each.state != "leaving"}
     return {name for name in here if name in intents and intents[name].doing == "remove"}
 

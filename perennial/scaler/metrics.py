@@ -39,23 +39,7 @@ _GAUGES = {
 
 
 def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
-    """Say whether the scaler does its work.
-
-    Parameters
-    ----------
-    state : mapping
-        ``interval``; ``truth`` and ``ended``, when the last tick that knew the truth ended and
-        the last one at all; ``trouble`` and ``fleets``, by what and by group; ``mode``.
-    now : float
-        Time by the same clock.
-
-    Returns
-    -------
-    status : int
-        200 when it does, else 503.
-    body : dict
-        Why not, and what else is wrong.
-    """
+    """Say whether the scaler does its work."""
     patience = MISSED * state["interval"] + GRACE
     reasons = []
     for what, last in (("tick", state["ended"]), ("tick that knew the truth", state["truth"])):
@@ -75,16 +59,7 @@ def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
 
 
 def exposition(state: Mapping[str, Any], now: float) -> str:
-    """Write what Prometheus reads.
-
-    Parameters
-    ----------
-    state : mapping
-        As for `health`, with ``groups``, the records; ``infeasible``, how many tasks; and
-        ``counts``, by name.
-    now : float
-        Time by the same clock.
-    """
+    """Write what Prometheus reads."""
     groups = state["groups"]
     lines = _metric("up", "Whether the scaler does its work.", {"": health(state, now)[0] == 200})
     for key, text in _GAUGES.items():
@@ -118,17 +93,7 @@ def _label(name: str, value: str) -> str:
 
 
 class Pages:
-    """The two pages, on a port of loopback.
-
-    Parameters
-    ----------
-    port : int
-        The port; 0 for any that is free.
-    state : callable
-        Gives the state that `health` and `exposition` speak of, from any thread.
-    clock : callable
-        The scaler's clock.
-    """
+    """The two pages, on a port of loopback."""
 
     def __init__(
         self, port: int, state: Callable[[], Mapping[str, Any]], clock: Callable[[], float]

@@ -54,17 +54,7 @@ _MOMENT = "return new Date(value).toLocaleString()"
 
 
 class Chart:
-    """One group: sizes and decisions above, demand below.
-
-    Parameters
-    ----------
-    group : str
-        Name.
-    points : int or None
-        How many records are kept; None for all.
-    beside : Chart or None
-        A chart with the same axis of time.
-    """
+    """One group: sizes and decisions above, demand below."""
 
     def __init__(
         self, group: str, points: int | None = POINTS, beside: Chart | None = None
@@ -106,13 +96,7 @@ class Chart:
         )
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Draw more records.
-
-        Parameters
-        ----------
-        rows : sequence of mapping
-            Newer ones than those before, in the order of their times.
-        """
+        """Draw more records."""
         if not rows:
             return
         data: dict[str, Any] = {name: [] for name in _COLUMNS}
@@ -146,13 +130,7 @@ class Chart:
 
 
 class Page:
-    """The live page of one browser.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    """
+    """The live page of one browser."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -180,13 +158,7 @@ class Page:
 
 
 def headline(channel: Any) -> str:
-    """Say in HTML whether the scaler is there, what is wrong, and how each group stands.
-
-    Parameters
-    ----------
-    channel : perennial.preloads.channel.Channel or None
-        What the scheduler knows of the scaler.
-    """
+    """Say in HTML whether the scaler is there, what is wrong, and how each group stands."""
     report = channel.report if channel is not None else None
     if report is None:
         return "<p>No scaler has reported to this scheduler yet.</p>"
@@ -231,13 +203,7 @@ def install() -> None:
 
 
 def link(scheduler: Any) -> None:
-    """Add the page to the line at the top of Dask's own pages.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        A scheduler with a dashboard.
-    """
+    """Add the page to the line at the top of Dask's own pages."""
     from distributed.dashboard.scheduler import template_variables
 
     pages = template_variables(scheduler)["pages"]
@@ -246,17 +212,7 @@ def link(scheduler: Any) -> None:
 
 
 def panel_doc(scheduler: Any, extra: Mapping[str, Any], doc: Any) -> None:
-    """Make the panel for JupyterLab.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    extra : mapping
-        What Dask gives its templates.
-    doc : bokeh.document.Document
-        The document of one browser.
-    """
+    """Make the panel for JupyterLab."""
     from distributed.dashboard.components import add_periodic_callback
     from distributed.dashboard.components.scheduler import BOKEH_THEME
 
@@ -269,17 +225,7 @@ def panel_doc(scheduler: Any, extra: Mapping[str, Any], doc: Any) -> None:
 
 
 def page_doc(scheduler: Any, extra: Mapping[str, Any], doc: Any) -> None:
-    """Make the page in the frame of Dask's own.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        The scheduler.
-    extra : mapping
-        What Dask gives its templates.
-    doc : bokeh.document.Document
-        The document of one browser.
-    """
+    """Make the page in the frame of Dask's own."""
     from distributed.dashboard.components.scheduler import env
 
     panel_doc(scheduler, extra, doc)
@@ -288,15 +234,7 @@ def page_doc(scheduler: Any, extra: Mapping[str, Any], doc: Any) -> None:
 
 
 def document(records: Iterable[Mapping[str, Any]], title: str) -> str:
-    """Write a page of HTML that needs nothing else, for `perennial history --plot`.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-        In the order of their times.
-    title : str
-        What stands above all.
-    """
+    """Write a page of HTML that needs nothing else, for `perennial history --plot`."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         rows.setdefault(str(record["group"]), []).append(record)

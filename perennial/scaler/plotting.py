@@ -32,37 +32,19 @@ _STEPS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600,
 
 @dataclass(slots=True)
 class Series:
-    """A group over time, column by column.
+    """A group over time, column by column."""
 
-    Parameters
-    ----------
-    time : list of float
-        When, in seconds since 1970.
-    values : mapping of str to list of float
-        ``asked``, ``existing``, ``seen`` and ``demand``, each as long as `time`; not a number
-        where nobody knows.
-    decisions : list of (float, int, int, str)
-        When the size was changed, from what, to what, and why.
-    """
-
+    #: When, in seconds since 1970.
     time: list[float] = field(default_factory=list)
+    #: ``asked``, ``existing``, ``seen`` and ``demand``, each as long as `time`; not a number where
+    #: nobody knows.
     values: dict[str, list[float]] = field(default_factory=dict)
+    #: When the size was changed, from what, to what, and why.
     decisions: list[tuple[float, int, int, str]] = field(default_factory=list)
 
 
 def series(records: Iterable[Record]) -> dict[str, Series]:
-    """Sort records by group and column.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-        In the order of their times.
-
-    Returns
-    -------
-    mapping of str to Series
-        By group, in the order of the names.
-    """
+    """Sort records by group and column."""
     rows: dict[str, list[Record]] = {}
     for record in records:
         rows.setdefault(str(record["group"]), []).append(record)
@@ -92,15 +74,7 @@ def _append(found: Series, now: float, row: Record) -> None:
 
 
 def svg(records: Iterable[Record], title: str) -> str:
-    """Draw one panel a group: sizes and decisions above, demand below.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-        In the order of their times; at least one.
-    title : str
-        What stands above all.
-    """
+    """Draw one panel a group: sizes and decisions above, demand below."""
     groups = series(records)
     first = min(each.time[0] for each in groups.values())
     last = max(first + 1, *(each.time[-1] for each in groups.values()))

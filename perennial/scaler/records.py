@@ -36,27 +36,13 @@ _TIMES = ("time", "again", "reason", "numbers")
 
 
 def files(folder: Path) -> list[Path]:
-    """List the files of records that there can be, the oldest first.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    """
+    """List the files of records that there can be, the oldest first."""
     older = [folder / f"{FILE}.{age}" for age in range(FILES - 1, 0, -1)]
     return [*older, folder / FILE]
 
 
 class Log:
-    """The file to which records are written.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    size : int
-        Bytes after which a new file is begun.
-    """
+    """The file to which records are written."""
 
     def __init__(self, folder: Path, size: int = SIZE) -> None:
         self.path = folder / FILE
@@ -64,18 +50,7 @@ class Log:
         self._latest: dict[str, Record] = {}
 
     def write(self, records: Iterable[Record]) -> None:
-        """Write those of a tick's records that say something.
-
-        Parameters
-        ----------
-        records : iterable of mapping
-            One a group.
-
-        Raises
-        ------
-        OSError
-            The disk is full, say.
-        """
+        """Write those of a tick's records that say something."""
         chosen = [each for each in records if _says(self._latest.get(each["group"]), each)]
         if not chosen:
             return
@@ -121,27 +96,7 @@ def record(
     trouble: str = "",
     infeasible: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Write down what a tick has seen of a group and decided for it.
-
-    Parameters
-    ----------
-    decision : Decision
-        What the policy has decided.
-    standing : Standing
-        Where the group stood.
-    demand : Demand or None
-        What the scheduler's work asked for; None when it did not answer.
-    rules : Rules
-        What was in force.
-    time : float
-        Seconds since the epoch.
-    mode : {"act", "dry-run", "paused"}
-        Whether the scaler acts.
-    trouble : str
-        What went wrong, beside what the standing says.
-    infeasible : iterable of str
-        Names the work that no group can run.
-    """
+    """Write down what a tick has seen of a group and decided for it."""
     name = decision.group
     observation = standing.observation
     seen = demand.groups.get(name) if demand else None

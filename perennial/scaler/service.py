@@ -32,13 +32,7 @@ HUNG = 4 * LIMIT
 
 
 def assembled(told: Settings) -> Loop:
-    """Put a scaler together; its folder must be locked.
-
-    Parameters
-    ----------
-    told : Settings
-        What it is told.
-    """
+    """Put a scaler together; its folder must be locked."""
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
@@ -58,20 +52,7 @@ def assembled(told: Settings) -> Loop:
 
 
 async def serve(told: Settings, stop: asyncio.Event) -> None:
-    """Be a cluster's scaler.
-
-    Parameters
-    ----------
-    told : Settings
-        What it is told.
-    stop : asyncio.Event
-        Set when it shall end.
-
-    Raises
-    ------
-    PerennialError
-        Another scaler holds the cluster, or the port is taken.
-    """
+    """Be a cluster's scaler."""
     with lock(told.state, told.cluster):
         loop = assembled(told)
         pages = Pages(told.port, partial(state, loop), loop.clock) if told.port else None
@@ -97,13 +78,7 @@ async def serve(told: Settings, stop: asyncio.Event) -> None:
 
 
 def state(loop: Loop) -> Mapping[str, Any]:
-    """Say how a scaler is, for its pages.
-
-    Parameters
-    ----------
-    loop : Loop
-        The scaler.
-    """
+    """Say how a scaler is, for its pages."""
     report, health = loop.report, loop.health
     return {
         "mode": loop.mode,

@@ -61,23 +61,15 @@ class _Beside(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """One group: its rules, its calendar, and how its fleet is reached.
+    """One group: its rules, its calendar, and how its fleet is reached."""
 
-    Parameters
-    ----------
-    group : Group
-        Rules, before the calendar and people's wishes are worked in.
-    fleet : mapping
-        The fleet's handle.
-    schedules : tuple of Schedule
-        Other bounds at certain times.
-    on_deadline : {"wait", "stop"}
-        What becomes of a member that is at work when its drain's time is over.
-    """
-
+    #: Rules, before the calendar and people's wishes are worked in.
     group: Group
+    #: The fleet's handle.
     fleet: Mapping[str, Any]
+    #: Other bounds at certain times.
     schedules: tuple[Schedule, ...] = ()
+    #: What becomes of a member that is at work when its drain's time is over.
     on_deadline: OnDeadline = "wait"
 
     @property
@@ -88,58 +80,33 @@ class GroupSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a scaler is told.
+    """All that a scaler is told."""
 
-    Parameters
-    ----------
-    cluster, platform : str
-        Names.
-    scheduler : str
-        Dask's address of the scheduler.
-    state : pathlib.Path
-        Folder for what it remembers.
-    groups : tuple of GroupSettings
-        In the order of the cluster file.
-    tls : Tls or None
-        Certificate; None for a cluster without TLS.
-    interval : float
-        Seconds between two looks.
-    port : int
-        Port on loopback of ``/metrics`` and ``/health``; 0 for none.
-    dry_run : bool
-        Decide and record, and change nothing.
-    budget : float or None
-        Most that all members may cost for an hour.
-    http : str or None
-        ``host:port`` of the scheduler's own pages, for one without our preload.
-    """
-
+    #: Names.
     cluster: str
     platform: str
+    #: Dask's address of the scheduler.
     scheduler: str
+    #: Folder for what it remembers.
     state: Path
+    #: In the order of the cluster file.
     groups: tuple[GroupSettings, ...] = ()
+    #: Certificate; None for a cluster without TLS.
     tls: Tls | None = None
+    #: Seconds between two looks.
     interval: float = 1.0
+    #: Port on loopback of ``/metrics`` and ``/health``; 0 for none.
     port: int = 0
+    #: Decide and record, and change nothing.
     dry_run: bool = False
+    #: Most that all members may cost for an hour.
     budget: float | None = None
+    #: ``host:port`` of the scheduler's own pages, for one without our preload.
     http: str | None = None
 
 
 def read(path: Path) -> Settings:
-    """Read a scaler's configuration.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Raises
-    ------
-    PerennialError
-        It is not there, or does not say what it must.
-    """
+    """Read a scaler's configuration."""
     try:
         return parse(json.loads(path.read_bytes(), parse_constant=_no_number), str(path))
     except OSError as error:
@@ -153,20 +120,7 @@ def read(path: Path) -> Settings:
 
 
 def parse(found: Any, source: str = "scaler.json") -> Settings:
-    """Make sense of a scaler's configuration.
-
-    Parameters
-    ----------
-    found : object
-        As it stood in the file.
-    source : str
-        Name of the file, for errors.
-
-    Raises
-    ------
-    PerennialError
-        It does not say what it must; names the first key that is wrong.
-    """
+    """Make sense of a scaler's configuration."""
     try:
         file = _File.model_validate(found)
     except ValidationError as error:

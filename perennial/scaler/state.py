@@ -28,20 +28,7 @@ _HISTORY = TypeAdapter(History)
 
 @contextmanager
 def lock(folder: Path, cluster: str) -> Iterator[None]:
-    """Be the only scaler of a cluster; the kernel lets go when the process ends, however it ends.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    cluster : str
-        Name, for the error.
-
-    Raises
-    ------
-    PerennialError
-        Another one holds it; names that one.
-    """
+    """Be the only scaler of a cluster; the kernel releases the lock when the process ends."""
     make_private(folder)
     path = folder / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -68,11 +55,6 @@ class Clock:
 
     Between two scalers it takes the time from the machine's boot, and only across a boot from the
     clock on the wall: a wall clock that jumps changes no decision.
-
-    Parameters
-    ----------
-    start : float
-        What it shows now.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -84,13 +66,7 @@ class Clock:
 
 
 class Memory:
-    """What the policy remembers and the clock by which it does.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    """
+    """What the policy remembers and the clock by which it does."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "history.json"
@@ -109,18 +85,7 @@ class Memory:
         self.clock = Clock(start)
 
     def save(self, history: History) -> None:
-        """Write it down.
-
-        Parameters
-        ----------
-        history : History
-            What the policy wants to know the next time.
-
-        Raises
-        ------
-        OSError
-            The disk is full, say.
-        """
+        """Write it down."""
         self.history = history
         value = {
             "history": _HISTORY.dump_python(history, mode="json"),

@@ -22,56 +22,37 @@ PARKED = "closing_gracefully"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One removable piece of a group, as its platform knows it.
+    """One removable piece of a group, as its platform knows it."""
 
-    Parameters
-    ----------
-    id : str
-        The platform's own name.
-    worker : str
-        Dask's ``--name``: the only join between the platform's view and the scheduler's.
-    state : {"starting", "running", "leaving"}
-        ``leaving`` once the platform has been told that it goes.
-    """
-
+    #: The platform's own name.
     id: str
+    #: Dask's ``--name``: the only join between the platform's view and the scheduler's.
     worker: str
+    #: ``leaving`` once the platform has been told that it goes.
     state: MemberState
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A fleet in one consistent read.
+    """A fleet in one consistent read."""
 
-    Parameters
-    ----------
-    desired : int
-        Size that the platform holds; what was last asked of it.
-    members : tuple of Member
-        What exists.
-    settled : bool
-        Whether the platform works on nothing: what exists is what is desired.
-    least, most : int, int or None
-        Sizes that the platform holds, for what a member may use; None where it has no limit.
-        `Fleet.resize` may take more, up to what the platform can do at all.
-    room : str
-        What `most` follows from, in words.
-    step : int or None
-        Members that may be on their way at a time while the platform is as busy as it is; None
-        where it has no limit.
-    utmost : int or None
-        Size beyond which `Fleet.resize` takes none, even when it is meant; None where the
-        platform finds out.
-    """
-
+    #: Size that the platform holds; what was last asked of it.
     desired: int
+    #: What exists.
     members: tuple[Member, ...] = ()
+    #: Whether the platform works on nothing: what exists is what is desired.
     settled: bool = True
+    #: Sizes that the platform holds, for what a member may use; None where it has no limit.
+    #: `Fleet.resize` may take more, up to what the platform can do at all.
     least: int = 0
     most: int | None = None
     # How busy a platform is says nothing of whether it has come nearer to what was asked for.
     room: str = field(default="", compare=False)
+    #: Members that may be on their way at a time while the platform is as busy as it is; None where
+    #: it has no limit.
     step: int | None = field(default=None, compare=False)
+    #: Size beyond which `Fleet.resize` takes none, even when it is meant; None where the platform
+    #: finds out.
     utmost: int | None = None
 
 
@@ -80,173 +61,114 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Signature:
-    """What a task needs of a worker; tasks with the same needs are one kind of demand.
+    """What a task needs of a worker; tasks with the same needs are one kind of demand."""
 
-    Parameters
-    ----------
-    resources : tuple of (str, float)
-        Abstract resources, sorted by name.
-    pinned : bool
-        Whether a worker or a host is named: a new worker will not help.
-    """
-
+    #: Abstract resources, sorted by name.
     resources: tuple[tuple[str, float], ...] = ()
+    #: Whether a worker or a host is named: a new worker will not help.
     pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A number of tasks and how long they take.
+    """A number of tasks and how long they take."""
 
-    Parameters
-    ----------
-    tasks : int
-        How many.
-    seconds : float
-        Work of those whose duration is known.
-    unknown : int
-        How many of them have a duration that nobody knows yet.
-    """
-
+    #: How many.
     tasks: int = 0
+    #: Work of those whose duration is known.
     seconds: float = 0.0
+    #: How many of them have a duration that nobody knows yet.
     unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Demand of one signature.
+    """Demand of one signature."""
 
-    Parameters
-    ----------
-    signature : Signature
-        What the tasks need.
-    queued, unrunnable : Load
-        Ready tasks that the scheduler holds back (Dask's ``queued``), and that no worker can
-        run (``no-worker``).
-    processing : mapping of str to Load
-        Tasks given to workers, by group, but for those that have seceded; those with resources
-        pile up on the first worker that has them, more than it can run.
-    waiting : int
-        Tasks whose inputs are not there yet.
-    oldest : float
-        How long the oldest unrunnable one has waited.
-    elapsed : float
-        The longest time that a task of unknown duration has run so far.
-    """
-
+    #: What the tasks need.
     signature: Signature = Signature()
+    #: Ready tasks that the scheduler holds back (Dask's ``queued``), and that no worker can run
+    #: (``no-worker``).
     queued: Load = Load()
     unrunnable: Load = Load()
+    #: Tasks given to workers, by group, but for those that have seceded; those with resources pile
+    #: up on the first worker that has them, more than it can run.
     processing: Mapping[str, Load] = field(default_factory=dict)
+    #: Tasks whose inputs are not there yet.
     waiting: int = 0
+    #: How long the oldest unrunnable one has waited.
     oldest: float = 0.0
+    #: The longest time that a task of unknown duration has run so far.
     elapsed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSeen:
-    """A member as the scheduler sees it; of several processes, all together.
+    """A member as the scheduler sees it; of several processes, all together."""
 
-    Parameters
-    ----------
-    worker : str
-        Name of the member.
-    status : str
-        Dask's word for the worst-off of its processes: ``running``, ``paused``,
-        ``closing_gracefully`` (parked), ``init``.
-    processes : int
-        How many of its processes have registered.
-    processing : int
-        Tasks given to it, long-running ones included.
-    actors : int
-        Actors that live there.
-    idle : float
-        How long it has had nothing to do; 0 while it has.
-    nbytes : int
-        Data that it holds.
-    unique : int
-        Keys that only it holds.
-    memory : int
-        Memory that its processes use.
-    kept : bool
-        Whether it is needed where it is: tasks wait that may run there alone, or a shuffle goes
-        on that Dask would begin anew without it.
-    """
-
+    #: Name of the member.
     worker: str
+    #: Dask's word for the worst-off of its processes: ``running``, ``paused``,
+    #: ``closing_gracefully`` (parked), ``init``.
     status: str = "running"
+    #: How many of its processes have registered.
     processes: int = 1
+    #: Tasks given to it, long-running ones included.
     processing: int = 0
+    #: Actors that live there.
     actors: int = 0
+    #: How long it has had nothing to do; 0 while it has.
     idle: float = 0.0
+    #: Data that it holds.
     nbytes: int = 0
+    #: Keys that only it holds.
     unique: int = 0
+    #: Memory that its processes use.
     memory: int = 0
+    #: Whether it is needed where it is: tasks wait that may run there alone, or a shuffle goes on
+    #: that Dask would begin anew without it.
     kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSeen:
-    """A group as the scheduler sees it.
+    """A group as the scheduler sees it."""
 
-    Parameters
-    ----------
-    members : int
-        Members of which at least one process has registered and is not parked.
-    busy : int
-        Those of them with something to do.
-    memory, limit : int
-        Memory that their processes use, with the data of parked ones that is to come; and memory
-        that they may use.
-    nbytes : int
-        Data that they and the parked ones hold.
-    spilled : int
-        How much of it is on disk.
-    names : tuple of str
-        Members that have registered, parked ones included.
-    detail : mapping of str to MemberSeen, or None
-        Each member, by name; None where it was not asked for or cannot be known.
-    """
-
+    #: Members of which at least one process has registered and is not parked.
     members: int = 0
+    #: Those of them with something to do.
     busy: int = 0
+    #: Memory that their processes use, with the data of parked ones that is to come; and memory
+    #: that they may use.
     memory: int = 0
     limit: int = 0
+    #: Data that they and the parked ones hold.
     nbytes: int = 0
+    #: How much of it is on disk.
     spilled: int = 0
+    #: Members that have registered, parked ones included.
     names: tuple[str, ...] = ()
+    #: Each member, by name; None where it was not asked for or cannot be known.
     detail: Mapping[str, MemberSeen] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the scheduler's work asks of each group, in one read.
+    """What the scheduler's work asks of each group, in one read."""
 
-    Parameters
-    ----------
-    scheduler : str
-        Identity of the scheduler's process: another one when it was restarted.
-    uptime : float
-        How long it has run.
-    work : tuple of Work
-        One for each signature.
-    groups : mapping of str to GroupSeen
-        By name; a group without workers may be missing.
-    clients : int
-        Connected clients, but for the scaler.
-    partial : str
-        What is not known and why, for a scheduler without our preload; empty when all is.
-    scatters : int
-        Calls of clients that have data to scatter and wait for the first worker.
-    """
-
+    #: Identity of the scheduler's process: another one when it was restarted.
     scheduler: str
+    #: How long it has run.
     uptime: float = 0.0
+    #: One for each signature.
     work: tuple[Work, ...] = ()
+    #: By name; a group without workers may be missing.
     groups: Mapping[str, GroupSeen] = field(default_factory=dict)
+    #: Connected clients, but for the scaler.
     clients: int = 0
+    #: What is not known and why, for a scheduler without our preload; empty when all is.
     partial: str = ""
+    #: Calls of clients that have data to scatter and wait for the first worker.
     scatters: int = 0
 
 
@@ -255,108 +177,70 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rules of one group; what a person wrote, with the calendar and pins worked in.
-
-    Parameters
-    ----------
-    name : str
-        Name.
-    min, max : int
-        Bounds now.
-    slots : int
-        Tasks that a member runs at the same time: threads of all its processes.
-    processes : int
-        Worker processes of a member.
-    resources : mapping of str to float
-        Abstract resources of one process.
-    memory : int
-        Memory of a member's processes together.
-    priority : int
-        Groups of a higher one are filled first.
-    cost : float
-        Price of a member for an hour, in any unit.
-    start_up : float
-        Seconds from asking for a member until its worker has registered; a first guess, until
-        it has been measured.
-    idle : float or None
-        How long a member has nothing to do before it may leave; None to choose it from
-        `start_up`.
-    drain : float
-        How long a drain may take.
-    horizon : float or None
-        Seconds in which waiting work shall be done; None to choose it from `start_up`.
-    step_up : float
-        Largest part of `max` that may be on its way at a time.
-    step_down : float
-        Largest part of the group by which it shrinks at a time.
-    pin : int or None
-        Size that a person has set; bounds and demand do not matter then.
-    forced : bool
-        Whether the pin is meant beyond what the platform holds.
-    """
+    """The rules of one group; what a person wrote, with the calendar and pins worked in."""
 
     name: str
+    #: Bounds now.
     min: int = 0
     max: int = 1
+    #: Tasks that a member runs at the same time: threads of all its processes.
     slots: int = 1
+    #: Worker processes of a member.
     processes: int = 1
+    #: Abstract resources of one process.
     resources: Mapping[str, float] = field(default_factory=dict)
+    #: Memory of a member's processes together.
     memory: int = 4 * 2**30
+    #: Groups of a higher one are filled first.
     priority: int = 0
+    #: Price of a member for an hour, in any unit.
     cost: float = 1.0
+    #: Seconds from asking for a member until its worker has registered; a first guess, until it has
+    #: been measured.
     start_up: float = 10.0
+    #: How long a member has nothing to do before it may leave; None to choose it from `start_up`.
     idle: float | None = None
+    #: How long a drain may take.
     drain: float = 60.0
+    #: Seconds in which waiting work shall be done; None to choose it from `start_up`.
     horizon: float | None = None
+    #: Largest part of `max` that may be on its way at a time.
     step_up: float = 1.0
+    #: Largest part of the group by which it shrinks at a time.
     step_down: float = 0.25
+    #: Size that a person has set; bounds and demand do not matter then.
     pin: int | None = None
+    #: Whether the pin is meant beyond what the platform holds.
     forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of all groups.
+    """The rules of all groups."""
 
-    Parameters
-    ----------
-    groups : tuple of Group
-        In the order of the cluster file.
-    budget : float or None
-        Most that all members together may cost for an hour; None for no limit.
-    """
-
+    #: In the order of the cluster file.
     groups: tuple[Group, ...]
+    #: Most that all members together may cost for an hour; None for no limit.
     budget: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a group stands: the platform's view, and what the scaler itself has begun.
+    """Where a group stands: the platform's view, and what the scaler itself has begun."""
 
-    Parameters
-    ----------
-    observation : Observation or None
-        None when the platform did not answer.
-    draining : mapping of str to bool
-        Members that are being drained, by worker name; True where the drain can be undone at
-        once, which is cheaper than a new member.
-    blocked : float
-        Until when nothing may be asked of the fleet (back-off); 0 when it may.
-    trouble : str
-        Why.
-    chooses : bool
-        Whether the caller says who leaves; if not, the platform takes the first of
-        `Observation.members`.
-    late : int
-        How many of `draining` are past the deadline of their drain.
-    """
-
+    #: None when the platform did not answer.
     observation: Observation | None
+    #: Members that are being drained, by worker name; True where the drain can be undone at once,
+    #: which is cheaper than a new member.
     draining: Mapping[str, bool] = field(default_factory=dict)
+    #: Until when nothing may be asked of the fleet (back-off); 0 when it may.
     blocked: float = 0.0
+    #: Why.
     trouble: str = ""
+    #: Whether the caller says who leaves; if not, the platform takes the first of
+    #: `Observation.members`.
     chooses: bool = True
+    #: How many of `draining` are past the deadline of their drain.
     late: int = 0
 
 
@@ -365,38 +249,25 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A size for one group, and its reasons.
+    """A size for one group, and its reasons."""
 
-    Parameters
-    ----------
-    group : str
-        Name.
-    current : int
-        Members that exist, are asked for, and have not been told to leave.
-    to : int
-        Size that the group shall have.
-    leave : tuple of str
-        Members that shall be drained, by worker name, in this order.
-    back : tuple of str
-        Members whose drain shall be undone.
-    rule : str
-        The rule that was binding: one of `perennial.scaler.policy.RULES`.
-    reason : str
-        The same in a sentence, with its numbers.
-    numbers : mapping of str to float
-        What was weighed: the size that each rule would have chosen, slots, work, …
-    again : float or None
-        Seconds until this may become another decision by time alone.
-    """
-
+    #: Name.
     group: str
+    #: Members that exist, are asked for, and have not been told to leave.
     current: int
+    #: Size that the group shall have.
     to: int
+    #: Members that shall be drained, by worker name, in this order.
     leave: tuple[str, ...] = ()
+    #: Members whose drain shall be undone.
     back: tuple[str, ...] = ()
+    #: The rule that was binding: one of `perennial.scaler.policy.RULES`.
     rule: str = "steady"
+    #: The same in a sentence, with its numbers.
     reason: str = ""
+    #: What was weighed: the size that each rule would have chosen, slots, work, …
     numbers: Mapping[str, float] = field(default_factory=dict)
+    #: Seconds until this may become another decision by time alone.
     again: float | None = None
 
 
@@ -412,103 +283,66 @@ class Infeasible:
 
 @dataclass(frozen=True, slots=True)
 class GroupHistory:
-    """What the policy remembers of a group.
+    """What the policy remembers of a group."""
 
-    Parameters
-    ----------
-    asked : mapping of str to float
-        When each member that has not registered yet was first seen or asked for, by worker name.
-    start_ups : tuple of float
-        The latest start-up times that were measured, the newest last.
-    wanted : tuple of (float, int)
-        What was wanted lately, by time: shrinking follows the largest of it.
-    grown, shrunk : float or None
-        When the group was last made larger and smaller.
-    gaps : tuple of (float, int)
-        The latest pauses after which members were needed again: how long, and how many members.
-    back : tuple of str
-        Members whose drain is being undone, or that have been registered before: how long these
-        take says nothing of a new one.
-    names : tuple of str
-        Members that were registered at the latest decision.
-    late : tuple of str
-        Members that were taken for lost then.
-    """
-
+    #: When each member that has not registered yet was first seen or asked for, by worker name.
     asked: Mapping[str, float] = field(default_factory=dict)
+    #: The latest start-up times that were measured, the newest last.
     start_ups: tuple[float, ...] = ()
+    #: What was wanted lately, by time: shrinking follows the largest of it.
     wanted: tuple[tuple[float, int], ...] = ()
+    #: When the group was last made larger and smaller.
     grown: float | None = None
     shrunk: float | None = None
+    #: The latest pauses after which members were needed again: how long, and how many members.
     gaps: tuple[tuple[float, int], ...] = ()
+    #: Members whose drain is being undone, or that have been registered before: how long these take
+    #: says nothing of a new one.
     back: tuple[str, ...] = ()
+    #: Members that were registered at the latest decision.
     names: tuple[str, ...] = ()
+    #: Members that were taken for lost then.
     late: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Work of one kind that has come lately.
+    """Work of one kind that has come lately."""
 
-    Parameters
-    ----------
-    ready : float
-        Tasks that were ready at the latest decision.
-    came : tuple of (float, float, float)
-        Begin and end of a stretch of time, and the seconds of work that came in it; the newest
-        last.
-    """
-
+    #: Tasks that were ready at the latest decision.
     ready: float = 0.0
+    #: Begin and end of a stretch of time, and the seconds of work that came in it; the newest last.
     came: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the policy remembers between two decisions; all of it can be lost without harm.
+    """What the policy remembers between two decisions; all of it can be lost without harm."""
 
-    Parameters
-    ----------
-    groups : mapping of str to GroupHistory
-        By name.
-    scheduler : str
-        The scheduler that was seen last.
-    settled : bool
-        Whether all members that the platform has were once seen at this scheduler: before that,
-        nothing is made smaller.
-    time : float or None
-        When the latest decision was made.
-    clients : int
-        Clients that were connected then.
-    waking : bool
-        Whether a member was to be started for one of them, and is not there yet.
-    flows : mapping of str to Flow
-        Work that has come lately, by what its tasks need.
-    """
-
+    #: By name.
     groups: Mapping[str, GroupHistory] = field(default_factory=dict)
+    #: The scheduler that was seen last.
     scheduler: str = ""
+    #: Whether all members that the platform has were once seen at this scheduler: before that,
+    #: nothing is made smaller.
     settled: bool = False
+    #: When the latest decision was made.
     time: float | None = None
+    #: Clients that were connected then.
     clients: int = 0
+    #: Whether a member was to be started for one of them, and is not there yet.
     waking: bool = False
+    #: Work that has come lately, by what its tasks need.
     flows: Mapping[str, Flow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What is decided at one time.
+    """What is decided at one time."""
 
-    Parameters
-    ----------
-    groups : mapping of str to Decision
-        One for each group of the rules.
-    infeasible : tuple of Infeasible
-        Work that nobody can run.
-    history : History
-        To be given to the next decision.
-    """
-
+    #: One for each group of the rules.
     groups: Mapping[str, Decision]
+    #: Work that nobody can run.
     infeasible: tuple[Infeasible, ...] = ()
+    #: To be given to the next decision.
     history: History = History()

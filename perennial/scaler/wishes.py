@@ -44,16 +44,7 @@ class _File(BaseModel):
 
 
 class Wishes:
-    """What people want now.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The scaler's folder.
-    most : mapping of str to int
-        The largest size that the cluster file allows each group at any time: a pin goes beyond it
-        only when it is forced.
-    """
+    """What people want now."""
 
     def __init__(self, folder: Path, most: Mapping[str, int] | None = None) -> None:
         self.path = folder / "wishes.json"
@@ -79,27 +70,7 @@ class Wishes:
     def take(
         self, wishes: Iterable[Mapping[str, Any]], groups: frozenset[str], now: float
     ) -> list[str]:
-        """Take wishes up and write them down.
-
-        Parameters
-        ----------
-        wishes : iterable of mapping
-            As the scheduler keeps them, each with its ``id``.
-        groups : frozenset of str
-            Names of the groups.
-        now : float
-            By the scaler's clock.
-
-        Returns
-        -------
-        list of str
-            What was taken up or refused, a sentence each.
-
-        Raises
-        ------
-        OSError
-            They could not be written, and are to be taken up again.
-        """
+        """Take wishes up and write them down."""
         said = []
         after = self._is.model_copy(deep=True)
         for wish in wishes:
@@ -117,14 +88,7 @@ class Wishes:
         return said
 
     def expire(self, now: float) -> list[str]:
-        """Let go of pins whose time is over; say of which.
-
-        Parameters
-        ----------
-        now : float
-            By the scaler's clock. Where its memory is lost, it begins anew: a pin then lasts as
-            long as was wished once more, and not until that clock gets there.
-        """
+        """Let go of pins whose time is over; say of which."""
         for pin in self._is.pins.values():
             if pin.until is not None and pin.seconds is not None:
                 pin.until = min(pin.until, now + pin.seconds)
@@ -136,13 +100,7 @@ class Wishes:
         return [f"{name}: its pin is over" for name in pins]
 
     def applied(self, group: Group) -> Group:
-        """Work what people want into the rules of a group.
-
-        Parameters
-        ----------
-        group : Group
-            Rules by the cluster file and the calendar.
-        """
+        """Work what people want into the rules of a group."""
         if group.name in self._is.bounds:
             wanted = self._is.bounds[group.name]
             least = group.min if wanted.min is None else wanted.min
@@ -160,26 +118,12 @@ class Wishes:
         return _ceiling(self._is, group, self.most)
 
     def left(self, group: str, now: float) -> float | None:
-        """Say for how many seconds a group's size is still pinned; None if not, or for ever.
-
-        Parameters
-        ----------
-        group : str
-            Name.
-        now : float
-            By the scaler's clock.
-        """
+        """Say for how many seconds a group's size is still pinned; None if not, or for ever."""
         pin = self._is.pins.get(group)
         return None if pin is None or pin.until is None else max(0.0, pin.until - now)
 
     def summary(self, now: float) -> dict[str, Any]:
-        """Say what is in force, for the scaler's report.
-
-        Parameters
-        ----------
-        now : float
-            By the scaler's clock.
-        """
+        """Say what is in force, for the scaler's report."""
         return {
             "paused": self._is.paused,
             "pins": {

@@ -38,14 +38,9 @@ RUNNING = "running"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A member as Dask knows it.
+    """A member as Dask knows it."""
 
-    Parameters
-    ----------
-    statuses : mapping of str to str
-        Dask's word for each of its processes, by address.
-    """
-
+    #: Dask's word for each of its processes, by address.
     statuses: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -56,23 +51,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left on a worker.
+    """What is left on a worker."""
 
-    Parameters
-    ----------
-    tasks : tuple of str
-        Tasks that the scheduler has given to it.
-    held : int
-        How many keys it holds.
-    unique : tuple of str
-        Those of them that no worker holds which is going to stay; of very many only some.
-    kept : bool
-        Whether it is needed where it is, as `perennial.preloads.leaving.kept` says.
-    """
-
+    #: Tasks that the scheduler has given to it.
     tasks: tuple[str, ...] = ()
+    #: How many keys it holds.
     held: int = 0
+    #: Those of them that no worker holds which is going to stay; of very many only some.
     unique: tuple[str, ...] = ()
+    #: Whether it is needed where it is, as `perennial.preloads.leaving.kept` says.
     kept: bool = False
 
 
@@ -109,17 +96,7 @@ class Workers(Protocol):
 
 
 class DaskWorkers:
-    """Workers that are reached through their scheduler.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's.
-    groups : mapping of str to int
-        The groups, and how many worker processes a member of each has.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
-    """
+    """Workers that are reached through their scheduler."""
 
     def __init__(
         self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
@@ -265,15 +242,7 @@ class DaskWorkers:
 
 
 class _Line:
-    """Connections to the scheduler, opened when they are needed.
-
-    Parameters
-    ----------
-    address : str
-        The scheduler's.
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
-    """
+    """Connections to the scheduler, opened when they are needed."""
 
     def __init__(self, address: str, tls: Mapping[str, str] | None) -> None:
         self.address = address
@@ -283,13 +252,7 @@ class _Line:
         self._rpc: Any = None
 
     async def ask(self, operation: str, patience: float, **arguments: Any) -> Any:
-        """Ask the scheduler; again where a connection broke while nobody used it.
-
-        Raises
-        ------
-        OSError
-            The scheduler is not there; TimeoutError, which is one, when it is busy.
-        """
+        """Ask the scheduler; again where a connection broke while nobody used it."""
         self.asking += 1
         try:
             return await self._asked(operation, patience, arguments)
@@ -329,13 +292,7 @@ class _Line:
 
 
 def arguments(tls: Mapping[str, str] | None) -> dict[str, Any]:
-    """Arguments for Dask's connections with a client's certificate.
-
-    Parameters
-    ----------
-    tls : mapping or None
-        Paths of ``ca``, ``cert`` and ``key``; None without TLS.
-    """
+    """Arguments for Dask's connections with a client's certificate."""
     if tls is None:
         return {}
     from distributed.security import Security
@@ -348,15 +305,7 @@ def arguments(tls: Mapping[str, str] | None) -> dict[str, Any]:
 
 
 def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
-    """Say which group and member a worker is of; by its name, where it does not say so itself.
-
-    Parameters
-    ----------
-    worker : mapping
-        What the scheduler tells of it.
-    groups : mapping of str to int
-        The groups, and how many processes a member of each has.
-    """
+    """Say which group and member a worker is of; by its name, where it does not say so itself."""
     said = worker.get("perennial")
     if isinstance(said, Mapping) and {"group", "member"} <= set(said):
         return str(said["group"]), str(said["member"])

@@ -35,21 +35,7 @@ def architecture() -> str:
 
 
 def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Find out what an interpreter is and has; None where there is none. Root never runs it.
-
-    Parameters
-    ----------
-    python : str
-        Path of the interpreter.
-    needs : sequence of str
-        Modules that must be there.
-
-    Returns
-    -------
-    dict or None
-        ``python``, ``version``, ``packages`` (some, with their versions), ``missing`` (of
-        the modules that are needed) and ``digest`` (of all packages and versions).
-    """
+    """Find out what an interpreter is and has; None where there is none. Root never runs it."""
     if not Path(python).exists():
         return None
     try:

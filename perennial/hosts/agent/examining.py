@@ -43,15 +43,7 @@ def page(socket: str, path: str) -> str | None:
 
 
 def serves(cluster: str, port: int) -> bool:
-    """Whether a port is the cluster's own: its services listen there, and nobody else.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    port : int
-        The port, at any address.
-    """
+    """Whether a port is the cluster's own: its services listen there, and nobody else."""
     return is_of({m["pid"] for m in members(cluster).values() if m["pid"]}, port)
 
 

@@ -35,35 +35,7 @@ def look(
     ports: Sequence[int],
     claims: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """See in one go what a deploy must know of this machine.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    names : sequence of str
-        Addresses and names of this machine, the one that services should listen on first.
-    interface : str or None
-        Network interface whose address the services listen on.
-    server : str
-        Address of this machine at the end of the SSH connection.
-    ports : sequence of int
-        Ports that the services want for themselves.
-    claims : mapping of str to sequence of str
-        Units and users that the cluster wants for itself, see `clashes`.
-
-    Returns
-    -------
-    dict
-        ``time`` (seconds since the epoch), ``python`` (this interpreter), ``machine`` (its id,
-        machine-id(5)), ``systemd`` (its version, 0 where it does not run the machine), ``cron``
-        (whether there is one), ``address``,
-        ``manifest``, ``files`` (digest, mode and owner by path), ``edited`` (when, of those that
-        are not as they were deployed), ``programs`` (digests of supervisord's own files by path),
-        ``altered`` (those of a keeper's members that somebody has edited), ``users`` (of the
-        manifest's, those that are there), ``members`` (see `members`), ``enabled``, ``taken`` (who
-        listens, by port), ``clashes`` (see `clashes`).
-    """
+    """See in one go what a deploy must know of this machine."""
     known = manifest.known(cluster)
     found = members(cluster, known)
     own = {member["pid"] for member in found.values()}
@@ -92,16 +64,7 @@ def look(
 
 
 def clashes(cluster: str, claims: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Find units and users that another cluster has here; pairs of that cluster and the name.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster that wants them.
-    claims : mapping of str to sequence of str
-        Their names by service manager: systemd's where it runs this machine, unless there is
-        but one.
-    """
+    """Find units and users that another cluster has here; pairs of that cluster and the name."""
     manager = "systemd" if systemd.booted() else "supervisord"
     wanted = claims.get(manager) or next(iter(claims.values()), ())
     found = []
@@ -154,24 +117,7 @@ def _ipv4() -> Iterator[tuple[str, str]]:
 def service_address(
     interface: str | None, names: Sequence[str], server: str, own: dict[str, list[str]]
 ) -> str:
-    """Choose the address of this machine that its services listen on.
-
-    Parameters
-    ----------
-    interface : str or None
-        An interface, whose first address it is that one of the names is, or else its first one.
-    names : sequence of str
-        Without an interface the first of these that is, or resolves to, an address of this machine.
-    server : str
-        Else the address to which the operator's connection came.
-    own : dict of str to list of str
-        This machine's addresses by interface.
-
-    Raises
-    ------
-    PerennialError
-        When there is none.
-    """
+    """Choose the address of this machine that its services listen on."""
     if interface is not None:
         if not own.get(interface):
             known = ", ".join(f"{name} ({', '.join(some)})" for name, some in own.items())

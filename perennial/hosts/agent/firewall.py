@@ -13,14 +13,7 @@ _REFUSING = ("drop", "reject")
 
 
 def firewall() -> dict[str, Any]:
-    """Say what keeps others out of this machine.
-
-    Returns
-    -------
-    dict
-        ``kind``: ``ufw``, ``firewalld``, ``nft``, ``iptables`` or ``none``. ``chains``: for nft,
-        family, table and chain of each chain that may refuse what comes in, with spaces.
-    """
+    """Say what keeps others out of this machine."""
     if "Status: active" in _said("ufw", "status"):
         return {"kind": "ufw", "chains": []}
     if _said("firewall-cmd", "--state").strip() == "running":
@@ -41,13 +34,7 @@ _TABLES = {"ip filter INPUT", "ip6 filter INPUT"}
 
 
 def refusing(ruleset: list[dict[str, Any]]) -> Iterator[str]:
-    """Find the chains that may refuse what comes in.
-
-    Parameters
-    ----------
-    ruleset : list of dict
-        What ``nft -j list ruleset`` lists.
-    """
+    """Find the chains that may refuse what comes in."""
     chains = [item["chain"] for item in ruleset if "chain" in item]
     bases = {(each["family"], each["table"], each["name"]) for each in chains if each.get("hook")}
     refuses = set()

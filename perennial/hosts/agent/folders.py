@@ -24,20 +24,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Open a folder for what is done to it; only root's own links are followed.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Absolute path.
-
-    Raises
-    ------
-    PerennialError
-        A part of the path is a link, or no folder, where others than root may write.
-    OSError
-        It cannot be opened for another reason, such as that it is not there.
-    """
+    """Open a folder for what is done to it; only root's own links are followed."""
     here = os.open("/", _FOLDER)
     try:
         for name in path.parts[1:]:
@@ -62,25 +49,7 @@ def opened(path: Path) -> Iterator[int]:
 
 
 def make(path: Path, mode: int, owner: tuple[int, int] | None, ours: bool) -> None:
-    """Make a folder as it shall be; its missing parents are everybody's to pass through.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Absolute path.
-    mode : int
-        Permissions.
-    owner : (int, int) or None
-        Numbers of user and group; None for root, who changes nothing of a folder that is there.
-    ours : bool
-        Whether the folder is inside of what belongs to the cluster: what is root's in it was kept
-        by `give_to_root`.
-
-    Raises
-    ------
-    PerennialError
-        It is somebody else's, or behind a link.
-    """
+    """Make a folder as it shall be; its missing parents are everybody's to pass through."""
     made = _made(path)
     if not made and owner is None:
         return
@@ -115,17 +84,7 @@ def _made(path: Path) -> bool:
 
 
 def give_to_root(path: Path, users: Collection[int], ours: bool) -> None:
-    """Make what users have left in a folder root's: another one must not inherit their numbers.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder.
-    users : collection of int
-        Numbers of the users; what is anybody else's is not touched.
-    ours : bool
-        As for `make`; a folder outside is marked.
-    """
+    """Make what users have left in a folder root's: another one must not inherit their numbers."""
     with opened(path) as folder:
         _give(folder, users, (0, 0))
         if os.fstat(folder).st_uid in users:
@@ -137,13 +96,7 @@ def give_to_root(path: Path, users: Collection[int], ours: bool) -> None:
 
 
 def holds_something(path: Path) -> bool:
-    """Whether there is a file in a folder that a person could miss.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder.
-    """
+    """Whether there is a file in a folder that a person could miss."""
     try:
         with opened(path) as folder:
             for where, _, files, _ in os.fwalk(".", dir_fd=folder):

@@ -11,41 +11,14 @@ TIMEOUT = 60.0
 
 
 def log(cluster: str, unit: str, lines: int) -> list[str]:
-    """Read the last lines that a service wrote.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    unit : str
-        Unit or program.
-    lines : int
-        How many.
-    """
+    """Read the last lines that a service wrote."""
     return log_since(cluster, unit, lines, None)[0]
 
 
 def log_since(
     cluster: str, unit: str, lines: int, cursor: str | None
 ) -> tuple[list[str], str | None]:
-    """Read what a service wrote since the last look.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    unit : str
-        Unit or program.
-    lines : int
-        How many at the first look.
-    cursor : str or None
-        What the last look returned; None for the first.
-
-    Returns
-    -------
-    list of str, str or None
-        The lines, and where to go on.
-    """
+    """Read what a service wrote since the last look."""
     known = manifest.read(cluster)
     if known.get("init") == "supervisord":
         return _of_file(cluster, unit, lines, cursor, known["users"][0])

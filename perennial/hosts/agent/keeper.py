@@ -66,42 +66,24 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a keeper is told: the JSON file that a deploy has written for it.
+    """What a keeper is told: the JSON file that a deploy has written for it."""
 
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    user : str
-        The system user whose relay may ask.
-    socket : pathlib.Path
-        Where it may.
-    state : pathlib.Path
-        Folder of what the keeper remembers.
-    groups : dict of str to int
-        How many members of each group may run on this machine.
-    bounds : Bounds
-        What each member may use, of every group that the machine has, and the other services.
-    """
-
+    #: The cluster's name.
     cluster: str
+    #: The system user whose relay may ask.
     user: str
+    #: Where it may.
     socket: Path
+    #: Folder of what the keeper remembers.
     state: Path
+    #: How many members of each group may run on this machine.
     groups: dict[str, int]
+    #: What each member may use, of every group that the machine has, and the other services.
     bounds: Bounds
 
 
 class SystemdUnits:
-    """Instances of the groups' template units, under the machine's own systemd.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    groups : collection of str
-        The machine's groups; no unit of any other is ever named to systemd.
-    """
+    """Instances of the groups' template units, under the machine's own systemd."""
 
     def __init__(self, cluster: str, groups: Collection[str]) -> None:
         self._prefixes = {group: f"dask-{cluster}-{group}@" for group in groups}
@@ -131,15 +113,7 @@ class SystemdUnits:
 
 
 class Door:
-    """The socket on which one user's process may ask, one packet for each message.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Its path, in a folder where root alone may write.
-    user : str
-        The system user.
-    """
+    """The socket on which one user's process may ask, one packet for each message."""
 
     def __init__(self, path: Path, user: str) -> None:
         entry = pwd.getpwnam(user)
@@ -208,13 +182,7 @@ class Door:
 
 
 def read(path: Path) -> Settings:
-    """Read a keeper's configuration.
-
-    Raises
-    ------
-    PerennialError
-        It is not there, or does not say what it must.
-    """
+    """Read a keeper's configuration."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:

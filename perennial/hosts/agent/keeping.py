@@ -42,39 +42,25 @@ _ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is asked of a group.
+    """What is asked of a group."""
 
-    Parameters
-    ----------
-    id : str
-        Its name, by which the scheduler recognises it once it is done.
-    want : frozenset of int
-        Numbers of the members from now on.
-    unstarted : frozenset of int
-        Numbers which are given up unless they are running by now.
-    """
-
+    #: Its name, by which the scheduler recognises it once it is done.
     id: str
+    #: Numbers of the members from now on.
     want: frozenset[int]
+    #: Numbers which are given up unless they are running by now.
     unstarted: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a machine's members may use, and what else stands there.
+    """What a machine's members may use, and what else stands there."""
 
-    Parameters
-    ----------
-    uses : mapping of str to Use
-        What a member of each group may use; also of groups that the keeper does not keep.
-    services : int
-        Bytes of memory that the cluster's other services there may use.
-    look : callable
-        Looks at the machine.
-    """
-
+    #: What a member of each group may use; also of groups that the keeper does not keep.
     uses: Mapping[str, Use]
+    #: Bytes of memory that the cluster's other services there may use.
     services: int = 0
+    #: Looks at the machine.
     look: Callable[[], Machine] = this_machine
 
 
@@ -95,21 +81,7 @@ class Units(Protocol):
 
 
 class Keeper:
-    """Keeps the members of a machine's groups running that it shall have.
-
-    Parameters
-    ----------
-    most : mapping of str to int
-        Groups, and how many members of each the machine may have: numbers below that.
-    file : pathlib.Path
-        Remembers the numbers.
-    lock : pathlib.Path
-        File that a deploy holds while it changes the machine.
-    units : Units
-        The service manager.
-    bounds : Bounds
-        What the machine holds, and what it starts at a time.
-    """
+    """Keeps the members of a machine's groups running that it shall have."""
 
     def __init__(
         self, most: Mapping[str, int], file: Path, lock: Path, units: Units, bounds: Bounds
@@ -125,20 +97,7 @@ class Keeper:
         self._begun: dict[tuple[str, int], float] = {}
 
     def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, Any]:
-        """Take up what is asked, bring what runs into line, and describe what there is.
-
-        Parameters
-        ----------
-        asks : mapping, optional
-            By group, see `asked`.
-
-        Returns
-        -------
-        dict
-            Of each group ``wanted``, ``states``, ``most``, ``done``, ``room`` (how many more
-            members the machine holds), ``step`` (how many it starts at a time) and ``holds``
-            (its cores, its memory and what other services may use of that).
-        """
+        """Take up what is asked, bring what runs into line, and describe what there is."""
         try:
             with alone(self._lock):
                 states = self.units.states()
@@ -248,15 +207,7 @@ def used_by(uses: Mapping[str, Use], wanted: Mapping[str, Collection[int]], stat
 
 
 def compare(wanted: Collection[int], now: Mapping[int, State]) -> tuple[list[int], list[int]]:
-    """Say which members are to be started, and which stopped. Pure.
-
-    Parameters
-    ----------
-    wanted : collection of int
-        Numbers that shall run.
-    now : mapping of int to str
-        What is there.
-    """
+    """Say which members are to be started, and which stopped. Pure."""
     start = sorted(set(wanted) - set(now))
     stop = sorted(n for n, state in now.items() if n not in wanted and state != "leaving")
     return start, stop
@@ -269,26 +220,7 @@ def answer(
     wanted: Collection[int],
     states: States,
 ) -> set[int]:
-    """Find out which members shall run once an ask has been done. Pure.
-
-    Parameters
-    ----------
-    group : str
-        The group that it is about.
-    ask : Ask
-        What is asked.
-    most : mapping of str to int
-        Groups of this machine.
-    wanted : collection of int
-        Numbers that shall run so far.
-    states : mapping
-        What is there.
-
-    Raises
-    ------
-    ValueError
-        It is not for this machine to do.
-    """
+    """Find out which members shall run once an ask has been done. Pure."""
     if group not in most:
         raise ValueError(f"group {group!r:.100}: allowed: {', '.join(most)}")
     there = {*wanted, *states.get(group, {})}
@@ -301,13 +233,7 @@ def answer(
 
 
 def respond(own: Keeper, message: bytes) -> dict[str, Any]:
-    """Do what a message asks; return what the scheduler is told: ``groups`` and ``trouble``.
-
-    Raises
-    ------
-    PerennialError
-        The message is refused as a whole, or the service manager does not answer.
-    """
+    """Do what a message asks; return what the scheduler is told: ``groups`` and ``trouble``."""
     try:
         asks = asked(message, own.most)
     except ValueError as error:
@@ -316,20 +242,7 @@ def respond(own: Keeper, message: bytes) -> dict[str, Any]:
 
 
 def asked(message: bytes, groups: Collection[str]) -> dict[str, Ask]:
-    """Read what is asked of each group; whoever has sent it may run anybody's code. Pure.
-
-    Parameters
-    ----------
-    message : bytes
-        JSON: by group ``id``, ``want`` and ``unstarted``, and nothing else.
-    groups : collection of str
-        The machine's own groups.
-
-    Raises
-    ------
-    ValueError
-        It is anything else.
-    """
+    """Read what is asked of each group; whoever has sent it may run anybody's code. Pure."""
     if len(message) > LONGEST:
         raise ValueError(f"found a message of {len(message)} bytes; allowed: up to {LONGEST}")
     try:
@@ -358,18 +271,7 @@ def _ask(group: str, each: Any) -> Ask:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Let no deploy change the machine meanwhile.
-
-    Parameters
-    ----------
-    lock : pathlib.Path
-        The lock of the machine's part of the cluster.
-
-    Raises
-    ------
-    Busy
-        A deploy is at work.
-    """
+    """Let no deploy change the machine meanwhile."""
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         held = False

@@ -30,15 +30,7 @@ ALIVE = 60.0
 
 
 class Server:
-    """Answers requests from one stream on another.
-
-    Parameters
-    ----------
-    requests : binary file
-        Where they come from.
-    answers : text file
-        Where the answers go.
-    """
+    """Answers requests from one stream on another."""
 
     def __init__(self, requests: IO[bytes], answers: IO[str]) -> None:
         self._requests = requests

@@ -28,28 +28,7 @@ def make(
     build: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Make an environment, or bring one back to what was asked for.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    folder : str
-        Where it stands. Its name changes with the requirements, so an environment in use is
-        never changed into another one.
-    requirements : str
-        Text of the requirements file.
-    uv : str
-        Path of uv.
-    wheelhouse : str or None
-        Folder of wheels; with it nothing comes from the network.
-    wheels : collection of str
-        Names of the files in it; others go, lest uv takes a newer version for the better one.
-    build : bool
-        Whether packages without a wheel are built, which runs their code.
-    say : callable
-        Told what happens.
-    """
+    """Make an environment, or bring one back to what was asked for."""
     store.make_root(cluster)
     root = Path(folder)
     whole, listed = installer.whole(root), root.with_suffix(".txt")

@@ -65,15 +65,7 @@ def known(cluster: str) -> dict[str, Any]:
 
 
 def keep(cluster: str, numbers: dict[str, list[int]]) -> None:
-    """Tell the machine's keeper which members run; nothing of it is left where it has none.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    numbers : dict of str to list of int
-        Numbers by group, of those whose members a keeper starts.
-    """
+    """Tell the machine's keeper which members run; nothing of it is left where it has none."""
     file = keeper(cluster)
     if not numbers:
         if file.parent.is_dir():
@@ -83,15 +75,7 @@ def keep(cluster: str, numbers: dict[str, list[int]]) -> None:
 
 
 def remember(file: Path, wanted: Mapping[str, Collection[int]]) -> None:
-    """Write down which members shall run.
-
-    Parameters
-    ----------
-    file : pathlib.Path
-        The keeper's file.
-    wanted : mapping of str to collection of int
-        Numbers by group.
-    """
+    """Write down which members shall run."""
     # Under supervisord the folder belongs to the cluster's user, who runs the keeper.
     make_private(file.parent)
     folder, text = file.parent.stat(), {name: sorted(own) for name, own in wanted.items()}
@@ -100,18 +84,7 @@ def remember(file: Path, wanted: Mapping[str, Collection[int]]) -> None:
 
 
 def remembered(file: Path) -> dict[str, list[int]]:
-    """Read which members shall run; empty where nothing has been written down.
-
-    Parameters
-    ----------
-    file : pathlib.Path
-        The keeper's file.
-
-    Raises
-    ------
-    PerennialError
-        The file is damaged: nothing may be started or stopped then.
-    """
+    """Read which members shall run; empty where nothing has been written down."""
     try:
         found = json.loads(_content(file))
         return {str(group): sorted(whole(numbers)) for group, numbers in found.items()}
@@ -134,18 +107,7 @@ def _content(file: Path) -> bytes:
 
 
 def whole(values: Any) -> set[int]:
-    """Check numbers of members.
-
-    Parameters
-    ----------
-    values : iterable
-        The numbers.
-
-    Raises
-    ------
-    ValueError
-        For what is none.
-    """
+    """Check numbers of members."""
     found = set(values)
     for value in found:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST:

@@ -22,13 +22,7 @@ def states(paths: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def edited(files: Mapping[str, Sequence[Any]], expected: Mapping[str, Sequence[Any]]) -> Any:
-    """When the files were written that are not as they were deployed, in seconds since the epoch.
-
-    Parameters
-    ----------
-    files, expected : mapping of str to sequence
-        Digest, mode and owner of each, as it is and as it was deployed.
-    """
+    """When the files that are not as deployed were written, in seconds since the epoch."""
     found = {}
     for path, state in files.items():
         if path in expected and state[0] != expected[path][0]:
@@ -50,16 +44,7 @@ def digests(paths: Iterable[str]) -> dict[str, str]:
 
 
 def altered(folder: Path, known: Mapping[str, Any]) -> list[str]:
-    """List the programs of a keeper's members that are not as the keeper has written them.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where they are.
-    known : mapping
-        The manifest: what stands before a member's number and the file of its group's program
-        (``kept_programs``), and what stands for the number there (``mark``).
-    """
+    """List the programs of a keeper's members that are not as the keeper has written them."""
     found = []
     for prefix, source in known.get("kept_programs", {}).items():
         if digests([source]).get(source) != known["expected"][source][0]:

@@ -25,21 +25,7 @@ def begin(
     users: Sequence[dict[str, str]],
     remember: dict[str, Any],
 ) -> None:
-    """Remember what is about to be there, then make the users and the folders.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    files : sequence of str
-        Paths that will be written.
-    folders : sequence of dict
-        ``path``, ``mode`` and ``owner`` (a user, or None for root) of each.
-    users : sequence of dict
-        ``name`` and ``home`` of each system user.
-    remember : dict
-        Further entries of the manifest.
-    """
+    """Remember what is about to be there, then make the users and the folders."""
     make_root(cluster)
     now = manifest.read(cluster)
     now |= remember
@@ -64,13 +50,7 @@ def make_root(cluster: str) -> None:
 
 
 def write(files: Sequence[dict[str, Any]]) -> list[str]:
-    """Write files, each whole or not at all; returns the paths that changed.
-
-    Parameters
-    ----------
-    files : sequence of dict
-        ``path``, ``text``, ``mode`` and ``owner`` of each. One with no text keeps what it has.
-    """
+    """Write files, each whole or not at all; returns the paths that changed."""
     for file in files:
         path = Path(str(file["path"]))
         if not file["text"]:
@@ -87,19 +67,7 @@ def write(files: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
-    """Take a file's bytes from the connection, under a temporary name until they are whole.
-
-    Parameters
-    ----------
-    stream : binary file
-        The connection.
-    path : str
-        Where the file belongs.
-    size : int
-        Bytes that follow.
-    mode : int
-        Its permissions.
-    """
+    """Take a file's bytes from the connection, under a temporary name until they are whole."""
     target = Path(path)
     _make_folder(target.parent, 0o755, None)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -143,21 +111,7 @@ def finish(
     remember: dict[str, Any],
     environment: str | None,
 ) -> list[str]:
-    """Remove what is no longer wanted and remember that all is whole; returns what went.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    files : sequence of str
-        Paths that stay.
-    users : sequence of str
-        System users that stay.
-    remember : dict
-        Further entries of the manifest.
-    environment : str or None
-        Folder of the environment in use; others of this cluster's own are removed.
-    """
+    """Remove what is no longer wanted and remember that all is whole; returns what went."""
     now = manifest.read(cluster)
     gone = sorted(set(now.get("files", ())) - set(files))
     for path in gone:
@@ -180,22 +134,7 @@ def finish(
 
 
 def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> list[str]:
-    """Stop a cluster's services, each drained, and remove all that is ours.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    say : callable
-        Told what happens.
-    again : bool
-        Whether they are to be set up anew at once: environments stay, and so does the lock.
-
-    Returns
-    -------
-    list of str
-        Folders of notebooks, which stay.
-    """
+    """Stop a cluster's services, each drained, and remove all that is ours."""
     now = manifest.read(cluster)
     if not now:  # nothing, or the end of a removal that was cut off
         _clear(cluster)
@@ -241,13 +180,7 @@ def _clear(cluster: str) -> None:
 
 
 def unfinished(paths: Collection[str]) -> list[Path]:
-    """List what was left of files whose writing a power cut has ended, see `write_atomic`.
-
-    Parameters
-    ----------
-    paths : collection of str
-        The files as they were to be.
-    """
+    """List what was left of files whose writing a power cut has ended, see `write_atomic`."""
     found = []
     for folder in sorted({Path(path).parent for path in paths}):
         names = {Path(path).name for path in paths if Path(path).parent == folder}

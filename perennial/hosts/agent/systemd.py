@@ -37,13 +37,7 @@ def version() -> int:
 
 
 def states(patterns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Ask systemd about units; properties by name.
-
-    Parameters
-    ----------
-    patterns : sequence of str
-        Names of units; a template's name stands for its instances.
-    """
+    """Ask systemd about units; properties by name."""
     if not patterns:
         return {}
     names = [pattern.replace("@.", "@*.") for pattern in patterns]
@@ -92,19 +86,7 @@ def reload() -> None:
 def start(
     units: Sequence[str], targets: Sequence[str], wait: bool, say: Callable[[str], None]
 ) -> None:
-    """Start units now and after every boot, together; wait until each is ready.
-
-    Parameters
-    ----------
-    units : sequence of str
-        Units to start.
-    targets : sequence of str
-        Targets that bring them back at boot.
-    wait : bool
-        Whether to wait.
-    say : callable
-        Told what happens.
-    """
+    """Start units now and after every boot, together; wait until each is ready."""
     if targets:
         _call("systemctl", "enable", *targets[:1])
         # Their state shows in `systemctl`; they pull in nothing that is not started here.
@@ -154,17 +136,7 @@ def disable(units: Sequence[str]) -> None:
 
 
 def take_down(units: Sequence[str], targets: Sequence[str], say: Callable[[str], None]) -> None:
-    """Stop everything of a cluster and let it not come back at boot; workers are drained.
-
-    Parameters
-    ----------
-    units : sequence of str
-        Services and slices.
-    targets : sequence of str
-        Targets.
-    say : callable
-        Told what happens.
-    """
+    """Stop everything of a cluster and let it not come back at boot; workers are drained."""
     slices = [unit for unit in units if unit.endswith(".slice")]
     units = [unit for unit in units if unit not in slices]
     loaded = [name for name, unit in states(units).items() if unit["ActiveState"] != "inactive"]

@@ -15,21 +15,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def usage(cluster: str, interval: float = 0.2) -> dict[str, dict[str, Any]]:
-    """Measure each service with all that it has started.
-
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    interval : float
-        Seconds over which the use of the processor is measured.
-
-    Returns
-    -------
-    dict
-        By unit or program: what `perennial.hosts.agent.facts.members` says, and ``uptime``
-        (seconds), ``memory`` (resident bytes) and ``cpu`` (processors in use).
-    """
+    """Measure each service with all that it has started."""
     found = facts.members(cluster)
     families = {
         name: list(facts.family(member["pid"])) if member["pid"] else []

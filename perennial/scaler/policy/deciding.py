@@ -47,26 +47,7 @@ def decide(
     history: History,
     now: float,
 ) -> Decisions:
-    """Decide on the size of each group, and who leaves.
-
-    Parameters
-    ----------
-    rules : Rules
-        What people wrote, with the calendar and pins worked in.
-    demand : Demand or None
-        What the scheduler says; None when it does not answer.
-    standings : mapping of str to Standing
-        Where each group stands.
-    history : History
-        What the latest decision remembered.
-    now : float
-        Time of a monotonic clock.
-
-    Returns
-    -------
-    Decisions
-        One decision a group, work that nobody can run, and what is to be remembered.
-    """
+    """Decide on the size of each group, and who leaves."""
     earlier = None if history.time is None else min(history.time, now)
     seats = {}
     for group in rules.groups:
@@ -328,19 +309,7 @@ def _settled(tick: _Tick) -> bool:
 def detail_wanted(
     rules: Rules, standings: Mapping[str, Standing], history: History, now: float
 ) -> tuple[str, ...]:
-    """Name the groups that may shrink now, whose members must be known one by one.
-
-    Parameters
-    ----------
-    rules : Rules
-        The rules.
-    standings : mapping of str to Standing
-        Where each group stands.
-    history : History
-        What the latest decision remembered.
-    now : float
-        Time.
-    """
+    """Name the groups that may shrink now, whose members must be known one by one."""
     names = []
     for group in rules.groups:
         past = remembered(history.groups.get(group.name), now)

@@ -21,17 +21,6 @@ def flows(
 
     What came is what is ready now, less what was ready then, and what was done meanwhile: as
     much as the slots that have tasks could do.
-
-    Parameters
-    ----------
-    found : sequence of Need
-        The ready work.
-    seats : sequence of Seat
-        All groups.
-    history : History
-        What the latest decision remembered.
-    now : float
-        Time.
     """
     now_ready = {key(need): need for need in found}
     result = {}
@@ -56,13 +45,7 @@ def flows(
 
 
 def key(need: Need) -> str:
-    """Name what tasks need.
-
-    Parameters
-    ----------
-    need : Need
-        The ready work of a signature.
-    """
+    """Name what tasks need."""
     return ",".join(f"{name}:{amount:g}" for name, amount in need.signature.resources)
 
 
@@ -70,16 +53,6 @@ def steady(flow: Flow | None, ahead: float, each: float = 0.0) -> float:
     """Say how many slots the work takes that keeps coming; a single burst is none.
 
     Work that comes faster and faster is taken to go on so, to no more than twice what it is.
-
-    Parameters
-    ----------
-    flow : Flow or None
-        What has come lately.
-    ahead : float
-        In how many seconds the slots are needed.
-    each : float
-        Seconds that a task takes: less than one task in a stretch is none. Otherwise a long task
-        that runs would look like many that come and go.
     """
     came = [(a, b, work) for a, b, work in flow.came if b > a] if flow else []
     rates = [work / (b - a) if work >= each else 0.0 for a, b, work in came]
@@ -94,15 +67,7 @@ def steady(flow: Flow | None, ahead: float, each: float = 0.0) -> float:
 
 
 def ahead(need: Need, seats: Sequence[Seat]) -> float:
-    """Say how long members take to start that can run some work.
-
-    Parameters
-    ----------
-    need : Need
-        The work.
-    seats : sequence of Seat
-        All groups.
-    """
+    """Say how long members take to start that can run some work."""
     able = [seat.start_up for seat in seats if slots_of(seat.group, need.signature)]
     return max(able, default=0.0)
 

@@ -10,15 +10,7 @@ from perennial.scaler.values import Group, Infeasible, Signature, Work
 
 
 def impossible(work: Iterable[Work], groups: Sequence[Group]) -> tuple[Infeasible, ...]:
-    """Name the work that no group can run; it asks for nothing.
-
-    Parameters
-    ----------
-    work : iterable of Work
-        What the scheduler says.
-    groups : sequence of Group
-        All groups.
-    """
+    """Name the work that no group can run; it asks for nothing."""
     found = []
     for item in sorted(work, key=lambda item: item.signature):
         tasks = int(counts(item.unrunnable)[0])

@@ -19,30 +19,16 @@ Gaps = tuple[tuple[float, int], ...]
 
 @dataclass(slots=True)
 class Memory:
-    """Memory that is left for the data of those who leave, by group.
+    """Memory that is left for the data of those who leave, by group."""
 
-    Parameters
-    ----------
-    left : dict of str to float
-        Bytes up to the part of the memory that shall be used; shrinks.
-    members : dict of str to int
-        Members that have it; shrinks.
-    """
-
+    #: Bytes up to the part of the memory that shall be used; shrinks.
     left: dict[str, float] = field(default_factory=dict)
+    #: Members that have it; shrinks.
     members: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, groups: Mapping[str, GroupSeen], seats: Iterable[Seat]) -> Memory:
-        """Look what is left beside those who are leaving already.
-
-        Parameters
-        ----------
-        groups : mapping of str to GroupSeen
-            What the scheduler sees; what it says of a group does not count who is parked.
-        seats : iterable of Seat
-            Where the groups stand. Who has been told to leave may not be parked yet.
-        """
+        """Look what is left beside those who are leaving already."""
         left = {name: FULL * sane(seen.limit) - sane(seen.memory) for name, seen in groups.items()}
         memory = cls(left, {name: seen.members for name, seen in groups.items()})
         for seat in seats:
@@ -53,22 +39,7 @@ class Memory:
         return memory
 
     def part(self, group: str, member: MemberSeen, limit: float) -> bool:
-        """Take a member away, and put its data into what the others have left.
-
-        Parameters
-        ----------
-        group : str
-            Its group.
-        member : MemberSeen
-            Who leaves.
-        limit : float
-            Its memory.
-
-        Returns
-        -------
-        bool
-            Whether its data fits; if not, nothing is changed.
-        """
+        """Take a member away, and put its data into what the others have left."""
         data = sane(member.nbytes)
         own, _ = self._without(group, member, limit)
         others = sum(left for name, left in self.left.items() if name != group and left > 0)
@@ -78,13 +49,7 @@ class Memory:
         return True
 
     def vacate(self, group: str, member: MemberSeen, limit: float) -> None:
-        """Take a member away and put its data into what the others have left, or beyond it.
-
-        Parameters
-        ----------
-        group, member, limit : str, MemberSeen, float
-            As for `part`.
-        """
+        """Take a member away and put its data into what the others have left, or beyond it."""
         data = sane(member.nbytes)
         own, self.members[group] = self._without(group, member, limit)
         here = min(data, max(0.0, own))
@@ -104,20 +69,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Who leaves.
+    """Who leaves."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        Members, in this order.
-    held : str
-        The rule that keeps others who might have left; empty when there are none.
-    holding : mapping of str to int
-        How many members each rule keeps that is about a single member.
-    """
-
+    #: Members, in this order.
     names: tuple[str, ...] = ()
+    #: The rule that keeps others who might have left; empty when there are none.
     held: str = ""
+    #: How many members each rule keeps that is about a single member.
     holding: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -127,27 +85,16 @@ class Patience:
 
     The first members of a group are kept longest: when work comes back, one member that is there
     saves the most waiting, the last one hardly any.
-
-    Parameters
-    ----------
-    least : float
-        Seconds for which all are kept.
-    more : float
-        Seconds for which the first one is kept after that.
     """
 
+    #: Seconds for which all are kept.
     least: float
+    #: Seconds for which the first one is kept after that.
     more: float = 0.0
 
     @classmethod
     def of(cls, seat: Seat) -> Patience:
-        """Choose it: what a person wrote, else what the group's pauses teach, else a first guess.
-
-        Parameters
-        ----------
-        seat : Seat
-            The group.
-        """
+        """Choose it: what a person wrote, else learned from the group's pauses, else a guess."""
         if seat.group.idle is not None:
             return cls(sane(seat.group.idle))
         first = cls(seat.least, PART * seat.start_up)
@@ -157,15 +104,7 @@ class Patience:
         return first if learned is None else cls(learned)
 
     def kept(self, wanted: Wanted, now: float) -> int:
-        """Say how many members are kept because they were wanted lately.
-
-        Parameters
-        ----------
-        wanted : tuple of (float, int)
-            What was wanted.
-        now : float
-            Time.
-        """
+        """Say how many members are kept because they were wanted lately."""
         peak = max((size for _, size in wanted), default=0)
         return max((self._of(size, now - time, peak) for time, size in wanted), default=0)
 
@@ -177,17 +116,7 @@ class Patience:
         return 0 if part >= 1 else min(size, ceil(peak * (1 - sqrt(part))))
 
     def until(self, wanted: Wanted, now: float, current: int) -> float | None:
-        """Say in how many seconds the group may shrink by time alone; None when it may not.
-
-        Parameters
-        ----------
-        wanted : tuple of (float, int)
-            What was wanted.
-        now : float
-            Time.
-        current : int
-            Size of the group.
-        """
+        """Say in how many seconds the group may shrink by time alone; None when it may not."""
         binding = [time for time, size in wanted if size >= current]
         if not binding or binding[-1] >= now:
             return None
@@ -197,27 +126,7 @@ class Patience:
 
 
 def noted(wanted: Wanted, now: float, size: int, oldest: float) -> tuple[Wanted, Gaps]:
-    """Add what is wanted now; forget what is smaller and earlier, and what is too old.
-
-    Parameters
-    ----------
-    wanted : tuple of (float, int)
-        What was wanted.
-    now : float
-        Time.
-    size : int
-        What is wanted now.
-    oldest : float
-        Earlier times are forgotten.
-
-    Returns
-    -------
-    wanted : tuple of (float, int)
-        What was wanted, with what is wanted now.
-    gaps : tuple of (float, int)
-        Pauses that have ended, or that are too long to wait for their end, with the number of
-        members that had them.
-    """
+    """Add what is wanted now; forget what is smaller and earlier, and what is too old."""
     kept, gaps = [(now, size)], []
     lower = wanted[-1][1] if wanted else 0
     for time, known in reversed(wanted[:-1]):
@@ -241,20 +150,6 @@ def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | N
 
     A pause that is waited for costs its time; one that is not costs the time until the member
     leaves, and the price of its return.
-
-    Parameters
-    ----------
-    gaps : tuple of (float, int)
-        Pauses, and the number of members that had them.
-    price : float
-        What a return costs, in seconds of a member.
-    least, most : float
-        Members are kept for at least, and at most, so long.
-
-    Returns
-    -------
-    float or None
-        Seconds; None when too little is known.
     """
     if len(gaps) < ENOUGH:
         return None
@@ -268,22 +163,7 @@ def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | N
 
 
 def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> Leaving:
-    """Choose who leaves.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    many : int
-        How many shall leave.
-    goal : int
-        How many shall stay.
-    memory : Memory
-        Where their data may go; shrinks.
-    forced : bool
-        Whether a person has said so: then the busy ones leave, too, after the idle ones, and
-        steps do not matter.
-    """
+    """Choose who leaves."""
     if many <= 0:
         return Leaving()
     # Of a group that has no worker at the scheduler nothing is left to be known.

@@ -21,42 +21,25 @@ LITTLE = 1e-6
 
 @dataclass(slots=True)
 class Need:
-    """The ready work of one signature.
+    """The ready work of one signature."""
 
-    Parameters
-    ----------
-    signature : Signature
-        What the tasks need.
-    known : float
-        Tasks of known duration.
-    seconds : float
-        Their work.
-    unknown : float
-        Tasks of unknown duration.
-    guess : float
-        Seconds that such a one is taken for.
-    processing : dict of str to float
-        Tasks that workers have been given, by group.
-    steady : float
-        Slots that work takes which keeps coming.
-    """
-
+    #: What the tasks need.
     signature: Signature
+    #: Tasks of known duration.
     known: float = 0.0
+    #: Their work.
     seconds: float = 0.0
+    #: Tasks of unknown duration.
     unknown: float = 0.0
+    #: Seconds that such a one is taken for.
     guess: float = GUESS
+    #: Tasks that workers have been given, by group.
     processing: dict[str, float] = field(default_factory=dict)
+    #: Slots that work takes which keeps coming.
     steady: float = 0.0
 
     def add(self, load: Load) -> None:
-        """Add tasks of the signature.
-
-        Parameters
-        ----------
-        load : Load
-            The tasks.
-        """
+        """Add tasks of the signature."""
         tasks, unknown = counts(load)
         self.known += tasks - unknown
         self.seconds += sane(load.seconds) if tasks > unknown else 0.0
@@ -68,33 +51,13 @@ class Need:
         return self.seconds + self.unknown * self.guess
 
     def slots(self, part: float, horizon: float, member: float) -> float:
-        """Count the slots that do a part of the work within the horizon.
-
-        Parameters
-        ----------
-        part : float
-            How much of the work, 0 to 1.
-        horizon : float
-            Seconds.
-        member : float
-            Slots of a member: unknown work is probed by some members.
-        """
+        """Count the slots that do a part of the work within the horizon."""
         known = min(self.known, self.seconds / horizon)
         probed = max(PROBE * member, self.unknown * max(self.guess, horizon / 2) / horizon)
         return part * known + min(part * self.unknown, probed)
 
     def slots_left(self, there: float, wait: float, horizon: float, member: float) -> float:
-        """Count the slots that do what will be left, and what keeps coming.
-
-        Parameters
-        ----------
-        there : float
-            Seconds of work that can be done until then.
-        wait : float
-            How many seconds that is.
-        horizon, member : float
-            As for `slots`.
-        """
+        """Count the slots that do what will be left, and what keeps coming."""
         # As much as runs at a time of what keeps coming is always there, and no backlog.
         usual = self.steady * (self.seconds / self.known if self.known else 0.0)
         backlog = max(0.0, self.work - usual)
@@ -105,52 +68,33 @@ class Need:
 
 @dataclass(slots=True)
 class Room:
-    """A group while work is put on to it.
+    """A group while work is put on to it."""
 
-    Parameters
-    ----------
-    seat : Seat
-        Where it stands.
-    left : int
-        Members that may still be asked for.
-    new : int
-        Members that are asked for.
-    beyond : int
-        Members that would be asked for if there were no bounds.
-    used : dict of str to float
-        Member-seconds before the new ones come that are given away, by dimension.
-    held : dict of str to float
-        Members that are given away then, by dimension.
-    bound : mapping of str to float
-        Members that pinned work holds, now and then, by dimension.
-    tasks, work : float
-        Ready tasks that it is the first choice of, and the seconds of their work.
-    probes : bool
-        Whether it was asked for to find out how long tasks take.
-    """
-
+    #: Where it stands.
     seat: Seat
+    #: Members that may still be asked for.
     left: int
+    #: Members that are asked for.
     new: int = 0
+    #: Members that would be asked for if there were no bounds.
     beyond: int = 0
+    #: Member-seconds before the new ones come that are given away, by dimension.
     used: dict[str, float] = field(default_factory=dict)
+    #: Members that are given away then, by dimension.
     held: dict[str, float] = field(default_factory=dict)
+    #: Members that pinned work holds, now and then, by dimension.
     bound: Mapping[str, float] = field(default_factory=dict)
+    #: Ready tasks that it is the first choice of, and the seconds of their work.
     tasks: float = 0.0
     work: float = 0.0
+    #: Whether it was asked for to find out how long tasks take.
     probes: bool = False
 
     def __post_init__(self) -> None:
         self.held |= self.bound
 
     def taken(self, wait: float) -> dict[str, float]:
-        """Say what is given away of the member-seconds before new members come, by dimension.
-
-        Parameters
-        ----------
-        wait : float
-            In how many seconds they come.
-        """
+        """Say what is given away of the member-seconds before new members come, by dimension."""
         if not self.bound:
             return self.used
         more = {name: self.used.get(name, 0.0) + n * wait for name, n in self.bound.items()}
@@ -164,72 +108,34 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A group as one signature sees it.
+    """A group as one signature sees it."""
 
-    Parameters
-    ----------
-    room : Room
-        The group.
-    slots : mapping of str to float
-        Tasks of the signature that a member can run, by dimension.
-    least : float
-        The smallest of them.
-    opens : bool
-        Whether the signature may ask for members of it.
-    """
-
+    #: The group.
     room: Room
+    #: Tasks of the signature that a member can run, by dimension.
     slots: Mapping[str, float]
+    #: The smallest of them.
     least: float
+    #: Whether the signature may ask for members of it.
     opens: bool
 
     def free(self, members: float, given: Mapping[str, float]) -> float:
-        """Count the tasks that fit into members of which something is given away.
-
-        Parameters
-        ----------
-        members : float
-            How many members.
-        given : mapping of str to float
-            How many of them are given away, by dimension.
-        """
+        """Count the tasks that fit into members of which something is given away."""
         return max(0.0, min((members - given.get(d, 0.0)) * n for d, n in self.slots.items()))
 
     def take(self, tasks: float, given: dict[str, float]) -> None:
-        """Give room to tasks.
-
-        Parameters
-        ----------
-        tasks : float
-            How many.
-        given : dict of str to float
-            What is given away, by dimension; grows.
-        """
+        """Give room to tasks."""
         for dimension, slots in self.slots.items():
             given[dimension] = given.get(dimension, 0.0) + tasks / slots
 
 
 def whole(members: float) -> int:
-    """Round up, but for what floats leave over.
-
-    Parameters
-    ----------
-    members : float
-        How many.
-    """
+    """Round up, but for what floats leave over."""
     return ceil(members - LITTLE)
 
 
 def slots_of(group: Group, signature: Signature) -> dict[str, float]:
-    """Count the tasks of a signature that a member can run, by dimension; empty when it cannot.
-
-    Parameters
-    ----------
-    group : Group
-        The member's group.
-    signature : Signature
-        What a task needs.
-    """
+    """Count the tasks of a signature that a member can run, by dimension; empty when it cannot."""
     slots = {"": float(group.slots)}
     for name, need in signature.resources:
         if sane(need):
@@ -241,13 +147,7 @@ def slots_of(group: Group, signature: Signature) -> dict[str, float]:
 
 
 def needs(work: Iterable[Work]) -> list[Need]:
-    """Make the ready work of each signature one need; pinned work is none, see `bound`.
-
-    Parameters
-    ----------
-    work : iterable of Work
-        What the scheduler says.
-    """
+    """Make the ready work of each signature one need; pinned work is none, see `bound`."""
     found: dict[Signature, Need] = {}
     for item in work:
         if item.signature.pinned:
@@ -266,13 +166,6 @@ def bound(work: Iterable[Work], seats: Iterable[Seat]) -> dict[str, dict[str, fl
     """Say how many members of each group pinned work holds, by dimension.
 
     New members would not run it, but those that run it are needed, and have no room for other work.
-
-    Parameters
-    ----------
-    work : iterable of Work
-        What the scheduler says.
-    seats : iterable of Seat
-        All groups.
     """
     pinned = [item for item in work if item.signature.pinned]
     found: dict[str, dict[str, float]] = {}
@@ -294,13 +187,7 @@ def bound(work: Iterable[Work], seats: Iterable[Seat]) -> dict[str, dict[str, fl
 
 
 def counts(load: Load) -> tuple[float, float]:
-    """Count the tasks of a load, and those of unknown duration.
-
-    Parameters
-    ----------
-    load : Load
-        Tasks.
-    """
+    """Count the tasks of a load, and those of unknown duration."""
     tasks = sane(load.tasks)
     return tasks, min(tasks, sane(load.unknown))
 
@@ -312,13 +199,6 @@ def places(need: Need, rooms: Sequence[Room]) -> list[Place]:
     signature does not need; then the cheapest slot; then the quickest start. A group with
     scarce resources is opened only when its priority is above that of all without, or when
     there is none without.
-
-    Parameters
-    ----------
-    need : Need
-        The work.
-    rooms : sequence of Room
-        All groups.
     """
     wanted = {name for name, amount in need.signature.resources if sane(amount)}
     found = []
@@ -351,19 +231,7 @@ def pack(
     lefts: Mapping[str, int],
     pinned: Mapping[str, Mapping[str, float]],
 ) -> list[Room]:
-    """Find the members to ask for: for work that will still be there when they have come.
-
-    Parameters
-    ----------
-    found : sequence of Need
-        The ready work.
-    seats : sequence of Seat
-        All groups.
-    lefts : mapping of str to int
-        Members of each group that may be asked for.
-    pinned : mapping of str to mapping of str to float
-        Members that pinned work holds, from `bound`.
-    """
+    """Find the members to ask for: for work that will still be there when they have come."""
     rooms = [
         Room(seat, lefts.get(name := seat.group.name, 0), bound=pinned.get(name, {}))
         for seat in seats
@@ -432,15 +300,6 @@ def keep(
     """Find the members that work needs of those that run and those that are on their way.
 
     One on its way is needed if there is still something to do for it when it comes.
-
-    Parameters
-    ----------
-    found : sequence of Need
-        The ready work.
-    seats : sequence of Seat
-        All groups.
-    pinned : mapping of str to mapping of str to float
-        Members that pinned work holds, from `bound`.
     """
     rooms = [Room(seat, 0, bound=pinned.get(seat.group.name, {})) for seat in seats]
     for need, where in _constrained(found, rooms):

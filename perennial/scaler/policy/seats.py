@@ -29,62 +29,41 @@ from perennial.scaler.values import (
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What is known of a group when its size is decided.
+    """What is known of a group when its size is decided."""
 
-    Parameters
-    ----------
-    group : Group
-        Its rules.
-    standing : Standing
-        The platform's view.
-    seen : GroupSeen
-        The scheduler's view.
-    past : GroupHistory
-        What is remembered, with no time that is still to come.
-    registered : frozenset of str
-        Members that the scheduler knows.
-    current : int
-        Members that exist, are asked for, and have not been told to leave.
-    running : int
-        Members that the scheduler can use.
-    starting : int
-        Members on their way.
-    arrives : float
-        Seconds until these will have come, in the mean.
-    spare : int
-        Those that can be given up, because they have not started.
-    lost : tuple of str
-        Members that should have registered long ago.
-    absent : int
-        Members that run and have not registered, for whatever reason.
-    back : tuple of str
-        Members whose drain can be undone.
-    back_before : tuple of str
-        Members that were registered before: how long they take to come back teaches nothing.
-    asked : mapping of str to float
-        Since when each member that has not registered is waited for.
-    start_ups : tuple of float
-        The latest start-up times.
-    start_up : float
-        Seconds until a member that is asked for now will have come.
-    """
-
+    #: Its rules.
     group: Group
+    #: The platform's view.
     standing: Standing
+    #: The scheduler's view.
     seen: GroupSeen
+    #: What is remembered, with no time that is still to come.
     past: GroupHistory
+    #: Members that the scheduler knows.
     registered: frozenset[str] = frozenset()
+    #: Members that exist, are asked for, and have not been told to leave.
     current: int = 0
+    #: Members that the scheduler can use.
     running: int = 0
+    #: Members on their way.
     starting: int = 0
+    #: Seconds until these will have come, in the mean.
     arrives: float = 0.0
+    #: Those that can be given up, because they have not started.
     spare: int = 0
+    #: Members that should have registered long ago.
     lost: tuple[str, ...] = ()
+    #: Members that run and have not registered, for whatever reason.
     absent: int = 0
+    #: Members whose drain can be undone.
     back: tuple[str, ...] = ()
+    #: Members that were registered before: how long they take to come back teaches nothing.
     back_before: tuple[str, ...] = ()
+    #: Since when each member that has not registered is waited for.
     asked: Mapping[str, float] = field(default_factory=dict)
+    #: The latest start-up times.
     start_ups: tuple[float, ...] = ()
+    #: Seconds until a member that is asked for now will have come.
     start_up: float = 0.0
 
     @property
@@ -115,13 +94,7 @@ class Seat:
         return RETURN * self.start_up + self.least
 
     def blocked(self, now: float) -> bool:
-        """Whether nothing may be asked of the platform.
-
-        Parameters
-        ----------
-        now : float
-            Time.
-        """
+        """Whether nothing may be asked of the platform."""
         return self.standing.blocked != 0 and self.standing.blocked > now
 
     @property
@@ -131,13 +104,7 @@ class Seat:
 
 
 def sane(number: float) -> float:
-    """Make a number that came from elsewhere one to count with: finite, not negative.
-
-    Parameters
-    ----------
-    number : float
-        Any.
-    """
+    """Make a number that came from elsewhere one to count with: finite, not negative."""
     return number if number > 0 and isfinite(number) else 0.0
 
 
@@ -149,24 +116,7 @@ def seated(
     now: float,
     grew: float | None = None,
 ) -> Seat:
-    """Bring the views of a group together.
-
-    Parameters
-    ----------
-    group : Group
-        Its rules.
-    standing : Standing or None
-        The platform's view.
-    demand : Demand or None
-        The scheduler's view.
-    past : GroupHistory
-        What is remembered.
-    now : float
-        Time.
-    grew : float or None
-        When the latest decision was made, if it made the group larger: what is new was asked for
-        then.
-    """
+    """Bring the views of a group together."""
     standing = standing or Standing(None)
     seen = (demand.groups.get(group.name) if demand else None) or GroupSeen()
     registered = frozenset(seen.names)
@@ -243,29 +193,13 @@ def _lost_after(start_ups: Sequence[float], start_up: float) -> float:
 
 
 def learned(start_ups: Iterable[float], group: Group) -> float:
-    """Say how long a member of a group takes to start: a high quantile of the latest times.
-
-    Parameters
-    ----------
-    start_ups : iterable of float
-        Measured times.
-    group : Group
-        Its first guess counts until there are any.
-    """
+    """Say how long a member of a group takes to start: a high quantile of the latest times."""
     times = sorted(map(sane, start_ups))
     return times[ceil(QUANTILE * len(times)) - 1] if times else sane(group.start_up)
 
 
 def remembered(past: GroupHistory | None, now: float) -> GroupHistory:
-    """Forget all times that are still to come: the clock was set back, or is another one.
-
-    Parameters
-    ----------
-    past : GroupHistory or None
-        What was remembered.
-    now : float
-        Time.
-    """
+    """Forget all times that are still to come: the clock was set back, or is another one."""
     past = past or GroupHistory()
     grown, shrunk = past.grown, past.shrunk
     return GroupHistory(

@@ -14,29 +14,15 @@ from perennial.scaler.values import Group, Rules
 
 @dataclass(slots=True)
 class Budget:
-    """What all members together may still cost.
+    """What all members together may still cost."""
 
-    Parameters
-    ----------
-    limit : float or None
-        Most for an hour; None for no limit.
-    spent : float
-        What those cost that are there.
-    """
-
+    #: Most for an hour; None for no limit.
     limit: float | None
+    #: What those cost that are there.
     spent: float = 0.0
 
     def buy(self, many: int, cost: float) -> int:
-        """Take members as far as the budget reaches; say how many.
-
-        Parameters
-        ----------
-        many : int
-            How many are wanted.
-        cost : float
-            Price of one.
-        """
+        """Take members as far as the budget reaches; say how many."""
         if self.limit is not None and cost > 0:
             left = max(0.0, self.limit - self.spent)
             if many * cost > left * (1 + 1e-9):
@@ -47,62 +33,34 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What a group grows to.
+    """What a group grows to."""
 
-    Parameters
-    ----------
-    to : int
-        Size.
-    want : int
-        Size that it would have without bounds.
-    rule : str
-        The rule that was binding.
-    weighed : dict of str to int
-        The size that each rule would have chosen.
-    """
-
+    #: Size.
     to: int
+    #: Size that it would have without bounds.
     want: int
+    #: The rule that was binding.
     rule: str
+    #: The size that each rule would have chosen.
     weighed: Mapping[str, int] = field(default_factory=dict)
 
 
 def most(seat: Seat) -> int:
-    """Say the largest size that a group may have: its max, and what its platform takes.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    """
+    """Say the largest size that a group may have: its max, and what its platform takes."""
     platform = seat.observation.most if seat.observation and not seat.group.forced else None
     bound = largest(seat.group)
     return bound if platform is None else min(bound, max(0, platform))
 
 
 def least(seat: Seat) -> int:
-    """Say the smallest size that a group may have: its min, and what its platform takes.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    """
+    """Say the smallest size that a group may have: its min, and what its platform takes."""
     bound = seat.group.min if seat.group.pin is None else seat.group.pin
     platform = seat.observation.least if seat.observation else 0
     return min(max(0, bound, platform), largest(seat.group))
 
 
 def left(seat: Seat, blocked: bool) -> int:
-    """Say how many members may be asked for, but for steps and the budget.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    blocked : bool
-        Whether the platform takes nothing now.
-    """
+    """Say how many members may be asked for, but for steps and the budget."""
     if seat.group.pin is not None:
         return 0
     free = max(0, most(seat) - seat.current)  # also of a platform that does not answer: wait for it
@@ -113,11 +71,6 @@ def filled(seat: Seat) -> int:
     """Say how many members the data of a group needs, each full to the part that it shall be.
 
     What a process needs for itself comes with each member; data is what can be shared out.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
     """
     seen = seat.seen
     if seen.members < 1 or not seen.nbytes:
@@ -130,23 +83,7 @@ def filled(seat: Seat) -> int:
 def growth(
     seat: Seat, room: Room, ready: bool, client: bool, blocked: bool, budget: Budget
 ) -> Growth:
-    """Say what a group grows to; its current size when it does not grow.
-
-    Parameters
-    ----------
-    seat : Seat
-        The group.
-    room : Room
-        What its work asks for.
-    ready : bool
-        Whether there is work for it at all.
-    client : bool
-        Whether one member is to be started for a client.
-    blocked : bool
-        Whether the platform takes nothing now.
-    budget : Budget
-        What all members may still cost; shrinks.
-    """
+    """Say what a group grows to; its current size when it does not grow."""
     current = seat.current
     weighed = {"current": current, "demand": current + room.new + room.beyond}
     weighed["memory"] = filled(seat) if seat.seen.busy or ready else 0
@@ -191,15 +128,7 @@ def pending(group: Group) -> int:
 
 
 def budget_of(rules: Rules, seats: Mapping[str, Seat]) -> Budget:
-    """Add up what the members cost that are there.
-
-    Parameters
-    ----------
-    rules : Rules
-        The rules.
-    seats : mapping of str to Seat
-        All groups.
-    """
+    """Add up what the members cost that are there."""
     spent = 0.0
     for group in rules.groups:
         seat = seats[group.name]

@@ -12,26 +12,12 @@ from perennial.scaler.values import Decision, Group
 
 
 def members(number: int) -> str:
-    """Count members.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    """
+    """Count members."""
     return f"{number} member{'s' * (number != 1)}"
 
 
 def sentence(decision: Decision, seat: Seat) -> str:
-    """Say what was decided and why.
-
-    Parameters
-    ----------
-    decision : Decision
-        The decision, but for its reason.
-    seat : Seat
-        The group.
-    """
+    """Say what was decided and why."""
     numbers, group, platform = decision.numbers, seat.group, seat.observation
     stay = f"stays at {members(decision.to)}"
     change = f"{decision.current} → {members(decision.to)}"
@@ -192,13 +178,7 @@ def _patience(numbers: Mapping[str, float]) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """Say how long something takes: ``90 s``, ``12 min``, ``30 h``.
-
-    Parameters
-    ----------
-    seconds : float
-        How many.
-    """
+    """Say how long something takes: ``90 s``, ``12 min``, ``30 h``."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 600:
