@@ -20,6 +20,8 @@ Found = TypeVar("Found")
 
 #: Seconds in which a scaler takes a wish up and says so: some ticks.
 TAKEN_UP = 20.0
+#: Reports of the scaler on which a size is refused, and seconds to wait for each.
+LOOKS, LOOK = 3, 6.0
 #: Seconds in which the scheduler must answer `status`, which has more to show.
 GLANCE = 3.0
 
@@ -143,18 +145,21 @@ def _wish(
     """Leave wishes and wait until the scaler has taken them up; the groups as they were before."""
     from perennial.scaler import asking
 
+    def check(found: Report) -> None:
+        for each in wishes:
+            if each["kind"] == "pin":
+                wish = (each["group"], each["size"], connection.cluster, each.get("force", False))
+                asking.check_size(found, *wish)
+
     async def wished(scheduler: Any) -> tuple[Report, Report]:
         before = await asking.report(scheduler)
         for group in groups or ():
             asking.check_group(before, group, connection.cluster)
-        for each in wishes:
-            if each["kind"] == "pin":
-                wish = (each["group"], each["size"], connection.cluster, each.get("force", False))
-                asking.check_size(before, *wish)
+        before = await accepted(scheduler, before, check)
         await asking.wish(scheduler, *wishes)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 
-    before, after = ask(connection, wished, asking.PATIENCE + TAKEN_UP)
+    before, after = ask(connection, wished, asking.PATIENCE + LOOKS * LOOK + TAKEN_UP)
     if not done(after):
         why = after.silence or "the scaler has not taken it up yet; see `perennial explain`"
         raise PerennialError(f"{connection.cluster}: the scheduler keeps the wish, but {why}")
@@ -163,6 +168,22 @@ def _wish(
     if after.paused and groups is not None:
         warn(["the scaler is paused; `perennial resume` resumes autoscaling"])
     return before.groups
+
+
+async def accepted(scheduler: Any, report: Report, check: Callable[[Report], None]) -> Report:
+    """Return a report on which a check passes; the check's refusal if no newer one passes it.
+
+    Right after `up` the scaler may not know yet what was just deployed.
+    """
+    from perennial.scaler import asking
+
+    for _ in range(LOOKS - 1):
+        try:
+            check(report)
+        except PerennialError:
+            report = await asking.wait(scheduler, report, lambda _: True, LOOK)
+    check(report)
+    return report
 
 
 def ask(

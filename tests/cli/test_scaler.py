@@ -7,12 +7,16 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from perennial import authority, connect, paths
+from perennial.cli import steer
 from perennial.connect import Connection, Tls
+from perennial.errors import PerennialError
 from perennial.scaler import asking
+from perennial.scaler.asking import Report
 from tests.cli.test_use import perennial
 from tests.scaler.feeder import Scaler, record, scheduler
 
@@ -107,6 +111,26 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
     assert perennial(machine, "scale", "gpu=3", "--force")[0] == 0
     pins = [(each["group"], each["size"], each.get("force")) for each in scaler.taken]
     assert pins == [("cpu", 28, None), ("gpu", 3, True)]
+
+
+def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
+    cluster: paths.ClusterPaths, scaler: Scaler
+) -> None:
+    """The machines' new bounds reach the scaler a moment after `up` has ended."""
+    scaler.limits = {"cpu": {"max": 4}}
+    time.sleep(1)
+
+    def check(found: Report) -> None:
+        asking.check_size(found, "cpu", 6, "lab")
+
+    async def asked(scheduler: Any) -> Report:
+        before = await asking.report(scheduler)
+        with pytest.raises(PerennialError, match="up to 4"):
+            check(before)
+        scaler.limits = {"cpu": {"max": 6}}
+        return await steer.accepted(scheduler, before, check)
+
+    check(steer.ask(connect.load(cluster), asked, 60))
 
 
 def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
