@@ -40,7 +40,7 @@ def await_workers(number, timeout):
 #: Printed on a machine: files, units, users and processes of all clusters there.
 _PICTURE = r"""
 import grp, hashlib, json, os, pwd, subprocess, sys
-changing = (".pem", ".lock", "/manifest.json", "/jupyter-token")
+changing = (".pem", ".lock", "/manifest.json", "/jupyter-token", "/pages/token")
 inner = ("/scratch/", "/jupyter/")
 def entry(path):
     state = os.lstat(path)
