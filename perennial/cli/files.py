@@ -14,7 +14,7 @@ from perennial.cli.platform import deployer
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
-    from perennial.fleets.capacity import Machine
+    from perennial.capacity import Machine
     from perennial.spec import ClusterSpec, Document
 
 DEFAULT_FILE = Path("cluster.yaml")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleets.capacity import Capacity
 from perennial.scaler.values import Member, MemberState, Observation
 
 #: Seconds in which the scheduler must answer.

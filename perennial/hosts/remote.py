@@ -63,8 +63,8 @@ LATER = {
     ),
     "usage": ("perennial.hosts.agent.usage",),
     "machine": (
-        "perennial.fleets.capacity",
-        "perennial.local.cgroups",
+        "perennial.capacity",
+        "perennial.cgroups",
         "perennial.hosts.agent.machine",
     ),
 }

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perennial.capacity import Capacity, Machine, Use, refusal, total
 from perennial.errors import FleetError
-from perennial.fleets.capacity import Capacity, Machine, Use, refusal, total
 from perennial.local.room import of_member
 from perennial.services import Service
 from perennial.spec import ClusterSpec

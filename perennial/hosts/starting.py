@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from perennial.capacity import Machine, gib, starting
 from perennial.errors import FleetError
-from perennial.fleets.capacity import Machine, gib, starting
 from perennial.hosts.arrange import Member
 from perennial.hosts.remote import Agent
 

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from perennial.capacity import Machine
 from perennial.errors import Fault
-from perennial.fleets.capacity import Machine
 from perennial.local import processes
 from perennial.local.layout import interpreter
 from perennial.local.machine import this_machine

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perennial import authority, connect, jupyter, render, revocation
+from perennial.capacity import Use
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.fleets.capacity import Use
 from perennial.local import detached, placement, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster

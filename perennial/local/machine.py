@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from perennial.fleets.capacity import Machine
-from perennial.local.cgroups import memory_limit
+from perennial.capacity import Machine
+from perennial.cgroups import memory_limit
 
 
 def this_machine() -> Machine:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from perennial.cgroups import CGROUPS, above
 from perennial.errors import Fault
-from perennial.local.cgroups import CGROUPS, above
 from perennial.local.logs import END
 from perennial.spec import ClusterSpec
 

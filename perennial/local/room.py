@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from perennial import capacity as capacities
+from perennial.capacity import Capacity, Machine, Use, refusal, total
 from perennial.errors import PerennialError
-from perennial.fleets import capacity as capacities
-from perennial.fleets.capacity import Capacity, Machine, Use, refusal, total
 from perennial.local.machine import this_machine
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from perennial.fleets.capacity import Machine
+from perennial.capacity import Machine
 from perennial.spec.scalars import is_plain
 from perennial.spec.units import NAME_PATTERN, about, format_size
 

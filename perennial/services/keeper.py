@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from perennial.fleets.capacity import Use
+from perennial.capacity import Use
 from perennial.services.configuration import nested
 from perennial.services.dask import dask_config, scheduler_address, tls_files
 from perennial.services.values import (

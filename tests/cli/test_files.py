@@ -16,7 +16,7 @@ import jsonschema
 import psutil
 import pytest
 
-from perennial.fleets.capacity import Machine
+from perennial.capacity import Machine
 from perennial.local.starter import Ports, fit, starter
 from perennial.spec import load, loads, schema
 from tests.homes import PERENNIAL, Home

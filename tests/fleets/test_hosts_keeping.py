@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perennial.capacity import Capacity, Machine, Use
 from perennial.errors import PerennialError
-from perennial.fleets.capacity import Capacity, Machine, Use
 from perennial.hosts import relay
 from perennial.hosts.agent import keeper
 from perennial.hosts.agent.keeping import (

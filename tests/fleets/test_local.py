@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from perennial.capacity import IDLE, Machine
 from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.files import make_private, write_atomic
-from perennial.fleets.capacity import IDLE, Machine
 from perennial.fleets.fleet import Observation, opened
 from perennial.local import fleet as fleets
 from perennial.local import layout, supervisor

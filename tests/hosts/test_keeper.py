@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from perennial import authority
-from perennial.fleets.capacity import STARTS
+from perennial.capacity import STARTS
 from perennial.hosts.agent.keeper import PACE
 from perennial.hosts.agent.keeping import LONGEST
 from perennial.hosts.agent.machine import this_machine

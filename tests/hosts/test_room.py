@@ -11,9 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from perennial.capacity import Machine, Use, total
 from perennial.cli import app, life_stack
 from perennial.errors import FleetError
-from perennial.fleets.capacity import Machine, Use, total
 from perennial.hosts import deploy, remote, room
 from perennial.hosts.agent.machine import this_machine
 from perennial.hosts.room import Standing

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perennial.capacity import STARTS, Machine
 from perennial.errors import FleetError
-from perennial.fleets.capacity import STARTS, Machine
 from perennial.hosts import starting
 from perennial.hosts.arrange import Member, arrange
 from perennial.hosts.share import shares

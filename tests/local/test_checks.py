@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from perennial.capacity import Machine
+from perennial.cgroups import memory_limit
 from perennial.errors import PerennialError, SpecError
-from perennial.fleets.capacity import Machine
 from perennial.local import checks, deploy, ports
-from perennial.local.cgroups import memory_limit
 from perennial.local.machine import this_machine
 from perennial.spec import ClusterSpec, loads
 from tests.ports import free_ports, free_range

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perennial.capacity import Use
 from perennial.errors import PerennialError
-from perennial.fleets.capacity import Use
 from perennial.hosts.agent import manifest, systemd
 from perennial.hosts.agent.keeping import (
     LONGEST,

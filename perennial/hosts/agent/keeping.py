@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from perennial.capacity import Capacity, Machine, Use, starting, total
 from perennial.errors import Busy, PerennialError
-from perennial.fleets.capacity import Capacity, Machine, Use, starting, total
 from perennial.hosts.agent import manifest
 from perennial.hosts.agent.machine import this_machine
 

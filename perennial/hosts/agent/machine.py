@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from perennial.fleets.capacity import Machine
-from perennial.local.cgroups import core_limit, memory_limit
+from perennial.capacity import Machine
+from perennial.cgroups import core_limit, memory_limit
 
 #: The control groups at the root: services do not run in that of whoever looks.
 _ROOT = "0::/\n1:memory:/"

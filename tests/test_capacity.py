@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.fleets.capacity import (
+from perennial.capacity import (
     PER_CORE,
     SERVICES,
     STARTS,
