@@ -12,8 +12,14 @@ from benchmarks.scaler.fleet import SimulatedFleet
 from benchmarks.scaler.seen import Reader
 from benchmarks.scaler.tasks import Worker
 from benchmarks.scaler.world import World
+from perennial.observation import Member
 from perennial.scaler.loop import SOONEST
-from perennial.scaler.values import Decision, Decisions, History, Member, Standing
+from perennial.scaler.values import (
+    Decision,
+    Decisions,
+    History,
+    Standing,
+)
 
 #: Seconds that the drain of an idle member takes at least: the median of those of `--reality`.
 DRAIN = 0.2

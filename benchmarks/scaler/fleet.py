@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.scaler.model import Model
 from benchmarks.scaler.tasks import Worker
-from perennial.scaler.values import Group, Member, MemberState, Observation
+from perennial.observation import Member, MemberState, Observation
+from perennial.scaler.values import Group
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 
 
 class Warm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 
 
 class FixedFleet:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Protocol
 
 from perennial import platforms
 from perennial.fleets.fixed import FixedFleet
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 
-__all__ = ["Fleet", "Member", "Observation", "opened"]
+__all__ = ["Fleet", "opened"]
 
 
 class Fleet(Protocol):

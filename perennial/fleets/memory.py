@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from perennial.errors import FleetError, FleetMissing, NoCapacity
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.scaler.values import Member, MemberState, Observation
+from perennial.observation import Member, MemberState, Observation
 
 #: Seconds in which the scheduler must answer.
 ANSWER = 10.0

@@ -26,8 +26,8 @@ from perennial.local.lock import exclusive
 from perennial.local.machine import this_machine
 from perennial.local.state import State
 from perennial.local.supervisor import Process, Supervisor
+from perennial.observation import Member, MemberState, Observation
 from perennial.paths import ClusterPaths
-from perennial.scaler.values import Member, MemberState, Observation
 from perennial.spec import ClusterSpec, load
 
 #: Seconds that a group waits for the others of its cluster.

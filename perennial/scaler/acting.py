@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from perennial.observation import Observation
 from perennial.scaler.aside import Aside
 from perennial.scaler.boot import uptime
 from perennial.scaler.drain import Drain, Drains
@@ -21,7 +22,12 @@ from perennial.scaler.hands import Hand
 from perennial.scaler.intents import Doing, Intent, Intents
 from perennial.scaler.members import Book, State, derive, removable, removed_again
 from perennial.scaler.settings import GroupSettings
-from perennial.scaler.values import PARKED, Decision, Decisions, GroupSeen, Observation
+from perennial.scaler.values import (
+    PARKED,
+    Decision,
+    Decisions,
+    GroupSeen,
+)
 from perennial.scaler.workers import Who
 
 logger = logging.getLogger("perennial.scaler")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from perennial.errors import Busy, FleetError
 from perennial.fleets.fleet import Fleet
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 
 logger = logging.getLogger("perennial.scaler.fleets")
 

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from itertools import takewhile
 
+from perennial.observation import Member, Observation
 from perennial.scaler.intents import Intent
-from perennial.scaler.values import Member, Observation
 
 
 class State(StrEnum):

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleets.fleet import Fleet, Member, Observation
+from perennial.fleets.fleet import Fleet
+from perennial.observation import Member, Observation
 from tests.homes import wait_until
 
 #: What a change may raise.

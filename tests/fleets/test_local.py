@@ -17,12 +17,13 @@ import pytest
 from perennial.capacity import IDLE, Machine
 from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.files import make_private, write_atomic
-from perennial.fleets.fleet import Observation, opened
+from perennial.fleets.fleet import opened
 from perennial.local import fleet as fleets
 from perennial.local import layout, supervisor
 from perennial.local.deploy import numbers
 from perennial.local.lock import exclusive
 from perennial.local.state import State
+from perennial.observation import Observation
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
 from perennial.spec import dump, loads

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from perennial.errors import Busy, FleetMissing
-from perennial.fleets.fleet import Fleet, Observation, opened
+from perennial.fleets.fleet import Fleet, opened
 from perennial.local.lock import exclusive
+from perennial.observation import Observation
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 from tests.scaler.burden import Burden, names

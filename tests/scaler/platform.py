@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
 from perennial.errors import Busy, FleetMissing, NoCapacity
-from perennial.scaler.values import Member, Observation
+from perennial.observation import Member, Observation
 from tests.preloads.conftest import DRAIN, KEEP, Lab
 
 MEMBER = ("--preload", "perennial.preloads.member")

@@ -13,9 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
+from perennial.observation import Observation
 from perennial.scaler import explaining, history, plotting
 from perennial.scaler.policy import RULES
-from perennial.scaler.values import Decision, Demand, GroupSeen, Load, Observation, Rules, Standing
+from perennial.scaler.values import (
+    Decision,
+    Demand,
+    GroupSeen,
+    Load,
+    Rules,
+    Standing,
+)
 from perennial.scaler.values import Group as GroupRules
 from perennial.scaler.values import Work as WorkSeen
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from perennial.errors import Busy, FleetError, NoCapacity
+from perennial.observation import Observation
 from perennial.scaler import drain, hands
 from perennial.scaler.loop import Loop
-from perennial.scaler.values import Observation
 from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Life, World, WorldFleet, live, scaler
 

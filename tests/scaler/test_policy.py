@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perennial.observation import Observation
 from perennial.scaler.policy import RULES, decide
 from perennial.scaler.policy.flowing import steady
 from perennial.scaler.values import (
@@ -16,7 +17,6 @@ from perennial.scaler.values import (
     GroupHistory,
     History,
     Load,
-    Observation,
     Rules,
     Signature,
     Standing,

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perennial.observation import Member, Observation
 from perennial.scaler.policy import RULES, decide, detail_wanted
 from perennial.scaler.values import (
     Decisions,
@@ -22,9 +23,7 @@ from perennial.scaler.values import (
     GroupSeen,
     History,
     Load,
-    Member,
     MemberSeen,
-    Observation,
     Rules,
     Signature,
     Standing,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perennial.observation import Member, Observation
 from perennial.scaler.policy import decide
 from perennial.scaler.policy.rules import FULL
 from perennial.scaler.policy.seats import remembered, seated
@@ -20,9 +21,7 @@ from perennial.scaler.values import (
     GroupSeen,
     History,
     Load,
-    Member,
     MemberSeen,
-    Observation,
     Rules,
     Standing,
     Work,

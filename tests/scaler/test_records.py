@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from perennial.observation import Member, Observation
 from perennial.scaler import history, records
 from perennial.scaler.records import Log, files, record
 from perennial.scaler.values import (
@@ -14,8 +15,6 @@ from perennial.scaler.values import (
     Group,
     GroupSeen,
     Load,
-    Member,
-    Observation,
     Rules,
     Signature,
     Standing,

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from perennial.errors import PerennialError
+from perennial.observation import Member, Observation
 from perennial.scaler import boot as boots
 from perennial.scaler import intents as log
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.members import TRANSITIONS, Book, State, allowed, derive
 from perennial.scaler.state import Memory, lock
-from perennial.scaler.values import Group, GroupHistory, History, Member, Observation
+from perennial.scaler.values import Group, GroupHistory, History
 from perennial.scaler.wishes import Wishes
 
 HOLDER = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from perennial.observation import Member, Observation
 from perennial.scaler.policy import decide, detail_wanted
 from perennial.scaler.values import (
     Decisions,
@@ -13,9 +14,7 @@ from perennial.scaler.values import (
     GroupSeen,
     History,
     Load,
-    Member,
     MemberSeen,
-    Observation,
     Rules,
     Signature,
     Standing,

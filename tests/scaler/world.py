@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.fleets.memory import MemoryFleet, Timing
+from perennial.observation import Member, Observation
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.drain import Drains
@@ -26,9 +27,7 @@ from perennial.scaler.values import (
     Group,
     GroupSeen,
     Load,
-    Member,
     MemberSeen,
-    Observation,
     Signature,
     Work,
 )

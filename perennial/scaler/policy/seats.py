@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 
+from perennial.observation import Member, Observation
 from perennial.scaler.policy.rules import (
     HORIZON,
     LEAST,
@@ -21,8 +22,6 @@ from perennial.scaler.values import (
     Group,
     GroupHistory,
     GroupSeen,
-    Member,
-    Observation,
     Standing,
 )
 
