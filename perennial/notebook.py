@@ -21,11 +21,10 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 from tornado.ioloop import PeriodicCallback
 
-from perennial import connect
+from perennial import connect, placement
 from perennial.connect import Connection
 from perennial.errors import PerennialError
 from perennial.hosts import tunnel
-from perennial.local import placement
 from perennial.scaler import asking, explaining
 from perennial.scaler.asking import Report
 

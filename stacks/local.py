@@ -68,8 +68,8 @@ class LocalProvider(ResourceProvider):
 
     def delete(self, id_: str, _props: Values) -> None:
         """Stop the cluster; certificates, token, logs and notebooks stay."""
-        from perennial.local.lock import exclusive
         from perennial.local.operate import take_down
+        from perennial.lock import exclusive
 
         paths = cluster_state(id_)
         if paths.spec.exists():
@@ -78,7 +78,7 @@ class LocalProvider(ResourceProvider):
 
 
 def _apply(text: str) -> ClusterSpec:
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     spec = _spec(text)
     with exclusive(cluster_state(spec.name).lock, _say):

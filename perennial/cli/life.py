@@ -177,7 +177,7 @@ def _purge(name: str, purge: bool) -> None:
 
     from perennial.cli.output import Progress
     from perennial.local.hold import holder
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
     from perennial.paths import cluster_state
 
     paths = cluster_state(name)
@@ -205,8 +205,8 @@ def _read(file: Path) -> Document:
 
 def platform_of(name: str) -> str:
     """Where a cluster stands; for one that is not there, wherever that is said best."""
-    from perennial.local.placement import require_here
     from perennial.paths import cluster_state
+    from perennial.placement import require_here
 
     require_here(cluster_state(name))
     return recorded_platform(name)

@@ -92,7 +92,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     """Create or update a cluster."""
     spec = document.spec
     from perennial.local import deploy
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
     from perennial.paths import cluster_state
 
     paths = cluster_state(spec.name)
@@ -129,8 +129,8 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
 def down(name: str, force: bool, purge: bool) -> None:
     """Stop a cluster. Notebooks stay; certificates, token and logs stay unless ``purge``."""
     from perennial.local import deploy
-    from perennial.local.lock import exclusive
     from perennial.local.operate import take_down
+    from perennial.lock import exclusive
 
     deployment = deploy.find(name, lambda _text: None)
     if not force:

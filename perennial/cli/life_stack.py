@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def plan(document: Document, _file: Path, strict: bool) -> None:
     """Show what `up` would do, to the machines as they are now; change nothing."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, strict)
@@ -65,7 +65,7 @@ def up_and_stay(document: Document, file: Path, _wishes: Wishes) -> None:
 
 def up(document: Document, file: Path, wishes: Wishes) -> None:
     """Deploy a cluster, or change what runs into what the file says."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, wishes.strict)
@@ -96,7 +96,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
 
 def refresh(name: str) -> None:
     """Look what became of the machines, and remember it."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
@@ -108,7 +108,7 @@ def refresh(name: str) -> None:
 
 def down(name: str, force: bool, purge: bool) -> None:
     """Take a cluster down: nothing of it stays on its machines but notebooks."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
@@ -129,7 +129,7 @@ def down(name: str, force: bool, purge: bool) -> None:
 
 def forget(name: str, machine: str, force: bool) -> None:
     """Forget a machine that will never answer again, so that nothing waits for it."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
@@ -257,8 +257,8 @@ def _deployed(paths: ClusterPaths) -> ClusterSpec:
 def _remember(spec: ClusterSpec, file: str, paths: ClusterPaths) -> None:
     """Remember a cluster before anything is done to it: cut off, `down` knows it."""
     from perennial.files import make_private
-    from perennial.local.state import State
     from perennial.spec import dump
+    from perennial.state import State
 
     make_private(paths.root)
     _write(paths.spec, dump(spec))

@@ -71,8 +71,8 @@ def list_clusters(as_json: Json = False) -> None:
 
 def _row(name: str) -> dict[str, Any]:
     """Describe a cluster; one that runs on another machine is not looked at."""
-    from perennial.local.placement import elsewhere
     from perennial.paths import cluster_state
+    from perennial.placement import elsewhere
 
     host = elsewhere(cluster_state(name))
     platform = recorded_platform(name)

@@ -66,7 +66,7 @@ def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[t
 def restart(name: str, service: str, force: bool) -> int:
     """Restart a service, or a group's members one after another; returns how many."""
     from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     if service == "scheduler" and not force:
@@ -107,7 +107,7 @@ def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -119,7 +119,7 @@ def rotate(name: str) -> str:
     """Renew the cluster's certificates; returns what to say."""
     from perennial import authority
     from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -135,7 +135,7 @@ def rotate_authority(name: str, force: bool) -> str:
     """Make a new authority and restart what trusts the old one; returns what to say."""
     from perennial.cli.life_local import show
     from perennial.local import deploy, operate
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = operate.under_new_authority(_find(name))
     if not force:
@@ -152,7 +152,7 @@ def rotate_authority(name: str, force: bool) -> str:
 def issue(name: str, person: str) -> Pair:
     """Issue a client's certificate to one person."""
     from perennial import revocation
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -162,7 +162,7 @@ def issue(name: str, person: str) -> Pair:
 def revoke(name: str, person: str) -> int:
     """Revoke the certificates of a person; returns how many were not revoked before."""
     from perennial import revocation
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -208,7 +208,7 @@ def dashboard(name: str) -> tuple[str, Path, Path]:
 def enable(name: str) -> str:
     """Bring the cluster back after a reboot; returns the unit's name."""
     from perennial.local import boot
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):

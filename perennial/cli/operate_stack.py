@@ -60,7 +60,7 @@ def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[t
 
 def restart(name: str, service: str, force: bool) -> int:
     """Restart a service, or a group's members one after another; returns how many."""
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     operator = _find(name)
     if service == "scheduler" and not force:
@@ -85,7 +85,7 @@ def restart(name: str, service: str, force: bool) -> int:
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
     from perennial.hosts import resizing
-    from perennial.local.lock import exclusive
+    from perennial.lock import exclusive
 
     operator = _find(name)
     with Progress(name) as say, exclusive(operator.paths.lock, say):

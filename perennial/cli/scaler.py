@@ -149,8 +149,8 @@ def scaler(
     ] = False,
 ) -> None:
     """Run the scaler of a cluster in the foreground."""
-    from perennial.local.placement import require_here
     from perennial.paths import cluster_state
+    from perennial.placement import require_here
 
     chosen = choose(name, file)
     paths = cluster_state(chosen)

@@ -52,7 +52,7 @@ def resume(name: Cluster = None, file: ItsFile = None) -> None:
 def reach(name: str | None) -> Connection:
     """Say how a cluster's scheduler is reached; through the tunnel where there is one."""
     from perennial import connect, paths
-    from perennial.local.placement import require_here
+    from perennial.placement import require_here
 
     connection = connect.find(name)
     require_here(paths.cluster_state(connection.cluster))
@@ -66,7 +66,7 @@ def reach(name: str | None) -> Connection:
 def chosen(name: str | None) -> str:
     """Say which cluster is meant: one of this user's, or one whose bundle they have."""
     from perennial import connect, paths
-    from perennial.local.placement import require_here
+    from perennial.placement import require_here
 
     if not paths.known_clusters():
         return connect.find(name).cluster

@@ -69,8 +69,7 @@ def connect_command(
     ] = None,
 ) -> None:
     """Make Client() without arguments connect to a cluster."""
-    from perennial import connect
-    from perennial.local import placement
+    from perennial import connect, placement
 
     if export is not None:
         if ssh is not None:
@@ -136,8 +135,7 @@ def env_command(name: Cluster = None, file: ItsFile = None) -> None:
 
     Use it as `eval "$(perennial env)"`.
     """
-    from perennial import connect
-    from perennial.local import placement
+    from perennial import connect, placement
 
     connection = connect.find(named(name, file))
     placement.require_reach(connection)

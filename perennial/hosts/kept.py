@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perennial.hosts.share import Share, Size
-from perennial.local.plan import sizes
+from perennial.sizes import sizes
 
 #: States of a unit in which it runs, or is about to.
 _ALIVE = ("active", "activating", "reloading")

@@ -18,12 +18,12 @@ from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
 from perennial.local.dashboard import ROSTER, counts_of, parsed
-from perennial.local.state import State
 from perennial.local.supervisor import polls
 from perennial.local.waiting import START_TIMEOUT
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
+from perennial.state import State
 
 Say = Callable[[str], None]
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from perennial.hosts.kept import chosen, counted
 from perennial.hosts.operator import Operator, Say, at
 from perennial.hosts.remote import borrowed
 from perennial.hosts.sizes import spread
-from perennial.local.plan import check_sizes
+from perennial.sizes import check_sizes
 from perennial.spec import ClusterSpec
 
 #: Group → machine → members.

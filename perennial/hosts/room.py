@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.capacity import Capacity, Machine, Use, refusal, total
 from perennial.errors import FleetError
-from perennial.local.room import of_member
 from perennial.services import Service
+from perennial.sizes import of_member
 from perennial.spec import ClusterSpec
 
 if TYPE_CHECKING:

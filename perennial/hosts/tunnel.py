@@ -32,7 +32,7 @@ from perennial.hosts import forwarding
 from perennial.hosts.dial import Hop, parse_jump
 from perennial.hosts.forwarding import LOOPBACK, Forward
 from perennial.local import hold
-from perennial.local.lock import exclusive
+from perennial.lock import exclusive
 
 #: Seconds until the process must have connected, after the command has just done so itself.
 _START = 30.0

@@ -9,23 +9,24 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perennial import authority, connect, jupyter, render, revocation
+from perennial import authority, connect, jupyter, placement, render, revocation
 from perennial.capacity import Use
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.local import detached, placement, room
+from perennial.local import detached, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, programs, site
 from perennial.local.machine import this_machine
-from perennial.local.plan import Change, members, sizes
-from perennial.local.state import State
+from perennial.local.plan import Change
 from perennial.local.supervisor import is_long
 from perennial.pages import socket_of
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
 from perennial.services import scheduler_address
+from perennial.sizes import members, of_names, sizes
 from perennial.spec import ClusterSpec, dump, load
+from perennial.state import State
 
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536
@@ -184,7 +185,7 @@ def check_room(deployment: Deployment) -> None:
     paths, before = deployment.paths, Use()
     if paths.spec.exists():
         names = [path.stem for path in paths.units.glob("*.conf")]
-        before = room.of_names(load(paths.spec, remembered=True), names)
+        before = of_names(load(paths.spec, remembered=True), names)
     room.check(deployment.spec, deployment.state.sizes, before)
 
 

@@ -23,8 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from perennial import lock
 from perennial.errors import PerennialError
-from perennial.local import lock, processes, supervisor
+from perennial.local import processes, supervisor
 
 if TYPE_CHECKING:
     from perennial.local.cluster import Cluster

@@ -17,18 +17,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from perennial import sizes
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
-from perennial.local import plan, room
+from perennial.local import room
 from perennial.local.hold import holder, signal_holder, standing_in
 from perennial.local.layout import Program, programs
-from perennial.local.lock import exclusive
 from perennial.local.machine import this_machine
-from perennial.local.state import State
 from perennial.local.supervisor import Process, Supervisor
+from perennial.lock import exclusive
 from perennial.observation import Member, MemberState, Observation
 from perennial.paths import ClusterPaths
 from perennial.spec import ClusterSpec, load
+from perennial.state import State
 
 #: Seconds that a group waits for the others of its cluster.
 _TURN = 10.0
@@ -76,7 +77,7 @@ class LocalFleet:
         if self.group not in spec.workers:
             return replace(observation, most=len(units))
         holds, group = room.capacity(spec, this_machine()), spec.workers[self.group]
-        more = holds.more(room.of_names(spec, names), room.of_member(group))
+        more = holds.more(sizes.of_names(spec, names), sizes.of_member(group))
         return replace(
             observation,
             most=len(units) + min(more, self._idle(spec, names)),
@@ -209,7 +210,7 @@ class LocalFleet:
         """Count the further members that the memory holds as long as none has anything to do."""
         if self.group not in spec.workers:
             return 1  # a change finds out by itself
-        free = this_machine().most - room.of_names(spec, names).processes
+        free = this_machine().most - sizes.of_names(spec, names).processes
         return max(0, free) // spec.workers[self.group].processes
 
     def _see_off(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
@@ -238,7 +239,7 @@ class LocalFleet:
         spec = load(self.paths.spec, remembered=True)
         if self.group not in spec.workers:
             raise FleetMissing(f"{self.group}: no group of {spec.name}; `perennial up` knows why")
-        chosen = plan.members(len(taken) + number, taken)
+        chosen = sizes.members(len(taken) + number, taken)
         fresh = {self.group: sorted(set(chosen) - set(taken))}
         found = programs(spec, self.paths, fresh, self.python)
         return {name: program for name, program in found.items() if program.group == self.group}

@@ -123,18 +123,6 @@ def holder(lock_path: str | os.PathLike[str]) -> tuple[int, int]:
         os.close(lock)
 
 
-def is_held(lock_path: str | os.PathLike[str]) -> bool:
-    """Whether any process holds a service's lock, also one that has no number here."""
-    try:
-        lock = os.open(lock_path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _locked(lock)
-    finally:
-        os.close(lock)
-
-
 def signal_holder(lock_path: str | os.PathLike[str], number: int) -> bool:
     """Signal the process that holds a service's lock, and never another; whether there is one.
 

@@ -18,8 +18,8 @@ from perennial.files import make_private, read_json, write_atomic
 from perennial.local.cluster import Cluster
 from perennial.local.dashboard import Dashboard
 from perennial.local.layout import Program, from_json
-from perennial.local.lock import exclusive
 from perennial.local.plan import Change
+from perennial.lock import exclusive
 from perennial.paths import ClusterPaths
 
 

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from perennial import plan as shared
-from perennial.errors import PerennialError
 from perennial.plan import Impact
-
-if TYPE_CHECKING:
-    from perennial.spec import ClusterSpec
 
 Action = Literal["start", "adopt", "replace", "restart", "stop", "repair"]
 
@@ -129,27 +124,6 @@ def _of_running(name: str, text: str, on_disk: str | None, now: Running) -> Chan
     return None
 
 
-def sizes(
-    counts: Mapping[str, int], declared: Mapping[str, int], current: Mapping[str, int]
-) -> dict[str, int]:
-    """Choose how many members each group gets.
-
-    A count in the file is a group's first size. Afterwards the size belongs to
-    `perennial scale` and the scaler, until the count in the file itself is changed.
-    """
-    return {
-        group: current[group] if declared.get(group) == count and group in current else count
-        for group, count in counts.items()
-    }
-
-
-def members(size: int, have: Collection[int]) -> tuple[int, ...]:
-    """Choose the numbers of a group's members: who is there stays, the lowest free ones come."""
-    kept = sorted(have)[:size]
-    free = (number for number in count() if number not in have)
-    return tuple(sorted([*kept, *islice(free, size - len(kept))]))
-
-
 class Supervised(Protocol):
     """What supervisord says of a program."""
 
@@ -174,17 +148,3 @@ def staying(
         for name, now in running.items()
         if name in disk or (now.alive and (now.state != "STOPPING" or name in desired))
     }
-
-
-def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:
-    """Refuse sizes that a cluster file does not allow."""
-    for group, size in wanted.items():
-        if group not in spec.workers:
-            known = ", ".join(spec.workers)
-            raise PerennialError(f"no group {group!r} in {spec.name}; it has {known}")
-        bounds = spec.workers[group].scale
-        if bounds and not force and not bounds.min <= size <= bounds.max:
-            raise PerennialError(
-                f"{group}={size}: its bounds are {bounds.min} to {bounds.max};"
-                f" change workers.{group}.scale in the cluster file, or add --force"
-            )

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from perennial import capacity as capacities
-from perennial.capacity import Capacity, Machine, Use, refusal, total
+from perennial.capacity import Capacity, Machine, Use, refusal
 from perennial.errors import PerennialError
 from perennial.local.machine import this_machine
+from perennial.sizes import of_member
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
-
-
-def of_member(group: WorkerGroup) -> Use:
-    """Say what a member of a group may use."""
-    return Use(group.processes, group.processes * group.memory)
-
-
-def of_groups(spec: ClusterSpec, sizes: Mapping[str, int]) -> Use:
-    """Add up what groups of these sizes may use."""
-    return total(of_member(spec.workers[name]) * size for name, size in sizes.items())
-
-
-def of_names(spec: ClusterSpec, names: Collection[str]) -> Use:
-    """Add up what members may use, by name; other services are left out."""
-    sizes = dict.fromkeys(spec.workers, 0)
-    for name in names:
-        group, _, number = name.rpartition("-")
-        if number.isdecimal() and group in sizes:
-            sizes[group] += 1
-    return of_groups(spec, sizes)
 
 
 def capacity(spec: ClusterSpec, machine: Machine) -> Capacity:

@@ -21,12 +21,12 @@ from perennial.fleets.fleet import opened
 from perennial.local import fleet as fleets
 from perennial.local import layout, supervisor
 from perennial.local.deploy import numbers
-from perennial.local.lock import exclusive
-from perennial.local.state import State
+from perennial.lock import exclusive
 from perennial.observation import Observation
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
 from perennial.spec import dump, loads
+from perennial.state import State
 from tests.fleets.contract import Contract, Platform, ids, there
 from tests.homes import wait_until
 

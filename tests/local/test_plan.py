@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.local.plan import Change, Running, members, plan, sizes, staying, steps
+from perennial.local.plan import (
+    Change,
+    Running,
+    plan,
+    staying,
+    steps,
+)
 from perennial.plan import Impact
 
 UP = Running(alive=True)
@@ -101,29 +107,6 @@ def test_who_was_told_to_leave_is_no_part_of_a_plan() -> None:
     assert staying({"a": left, "b": leaving}, ["a", "b"], []) == {"a": left, "b": leaving}
     # Cut off before it was told, and one whose name is asked for again.
     assert staying({"a": UP, "b": leaving, "c": left}, [], ["b", "c"]) == {"a": UP, "b": leaving}
-
-
-def test_who_is_there_stays_and_the_lowest_free_numbers_come() -> None:
-    assert members(3, ()) == (0, 1, 2)
-    assert members(3, {7, 0, 3}) == (0, 3, 7)
-    assert members(4, {7, 0, 3}) == (0, 1, 3, 7)
-    assert members(2, {7, 0, 3}) == (0, 3)
-    assert members(0, {7}) == ()
-
-
-@given(st.integers(0, 30), st.sets(st.integers(0, 40)))
-def test_members_are_as_many_as_asked_for_and_nobody_is_moved(size, have) -> None:
-    chosen = members(size, have)
-    assert len(set(chosen)) == size
-    assert len(have & set(chosen)) == min(size, len(have))
-    assert list(chosen) == sorted(chosen)
-
-
-def test_a_size_belongs_to_scale_until_the_count_in_the_file_changes() -> None:
-    assert sizes({"cpu": 2}, {}, {}) == {"cpu": 2}
-    assert sizes({"cpu": 2}, {"cpu": 2}, {"cpu": 5}) == {"cpu": 5}
-    assert sizes({"cpu": 3}, {"cpu": 2}, {"cpu": 5}) == {"cpu": 3}
-    assert sizes({"gpu": 1}, {"cpu": 2}, {"cpu": 5}) == {"gpu": 1}
 
 
 def test_a_crash_loop_is_no_running_program() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from perennial.errors import Busy, FleetMissing
 from perennial.fleets.fleet import Fleet, opened
-from perennial.local.lock import exclusive
+from perennial.lock import exclusive
 from perennial.observation import Observation
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports

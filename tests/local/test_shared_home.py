@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from perennial import placement
 from perennial.connect import Connection
 from perennial.errors import PerennialError
-from perennial.local import hold, placement
+from perennial.local import hold
 from perennial.local.supervisor import running
 from perennial.paths import ClusterPaths, cluster_state
 from tests.homes import PERENNIAL, Home, wait_until
@@ -198,7 +199,7 @@ def test_a_stranger_whose_number_stands_in_a_held_lock_is_never_signalled(tmp_pa
     holder = subprocess.Popen([sys.executable, "-c", code, str(lock), str(stranger.pid)])
     try:
         wait_until(lambda: lock.exists() and lock.read_text())
-        assert hold.is_held(lock)
+        assert placement.is_held(lock)
         assert hold.holder(lock) == (0, 1)
         assert not hold.signal_holder(lock, signal.SIGKILL)
         lock.write_text(f"{holder.pid} 1\n")
@@ -206,7 +207,7 @@ def test_a_stranger_whose_number_stands_in_a_held_lock_is_never_signalled(tmp_pa
         assert hold.signal_holder(lock, signal.SIGKILL)
         holder.wait(20)
         assert stranger.poll() is None
-        assert not hold.is_held(lock)
+        assert not placement.is_held(lock)
     finally:
         for process in (stranger, holder):
             process.kill()

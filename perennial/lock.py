@@ -12,8 +12,8 @@ from pathlib import Path
 
 from perennial.errors import PerennialError
 from perennial.files import make_private
-from perennial.local.placement import require_here
 from perennial.paths import ClusterPaths
+from perennial.placement import require_here
 
 #: Descriptors of the locks that this process holds, by their path.
 _held: dict[Path, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from perennial.connect import Connection, loopback_host
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
-from perennial.local.hold import is_held
 from perennial.paths import ClusterPaths, cluster_state, tunnel
 
 
@@ -97,6 +97,21 @@ def claim(paths: ClusterPaths) -> None:
     now = asdict(here())
     if read_json(paths.machine) != now:
         write_json(paths.machine, now)
+
+
+def is_held(lock_path: Path) -> bool:
+    """Whether any process holds a service's lock, also one that has no number here."""
+    try:
+        lock = os.open(lock_path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _word(path: str) -> str:
