@@ -1,11 +1,42 @@
-"""What stands in the folder of the scheduler's pages, see `perennial.preloads.gate`. Pure."""
+"""The scheduler's pages: where (see `perennial.preloads.gate`), and what they say. Pure."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 #: The unix socket on which the scheduler serves its pages. Few letters: its path has 107 bytes.
 SOCKET = "http"
 #: The token that opens the pages on their port.
 TOKEN = "token"  # noqa: S105 - the file's name
+
+#: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
+#: fails while there is work (see `perennial.preloads.roster`).
+ROSTER = "/perennial/workers.json"
+WORKERS = (ROSTER, "/json/identity.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The scheduler's own numbers."""
+
+    #: Who is connected.
+    workers: int
+    threads: int
+    clients: int
+    #: Tasks that the scheduler knows.
+    tasks: int
+    #: Tasks by state.
+    processing: int
+    waiting: int
+    memory: int
+    erred: int
+    #: Tasks that no worker can run now.
+    unrunnable: int
+    #: Bytes of results that the workers hold.
+    nbytes: int
 
 
 def socket_of(folder: str) -> str:
@@ -16,3 +47,31 @@ def socket_of(folder: str) -> str:
 def token_of(folder: str) -> str:
     """Path of the token."""
     return f"{folder}/{TOKEN}"
+
+
+def parsed(body: bytes | str | None) -> dict[str, Any]:
+    """Parse a page of a scheduler's; empty for anything but a JSON object."""
+    try:
+        found = json.loads(body) if body else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | None:
+    """Read a scheduler's numbers; None where one is missing or is no number."""
+    try:
+        return Counts(
+            workers=int(page["workers"]),
+            threads=int(page["cores"]),
+            clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
+            tasks=int(page["tasks"]),
+            processing=int(page["processing"]),
+            waiting=int(page["waiting"]),
+            memory=int(page["memory"]),
+            erred=int(page["erred"]),
+            unrunnable=int(page["unrunnable"]),
+            nbytes=int(page["bytes"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

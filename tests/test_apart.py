@@ -16,7 +16,7 @@ from distributed import Client
 
 from perennial import apart, authority, connect, paths
 from perennial.connect import Connection, Tls
-from perennial.local.doctor import _ask_workers
+from perennial.doctor.checks import _ask_workers
 from perennial.scaler import asking
 from tests.scaler.feeder import scheduler
 

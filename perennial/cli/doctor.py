@@ -14,7 +14,7 @@ from perennial.cli.platform import runtime
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perennial.local.doctor import Finding
+    from perennial.doctor import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def doctor(
     from rich.markup import escape
 
     from perennial.cli.output import console as make_console
-    from perennial.local.doctor import level
+    from perennial.doctor import level
 
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     console = make_console(highlight=False, soft_wrap=True)

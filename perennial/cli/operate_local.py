@@ -11,8 +11,8 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair
+    from perennial.doctor import Finding
     from perennial.local.deploy import Deployment
-    from perennial.local.doctor import Finding
 
 
 def _find(name: str) -> Deployment:

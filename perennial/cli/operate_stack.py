@@ -13,8 +13,8 @@ from perennial.cli.output import Progress, confirm
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
+    from perennial.doctor import Finding
     from perennial.hosts.operator import Operator
-    from perennial.local.doctor import Finding
 
 #: Seconds in which a scheduler must accept a connection to count as up in `list`.
 PATIENCE = 1.0

@@ -13,7 +13,7 @@ from perennial.platforms import PLATFORMS
 if TYPE_CHECKING:
     from perennial.certificates import Pair
     from perennial.cli.life import Wishes
-    from perennial.local.doctor import Finding
+    from perennial.doctor import Finding
     from perennial.spec import ClusterSpec, Document
 
 Form = Literal["systemd", "supervisord"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from perennial import authority, connect, paths
 from perennial.connect import Connection
+from perennial.doctor import FREE, Finding, checks, guarded
 from perennial.errors import FleetError, SpecError
 from perennial.hosts import probing, reach, tunnel
 from perennial.hosts.checks import SKEW
@@ -19,8 +20,6 @@ from perennial.hosts.operator import Operator
 from perennial.hosts.reach import HERE, Result
 from perennial.hosts.secrets import own_certificate
 from perennial.hosts.survey import Seen, see, tried, tried_from_outside
-from perennial.local import doctor as local
-from perennial.local.doctor import FREE, Finding
 from perennial.spec import ClusterSpec
 
 #: Whose versions must be the same wherever tasks are pickled or run.
@@ -42,12 +41,12 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         yield ports(seen)
         yield clock({name: float(each.look["ahead"]) for name, each in seen.items()})
         yield from disk({name: each.free for name, each in seen.items()})
-        here = {name.lower().replace("_", "-"): v for name, v in local.packages_of(python).items()}
+        here = {name.lower().replace("_", "-"): v for name, v in checks.packages_of(python).items()}
         yield from versions({name: each.environment for name, each in seen.items()}, here)
     expiry = _expiry(operator, seen)
     if expiry or operator.spec.security.tls:
-        yield local.certificates(expiry, datetime.now(UTC), "`perennial up`")
-        yield local.secrets(operator.paths.root)
+        yield checks.certificates(expiry, datetime.now(UTC), "`perennial up`")
+        yield checks.secrets(operator.paths.root)
     yield from own(operator.spec, datetime.now(UTC))
     results = tried(operator, seen, not _tunnelled(operator.name))
     yield from network(results, {name: each.firewall for name, each in seen.items()})
@@ -56,7 +55,7 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         and result.outcome != probing.OPEN
         for result in results
     )
-    yield from local.guarded("client", lambda: _as_client(operator.name, python, cut))
+    yield from guarded("client", lambda: _as_client(operator.name, python, cut))
 
 
 def examine_from_outside(link: Connection, python: str | None) -> Iterator[Finding]:
@@ -72,7 +71,7 @@ def examine_from_outside(link: Connection, python: str | None) -> Iterator[Findi
     cut = any(
         result.end.role == "scheduler" and result.outcome != probing.OPEN for result in results
     )
-    yield from local.guarded("client", lambda: _as_client(link.cluster, python, cut))
+    yield from guarded("client", lambda: _as_client(link.cluster, python, cut))
 
 
 def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
@@ -206,9 +205,9 @@ def _as_client(cluster: str, python: str | None, cut: bool) -> Iterator[Finding]
         link = tunnel.through(link)
         level: Literal["ok", "error"] = "ok" if tunnel.is_connected(cluster) else "error"
         yield Finding("tunnel", level, tunnel.describe(cluster) or "none")
-    yield local.plain_client(link)
+    yield checks.plain_client(link)
     if not cut:
-        yield from local.packages(link, python)
+        yield from checks.packages(link, python)
 
 
 def _expiry(operator: Operator, seen: Mapping[str, Seen]) -> dict[str, datetime]:
@@ -232,7 +231,7 @@ def own(spec: ClusterSpec, now: datetime) -> Iterator[Finding]:
     end = ends(pair[0].encode()) if pair else None
     if end is not None:
         renew = "`perennial up` with another certificate"
-        yield local.certificates({"jupyter.certificate": end}, now, renew)
+        yield checks.certificates({"jupyter.certificate": end}, now, renew)
 
 
 def _unequal(name: str, have: Mapping[str, Mapping[str, str | None]]) -> str:

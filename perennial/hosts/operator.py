@@ -17,11 +17,10 @@ from perennial.hosts.placing import Placed, concerned, placed_on
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
-from perennial.local.dashboard import ROSTER, counts_of, parsed
 from perennial.local.supervisor import polls
-from perennial.local.waiting import START_TIMEOUT
+from perennial.pages import ROSTER, counts_of, parsed
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.services import worker_names
+from perennial.services import START_TIMEOUT, worker_names
 from perennial.spec import ClusterSpec, load
 from perennial.state import State
 

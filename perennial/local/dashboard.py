@@ -1,4 +1,4 @@
-"""The scheduler's own HTTP pages: is it well, who is there, what runs.
+"""HTTP of the scheduler on this machine: is it well, who is there, what runs.
 
 Read with the standard library, so that `perennial status` need not import distributed.
 """
@@ -6,40 +6,12 @@ Read with the standard library, so that `perennial status` need not import distr
 from __future__ import annotations
 
 import http.client
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from perennial.local import ports
+from perennial.pages import ROSTER, WORKERS, Counts, counts_of, parsed
 from perennial.unix import UnixConnection, get
-
-#: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
-#: fails while there is work (see `perennial.preloads.roster`).
-ROSTER = "/perennial/workers.json"
-WORKERS = (ROSTER, "/json/identity.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The scheduler's own numbers."""
-
-    #: Who is connected.
-    workers: int
-    threads: int
-    clients: int
-    #: Tasks that the scheduler knows.
-    tasks: int
-    #: Tasks by state.
-    processing: int
-    waiting: int
-    memory: int
-    erred: int
-    #: Tasks that no worker can run now.
-    unrunnable: int
-    #: Bytes of results that the workers hold.
-    nbytes: int
 
 
 class Dashboard:
@@ -94,31 +66,3 @@ class Dashboard:
         """Read the scheduler's numbers; None when there is no answer."""
         found = self._json("/json/counts.json")
         return counts_of(found, self._json(ROSTER)) if found else None
-
-
-def parsed(body: bytes | str | None) -> dict[str, Any]:
-    """Parse a page of a scheduler's; empty for anything but a JSON object."""
-    try:
-        found = json.loads(body) if body else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | None:
-    """Read a scheduler's numbers; None where one is missing or is no number."""
-    try:
-        return Counts(
-            workers=int(page["workers"]),
-            threads=int(page["cores"]),
-            clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
-            tasks=int(page["tasks"]),
-            processing=int(page["processing"]),
-            waiting=int(page["waiting"]),
-            memory=int(page["memory"]),
-            erred=int(page["erred"]),
-            unrunnable=int(page["unrunnable"]),
-            nbytes=int(page["bytes"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from perennial import authority, connect
-from perennial.apart.packages import installed
-from perennial.connect import Connection, trial
+from perennial import authority
+from perennial.doctor import FREE, Finding, checks, guarded
 from perennial.local import boot, processes, status
 from perennial.local import logout as logging_out
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
 from perennial.local.ports import faults_of_ports
 
-#: Certificates are mentioned when they expire within this time.
-NOTICE = timedelta(days=30)
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
 OPEN_FILES = 8192
 #: Share of the allowed processes and threads above which a task or a new member finds none left.
 ALMOST = 0.9
-#: Bytes of free disk below which a worker that spills is in danger.
-FREE = 2**30
 #: Seconds that the clock may stand before a file's time.
 LEEWAY = 60.0
-#: Seconds for a client to reach the scheduler and ask a worker.
-PATIENCE = 20.0
+#: Seconds in which the scaler must answer.
+TIMEOUT = 20.0
 
 GOOD = ("RUNNING", "STARTING")
-
-#: Prints name and version of every installed package; run in either environment.
-PACKAGES = (
-    "import importlib.metadata as m, json, platform;"
-    "found = {'python': platform.python_version()};"
-    "[found.setdefault(d.metadata['Name'] or '?', d.version) for d in m.distributions()];"
-    "print(json.dumps(found))"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found."""
-
-    #: What was looked at.
-    check: str
-    #: ``ok``, ``warning`` or ``error``.
-    level: Literal["ok", "warning", "error"]
-    #: What was found and, unless all is well, what to do.
-    text: str
 
 
 def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
@@ -68,7 +38,7 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     if deployment.spec.scaler is not None and deployment.spec.scaled:
         yield scaler(deployment.spec.scaler.port)
     link = connection(deployment.spec, deployment.paths)
-    yield plain_client(link)
+    yield checks.plain_client(link)
     yield clock(deployment.paths.root, time.time())
     yield limits()
     yield threads(processes.limit(), processes.used())
@@ -76,10 +46,10 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
         yield logout(deployment)
     yield from disk(deployment)
     if deployment.spec.security.tls:
-        yield certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
-        yield secrets(deployment.paths.root)
+        yield checks.certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
+        yield checks.secrets(deployment.paths.root)
         yield host_names(authority.host_names())
-    yield from guarded("client", lambda: packages(link, python))
+    yield from guarded("client", lambda: checks.packages(link, python))
 
 
 def services(deployment: Deployment) -> Finding:
@@ -119,7 +89,7 @@ def ports(deployment: Deployment) -> Finding:
 
 def scaler(port: int) -> Finding:
     """Check whether the scaler knows the truth and can act."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
@@ -142,22 +112,6 @@ def clock(root: Path, now: float) -> Finding:
         text = f"{newest - now:.0f} s behind the cluster's own certificates; set the clock"
         return Finding("clock", "error", text)
     return Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
-
-
-def plain_client(link: Connection) -> Finding:
-    """Check where a plain Client() of this user leads."""
-    name = link.cluster
-    wrong = trial.problem(link)
-    if wrong is None:
-        return Finding("Client()", "ok", f"reaches {name}")
-    current = connect.current()
-    if current is None or current.cluster != name:
-        where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
-        return Finding("Client()", "warning", f"{where}; `perennial connect {name}` changes that")
-    if current != link:
-        text = f"has another address than the cluster; run `perennial connect {name}` again"
-        return Finding("Client()", "error", text)
-    return Finding("Client()", "warning", f"in a new Python process {wrong}")
 
 
 def limits() -> Finding:
@@ -206,22 +160,6 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("disk", "ok", f"{free / 2**30:.0f} GiB free in {folder}")
 
 
-def certificates(
-    expiry: Mapping[str, datetime], now: datetime, remedy: str = "`perennial rotate`"
-) -> Finding:
-    """Check how long the certificates are good, by this machine's clock."""
-    if not expiry:
-        return Finding("certificates", "error", "there are none; run `perennial up`")
-    name, first = min(expiry.items(), key=lambda item: item[1])
-    if first <= now:
-        text = f"{name} expired on {first:%Y-%m-%d} by this clock ({now:%Y-%m-%d %H:%M} UTC)"
-        return Finding("certificates", "error", f"{text}; run {remedy} or set the clock")
-    if first - now < NOTICE:
-        text = f"{name} expires on {first:%Y-%m-%d}; run {remedy}"
-        return Finding("certificates", "warning", text)
-    return Finding("certificates", "ok", f"good until {first:%Y-%m-%d}")
-
-
 def host_names(names: Collection[str]) -> Finding:
     """Check that the certificates hold every name of this machine."""
     from perennial.certificates import is_name
@@ -233,82 +171,3 @@ def host_names(names: Collection[str]) -> Finding:
         )
         return Finding("host names", "warning", text)
     return Finding("host names", "ok", ", ".join(sorted(names)))
-
-
-def secrets(root: Path) -> Finding:
-    """Check that nobody else can read keys and tokens."""
-    files = [path for part in ("tls", "secrets") for path in (root / part).rglob("*")]
-    wide = [str(path) for path in files if path.is_file() and path.stat().st_mode & 0o077]
-    if wide:
-        return Finding("secrets", "error", f"others can read {', '.join(wide)}; `chmod 600` them")
-    return Finding("secrets", "ok", f"{len(files)} files, yours alone")
-
-
-def packages(link: Connection, python: str | None) -> Iterator[Finding]:
-    """Reach the cluster as a client does, and compare its packages with the workers'."""
-    theirs = _ask_workers(link)
-    yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
-    mine = packages_of(python)
-    different = differences(mine, theirs)
-    if different:
-        shown = "; ".join(different[:20]) + ("; …" if len(different) > 20 else "")
-        text = f"{shown}: install the same versions on both sides"
-        yield Finding("packages", "warning", text)
-    else:
-        yield Finding("packages", "ok", f"{len(mine)} are the same for client and workers")
-
-
-def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Name each package whose version differs between the client and a worker."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for worker, versions in sorted(theirs.items()):
-        for name in sorted(set(mine) | set(versions), key=str.lower):
-            here, there = mine.get(name, "missing"), versions.get(name, "missing")
-            if here != there:
-                found.setdefault((name, here, there), []).append(worker)
-    return [
-        f"{name} is {here} here and {there} on "
-        + (workers[0] if len(workers) == 1 else f"{len(workers)} workers")
-        for (name, here, there), workers in found.items()
-    ]
-
-
-def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
-    """Ask a worker of each group for its packages, in a process apart."""
-    from perennial import apart
-
-    async def asked() -> dict[str, dict[str, str]]:
-        async with apart.scheduler(link.scheduler_address, link.tls, PATIENCE) as scheduler:
-            found = await scheduler.packages()
-        return {
-            str(worker): {str(name): str(version) for name, version in versions.items()}
-            for worker, versions in found.items()
-        }
-
-    return asyncio.run(asked())
-
-
-def packages_of(python: str | None) -> dict[str, str]:
-    """Names and versions of the packages of an interpreter; of the one that runs this when None."""
-    if python is None or Path(python) == Path(sys.executable):
-        return installed()
-    done = subprocess.run(
-        [python, "-c", PACKAGES], capture_output=True, text=True, check=True, timeout=PATIENCE
-    )
-    answer: dict[str, str] = json.loads(done.stdout)
-    return answer
-
-
-def guarded(check: str, run: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Run a check that talks to others: whatever it raises is a finding as well."""
-    try:
-        yield from run()
-    except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        yield Finding(check, "error", f"{text}; see `perennial logs scheduler`")
-
-
-def level(findings: list[Finding]) -> Any:
-    """Worst level among findings."""
-    order = ("ok", "warning", "error")
-    return max((finding.level for finding in findings), key=order.index, default="ok")

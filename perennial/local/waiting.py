@@ -15,11 +15,9 @@ from perennial.local.layout import HEALTH, SCALER, Program
 from perennial.local.logs import telling_line
 from perennial.local.supervisor import Process, Supervisor, polls
 from perennial.paths import ClusterPaths
+from perennial.services import START_TIMEOUT
 
 _TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
-
-#: Seconds in which new workers must have registered, or Jupyter must answer.
-START_TIMEOUT = 180.0
 
 #: Seconds in which a service that does not stay up is given another chance, before it is an error.
 UNSTEADY = 8.0

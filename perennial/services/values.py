@@ -34,6 +34,9 @@ USUAL_PYTHON = "/usr/bin/python3"
 #: Where JupyterLab listens when nobody says otherwise: for this machine alone, without TLS.
 LOOPBACK = "127.0.0.1"
 
+#: Seconds in which new workers must have registered, or Jupyter must answer.
+START_TIMEOUT = 180.0
+
 #: What is made is its user's alone.
 PRIVATE = "077"
 

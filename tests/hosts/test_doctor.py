@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from perennial import certificates
+from perennial.doctor import Finding
 from perennial.hosts.agent.firewall import refusing
 from perennial.hosts.doctor import clock, disk, machines, own, ports, services, versions
 from perennial.hosts.firewalls import Firewall, advice, rule
 from perennial.hosts.survey import Seen
-from perennial.local.doctor import Finding
 from tests.hosts.clusters import spec_of
 
 PACKAGES = {"dask": "2026.8.0", "distributed": "2026.8.0", "dask-perennial": "0.2"}

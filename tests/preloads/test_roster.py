@@ -9,7 +9,8 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from perennial.local.dashboard import ROSTER, Dashboard
+from perennial.local.dashboard import Dashboard
+from perennial.pages import ROSTER
 from perennial.preloads import roster
 from tests.homes import wait_until
 

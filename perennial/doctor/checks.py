@@ -1,0 +1,124 @@
+"""Checks that are the same on every platform: certificates, secrets, a plain Client()."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from perennial import connect
+from perennial.apart.packages import installed
+from perennial.connect import Connection, trial
+from perennial.doctor import Finding
+
+#: Certificates are mentioned when they expire within this time.
+NOTICE = timedelta(days=30)
+#: Seconds for a client to reach the scheduler and ask a worker.
+PATIENCE = 20.0
+#: Prints name and version of every installed package; run in either environment.
+PACKAGES = (
+    "import importlib.metadata as m, json, platform;"
+    "found = {'python': platform.python_version()};"
+    "[found.setdefault(d.metadata['Name'] or '?', d.version) for d in m.distributions()];"
+    "print(json.dumps(found))"
+)
+
+
+def plain_client(link: Connection) -> Finding:
+    """Check where a plain Client() of this user leads."""
+    name = link.cluster
+    wrong = trial.problem(link)
+    if wrong is None:
+        return Finding("Client()", "ok", f"reaches {name}")
+    current = connect.current()
+    if current is None or current.cluster != name:
+        where = f"reaches {current.cluster}" if current else "makes a LocalCluster"
+        return Finding("Client()", "warning", f"{where}; `perennial connect {name}` changes that")
+    if current != link:
+        text = f"has another address than the cluster; run `perennial connect {name}` again"
+        return Finding("Client()", "error", text)
+    return Finding("Client()", "warning", f"in a new Python process {wrong}")
+
+
+def certificates(
+    expiry: Mapping[str, datetime], now: datetime, remedy: str = "`perennial rotate`"
+) -> Finding:
+    """Check how long the certificates are good, by this machine's clock."""
+    if not expiry:
+        return Finding("certificates", "error", "there are none; run `perennial up`")
+    name, first = min(expiry.items(), key=lambda item: item[1])
+    if first <= now:
+        text = f"{name} expired on {first:%Y-%m-%d} by this clock ({now:%Y-%m-%d %H:%M} UTC)"
+        return Finding("certificates", "error", f"{text}; run {remedy} or set the clock")
+    if first - now < NOTICE:
+        text = f"{name} expires on {first:%Y-%m-%d}; run {remedy}"
+        return Finding("certificates", "warning", text)
+    return Finding("certificates", "ok", f"good until {first:%Y-%m-%d}")
+
+
+def secrets(root: Path) -> Finding:
+    """Check that nobody else can read keys and tokens."""
+    files = [path for part in ("tls", "secrets") for path in (root / part).rglob("*")]
+    wide = [str(path) for path in files if path.is_file() and path.stat().st_mode & 0o077]
+    if wide:
+        return Finding("secrets", "error", f"others can read {', '.join(wide)}; `chmod 600` them")
+    return Finding("secrets", "ok", f"{len(files)} files, yours alone")
+
+
+def packages(link: Connection, python: str | None) -> Iterator[Finding]:
+    """Reach the cluster as a client does, and compare its packages with the workers'."""
+    theirs = _ask_workers(link)
+    yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
+    mine = packages_of(python)
+    different = differences(mine, theirs)
+    if different:
+        shown = "; ".join(different[:20]) + ("; …" if len(different) > 20 else "")
+        text = f"{shown}: install the same versions on both sides"
+        yield Finding("packages", "warning", text)
+    else:
+        yield Finding("packages", "ok", f"{len(mine)} are the same for client and workers")
+
+
+def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Name each package whose version differs between the client and a worker."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for worker, versions in sorted(theirs.items()):
+        for name in sorted(set(mine) | set(versions), key=str.lower):
+            here, there = mine.get(name, "missing"), versions.get(name, "missing")
+            if here != there:
+                found.setdefault((name, here, there), []).append(worker)
+    return [
+        f"{name} is {here} here and {there} on "
+        + (workers[0] if len(workers) == 1 else f"{len(workers)} workers")
+        for (name, here, there), workers in found.items()
+    ]
+
+
+def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
+    """Ask a worker of each group for its packages, in a process apart."""
+    from perennial import apart
+
+    async def asked() -> dict[str, dict[str, str]]:
+        async with apart.scheduler(link.scheduler_address, link.tls, PATIENCE) as scheduler:
+            found = await scheduler.packages()
+        return {
+            str(worker): {str(name): str(version) for name, version in versions.items()}
+            for worker, versions in found.items()
+        }
+
+    return asyncio.run(asked())
+
+
+def packages_of(python: str | None) -> dict[str, str]:
+    """Names and versions of the packages of an interpreter; of the one that runs this when None."""
+    if python is None or Path(python) == Path(sys.executable):
+        return installed()
+    done = subprocess.run(
+        [python, "-c", PACKAGES], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
