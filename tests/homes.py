@@ -115,13 +115,13 @@ class Home:
         if service == "supervisord":
             path = self.state / "supervisord.pid"
             return int(path.read_text()) if path.exists() else 0
-        from perennial.local.hold import holder
+        from perennial.supervision.hold import holder
 
         return holder(self.state / "run" / f"{service}.lock")[0]
 
     def workers(self) -> set[str]:
         """Names of the workers that have registered, once the scheduler answers."""
-        from perennial.local.dashboard import Dashboard
+        from perennial.supervision.dashboard import Dashboard
 
         port, socket = self.spec["scheduler"]["dashboard_port"], self.state / "pages" / "http"
         lock = self.state / "run" / "scheduler.lock"

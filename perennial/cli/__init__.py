@@ -74,7 +74,7 @@ def main() -> None:
 def said(error: Exception) -> str:
     """One line for an error; the system's own (a full disk, say) with the file that it names."""
     if isinstance(error, BlockingIOError | RuntimeError):
-        from perennial.local.processes import cause
+        from perennial.supervision.processes import cause
 
         if why := cause(error):
             return why

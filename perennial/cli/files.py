@@ -118,8 +118,8 @@ def summary(spec: ClusterSpec) -> str:
 def _starter(name: str, machine: Machine, schema: Path) -> str:
     from importlib.util import find_spec
 
-    from perennial.local.ports import free_port
     from perennial.local.starter import Ports, starter
+    from perennial.supervision.listening import free_port
 
     scheduler = free_port(8786)
     dashboard = free_port(scheduler + 1)

@@ -176,9 +176,9 @@ def _purge(name: str, purge: bool) -> None:
     import shutil
 
     from perennial.cli.output import Progress
-    from perennial.local.hold import holder
     from perennial.lock import exclusive
     from perennial.paths import cluster_state
+    from perennial.supervision.hold import holder
 
     paths = cluster_state(name)
     if not purge:

@@ -57,8 +57,8 @@ def forget(name: str, _machine: str, _force: bool) -> None:
 def faults(document: Document) -> tuple[list[Fault], list[Fault]]:
     """Return errors and warnings of a cluster file on this machine."""
     from perennial.local.checks import faults_of_machine
-    from perennial.local.hold import holder
     from perennial.paths import cluster_state
+    from perennial.supervision.hold import holder
 
     locks = cluster_state(document.spec.name).run.glob("*.lock")
     own = frozenset(holder(lock)[0] for lock in locks) - {0}
@@ -152,8 +152,8 @@ def down(name: str, force: bool, purge: bool) -> None:
 
 def show(deployment: Deployment) -> None:
     """Print a plan."""
-    from perennial.local.plan import steps
     from perennial.plan import drains, with_actors
+    from perennial.supervision.plan import steps
 
     def held(step: Step) -> int:
         own = re.compile(rf"{re.escape(step.resource)}(-\d+)?")  # a process of it has a number

@@ -46,8 +46,8 @@ def report(name: str) -> dict[str, Any]:
 
 def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[tuple[str, str]]:
     """Yield the lines of logs, each with the service's name; with ``follow`` for ever."""
-    from perennial.local import logs as reading
     from perennial.local.operate import members
+    from perennial.supervision import logs as reading
 
     deployment = _find(name)
     folder = deployment.paths.logs
@@ -172,15 +172,16 @@ def revoke(name: str, person: str) -> int:
 def jupyter(name: str) -> tuple[str, Path, Path] | None:
     """Say where JupyterLab is, its token's file, and a private folder for the page that logs in."""
     from perennial.jupyter import state_directory
-    from perennial.local import deploy, ports
+    from perennial.local import deploy
     from perennial.local.layout import site
+    from perennial.supervision.listening import is_of
 
     deployment = _find(name)
     spec, paths = deployment.spec, deployment.paths
     url = deploy.jupyter_url(spec)
     if url is None or spec.jupyter is None:
         return None
-    if not ports.is_of(paths.run / "jupyter.lock", spec.jupyter.port):
+    if not is_of(paths.run / "jupyter.lock", spec.jupyter.port):
         # Whoever takes the port while JupyterLab is down would be given its token.
         raise PerennialError(
             f"{name}: JupyterLab does not listen on port {spec.jupyter.port}, so its token is not"
@@ -191,13 +192,13 @@ def jupyter(name: str) -> tuple[str, Path, Path] | None:
 
 def dashboard(name: str) -> tuple[str, Path, Path]:
     """Say where the dashboard is, its token's file, and a folder for the page that logs in."""
-    from perennial.local import ports
     from perennial.pages import token_of
+    from perennial.supervision.listening import is_of
 
     deployment = _find(name)
     paths, port = deployment.paths, deployment.spec.scheduler.dashboard_port
     token = Path(token_of(str(paths.pages)))
-    if not (ports.is_of(paths.run / "scheduler.lock", port) and token.is_file()):
+    if not (is_of(paths.run / "scheduler.lock", port) and token.is_file()):
         raise PerennialError(
             f"{name}: the scheduler does not listen on port {port}, so the dashboard's token is not"
             " given away; see `perennial status` and `perennial logs scheduler`"
@@ -207,17 +208,19 @@ def dashboard(name: str) -> tuple[str, Path, Path]:
 
 def enable(name: str) -> str:
     """Bring the cluster back after a reboot; returns the unit's name."""
-    from perennial.local import boot
     from perennial.lock import exclusive
+    from perennial.supervision import boot
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
-        return boot.enable(deployment, say)
+        file = deployment.state.file or str(deployment.paths.spec)
+        longest = max(program.stop_timeout for program in deployment.programs.values())
+        return boot.enable(deployment.paths, deployment.cluster.supervisor, file, longest, say)
 
 
 def disable(name: str) -> str:
     """Undo `enable`; returns the unit's name."""
-    from perennial.local import boot
+    from perennial.supervision import boot
 
     return boot.disable(name)
 

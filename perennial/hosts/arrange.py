@@ -16,10 +16,10 @@ from perennial import render
 from perennial.hosts.program import carried
 from perennial.hosts.programs import KEPT, MARK
 from perennial.hosts.share import Size, numbers
-from perennial.local.layout import Program, health, held
-from perennial.local.supervisor import command
 from perennial.paths import ClusterPaths
 from perennial.services import Service, fingerprint, united
+from perennial.supervision.program import Program, health, held
+from perennial.supervision.supervisor import command, started_as
 
 Init = Literal["systemd", "supervisord"]
 
@@ -205,7 +205,7 @@ def _supervisord(
     paths = supervisord_paths(cluster)
     (user, home), *_ = users(cluster, "supervisord", parts).items()
     python = parts[0].command.argv[0]
-    holder = (python, "-I", "-m", "perennial.local.hold")
+    holder = (python, "-I", "-m", started_as("hold"))
     members: dict[str, Member] = {}
     programs = [health(paths, python, *watch)]
     kept = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
@@ -292,7 +292,7 @@ def _registers(member: Service) -> tuple[str, ...]:
 
 
 def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
-    """Say to `perennial.local.part` what it needs to know."""
+    """Say to `perennial.supervision.part` what it needs to know."""
     programs = [asdict(program) for program in arrangement.programs]
     for program in programs:
         del program["files"]

@@ -17,12 +17,12 @@ from perennial.hosts.placing import Placed, concerned, placed_on
 from perennial.hosts.remote import Agent, borrowed
 from perennial.hosts.secrets import Secrets, own_certificate
 from perennial.hosts.share import connection_parts, shares
-from perennial.local.supervisor import polls
 from perennial.pages import ROSTER, counts_of, parsed
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.services import START_TIMEOUT, worker_names
 from perennial.spec import ClusterSpec, load
 from perennial.state import State
+from perennial.supervision.supervisor import polls
 
 Say = Callable[[str], None]
 T = TypeVar("T")

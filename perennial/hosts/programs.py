@@ -14,9 +14,9 @@ from pathlib import Path
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.hosts.agent.keeping import State
-from perennial.local.hold import forget, holder
-from perennial.local.supervisor import Process, Supervisor
 from perennial.paths import ClusterPaths
+from perennial.supervision.hold import forget, holder
+from perennial.supervision.supervisor import Process, Supervisor
 
 #: Stands for a member's number in the program of a group. Digits, so that it is quoted as a number
 #: is: what a keeper writes must be to the letter what a deploy would write.

@@ -32,8 +32,8 @@ from perennial.hosts.ssh import Channel, Session, UnreachableError
 MODULES = (
     "perennial.errors",
     "perennial.files",
-    "perennial.local.hold",
-    "perennial.local.supervisor",
+    "perennial.supervision.hold",
+    "perennial.supervision.supervisor",
     "perennial.hosts.agent.manifest",
     "perennial.hosts.agent.systemd",
     "perennial.hosts.agent.supervisord",

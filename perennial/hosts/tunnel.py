@@ -31,8 +31,8 @@ from perennial.files import make_private, read_json, write_json
 from perennial.hosts import forwarding
 from perennial.hosts.dial import Hop, parse_jump
 from perennial.hosts.forwarding import LOOPBACK, Forward
-from perennial.local import hold
 from perennial.lock import exclusive
+from perennial.supervision import hold
 
 #: Seconds until the process must have connected, after the command has just done so itself.
 _START = 30.0

@@ -16,16 +16,17 @@ from pathlib import Path
 
 from perennial.capacity import Machine
 from perennial.errors import Fault
-from perennial.local import processes
+from perennial.local import processes as needs
 from perennial.local.layout import interpreter
 from perennial.local.machine import this_machine
 from perennial.local.ports import faults_of_address, faults_of_ports
-from perennial.local.supervisor import inherited
 from perennial.owners import foreign_part
 from perennial.paths import fault_of_owner, state_home
 from perennial.spec import ClusterSpec
 from perennial.spec.units import about
 from perennial.spec.words import one_line, plural, show
+from perennial.supervision import processes
+from perennial.supervision.supervisor import inherited
 
 #: Seconds in which an interpreter must say what it has.
 PROBE_TIMEOUT = 20.0
@@ -47,7 +48,7 @@ def faults_of_machine(
     address = list(faults_of_address(spec))
     # What runs of the cluster already is among what the user has.
     number = 0 if own_pids else processes.used()
-    few, close = processes.faults(spec, processes.limit(), number)
+    few, close = needs.faults(spec, processes.limit(), number)
     errors = [
         *address,
         *(() if address else faults_of_ports(spec, own_pids)),

@@ -15,18 +15,19 @@ from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.local import detached, room
 from perennial.local.checks import foreign_interpreter
-from perennial.local.cluster import Cluster
-from perennial.local.dashboard import Dashboard
-from perennial.local.layout import Program, programs, site
+from perennial.local.layout import programs, site
 from perennial.local.machine import this_machine
-from perennial.local.plan import Change
-from perennial.local.supervisor import is_long
 from perennial.pages import socket_of
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
 from perennial.services import scheduler_address
 from perennial.sizes import members, of_names, sizes
 from perennial.spec import ClusterSpec, dump, load
 from perennial.state import State
+from perennial.supervision.cluster import Cluster
+from perennial.supervision.dashboard import Dashboard
+from perennial.supervision.plan import Change
+from perennial.supervision.program import Program
+from perennial.supervision.supervisor import is_long
 
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536

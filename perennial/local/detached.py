@@ -18,20 +18,20 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial import lock
 from perennial.errors import PerennialError
-from perennial.local import processes, supervisor
+from perennial.supervision import processes, supervisor
 
 if TYPE_CHECKING:
-    from perennial.local.cluster import Cluster
-    from perennial.local.dashboard import Dashboard
-    from perennial.local.layout import Program
-    from perennial.local.plan import Change
+    from perennial.supervision.cluster import Cluster
+    from perennial.supervision.dashboard import Dashboard
+    from perennial.supervision.plan import Change
+    from perennial.supervision.program import Program
 
 
 def apply(
@@ -41,13 +41,13 @@ def apply(
     conf: str,
     ready: Callable[[], None],
 ) -> None:
-    """Carry a plan out, see `perennial.local.cluster.Cluster.apply`."""
+    """Carry a plan out, see `perennial.supervision.cluster.Cluster.apply`."""
     request = {"steps": [asdict(step) for step in steps], "conf": conf}
     _carry_out({"do": "apply", **_cluster(cluster, programs), **request}, cluster.say, ready)
 
 
 def restart(cluster: Cluster, programs: Mapping[str, Program], names: Sequence[str]) -> None:
-    """Restart services, see `perennial.local.cluster.Cluster.restart`."""
+    """Restart services, see `perennial.supervision.cluster.Cluster.restart`."""
     request = {"do": "restart", **_cluster(cluster, programs), "names": list(names)}
     _carry_out(request, cluster.say)
 
@@ -56,16 +56,6 @@ def take_down(cluster: Cluster, purge: bool) -> None:
     """Stop a cluster and forget it, see `perennial.local.operate.forget`."""
     request = {"do": "down", "name": cluster.paths.root.name, "purge": purge}
     _carry_out(request, cluster.say)
-
-
-@contextmanager
-def unbroken() -> Iterator[None]:
-    """Put Ctrl-C off until the end: what is stopped inside is started again inside."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 #: Seconds that the process may take to end once it has done everything.
@@ -177,11 +167,11 @@ def _perform(request: Mapping[str, Any]) -> None:
 
         operate.forget(deploy.find(request["name"], _say), request["purge"])
         return
-    from perennial.local.cluster import Cluster
-    from perennial.local.dashboard import Dashboard
-    from perennial.local.layout import from_json
-    from perennial.local.plan import Change
     from perennial.paths import ClusterPaths
+    from perennial.supervision.cluster import Cluster
+    from perennial.supervision.dashboard import Dashboard
+    from perennial.supervision.plan import Change
+    from perennial.supervision.program import from_json
 
     programs = {entry["name"]: from_json(entry) for entry in request["programs"]}
     dashboard = Dashboard(**request["dashboard"])

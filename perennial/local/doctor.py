@@ -13,11 +13,12 @@ from pathlib import Path
 
 from perennial import authority
 from perennial.doctor import FREE, Finding, checks, guarded
-from perennial.local import boot, processes, status
 from perennial.local import logout as logging_out
+from perennial.local import status
 from perennial.local.deploy import Deployment, connection
 from perennial.local.layout import site
 from perennial.local.ports import faults_of_ports
+from perennial.supervision import boot, processes
 
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
 OPEN_FILES = 8192

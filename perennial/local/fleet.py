@@ -21,15 +21,16 @@ from perennial import sizes
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
 from perennial.local import room
-from perennial.local.hold import holder, signal_holder, standing_in
-from perennial.local.layout import Program, programs
+from perennial.local.layout import programs
 from perennial.local.machine import this_machine
-from perennial.local.supervisor import Process, Supervisor
 from perennial.lock import exclusive
 from perennial.observation import Member, MemberState, Observation
 from perennial.paths import ClusterPaths
 from perennial.spec import ClusterSpec, load
 from perennial.state import State
+from perennial.supervision.hold import holder, signal_holder, standing_in
+from perennial.supervision.program import Program
+from perennial.supervision.supervisor import Process, Supervisor
 
 #: Seconds that a group waits for the others of its cluster.
 _TURN = 10.0

@@ -12,8 +12,8 @@ from perennial.errors import PerennialError
 from perennial.local import deploy, detached
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
-from perennial.local.plan import Change
 from perennial.sizes import check_sizes
+from perennial.supervision.plan import Change
 
 #: What a scaler's folder keeps while the cluster is down.
 LASTING = ("history.json", "records.jsonl")

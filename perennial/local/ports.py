@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
-import socket
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from perennial.errors import Fault
-from perennial.local import hold
 from perennial.spec import ClusterSpec
-from perennial.spec.words import shorten, show
+from perennial.spec.words import show
+from perennial.supervision.listening import (
+    LOOPBACK,
+    addresses,
+    belongs,
+    describe,
+    holder,
+    listeners,
+    meets,
+    try_port,
+)
 
-LOOPBACK = "127.0.0.1"
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -47,7 +50,7 @@ def faults_of_ports(spec: ClusterSpec, own_pids: Collection[int]) -> Iterator[Fa
                 f"ports from {start}, or the right CAP_NET_BIND_SERVICE",
                 "write a higher port",
             )
-        elif error and not _is_own(pid := holder(address, port), own_pids):
+        elif error and not belongs(pid := holder(address, port), own_pids):
             yield Fault(
                 path,
                 f"{port}, taken by {describe(pid)}",
@@ -69,87 +72,12 @@ def faults_of_ports(spec: ClusterSpec, own_pids: Collection[int]) -> Iterator[Fa
             )
 
 
-def try_port(address: str, port: int) -> int:
-    """Bind a port for a moment, as a service would; the system's error number, or 0."""
-    [(family, kind, protocol, _, target), *_] = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-    )
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(target)
-        except OSError as error:
-            return error.errno or errno.EIO
-    return 0
-
-
-def free_port(wanted: int) -> int:
-    """Find a free port on loopback: the wanted one, or the next one that is free."""
-    return next(port for port in range(wanted, 65536) if not try_port(LOOPBACK, port))
-
-
-def addresses() -> list[str]:
-    """List the IP addresses of this machine, IPv4 first."""
-    found = [
-        each.address
-        for interface in psutil.net_if_addrs().values()
-        for each in interface
-        if each.family in (socket.AF_INET, socket.AF_INET6) and "%" not in each.address
-    ]
-    return sorted(dict.fromkeys(found), key=lambda address: ":" in address)
-
-
-def holder(address: str, port: int) -> int | None:
-    """Find the process that listens on a port; None when this user may not see it."""
-    return next((pid for ip, at, pid in listeners() if at == port and _meet(ip, address)), None)
-
-
-def is_of(lock_path: str | os.PathLike[str], port: int, address: str = LOOPBACK) -> bool:
-    """Whether what listens on a port is the service that holds a lock, or its child."""
-    pid, _ = hold.holder(lock_path)
-    return bool(pid) and _is_own(holder(address, port), {pid})
-
-
-def describe(pid: int | None) -> str:
-    """Name a process by its id and command."""
-    with suppress(psutil.Error):
-        if pid is not None:
-            process = psutil.Process(pid)
-            command = " ".join(process.cmdline()) or process.name()
-            return f"process {pid} (`{shorten(command)}`)"
-    return "a process that this user may not see"
-
-
-def listeners() -> list[tuple[str, int, int | None]]:
-    """List address, port and process of every socket that listens."""
-    with suppress(psutil.Error):
-        return [
-            (each.laddr.ip, each.laddr.port, each.pid)
-            for each in psutil.net_connections(kind="tcp")
-            if each.status == psutil.CONN_LISTEN and each.laddr
-        ]
-    return []
-
-
-def _meet(listening: str, address: str) -> bool:
-    return listening == address or ipaddress.ip_address(listening).is_unspecified
-
-
-def _is_own(pid: int | None, own_pids: Collection[int]) -> bool:
-    """Whether a process is one of the cluster's, or was started by one of them."""
-    with suppress(psutil.Error):
-        if pid is not None:
-            family = [pid, *(parent.pid for parent in psutil.Process(pid).parents())]
-            return not set(own_pids).isdisjoint(family)
-    return False
-
-
 def _count_free(address: str, ports: range, needed: int, own_pids: Collection[int]) -> int:
     """Count the ports that are free or the cluster's own, up to what is needed."""
     own = {
         port
         for ip, port, pid in listeners()
-        if port in ports and _meet(ip, address) and _is_own(pid, own_pids)
+        if port in ports and meets(ip, address) and belongs(pid, own_pids)
     }
     free = 0
     for port in ports:

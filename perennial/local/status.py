@@ -10,10 +10,10 @@ from typing import Any
 import psutil
 
 from perennial.local.deploy import Deployment
-from perennial.local.hold import holder
-from perennial.local.plan import staying
-from perennial.local.supervisor import Process
-from perennial.local.waiting import does_not_stay_up
+from perennial.supervision.hold import holder
+from perennial.supervision.plan import staying
+from perennial.supervision.supervisor import Process
+from perennial.supervision.waiting import does_not_stay_up
 
 #: State of a service that outlived its supervisord.
 ORPHAN = "ORPHAN"

@@ -361,7 +361,7 @@ def listed(noun: str, keys: Collection[Any]) -> str:
 
 
 def _note(title: str, lost: str) -> None:
-    """Leave a line for whoever has stopped the process, see `perennial.local.hold.abandoned`."""
+    """Leave a line for whoever has stopped the process, see `supervision.hold.abandoned_mark`."""
     mark = os.environ.get("PERENNIAL_READY")
     if not mark or not lost:
         return

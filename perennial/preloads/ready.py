@@ -33,7 +33,7 @@ logger = logging.getLogger("distributed.perennial.ready")
 #: Seconds between two reports, where no watchdog asks for more.
 INTERVAL = 10.0
 
-#: Variable that names a file to be written, see `perennial.local.hold`.
+#: Variable that names a file to be written, see `perennial.supervision.hold`.
 MARK = "PERENNIAL_READY"
 
 #: Schedulers and nannies of this process that are open, and those of them not yet ready.

@@ -148,7 +148,7 @@ def answering(body: bytes) -> Iterator[int]:
     "body", [b"{}", b"[]", b"7", b'{"workers": {}}', b'{"workers": [1]}', b"\xff", b"[" * 9000]
 )
 def test_a_malformed_answer_is_no_answer(body: bytes) -> None:
-    from perennial.local.dashboard import Dashboard
+    from perennial.supervision.dashboard import Dashboard
 
     with answering(body) as port:
         dashboard = Dashboard(port)

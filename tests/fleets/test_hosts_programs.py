@@ -13,9 +13,9 @@ import pytest
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.hosts.programs import MARK, Programs
-from perennial.local import supervisor
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
+from perennial.supervision import supervisor
 from tests.homes import wait_until
 
 MEMBER = """\

@@ -19,7 +19,7 @@ from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.files import make_private, write_atomic
 from perennial.fleets.fleet import opened
 from perennial.local import fleet as fleets
-from perennial.local import layout, supervisor
+from perennial.local import layout
 from perennial.local.deploy import numbers
 from perennial.lock import exclusive
 from perennial.observation import Observation
@@ -27,6 +27,7 @@ from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
 from perennial.spec import dump, loads
 from perennial.state import State
+from perennial.supervision import supervisor
 from tests.fleets.contract import Contract, Platform, ids, there
 from tests.homes import wait_until
 

@@ -78,7 +78,7 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
     )
     outside, ours = done.stdout.splitlines()
     assert outside == "[]"
-    packages = {"perennial.hosts", "perennial.local", "perennial.hosts.agent"}
+    packages = {"perennial.hosts", "perennial.supervision", "perennial.hosts.agent"}
     later = {name for names in LATER.values() for name in names}
     assert set(eval(ours)) - packages == {*MODULES, *later}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from perennial.hosts.agent import journal, manifest, supervisord
-from perennial.local.hold import holder
+from perennial.supervision.hold import holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

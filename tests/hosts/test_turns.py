@@ -25,13 +25,13 @@ from perennial.hosts import deploy
 from perennial.hosts.arrange import Arrangement, Steps
 from perennial.hosts.drift import own_files
 from perennial.hosts.share import shares
-from perennial.local import hold, part, supervisor
-from perennial.local.hold import holder, is_ready, ready_mark
-from perennial.local.layout import Program
-from perennial.local.plan import Change
 from perennial.paths import ClusterPaths
 from perennial.render import supervisord_conf
 from perennial.stacks.turns import turns
+from perennial.supervision import hold, part, supervisor
+from perennial.supervision.hold import holder, is_ready, ready_mark
+from perennial.supervision.plan import Change
+from perennial.supervision.program import Program
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.hosts.clusters import spec_of

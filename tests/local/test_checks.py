@@ -19,6 +19,7 @@ from perennial.errors import PerennialError, SpecError
 from perennial.local import checks, deploy, ports
 from perennial.local.machine import this_machine
 from perennial.spec import ClusterSpec, loads
+from perennial.supervision import listening
 from tests.ports import free_ports, free_range
 
 
@@ -159,15 +160,15 @@ def test_no_address_of_this_machine(address: str) -> None:
 
 
 def test_addresses_of_this_machine() -> None:
-    for address in ports.addresses():
+    for address in listening.addresses():
         assert errors(spec(f"local: {{address: '{address}'}}\n")) == []
 
 
 def test_the_next_free_port() -> None:
     [port] = free_ports(1)
     with socket.create_server(("127.0.0.1", port)):
-        assert ports.free_port(port) > port
-    assert ports.free_port(port) == port
+        assert listening.free_port(port) > port
+    assert listening.free_port(port) == port
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_root_runs_no_interpreter_that_others_can_change(
 def test_without_tls() -> None:
     _, [warning] = checks.faults_of_machine(spec("security: {tls: false}\n", "{memory: 100 MiB}"))
     assert "false: every user of this machine can run code as you through port" in warning.found
-    others = [each for each in ports.addresses() if each not in ("127.0.0.1", "::1")]
+    others = [each for each in listening.addresses() if each not in ("127.0.0.1", "::1")]
     if not others:
         pytest.skip("this machine has only loopback")
     made = spec(f"security: {{tls: false}}\nlocal: {{address: '{others[0]}'}}\n")

@@ -13,7 +13,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from perennial.local.supervisor import speaks_http
+from perennial.supervision.supervisor import speaks_http
 from tests.homes import PERENNIAL, Home, wait_until
 from tests.ports import free_ports
 

@@ -15,9 +15,11 @@ import pytest
 
 from perennial.cli import operate_local
 from perennial.errors import PerennialError
-from perennial.local import deploy, hold, ports
+from perennial.local import deploy
 from perennial.paths import cluster_state
 from perennial.spec import load
+from perennial.supervision import hold
+from perennial.supervision.listening import is_of
 from tests.homes import PERENNIAL, wait_until
 from tests.ports import free_ports
 
@@ -67,7 +69,7 @@ def listening(port: int) -> Iterator[None]:
     program = [sys.executable, "-c", LISTEN, str(port)]
     process = subprocess.Popen([*held, *program], start_new_session=True)
     try:
-        wait_until(lambda: ports.is_of(lock, port))
+        wait_until(lambda: is_of(lock, port))
         yield
     finally:
         process.kill()

@@ -17,9 +17,9 @@ import pytest
 from perennial import placement
 from perennial.connect import Connection
 from perennial.errors import PerennialError
-from perennial.local import hold
-from perennial.local.supervisor import running
 from perennial.paths import ClusterPaths, cluster_state
+from perennial.supervision import hold
+from perennial.supervision.supervisor import running
 from tests.homes import PERENNIAL, Home, wait_until
 
 #: Another machine, as far as a process sees: its own processes, network and name.

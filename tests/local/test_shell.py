@@ -8,7 +8,7 @@ import subprocess
 
 import psutil
 
-from perennial.local.supervisor import inherited
+from perennial.supervision.supervisor import inherited
 from tests.homes import PERENNIAL, Home
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from perennial.local.dashboard import Dashboard
 from perennial.pages import ROSTER
 from perennial.preloads import roster
+from perennial.supervision.dashboard import Dashboard
 from tests.homes import wait_until
 
 

@@ -1,6 +1,6 @@
 """Services of a cluster under a supervisord of its own, run by the cluster's system user.
 
-supervisord is driven by the same code as on a local cluster (`perennial.local.part`), in the
+supervisord is driven by the same code as on a local cluster (`perennial.supervision.part`), in the
 cluster's own environment and with the rights of its user.
 """
 
@@ -19,8 +19,14 @@ from typing import IO, Any, cast
 
 from perennial.errors import PerennialError
 from perennial.hosts.agent import manifest, systemd
-from perennial.local.hold import holder, is_ready
-from perennial.local.supervisor import Supervisor, polls, signal_process, wait_gone
+from perennial.supervision.hold import holder, is_ready
+from perennial.supervision.supervisor import (
+    Supervisor,
+    polls,
+    signal_process,
+    started_as,
+    wait_gone,
+)
 
 #: Seconds in which a supervisord that was started must answer.
 ANSWER = 60.0
@@ -94,7 +100,7 @@ def enabled(cluster: str) -> bool:
 def apply(
     cluster: str, python: str, user: str, request: dict[str, Any], say: Callable[[str], None]
 ) -> list[list[str]]:
-    """Change what runs into what is asked for, see `perennial.local.part`."""
+    """Change what runs into what is asked for, see `perennial.supervision.part`."""
     if not request["turn"]:
         _part(python, user, {"do": "prepare", "root": str(root(cluster)), **request}, say)
         if systemd.booted():
@@ -182,7 +188,7 @@ def _part(
 ) -> dict[str, Any]:
     entry = pwd.getpwnam(user)
     process = subprocess.Popen(
-        [python, "-I", "-m", "perennial.local.part"],
+        [python, "-I", "-m", started_as("part")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -221,7 +227,7 @@ def _part(
     if "error" in result:
         raise PerennialError(result["error"])
     if "ok" not in result:
-        raise PerennialError(f"{python} -m perennial.local.part: {trouble or 'ended early'}")
+        raise PerennialError(f"{python} -m {started_as('part')}: {trouble or 'ended early'}")
     return result
 
 

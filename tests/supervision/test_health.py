@@ -8,7 +8,7 @@ from pathlib import Path
 from socketserver import UnixStreamServer
 from typing import Any
 
-from perennial.local.health import START, Watchdog, answers, rotate
+from perennial.supervision.health import START, Watchdog, answers, rotate
 from perennial.unix import short
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.local import boot, leftovers
-from perennial.local import plan as planning
-from perennial.local import supervisor as supervision
-from perennial.local.dashboard import Dashboard
-from perennial.local.detached import unbroken
-from perennial.local.hold import (
+from perennial.paths import ClusterPaths
+from perennial.supervision import boot, leftovers
+from perennial.supervision import plan as planning
+from perennial.supervision import supervisor as supervision
+from perennial.supervision.dashboard import Dashboard
+from perennial.supervision.hold import (
     abandoned_mark,
     forget,
     holder,
@@ -27,11 +27,10 @@ from perennial.local.hold import (
     signal_holder,
     standing_in,
 )
-from perennial.local.layout import SCALER, Program
-from perennial.local.plan import Change, Running
-from perennial.local.supervisor import Supervisor, polls
-from perennial.local.waiting import Waiting
-from perennial.paths import ClusterPaths
+from perennial.supervision.plan import Change, Running
+from perennial.supervision.program import SCALER, Program
+from perennial.supervision.supervisor import Supervisor, polls
+from perennial.supervision.waiting import Waiting
 
 #: Programs that start once the workers are there, so that they take nothing from them.
 LATE = ("jupyter", SCALER)
@@ -352,3 +351,13 @@ class Cluster:
         for name, process in left.items():
             if not supervision.wait_gone(process, timeout):
                 signal_holder(self.paths.run / f"{name}.lock", signal.SIGKILL)
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Put Ctrl-C off until the end: what is stopped inside is started again inside."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

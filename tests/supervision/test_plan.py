@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.local.plan import (
+from perennial.plan import Impact
+from perennial.supervision.plan import (
     Change,
     Running,
     plan,
     staying,
     steps,
 )
-from perennial.plan import Impact
 
 UP = Running(alive=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.local import hold
+from perennial.supervision import hold
 
 #: Says that it runs, and leaves cleanly on SIGTERM.
 PROGRAM = (

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from perennial.local.supervisor import Supervisor
+from perennial.supervision.supervisor import Supervisor
 
 ANSWER = (
     b"<?xml version='1.0'?><methodResponse><params><param><value><int>7</int></value></param>"

@@ -13,8 +13,8 @@ from signal import SIGTERM
 
 import psutil
 
-from perennial.local import ports
-from perennial.local.supervisor import polls
+from perennial.supervision import listening
+from perennial.supervision.supervisor import polls
 
 #: Seconds in which the children of a process that has gone may end by themselves.
 GRACE = 2.0
@@ -49,9 +49,9 @@ def end(found: Sequence[psutil.Process], timeout: float, say: Callable[[str], No
 
 def held_port(wanted: Collection[int]) -> str | None:
     """Say which of these ports still has a listener, and who that is; None when all are free."""
-    for address, port, pid in ports.listeners():
+    for address, port, pid in listening.listeners():
         if port in wanted:
-            return f"{address}:{port} is still held by {ports.describe(pid)}"
+            return f"{address}:{port} is still held by {listening.describe(pid)}"
     return None
 
 

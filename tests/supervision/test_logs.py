@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from perennial.local.health import rotate
-from perennial.local.logs import follow, tail, telling_line
+from perennial.supervision.health import rotate
+from perennial.supervision.logs import follow, tail, telling_line
 
 DASK = """\
 2026-01-01 10:00:00,000 - distributed.nanny - INFO -         Start Nanny at: 'tls://127.0.0.1:1'

@@ -6,16 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from perennial.errors import PerennialError
-from perennial.local import ports as listening
-from perennial.local import processes
-from perennial.local import supervisor as supervision
-from perennial.local.dashboard import Dashboard
-from perennial.local.hold import is_ready
-from perennial.local.layout import HEALTH, SCALER, Program
-from perennial.local.logs import telling_line
-from perennial.local.supervisor import Process, Supervisor, polls
 from perennial.paths import ClusterPaths
 from perennial.services import START_TIMEOUT
+from perennial.supervision import listening, processes
+from perennial.supervision import supervisor as supervision
+from perennial.supervision.dashboard import Dashboard
+from perennial.supervision.hold import is_ready
+from perennial.supervision.logs import telling_line
+from perennial.supervision.program import HEALTH, SCALER, Program
+from perennial.supervision.supervisor import Process, Supervisor, polls
 
 _TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
 

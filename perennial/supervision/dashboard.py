@@ -9,8 +9,8 @@ import http.client
 import os
 from typing import Any
 
-from perennial.local import ports
 from perennial.pages import ROSTER, WORKERS, Counts, counts_of, parsed
+from perennial.supervision import listening
 from perennial.unix import UnixConnection, get
 
 
@@ -24,9 +24,9 @@ class Dashboard:
     def _get(self, path: str) -> bytes | None:
         if self.socket and os.path.exists(self.socket):
             return get(UnixConnection(self.socket, self._timeout), path)
-        if self.socket and not ports.is_of(self.lock, self.port):
+        if self.socket and not listening.is_of(self.lock, self.port):
             return None
-        plain = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=self._timeout)
+        plain = http.client.HTTPConnection(listening.LOOPBACK, self.port, timeout=self._timeout)
         return get(plain, path)
 
     def _json(self, path: str) -> dict[str, Any]:

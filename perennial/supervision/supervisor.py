@@ -80,6 +80,11 @@ class Process:
         return self.state in UNSTEADY
 
 
+def started_as(module: str) -> str:
+    """Name by which a module of this package is started: standing clusters have it written down."""
+    return f"perennial.local.{module}"
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=30.0)

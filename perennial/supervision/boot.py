@@ -8,15 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from perennial import render
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.local import supervisor as supervision
-
-if TYPE_CHECKING:
-    from perennial.local.deploy import Deployment
+from perennial.paths import ClusterPaths
+from perennial.supervision import supervisor as supervision
 
 #: Seconds for one call of systemctl.
 TIMEOUT = 60.0
@@ -44,18 +41,24 @@ def has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
+def enable(
+    paths: ClusterPaths,
+    supervisor: supervision.Supervisor,
+    file: str,
+    stop_timeout: float,
+    say: Callable[[str], None],
+) -> str:
     """Install the unit and hand the running supervisord over to it, without a loss.
 
     supervisord is killed and systemd starts another one, which adopts the services.
     """
-    name, paths = deployment.spec.name, deployment.paths
+    name = paths.root.name
     if not has_systemd():
         raise PerennialError(
             "no systemd runs this machine; add this line with `crontab -e` instead:"
-            f" @reboot {_perennial()} up --yes --file {deployment.state.file or paths.spec}"
+            f" @reboot {_perennial()} up --yes --file {file}"
         )
-    if not deployment.cluster.supervisor.pid():
+    if not supervisor.pid():
         raise PerennialError(f"{name} does not run; `perennial up` starts it")
     text = render.boot_unit(
         cluster=name,
@@ -63,7 +66,7 @@ def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
         argv=supervision.command(paths.supervisord_conf, "--nodaemon"),
         system=os.geteuid() == 0,
         directory=supervision.folder_of(paths),
-        stop_timeout=30.0 + max(p.stop_timeout for p in deployment.programs.values()),
+        stop_timeout=30.0 + stop_timeout,
     )
     write_atomic(unit_path(name), text, mode=0o644)
     _systemctl("daemon-reload")
@@ -72,17 +75,16 @@ def enable(deployment: Deployment, say: Callable[[str], None]) -> str:
         _linger(say)
     if _systemctl("is-active", unit_name(name), check=False) != "active":
         say("handing supervisord over to systemd")
-        hand_over(deployment)
+        hand_over(name, supervisor)
     return unit_name(name)
 
 
-def hand_over(deployment: Deployment) -> None:
+def hand_over(cluster: str, supervisor: supervision.Supervisor) -> None:
     """Let systemd run the supervisord; what runs is adopted."""
-    supervisor = deployment.cluster.supervisor
     if pid := supervisor.pid():
         supervision.signal_process(pid, signal.SIGKILL)
         supervision.wait_gone(pid, TIMEOUT)
-    start(deployment.spec.name, deployment.cluster.supervisor)
+    start(cluster, supervisor)
 
 
 def start(cluster: str, supervisor: supervision.Supervisor) -> None:

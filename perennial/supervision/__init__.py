@@ -1,0 +1,1 @@
+"""A supervisord and its programs on one machine."""
