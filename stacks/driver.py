@@ -7,9 +7,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from pulumi.automation import CommandError
 
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
+from perennial.platforms import PLATFORMS
 from perennial.spec import ClusterSpec
 
-from . import engine, journal, quick
+from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
 from .events import Tale, last_line
 from .process import AT_ONCE
@@ -62,11 +64,11 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     The caller holds the cluster's lock.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
-    if not fresh and (same := quick.unchanged(spec, folder, say)):
+    if not fresh and (same := _unchanged(spec, folder, say)):
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     stack, tale = _open(folder, spec, say), Tale()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
-    wanted = journal.entries(spec) if spec.platform == "hosts" else {}
+    wanted = _own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
     failed = _failure(
         tale,
@@ -97,7 +99,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
     The caller holds the cluster's lock, where the cluster was deployed before.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
-    if same := quick.unchanged(spec, folder, say):
+    if same := _unchanged(spec, folder, say):
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
         with _in_one_line(spec.name):
@@ -128,7 +130,7 @@ def down(spec: ClusterSpec, say: Say) -> Outcome:
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, tale = _open(folder, spec, say), Tale()
     had = _deployed(folder, spec.name)
-    _stop_scheduler(spec, had, say)
+    _own(spec, "stop_scheduler", lambda *_: None)(spec, had, say)
     failed = _failure(
         tale, partial(stack.destroy, continue_on_error=True, parallel=AT_ONCE), spec.name, say
     )
@@ -189,18 +191,18 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     return stack
 
 
-def _stop_scheduler(spec: ClusterSpec, had: set[str], say: Say) -> None:
-    """Stop the scheduler before all the rest: no member then drains for those that go as well."""
-    if spec.platform != "hosts":
-        return
-    from perennial.hosts import deploy as hosts
-    from perennial.hosts.share import shares
+def _own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """Find a function that the stack of a platform may have, see `perennial.stacks.hosts`."""
+    found: Callable[..., Any] = getattr(
+        import_module(PLATFORMS[spec.platform].stack), name, otherwise
+    )
+    return found
 
-    for name, share in shares(spec).items():
-        if name in had and share.runs("scheduler"):
-            with suppress(PerennialError):  # what is in the way is said when it is removed
-                say(f"stopping the scheduler on {name}")
-                hosts.stop_scheduler(share, say)
+
+def _unchanged(spec: ClusterSpec, folder: Path, say: Say) -> int:
+    """Count the resources that are as the cluster file says; 0 when the engine has to look."""
+    same: int = _own(spec, "unchanged", lambda *_: 0)(spec, folder, say)
+    return same
 
 
 def _deployed(folder: Path, name: str) -> set[str]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pulumi
 
+from perennial.errors import PerennialError
+from perennial.hosts import deploy
 from perennial.hosts import share as sharing
 from perennial.hosts.claims import claims
 from perennial.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
 from .host_resources import ClusterAuthority, HostEnvironment, HostServices
+from .journal import entries
+from .quick import unchanged
+
+#: Beside the component: what `perennial up` asks before and after the engine.
+__all__ = ["Cluster", "HostsCluster", "entries", "stop_scheduler", "unchanged"]
 
 #: Time that a machine may take: a large environment over a slow line, a long drain.
 PATIENCE = "4h"
@@ -109,6 +117,15 @@ class HostsCluster(pulumi.ComponentResource):
 
 #: What the registry of stacks looks for.
 Cluster = HostsCluster
+
+
+def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str], None]) -> None:
+    """Stop the scheduler before all the rest: no member then drains for those that go as well."""
+    for name, share in sharing.shares(spec).items():
+        if name in had and share.runs("scheduler"):
+            with suppress(PerennialError):  # what is in the way is said when it is removed
+                say(f"stopping the scheduler on {name}")
+                deploy.stop_scheduler(share, say)
 
 
 def _secrets(spec: ClusterSpec, authority: ClusterAuthority) -> pulumi.Output[dict[str, Any]]:

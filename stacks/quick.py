@@ -25,7 +25,7 @@ def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> in
     latest = engine.state(folder, spec.name)
     own = spec.jupyter is not None and spec.jupyter.certificate is not None
     # An operator's own certificate is encrypted in the state, and cannot be compared here.
-    if spec.platform != "hosts" or own or _cut_off(folder, latest):
+    if own or _cut_off(folder, latest):
         return 0
     resources = {
         resource["urn"].rpartition("::")[2]: resource
