@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.cli.files import DEFAULT_FILE
-from perennial.cli.platform import deployer
+from perennial.cli.platform import Wishes, deployer
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
@@ -30,22 +29,6 @@ Install = Annotated[
         "--install", help="Install the Pulumi CLI if it is missing, after checking its digest."
     ),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How `up` shall go about it."""
-
-    #: Do not ask.
-    yes: bool = False
-    #: Make a plain Client() reach the cluster.
-    connect: bool = True
-    #: Warnings are errors.
-    strict: bool = False
-    #: Download Pulumi's command line where it is missing.
-    install: bool = False
-    #: Start more than the machines hold.
-    force: bool = False
 
 
 def register(app: typer.Typer) -> None:

@@ -14,8 +14,7 @@ from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import Fault, PerennialError
 
 if TYPE_CHECKING:
-    from perennial.cli.life import Wishes
-    from perennial.cli.platform import Form
+    from perennial.cli.platform import Form, Wishes
     from perennial.connect import Connection
     from perennial.local.deploy import Deployment
     from perennial.plan import Step

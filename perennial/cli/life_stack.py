@@ -17,8 +17,7 @@ from perennial.paths import ClusterPaths, cluster_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perennial.cli.life import Wishes
-    from perennial.cli.platform import Form
+    from perennial.cli.platform import Form, Wishes
     from perennial.connect import Connection
     from perennial.plan import Step
     from perennial.spec import ClusterSpec, Document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -12,11 +13,26 @@ from perennial.platforms import PLATFORMS
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair
-    from perennial.cli.life import Wishes
     from perennial.doctor import Finding
     from perennial.spec import ClusterSpec, Document
 
 Form = Literal["systemd", "supervisord"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How `up` shall go about it."""
+
+    #: Do not ask.
+    yes: bool = False
+    #: Make a plain Client() reach the cluster.
+    connect: bool = True
+    #: Warnings are errors.
+    strict: bool = False
+    #: Download Pulumi's command line where it is missing.
+    install: bool = False
+    #: Start more than the machines hold.
+    force: bool = False
 
 
 class Deployer(Protocol):

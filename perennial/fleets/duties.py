@@ -15,7 +15,7 @@ from perennial.spec.units import Refusal
 from perennial.spec.words import nearest
 
 if TYPE_CHECKING:
-    from perennial.fleets.hosts import Machine
+    from perennial.fleets.machines import Machine
     from perennial.spec.models import ClusterSpec, WorkerGroup
 
 _SERVICES = ("scheduler", "jupyter")

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from perennial.capacity import Capacity, Machine, refusal, total
 from perennial.errors import FleetError, PerennialError
-from perennial.hosts import deploy, room
+from perennial.hosts import deploy
 from perennial.hosts.kept import chosen, counted
 from perennial.hosts.operator import Operator, Say, at
-from perennial.hosts.remote import borrowed
+from perennial.hosts.remote import Agent, borrowed
+from perennial.hosts.room import services, uses
+from perennial.hosts.share import Share
 from perennial.hosts.sizes import spread
 from perennial.sizes import check_sizes
 from perennial.spec import ClusterSpec
 
 #: Group → machine → members.
 Sizes = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a machine has, and what of the cluster stands there."""
+
+    #: Its cores and its memory.
+    machine: Machine
+    #: What it remembers of the cluster; empty where there is nothing.
+    manifest: Mapping[str, Any]
+
+
+def look(agent: Agent, cluster: str) -> Standing:
+    """Ask a machine what it has."""
+    manifest = agent.ask("manifest", cluster=cluster)
+    return Standing(Machine(**agent.ask("machine")), manifest)
+
+
+def refuse(
+    spec: ClusterSpec, share: Share, now: Standing, sizes: Mapping[str, int], before: ClusterSpec
+) -> None:
+    """Refuse sizes which a machine cannot hold, unless as much stands there already."""
+    had = {**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})}
+    counts = {name: size if isinstance(size, int) else len(size) for name, size in had.items()}
+    stands = total(use * counts[name] for name, use in uses(before, counts).items())
+    holds = Capacity(now.machine.cores, now.machine.memory, services(share.services))
+    machine = share.target.name
+    if why := refusal(uses(spec, sizes), sizes, holds, stands, machine):
+        raise FleetError(f"{machine}: {why}")
 
 
 def scale(
@@ -59,10 +93,10 @@ def check_room(operator: Operator, before: ClusterSpec) -> None:
 
 def _stand(
     operator: Operator, wanted: Mapping[str, int]
-) -> tuple[dict[str, room.Standing], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, Standing], dict[str, dict[str, int]]]:
     """Ask every machine what it has, and how many members of these groups."""
     before: dict[str, dict[str, int]] = {group: {} for group in wanted}
-    standing: dict[str, room.Standing] = {}
+    standing: dict[str, Standing] = {}
     for machine, seen in operator.everywhere(lambda name: _standing(operator, name)).items():
         if isinstance(seen, FleetError):
             raise seen
@@ -73,21 +107,21 @@ def _stand(
     return standing, before
 
 
-def _standing(operator: Operator, machine: str) -> room.Standing:
+def _standing(operator: Operator, machine: str) -> Standing:
     with borrowed(operator.shares[machine].target) as agent:
-        return room.look(agent, operator.name)
+        return look(agent, operator.name)
 
 
 def _refuse(
     operator: Operator,
     machine: str,
-    seen: room.Standing,
+    seen: Standing,
     before: ClusterSpec,
     sizes: Mapping[str, int],
 ) -> None:
     share = operator.shares[machine]
     now = chosen(share, {"manifest": seen.manifest, "members": {}})
-    room.refuse(operator.spec, share, seen, {**counted(now), **sizes}, before)
+    refuse(operator.spec, share, seen, {**counted(now), **sizes}, before)
 
 
 def _shrinks(machine: str, before: Sizes, after: Sizes) -> bool:

@@ -23,7 +23,7 @@ from perennial.spec import ClusterSpec
 
 if TYPE_CHECKING:
     from perennial.fleets.duties import Duty
-    from perennial.fleets.hosts import Machine
+    from perennial.fleets.machines import Machine
 
 __all__ = [
     "Addresses",

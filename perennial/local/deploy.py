@@ -13,7 +13,7 @@ from perennial import authority, connect, jupyter, placement, render, revocation
 from perennial.capacity import Use
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.local import detached, room
+from perennial.local import background, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.layout import programs, site
 from perennial.local.machine import this_machine
@@ -161,7 +161,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     if any(step.action == "repair" for step in steps):
         write_atomic(paths.supervisord_conf, conf)
     steps = tuple(step for step in steps if step.action != "repair")
-    detached.apply(deployment.cluster, deployment.programs, steps, conf, ready)
+    background.apply(deployment.cluster, deployment.programs, steps, conf, ready)
 
 
 def settle(deployment: Deployment) -> None:

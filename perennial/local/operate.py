@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perennial import authority, connect
 from perennial.errors import PerennialError
-from perennial.local import deploy, detached
+from perennial.local import background, deploy
 from perennial.local.deploy import Deployment
 from perennial.local.layout import site
 from perennial.sizes import check_sizes
@@ -35,7 +35,7 @@ def restart(deployment: Deployment, name: str) -> int:
     """Restart a service or the members of a group, one after another. Returns how many."""
     names = members(deployment, name)
     _must_run(deployment)
-    detached.restart(deployment.cluster, deployment.programs, names)
+    background.restart(deployment.cluster, deployment.programs, names)
     return len(names)
 
 
@@ -110,7 +110,7 @@ def rotate_authority(deployment: Deployment) -> None:
 
 def take_down(deployment: Deployment, purge: bool) -> None:
     """Stop the cluster and forget it; with ``purge`` its certificates and logs as well."""
-    detached.take_down(deployment.cluster, purge)
+    background.take_down(deployment.cluster, purge)
 
 
 def forget(deployment: Deployment, purge: bool) -> None:

@@ -1,7 +1,7 @@
 """Read from the scheduler what its work asks of each group.
 
-`opened` gives a source that asks the scheduler's own preload (`perennial.preloads.demand`) and,
-where the scheduler has none, makes do with what its dashboard says (`perennial.scaler.foreign`).
+`PreloadSource` asks the scheduler's own preload (`perennial.preloads.demand`);
+`perennial.scaler.sources` makes do with its dashboard where there is none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
@@ -26,8 +25,6 @@ OLDEST = (2026, 6)
 PATIENCE = 10.0
 #: Seconds for which the scheduler lets a question for news wait.
 POLL = 30.0
-#: Seconds after which a scheduler without the preload is asked for it again.
-AGAIN = 300.0
 
 Wish = Mapping[str, Any]
 
@@ -71,59 +68,6 @@ class Source(Protocol):
     async def close(self) -> None:
         """Close its connections."""
         ...
-
-
-def opened(
-    address: str,
-    groups: Mapping[str, int],
-    tls: Mapping[str, str] | None = None,
-    http: str | None = None,
-) -> Source:
-    """Make a source of demand that takes what the scheduler has to offer."""
-    preload = PreloadSource(address, groups, tls)
-    if http is None:
-        return preload
-    from perennial.scaler.foreign import HttpSource
-
-    return EitherSource(preload, HttpSource(http, groups))
-
-
-class EitherSource:
-    """Asks the preload, or the dashboard of a scheduler that has none."""
-
-    def __init__(self, preload: Source, http: Source) -> None:
-        self.preload = preload
-        self.http = http
-        self._without = 0.0  # until when the preload is not asked for
-
-    async def read(
-        self,
-        detail: Collection[str] = (),
-        report: Mapping[str, Any] | None = None,
-        acknowledged: Collection[str] = (),
-    ) -> tuple[Demand, list[Wish]]:
-        """Read from whichever answers; see `Source.read`."""
-        if monotonic() >= self._without:
-            try:
-                return await self.preload.read(detail, report, acknowledged)
-            except NoPreload as error:
-                logger.warning("%s; reads its dashboard instead", error)
-                self._without = monotonic() + AGAIN
-        try:
-            return await self.http.read(detail, report, acknowledged)
-        except SchedulerAway:
-            self._without = 0.0  # the next one may have it
-            raise
-
-    async def news(self) -> bool:
-        """Wait where there are news; see `Source.news`."""
-        source = self.http if monotonic() < self._without else self.preload
-        return await source.news()
-
-    async def close(self) -> None:
-        """Close the connections of both."""
-        await self.preload.close()
-        await self.http.close()
 
 
 class PreloadSource:

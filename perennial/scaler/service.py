@@ -12,13 +12,13 @@ from typing import Any
 
 from perennial.fleets.fleet import opened as fleet
 from perennial.scaler.acting import Actor
-from perennial.scaler.demand import opened as source
 from perennial.scaler.drain import Drains
 from perennial.scaler.hands import LIMIT, Hand
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.metrics import Pages
 from perennial.scaler.settings import Settings
+from perennial.scaler.sources import opened as source
 from perennial.scaler.state import Memory, lock
 from perennial.scaler.wishes import Wishes
 from perennial.scaler.workers import DaskWorkers

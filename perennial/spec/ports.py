@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from perennial.spec.units import Refusal
 
-if TYPE_CHECKING:
-    from perennial.spec.models import ClusterSpec
-
 Range = tuple[int, int]
+
+
+class _Group(Protocol):
+    @property
+    def processes(self) -> int: ...
+    @property
+    def ports(self) -> Range | None: ...
+
+
+class _Cluster(Protocol):
+    """What is asked of a `perennial.spec.ClusterSpec`."""
+
+    @property
+    def workers(self) -> Mapping[str, _Group]: ...
+    def ports(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +45,12 @@ class Place:
     machine: str = ""
 
 
-def refusals(spec: ClusterSpec, places: Iterable[Place]) -> Iterator[Refusal]:
+def refusals(spec: _Cluster, places: Iterable[Place]) -> Iterator[Refusal]:
     """Refuse ports that meet, and ranges that hold too few of them.
 
     Parameters
     ----------
-    spec : ClusterSpec
+    spec : perennial.spec.ClusterSpec
         The cluster file.
     places : iterable of Place
         The machines.
@@ -59,7 +71,7 @@ def refusals(spec: ClusterSpec, places: Iterable[Place]) -> Iterator[Refusal]:
         yield from _narrow(spec, name, place)
 
 
-def _taken(spec: ClusterSpec, place: Place, fixed: Mapping[str, Range]) -> dict[str, Range]:
+def _taken(spec: _Cluster, place: Place, fixed: Mapping[str, Range]) -> dict[str, Range]:
     """List the ports of a machine by key path; ranges of groups first."""
     taken = {}
     for name in spec.workers:
@@ -70,7 +82,7 @@ def _taken(spec: ClusterSpec, place: Place, fixed: Mapping[str, Range]) -> dict[
     return taken | there
 
 
-def _meeting(spec: ClusterSpec, taken: Mapping[str, Range]) -> Iterator[Refusal]:
+def _meeting(spec: _Cluster, taken: Mapping[str, Range]) -> Iterator[Refusal]:
     seen: dict[str, Range] = {}
     # Of two that meet, the one that the file does not leave to its default is refused.
     for path, (first, last) in sorted(taken.items(), key=lambda item: _wrote(spec, item[0])):
@@ -85,7 +97,7 @@ def _meeting(spec: ClusterSpec, taken: Mapping[str, Range]) -> Iterator[Refusal]
         seen[path] = (first, last)
 
 
-def _narrow(spec: ClusterSpec, name: str, place: Place) -> Iterator[Refusal]:
+def _narrow(spec: _Cluster, name: str, place: Place) -> Iterator[Refusal]:
     group = spec.workers[name]
     needed = 2 * group.processes * place.members[name]
     if group.ports is not None and group.ports[1] - group.ports[0] + 1 < needed:
@@ -97,7 +109,7 @@ def _narrow(spec: ClusterSpec, name: str, place: Place) -> Iterator[Refusal]:
         )
 
 
-def _wrote(spec: ClusterSpec, path: str) -> bool:
+def _wrote(spec: _Cluster, path: str) -> bool:
     """Whether a port of a service stands in the file, or is a group's."""
     part, _, key = path.partition(".")
     return part == "workers" or key in getattr(spec, part).model_fields_set

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from perennial.cli.life import Wishes
 from perennial.cli.output import show_plan
+from perennial.cli.platform import Wishes
 from perennial.fleets.base import PlatformOptions
 from perennial.paths import cluster_state
 from perennial.plan import Impact, Step

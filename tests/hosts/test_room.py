@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from perennial.capacity import Machine, Use, total
 from perennial.cli import app, life_stack
 from perennial.errors import FleetError
-from perennial.hosts import deploy, remote, room
+from perennial.hosts import deploy, remote, resizing, room
 from perennial.hosts.agent.machine import this_machine
-from perennial.hosts.room import Standing
+from perennial.hosts.resizing import Standing
 from perennial.hosts.share import shares
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, dump
@@ -126,14 +126,14 @@ def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
     assert found == Use(9, 24 * GIB)
     machine = Machine(2, 34 * GIB, 34 * GIB)
     empty = Standing(machine, {})
-    room.refuse(spec, share, empty, share.counts, spec)
+    resizing.refuse(spec, share, empty, share.counts, spec)
     with pytest.raises(FleetError, match=r"^machine-a: cpu=5, gpu=1: 11 worker processes with 28"):
-        room.refuse(spec, share, empty, {"cpu": 5, "gpu": 1}, spec)
+        resizing.refuse(spec, share, empty, {"cpu": 5, "gpu": 1}, spec)
     # What stands already may stay, whoever has meant it; and more of it may not come.
     meant = Standing(machine, {"sizes": {"cpu": 5}, "numbers": {"gpu": [3]}})
-    room.refuse(spec, share, meant, {"cpu": 5, "gpu": 1}, spec)
+    resizing.refuse(spec, share, meant, {"cpu": 5, "gpu": 1}, spec)
     with pytest.raises(FleetError, match="cpu=6"):
-        room.refuse(spec, share, meant, {"cpu": 6, "gpu": 1}, spec)
+        resizing.refuse(spec, share, meant, {"cpu": 6, "gpu": 1}, spec)
 
 
 def test_services_count_where_they_stand() -> None:

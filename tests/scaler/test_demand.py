@@ -28,9 +28,9 @@ from perennial.scaler.demand import (
     PreloadSource,
     SchedulerAway,
     Source,
-    opened,
 )
 from perennial.scaler.foreign import HttpSource, queued
+from perennial.scaler.sources import opened
 from perennial.scaler.values import Demand, Load, MemberSeen, Signature
 from tests import dask_processes
 from tests.ports import free_port
