@@ -47,6 +47,17 @@ def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
         raise PerennialError(f"{spec.name}: {why}")
 
 
+def check_idle(spec: ClusterSpec, sizes: Mapping[str, int]) -> None:
+    """Refuse more worker processes than have room here when they do nothing, whoever asks."""
+    machine, processes = this_machine(), of_groups(spec, sizes).processes
+    if processes > machine.most:
+        raise PerennialError(
+            f"{spec.name}: {processes:,} worker processes; this machine's"
+            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
+            " ask for fewer"
+        )
+
+
 def starting(group: WorkerGroup) -> int:
     """Say how many members of a group this machine starts at a time, as busy as it is now."""
     return capacities.starting(this_machine(), group.processes)
