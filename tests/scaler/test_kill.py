@@ -110,6 +110,7 @@ def test_it_holds_while_the_scheduler_is_away(cluster: Cluster) -> None:
     assert cluster.platforms["cpu"].size() == 2
 
 
+@pytest.mark.quiet
 def test_a_member_that_works_again_keeps_its_process_and_its_data(cluster: Cluster) -> None:
     """Work comes back while a member drains: it goes on, and no new one is started."""
     cluster.pin("cpu", 2)
