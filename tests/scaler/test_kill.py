@@ -37,7 +37,8 @@ def page(cluster: Cluster, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def begun(client: Client, cluster: Cluster, key: str, at: str, seconds: float) -> Future:
