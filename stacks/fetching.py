@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
+from urllib.error import HTTPError
 
 from perennial.errors import PerennialError
 from perennial.hosts.provision import built_for
@@ -88,6 +89,8 @@ def _download(url: str, archive: IO[bytes], context: ssl.SSLContext | None) -> s
                 digest.update(part)
                 archive.write(part)
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         reason = str(getattr(error, "reason", None) or error)
         raise PerennialError(f"pulumi: cannot be downloaded: {url}: {reason}; {_BY_HAND}") from None
     return digest.hexdigest()

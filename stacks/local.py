@@ -82,8 +82,8 @@ def _apply(text: str) -> ClusterSpec:
 
     spec = _spec(text)
     with exclusive(cluster_state(spec.name).lock, _say):
+        deploy.check_room(spec)
         deployment = deploy.prepare(spec, None, _say)
-        deploy.check_room(deployment)
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment)
         else:

@@ -66,7 +66,8 @@ class Lab:
             with urllib.request.build_opener(Stay).open(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            with error:
+                return error.code, error.read()
 
     def kernel(self) -> str:
         status, body = self.request("/api/kernels", data={"name": "python3"})

@@ -269,7 +269,7 @@ COMPOSED = {
     *("TLS certificate does not match", "taken by process", "waiting for process"),
     *("Jupyter does not answer", "jupyter does not stay up", "cannot reach … (no answer)"),
     *("found Python 3.7", "passphrase: missing", "renew certificates", "2 → 6", "6 → 2"),
-    "stays: no other worker can take",
+    *("stays: no other worker can take", "its clock is … s ahead"),
 }
 #: What differs from message to message, and where a message may be put together.
 VARIABLE = re.compile(

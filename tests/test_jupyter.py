@@ -148,6 +148,7 @@ def test_a_strange_page_cannot_use_the_login(lab: Lab) -> None:
     with pytest.raises(urllib.error.HTTPError) as refusal:
         browser_like.open(ask, timeout=60)
     assert refusal.value.code == 403
+    refusal.value.close()
     ask.add_header("X-XSRFToken", next(c.value or "" for c in jar if c.name == "_xsrf"))
     with browser_like.open(ask, timeout=60) as answer:
         assert answer.status == 201
@@ -246,6 +247,7 @@ def test_a_new_token_logs_out(root: Path) -> None:
         with pytest.raises(urllib.error.HTTPError) as refusal:
             browser_like.open(f"{running.url}/api/status", timeout=60)
         assert refusal.value.code == 403
+        refusal.value.close()
 
 
 def _typed(lab: Lab, line: str, until: str) -> str:
@@ -332,7 +334,8 @@ def test_off_the_machine_it_speaks_https(root: Path) -> None:
             with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
     def answers() -> bool:
         assert running.process.poll() is None, running.log.read_text()

@@ -28,17 +28,30 @@ CONNECTED = "reaches it, no argument needed"
 def plan(document: Document, file: Path, strict: bool) -> None:
     """Show what `up` would change."""
     spec = document.spec
+    refused = _refusal(spec)
+    # What nobody gets is not planned either: that takes as long as there are members.
+    if refused and _refusal(spec, force=True):
+        raise PerennialError(refused)
     with Progress(spec.name) as say:
-        from perennial.local.deploy import check_room, prepare
+        from perennial.local.deploy import prepare
 
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
             judge(document, strict)
     show(deployment)
+    if refused:
+        raise PerennialError(refused)
+
+
+def _refusal(spec: ClusterSpec, force: bool = False) -> str:
+    """Say why `up` would refuse a cluster file's sizes on this machine; empty if it would not."""
+    from perennial.local.deploy import check_room
+
     try:
-        check_room(deployment)
+        check_room(spec, force=force)
     except PerennialError as error:
-        raise PerennialError(f"`perennial up` would refuse this: {error}") from None
+        return f"`perennial up` would refuse this: {error}"
+    return ""
 
 
 def refresh(name: str) -> None:
@@ -98,14 +111,12 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     judged = not paths.root.exists()
     if judged:
         judge(document, wishes.strict)  # refused, it leaves no trace at all
-        if not wishes.force:
-            deploy.check_first_sizes(spec)
+        deploy.check_room(spec, force=wishes.force)
     with Progress(spec.name) as say, exclusive(paths.lock, say):
+        deploy.check_room(spec, force=wishes.force)
         deployment = deploy.prepare(spec, str(file.resolve()), say)
         if deployment.steps and not judged:
             judge(document, wishes.strict)
-        if not wishes.force:
-            deploy.check_room(deployment)
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heapify, heapreplace
 
 from perennial.errors import PerennialError
 
@@ -15,9 +16,13 @@ def spread(before: Mapping[str, int], size: int) -> dict[str, int]:
     """
     if not before and size:
         raise PerennialError("no machine has the group; give it to one in hosts.machines")
-    now, names = dict(before), list(before)
-    while sum(now.values()) < size:
-        now[min(names, key=lambda name: now[name])] += 1
-    while sum(now.values()) > size:
-        now[max(reversed(names), key=lambda name: now[name])] -= 1
-    return now
+    missing = size - sum(before.values())
+    step = 1 if missing > 0 else -1
+    # Who is next stands first: by members, then by place, both the other way round for leaving.
+    queue = [(step * have, step * place, name) for place, (name, have) in enumerate(before.items())]
+    heapify(queue)
+    for _ in range(abs(missing)):
+        have, place, name = queue[0]
+        heapreplace(queue, (have + 1, place, name))
+    now = {name: step * have for have, _, name in queue}
+    return {name: now[name] for name in before}

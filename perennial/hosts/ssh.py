@@ -42,14 +42,14 @@ class Session:
         self._target = target
         self._timeout = timeout
         self._meter = Meter()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"ssh {target.name}", daemon=True
-        )
         self._line: Line | None = None
 
     def __enter__(self) -> Self:
         libraries.load()
+        self._loop = asyncio.new_event_loop()  # who is not entered leaves nothing open
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"ssh {self._target.name}", daemon=True
+        )
         self._thread.start()
         try:
             self._line = self._run(dial(self._target, self._timeout, self._meter))

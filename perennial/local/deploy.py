@@ -16,7 +16,6 @@ from perennial.files import make_private, write_atomic
 from perennial.local import background, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.layout import programs, site
-from perennial.local.machine import this_machine
 from perennial.pages import socket_of
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
 from perennial.services import scheduler_address
@@ -74,14 +73,7 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
     """Compare a cluster file with what is there. Changes nothing."""
     paths = cluster_state(spec.name)
     placement.require_here(paths)
-    before = State.load(paths)
     counts = {name: group.count for name, group in spec.workers.items()}
-    now = sizes(counts, before.declared, before.sizes)
-    here = numbers(paths, spec.workers)
-    for group in spec.scaled:
-        # Its size belongs to the scaler, whatever the file says now.
-        if here[group] or before.sizes.get(group) == 0:
-            now[group] = len(here[group])
     return resized(
         Deployment(
             spec,
@@ -90,8 +82,21 @@ def prepare(spec: ClusterSpec, file: str | None, say: Callable[[str], None]) -> 
             {},
             (),
         ),
-        now,
+        _sizes(spec, paths),
     )
+
+
+def _sizes(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, int]:
+    """Choose how many members each group gets."""
+    before = State.load(paths)
+    counts = {name: group.count for name, group in spec.workers.items()}
+    now = sizes(counts, before.declared, before.sizes)
+    here = numbers(paths, spec.workers)
+    for group in spec.scaled:
+        # Its size belongs to the scaler, whatever the file says now.
+        if here[group] or before.sizes.get(group) == 0:
+            now[group] = len(here[group])
+    return now
 
 
 def dashboard(spec: ClusterSpec, paths: ClusterPaths) -> Dashboard:
@@ -145,7 +150,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     spec, paths = deployment.spec, deployment.paths
     if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
         raise PerennialError(foreign.render(spec.name))
-    _check_most(deployment)
+    room.check_idle(spec, deployment.state.sizes)
     make_private(paths.root)
     placement.claim(paths)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
@@ -176,35 +181,31 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
     return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
 
 
-def check_first_sizes(spec: ClusterSpec) -> None:
-    """Refuse a cluster file whose first sizes this machine cannot hold."""
-    room.check(spec, {name: group.count for name, group in spec.workers.items()}, Use())
+def check_room(spec: ClusterSpec, wanted: Mapping[str, int] = {}, force: bool = False) -> None:
+    """Refuse members that this machine cannot hold, unless they stand, before any is planned.
+
+    With ``force`` only those are refused that it could not hold while they do nothing.
+    """
+    paths = cluster_state(spec.name)
+    placement.require_here(paths)
+    now = {**_sizes(spec, paths), **wanted}
+    if not force:
+        room.check(spec, now, _standing(paths))
+    room.check_idle(spec, now)
 
 
-def check_room(deployment: Deployment) -> None:
-    """Refuse members whose memory limits or number this machine cannot hold, unless they stand."""
-    paths, before = deployment.paths, Use()
-    if paths.spec.exists():
-        names = [path.stem for path in paths.units.glob("*.conf")]
-        before = of_names(load(paths.spec, remembered=True), names)
-    room.check(deployment.spec, deployment.state.sizes, before)
+def _standing(paths: ClusterPaths) -> Use:
+    """Say what the members may use that are there already."""
+    if not paths.spec.exists():
+        return Use()
+    names = [path.stem for path in paths.units.glob("*.conf")]
+    return of_names(load(paths.spec, remembered=True), names)
 
 
 def _make_scratch(folder: Path) -> None:
     make_private(folder)
     if fault := fault_of_owner(folder):
         raise PerennialError(f"{folder}: {fault}; {SCRATCH_REMEDY}")
-
-
-def _check_most(deployment: Deployment) -> None:
-    machine = this_machine()
-    processes = sum(len(program.registers) for program in deployment.programs.values())
-    if processes > machine.most:
-        raise PerennialError(
-            f"{deployment.spec.name}: {processes:,} worker processes; this machine's"
-            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
-            " ask for fewer"
-        )
 
 
 def open_files() -> int:

@@ -51,9 +51,8 @@ def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False
     """Give groups another size: new members start, the last ones leave, drained."""
     check_sizes(deployment.spec, wanted, force)
     _must_run(deployment)
+    deploy.check_room(deployment.spec, wanted, force)
     changed = deploy.resized(deployment, {**deployment.state.sizes, **wanted})
-    if not force:
-        deploy.check_room(changed)
     groups = {name: program.group for name, program in changed.programs.items()}
     foreign = [
         step.name

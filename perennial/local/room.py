@@ -8,7 +8,7 @@ from perennial import capacity as capacities
 from perennial.capacity import Capacity, Machine, Use, refusal
 from perennial.errors import PerennialError
 from perennial.local.machine import this_machine
-from perennial.sizes import of_member
+from perennial.sizes import of_groups, of_member
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
@@ -26,6 +26,17 @@ def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
     uses = {name: of_member(group) for name, group in spec.workers.items()}
     if why := refusal(uses, sizes, capacity(spec, this_machine()), before):
         raise PerennialError(f"{spec.name}: {why}")
+
+
+def check_idle(spec: ClusterSpec, sizes: Mapping[str, int]) -> None:
+    """Refuse more worker processes than have room here when they do nothing, whoever asks."""
+    machine, processes = this_machine(), of_groups(spec, sizes).processes
+    if processes > machine.most:
+        raise PerennialError(
+            f"{spec.name}: {processes:,} worker processes; this machine's"
+            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
+            " ask for fewer"
+        )
 
 
 def starting(group: WorkerGroup) -> int:

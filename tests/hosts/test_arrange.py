@@ -131,3 +131,8 @@ def test_no_machine_can_take_a_member() -> None:
     with pytest.raises(PerennialError, match="no machine has the group"):
         spread({}, 1)
     assert spread({}, 0) == {}
+
+
+def test_a_size_is_spread_over_many_machines_at_once() -> None:
+    after = spread({f"machine-{number}": number % 3 for number in range(2000)}, 100_000)
+    assert set(after.values()) == {50}

@@ -164,6 +164,7 @@ def index(witness: Path) -> Iterator[Index]:
     )
     yield made
     made.server.shutdown()
+    made.server.server_close()
 
 
 def make(place: Path, index: Index, *packages: str, **more: Any) -> dict[str, Any]:

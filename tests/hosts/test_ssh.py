@@ -173,6 +173,7 @@ def test_the_connection_is_lost_in_the_middle(place: Place) -> None:
             session.start("true")
 
 
+@pytest.mark.quiet
 def test_a_cut_network_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "KEEPALIVE", 0.3)
     with Session(place.target) as session:

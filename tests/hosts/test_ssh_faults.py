@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,26 +158,32 @@ def test_a_machine_that_cannot_be_reached(place: Place) -> None:
     )
 
 
+@contextmanager
+def answering(words: bytes) -> Iterator[int]:
+    """A port at which somebody says something to whoever comes, and goes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):  # it is shut down
+                while True:
+                    peer, _ = server.accept()
+                    with peer, suppress(OSError):  # who has come is gone
+                        peer.sendall(words)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
 def test_a_port_at_which_no_sshd_is(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = int(server.getsockname()[1])
-        target = replace(place.target, port=port)
+        target = replace(place.target, port=int(server.getsockname()[1]))
         with pytest.raises(UnreachableError, match=r"no answer within 0.5 s"), Session(target, 0.5):
             pass
-
-        def close_at_once() -> None:
-            for _ in range(3):
-                server.accept()[0].close()
-
-        threading.Thread(target=close_at_once, daemon=True).start()
-        # The first two are those that the test above has left in the queue.
+    with answering(b"") as port:
+        target = replace(place.target, port=port)
         says(target, "ended the connection", kind=UnreachableError)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def web() -> None:
-            peer, _ = server.accept()
-            peer.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n" * 100)
-            peer.close()
-
-        threading.Thread(target=web, daemon=True).start()
-        says(replace(place.target, port=int(server.getsockname()[1])), "machine-b")
+    with answering(b"HTTP/1.0 400 Bad Request\r\n\r\n" * 100) as port:
+        says(replace(place.target, port=port), "machine-b")

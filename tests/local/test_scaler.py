@@ -106,7 +106,8 @@ def health(home: Home) -> dict[str, Any]:
         with urllib.request.urlopen(url, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as error:
-        found = json.load(error)
+        with error:
+            found = json.load(error)
     return found
 
 

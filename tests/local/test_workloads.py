@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client
@@ -42,6 +45,31 @@ def slowly() -> Callable[[float, int], int]:
 
 
 slow = slowly()
+
+
+def recorded() -> Callable[[str, int, int], bytes]:
+    """Make a task that says in a folder that it runs, and returns so many bytes."""
+
+    def record(folder: str, number: int, size: int) -> bytes:
+        import os
+
+        with open(f"{folder}/{os.getpid()}", "a") as file:
+            file.write(f"{number}\n")
+        return number.to_bytes(4) * (size // 4)
+
+    return record
+
+
+record = recorded()
+
+
+def runs(folder: Path) -> Counter[int]:
+    """How often each task has run."""
+    return Counter(int(line) for file in folder.iterdir() for line in file.read_text().split())
+
+
+def tasks(client: Client) -> int:
+    return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
 def members(client: Client, group: str = "") -> list[str]:
@@ -96,3 +124,35 @@ def test_the_group_works_again_after_a_restart_during_a_drain(standing: Home) ->
         standing.run("scale", "cpu", "--auto")
         del futures
         at_rest(client)
+
+
+def test_restrictions_that_may_be_passed_over(standing: Home, tmp_path: Path) -> None:
+    with standing.client() as client:
+        standing.run("scale", "cpu=2")
+        wait_until(lambda: len(members(client, "cpu")) == 2, LONG)
+        away = ["cpu-77", "192.0.2.7", "tls://192.0.2.7:9"]
+        loose: dict[str, Any] = {"allow_other_workers": True, "pure": False}
+        futures = client.map(slow, [0.1] * 40, range(40), workers=away, **loose)
+        assert client.gather(futures) == list(range(40))
+        # Both are named, and one of them leaves before they are all run.
+        named = members(client, "cpu")
+        folder = [str(tmp_path)] * 300
+        more = client.map(record, folder, range(300), [4] * 300, workers=named, **loose)
+        last = client.map(slow, [1] * 30, range(30), workers=named, **loose)
+        standing.run("scale", "cpu=1")
+        assert client.gather(last) == list(range(30))
+        wait_until(lambda: len(members(client, "cpu")) == 1, LONG)
+        assert client.gather(more) == [n.to_bytes(4) for n in range(300)]
+        assert set(runs(tmp_path).values()) == {1}
+        del futures, more, last
+        standing.run("scale", "cpu", "--auto")
+        at_rest(client)
+        # Dask's limit: what waits for a worker, while there is none, waits for those it names.
+        again = client.map(slow, [0.1] * 10, range(10), workers=named, **loose)
+        wait_until(
+            lambda: "10 tasks name a worker or a host; it is not there" in standing.run("explain"),
+            LONG,
+        )
+        assert not members(client)
+        del again
+        wait_until(lambda: tasks(client) == 0)

@@ -125,6 +125,7 @@ def test_without_keep_a_signal_to_the_group_loses(standing: Standing) -> None:
     assert data.status in ("cancelled", "lost")
 
 
+@pytest.mark.quiet
 def test_a_worker_leaves_at_its_deadline_and_names_what_it_abandons(standing: Standing) -> None:
     lab, client = standing.lab, standing.client
     process = lab.worker("late", DASK_PERENNIAL__DRAIN="2 s")
@@ -144,6 +145,7 @@ def test_a_worker_leaves_at_its_deadline_and_names_what_it_abandons(standing: St
     assert lab.runs()["late-long"] == 2
 
 
+@pytest.mark.quiet
 def test_ctrl_c_drains_and_a_second_one_leaves_at_once(standing: Standing) -> None:
     lab = standing.lab
     process = lab.worker("typed")
@@ -228,6 +230,7 @@ def test_a_retired_worker_does_not_drain_again(standing: Standing) -> None:
     assert data.result(timeout=5) == b"r"
 
 
+@pytest.mark.quiet
 def test_the_scheduler_dies_during_a_drain() -> None:
     with made() as lab:
         scheduler = lab.scheduler()
@@ -246,6 +249,7 @@ def test_the_scheduler_dies_during_a_drain() -> None:
         assert "without a complete drain" in lab.log("a")
 
 
+@pytest.mark.quiet
 def test_a_scheduler_whose_host_is_gone() -> None:
     """Nothing answers, and no connection is ever closed: what a lost machine looks like."""
     with made() as lab, Relay(lab.port) as relay:
@@ -288,6 +292,7 @@ def test_a_worker_whose_scheduler_was_never_there_ends_when_told_to() -> None:
         process.wait(20)
 
 
+@pytest.mark.quiet
 def test_all_workers_told_to_stop_leave_at_once() -> None:
     with made() as lab:
         lab.scheduler()

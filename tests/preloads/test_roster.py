@@ -20,7 +20,8 @@ def page(port: int, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def test_it_answers_while_dasks_own_page_does_not() -> None:

@@ -37,7 +37,8 @@ def page(cluster: Cluster, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def begun(client: Client, cluster: Cluster, key: str, at: str, seconds: float) -> Future:
@@ -110,6 +111,7 @@ def test_it_holds_while_the_scheduler_is_away(cluster: Cluster) -> None:
     assert cluster.platforms["cpu"].size() == 2
 
 
+@pytest.mark.quiet
 def test_a_member_that_works_again_keeps_its_process_and_its_data(cluster: Cluster) -> None:
     """Work comes back while a member drains: it goes on, and no new one is started."""
     cluster.pin("cpu", 2)

@@ -21,10 +21,10 @@ GOOD = "name: lab\nplatform: local\nworkers:\n  cpu: {count: 2}\n"
 
 def refused(path: Path) -> str:
     """The one line with which a file is refused, within a second."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         load(path)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert caught.value.exit_code == 2
     text = str(caught.value)
     assert "\n" not in text
@@ -166,18 +166,24 @@ def test_lines_of_faults_found_later(tmp_path: Path) -> None:
 
 
 def test_reading_is_quick() -> None:
-    """In a new process, of which Dask's own import takes most; distributed is not imported."""
+    """In a new process, beside what it has to import anyway; distributed is not imported."""
     example = Path(__file__).parents[2] / "examples" / "local.yaml"
-    code = (
-        "import sys, time; start = time.perf_counter()\n"
+    own = (
+        "import sys\n"
         "from pathlib import Path; from perennial.spec import load\n"
         f"spec = load(Path({str(example)!r}))\n"
         "assert 'distributed' not in sys.modules, 'distributed'\n"
         "assert spec.name == 'lab' and sum(g.count for g in spec.workers.values()) == 2\n"
-        "print(time.perf_counter() - start)"
     )
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(runs) < 1.0, runs  # 0.3 s on a quiet machine
+
+    def effort(code: str) -> float:
+        """Seconds of a processor that a code takes, whatever else the machine does."""
+        timed = (
+            f"import time; start = time.process_time()\n{code}\nprint(time.process_time() - start)"
+        )
+        run = [sys.executable, "-c", timed]
+        return min(
+            float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(3)
+        )
+
+    assert effort(own) < 4 * effort("import dask.utils, pydantic, yaml")  # 2.3 times as much

@@ -60,10 +60,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile(name: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         loads(HOSTILE[name], "lab.yaml")
-    assert time.monotonic() - start < 10  # 0.3 s on a quiet machine
+    assert time.process_time() - start < 10  # 0.3 s on a quiet machine
     for line in str(caught.value).split("\n"):
         assert len(line) < 1000
         assert line.startswith("lab.yaml")

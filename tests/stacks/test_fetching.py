@@ -82,6 +82,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield give
     server.shutdown()
+    server.server_close()
 
 
 def refused(root: Path, source: Source, version: str = VERSION) -> str:
