@@ -200,7 +200,7 @@ def _check_most(deployment: Deployment) -> None:
     if processes > machine.most:
         raise PerennialError(
             f"{deployment.spec.name}: {processes:,} worker processes; this machine's"
-            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
+            f" {machine.memory / 2**30:.0f} GiB hold at most {machine.most:,} idle ones;"
             " ask for fewer"
         )
 
