@@ -80,7 +80,7 @@ def said(error: Exception) -> str:
             return why
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror.lower()}; mend that and run the same command again"
+        return f"{where}{error.strerror.lower()}; fix that and run the command again"
     if not isinstance(error, PerennialError | OSError):
         return (
             f"found something that this version cannot handle ({type(error).__name__}: {error}); "

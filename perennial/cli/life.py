@@ -120,7 +120,7 @@ def forget(
     """
     chosen = choose(name, file)
     deployer(platform_of(chosen)).forget(chosen, machine, force)
-    print(f"{chosen}: {machine} is forgotten; remove it from the cluster file as well")
+    print(f"{chosen}: {machine} is removed from the state; remove it from the cluster file as well")
 
 
 def choose(name: str | None, file: Path | None = None) -> str:

@@ -133,7 +133,8 @@ def forget(name: str, machine: str, force: bool) -> None:
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
     if not force:
-        confirm(f"{name}: what runs on {machine} goes on if it comes back. Forget it?", "--force")
+        what = f"services on {machine} keep running if it comes back"
+        confirm(f"{name}: {what}. Remove it?", "--force")
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.forget(spec, machine, say)
 

@@ -126,7 +126,7 @@ class Progress:
 def confirm(question: str, otherwise: str) -> None:
     """Ask on a terminal; where nobody can answer, refuse."""
     if not sys.stdin.isatty():
-        raise PerennialError(f"{question} nobody to ask here: add {otherwise} to go on")
+        raise PerennialError(f"{question} stdin is no terminal: add {otherwise} to continue")
     if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")
 

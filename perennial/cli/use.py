@@ -78,7 +78,7 @@ def connect_command(
             )
         connection = connect.find(target)
         connect.export_bundle(connection, export, replace, _issuing(connection.cluster, person))
-        print(f"{export}: whoever has this file can use {connection.cluster}; hand it over safely")
+        print(f"{export}: this file gives access to {connection.cluster}; transfer it securely")
         if connection.tls is None:
             _warn([f"{connection.cluster} has no TLS; whoever reads {export} adds --unencrypted"])
         _warn(_loopback(connection))

@@ -135,8 +135,8 @@ def read_bundle(
     pems = _pems(path, content)
     if not pems and not unencrypted:
         raise PerennialError(
-            f"{path}: found {content.scheduler_address}, a cluster without TLS: everybody on the "
-            "network reads along and can act as it; add --unencrypted to go on"
+            f"{path}: found {content.scheduler_address}, a cluster without TLS: anyone on "
+            "the network can read and change its traffic; add --unencrypted to accept that"
         )
     files = Tls.in_folder(folder) if pems else None
     connection = replace(content, tls=files)

@@ -275,13 +275,14 @@ def _only(name: str | None, known: Sequence[str]) -> str:
     if name is not None and name in known:
         return name
     if not known:
+        missing = "no clusters found" if name is None else f"{name}: no such cluster"
         raise PerennialError(
-            f"{name or 'no name given'}: found no cluster of this user; `perennial up -f FILE` "
-            "starts one, `perennial connect FILE` reads a colleague's bundle"
+            f"{missing}; run `perennial up -f FILE`, or `perennial connect FILE` with a"
+            " colleague's bundle"
         )
     names = ", ".join(known)
     if name is not None:
-        raise PerennialError(f"{name}: found no cluster of this name; there is {names}")
+        raise PerennialError(f"{name}: no such cluster; allowed: {names}")
     if len(known) > 1:
-        raise PerennialError(f"no name given: found several clusters ({names}); name one of them")
+        raise PerennialError(f"several clusters found; name one of {names}")
     return known[0]

@@ -32,7 +32,7 @@ class Options(Reach, PlatformOptions):
 
     known_hosts: Path | None = Field(default=None, examples=["~/.ssh/known_hosts"])
     """File of the machines' host keys; the user's own when it is not given. A machine whose key
-    is not in it is not spoken to."""
+    is not in it is refused."""
 
     max_unavailable: int = Field(default=1, ge=1, le=100_000)
     """Members of a group that a change may stop at the same time."""

@@ -1,4 +1,4 @@
-"""Look for what will go wrong with a cluster on machines: on each one, and between them."""
+"""Check a cluster on machines, each one and between them, for problems."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def refuse(
 def scale(
     operator: Operator, wanted: Mapping[str, int], say: Say, force: bool = False
 ) -> dict[str, tuple[int, int]]:
-    """Give groups another size, spread over their machines; whoever leaves is drained."""
+    """Resize groups, spread over their machines; members are drained before they leave."""
     spec = operator.spec
     check_sizes(spec, wanted, force)
     if sized := [group for group in wanted if group in spec.scaled]:

@@ -1,4 +1,4 @@
-"""Look for what will go wrong: each check says what it found and what to do about it."""
+"""Check for problems: each check returns what it found and what to do about it."""
 
 from __future__ import annotations
 

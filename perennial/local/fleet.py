@@ -191,8 +191,8 @@ class LocalFleet:
         self._raise(supervisor, [*staying, *new], known)
         if len(staying) < to and not new and not gone:
             raise NoCapacity(
-                f"{self.group}: {len(staying):,} members; this machine's memory has room for"
-                f" {this_machine().most:,} workers that do nothing, and for no more of this group"
+                f"{self.group}: {len(staying):,} members; this machine's memory holds at"
+                f" most {this_machine().most:,} idle workers, and no more of this group"
             )
         return len(staying) + len(new)
 

@@ -34,7 +34,7 @@ def check_idle(spec: ClusterSpec, sizes: Mapping[str, int]) -> None:
     if processes > machine.most:
         raise PerennialError(
             f"{spec.name}: {processes:,} worker processes; this machine's"
-            f" {machine.memory / 2**30:.0f} GiB have room for {machine.most:,} that do nothing;"
+            f" {machine.memory / 2**30:.0f} GiB hold at most {machine.most:,} idle ones;"
             " ask for fewer"
         )
 

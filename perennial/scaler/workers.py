@@ -24,7 +24,7 @@ PATIENCE, ANSWER = 15.0, 10.0
 MOVE = 300.0
 #: Seconds that a nanny's own drain gets when the group's rule is to stop at the deadline.
 HASTE = 2.0
-#: Workers that are spoken to at the same time.
+#: Workers contacted at the same time.
 AT_ONCE = 16
 
 #: Seconds after which a scheduler without the preload is asked for it again.

@@ -116,7 +116,7 @@ def test_a_question_about_a_bundle_on_a_terminal(tmp_path: Path) -> None:
         [PERENNIAL, *words], env=environment(tmp_path), capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert "nobody to ask here: add --replace to go on" in ended.stderr
+    assert "stdin is no terminal: add --replace to continue" in ended.stderr
 
 
 @contextlib.contextmanager

@@ -157,7 +157,7 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
     code, out, err = perennial(machine, "connect", "--export", str(bundle))
     assert (code, out) == (
         0,
-        f"{bundle}: whoever has this file can use lab; hand it over safely\n",
+        f"{bundle}: this file gives access to lab; transfer it securely\n",
     )
     assert "warning: the scheduler of lab listens on 127.0.0.1: this works on" in err
     code, _, err = perennial(machine, "connect", "lab", "--export", str(bundle))
@@ -180,14 +180,14 @@ def test_a_colleague_connects_by_a_bundle(machine: Path, address: str, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["connect"], "no name given: found no cluster of this user; `perennial up -f FILE` st"),
+        (["connect"], "no clusters found; run `perennial up -f FILE`, or `perennial connect"),
         (
             ["env", "-c", "lab"],
-            "lab: found no cluster of this user; `perennial up -f FILE` starts one",
+            "lab: no such cluster; run `perennial up -f FILE`",
         ),
         (["connect", "lab.bundle"], "lab.bundle: No such file or directory; name a cluster or"),
         (["connect", "./lab"], "lab: No such file or directory; name a cluster or a bundle"),
-        (["connect", "--export", "x"], "no name given: found no cluster of this user"),
+        (["connect", "--export", "x"], "no clusters found"),
     ],
 )
 def test_errors_are_one_line(tmp_path: Path, arguments: list[str], error: str) -> None:

@@ -244,7 +244,7 @@ def test_it_holds_what_its_members_are_promised(platform: OnThisMachine) -> None
     assert platform.fleet.observe().most == 3 + (16 - 4)
     platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 4 * IDLE, 4 * IDLE))
     assert platform.fleet.observe().most == 3  # never fewer than stand
-    # Who means it gets more, as far as there is memory for processes that do nothing.
+    # Who means it gets more, as far as there is memory for idle processes.
     platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 5 * IDLE, 5 * IDLE))
     assert platform.fleet.resize(9) == 4
 

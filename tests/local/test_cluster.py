@@ -96,7 +96,7 @@ def test_a_changed_group_is_replaced_and_nothing_else(standing: Home) -> None:
     kept = {name: standing.pid(name) for name in ("scheduler", "big-0")}
     with standing.client() as client:
         scattered = client.scatter(list(range(40)))
-        assert "Do this? nobody to ask here: add --yes" in standing.run(
+        assert "Do this? stdin is no terminal: add --yes" in standing.run(
             "up", "--file", str(standing.file), code=1
         )
         standing.up()
@@ -263,7 +263,7 @@ def test_what_down_has_left_is_removed_later(home: Home) -> None:
     key = home.state / "tls" / "ca-key.pem"
     assert "lab is down already; --purge removes" in home.run("down", "-c", "lab", code=1)
     assert key.exists()
-    assert "other: found no cluster" in home.run("down", "-c", "other", "--purge", code=1)
+    assert "other: no such cluster" in home.run("down", "-c", "other", "--purge", code=1)
     # What a cluster has not left is not removed, although it stands beside.
     other = home.state.parent / "connections.d" / "lab" / "ca.pem"
     other.parent.mkdir(parents=True)
@@ -272,7 +272,7 @@ def test_what_down_has_left_is_removed_later(home: Home) -> None:
     assert said == f"lab: certificates, token and logs are removed from {home.state}\n"
     assert not home.state.exists()
     assert other.exists()
-    assert "found no cluster" in home.run("down", "-c", "lab", "--purge", code=1)
+    assert "lab: no such cluster" in home.run("down", "-c", "lab", "--purge", code=1)
 
     # By its name, and without one where it is the only one.
     for words in (("-c", "lab"), ()):

@@ -53,7 +53,7 @@ class Server:
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 said = (error.strerror or str(error)).lower()
-                again = "mend that there and run the same command again"
+                again = "fix that there and run the command again"
                 self._answer(error=f"{where}{said}; {again}")
 
     def say(self, text: str) -> None:
