@@ -14,7 +14,7 @@ from tests.labs.hosts.clusters import Cluster, changed, cluster_file, wait_until
 from tests.labs.hosts.machine import ENVIRONMENT
 from tests.labs.hosts.network import Network
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 DRAINED = "changed; drained first"
 LOST = "changed; ALL RUNNING WORK AND RESULTS ARE LOST"
