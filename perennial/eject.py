@@ -19,6 +19,7 @@ from perennial import render
 from perennial.jupyter import token_file
 from perennial.services import Service, Site, scheduler_address, services
 from perennial.spec import ClusterSpec
+from perennial.templating import Format, make_environment
 
 if TYPE_CHECKING:
     import jinja2
@@ -91,7 +92,7 @@ def folder_site(
     )
 
 
-def eject(spec: ClusterSpec, form: render.Format, site: Site) -> dict[str, str]:
+def eject(spec: ClusterSpec, form: Format, site: Site) -> dict[str, str]:
     """Render everything that a person needs to run a cluster without this project's commands.
 
     Parameters
@@ -156,7 +157,7 @@ def _members(part: Service, spec: ClusterSpec) -> list[Service]:
     return [part.member(str(index)) for index in range(spec.workers[part.group].count)]
 
 
-def _readme(form: render.Format, spec: ClusterSpec, site: Site, **values: Any) -> str:
+def _readme(form: Format, spec: ClusterSpec, site: Site, **values: Any) -> str:
     tls, cluster, address, token_path = map(
         _literal, (site.tls, spec.name, site.address, token_file(site))
     )
@@ -214,5 +215,5 @@ def _client(spec: ClusterSpec, site: Site) -> str:
 
 
 @cache
-def _readmes(form: render.Format) -> jinja2.Environment:
-    return render.make_environment(f"perennial.{form}", {"shell": shlex.quote})
+def _readmes(form: Format) -> jinja2.Environment:
+    return make_environment(f"perennial.{form}", {"shell": shlex.quote})

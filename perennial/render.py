@@ -1,32 +1,27 @@
 """From services to the text of a service manager's files: systemd units, supervisord programs.
 
 Pure: the same services, the same bytes. The templates stand in `perennial.systemd` and
-`perennial.supervisord`; every value goes through the filter of its place (`perennial.quoting`).
+`perennial.supervisord`, see `perennial.templating`.
 """
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import partial
 from pathlib import PurePath
 from posixpath import basename
-from typing import TYPE_CHECKING, Any, Literal
 
 from perennial import quoting
 from perennial.errors import PerennialError
 from perennial.paths import SOCKET_PATH
 from perennial.services import CREDENTIALS, INSTANCE, File, Service
+from perennial.templating import rendered
 
-if TYPE_CHECKING:
-    import jinja2
-
-#: The service managers whose files can be rendered.
-Format = Literal["systemd", "supervisord"]
+_systemd, _supervisord = partial(rendered, "systemd"), partial(rendered, "supervisord")
 
 UNITS = "/etc/systemd/system"
 #: Below it systemd makes a service's folders itself.
@@ -37,24 +32,6 @@ _PRIORITIES = {"scaler": 950, "keeper": 940, "scheduler": 900}
 _PRIORITY = 500
 #: Roles whose processes run what the users have written.
 _USERS_CODE = ("worker", "jupyter")
-
-_FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
-    "systemd": {
-        "command": quoting.systemd_command,
-        "assignment": quoting.systemd_assignment,
-        "value": quoting.systemd_value,
-        "paths": quoting.systemd_paths,
-        "basename": basename,
-        "seconds": math.ceil,
-    },
-    "supervisord": {
-        "command": quoting.supervisord_command,
-        "environment": quoting.supervisord_environment,
-        "cron": quoting.cron_command,
-        "value": quoting.supervisord_value,
-        "seconds": math.ceil,
-    },
-}
 
 
 def systemd(
@@ -333,30 +310,6 @@ def home(service: Service) -> str:
     return service.access.writes[0]
 
 
-def make_environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
-    """Make what renders the templates of a package.
-
-    Parameters
-    ----------
-    package : str
-        ``perennial.systemd`` or ``perennial.supervisord``.
-    filters : mapping of str to callable
-        Filters by name.
-    """
-    import jinja2  # 0.1 s to import; only needed once something is rendered
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(package, ""),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML; each value goes through the filter of its place
-    )
-    environment.filters.update(filters)
-    return environment
-
-
 def _unit(
     service: Service, cluster: str, unit: str, part_of: str, wanted_by: str | None = None
 ) -> dict[str, str]:
@@ -409,16 +362,3 @@ def _with_credentials(service: Service, unit: str) -> Service:
 def is_state(path: str) -> bool:
     """Whether systemd itself makes a folder and gives it to the service's user."""
     return path.startswith(f"{STATE}/")
-
-
-@cache
-def _environment(form: Format) -> jinja2.Environment:
-    return make_environment(f"perennial.{form}", _FILTERS[form])
-
-
-def _systemd(template: str, **values: Any) -> str:
-    return _environment("systemd").get_template(template).render(values)
-
-
-def _supervisord(template: str, **values: Any) -> str:
-    return _environment("supervisord").get_template(template).render(values)

@@ -76,13 +76,7 @@ def connect_command(
             raise PerennialError(
                 "--export and --ssh: a bundle holds no tunnel; whoever reads it adds --ssh"
             )
-        connection = connect.find(target)
-        connect.export_bundle(connection, export, replace, _issuing(connection.cluster, person))
-        print(f"{export}: this file gives access to {connection.cluster}; transfer it securely")
-        if connection.tls is None:
-            _warn([f"{connection.cluster} has no TLS; whoever reads {export} adds --unencrypted"])
-        _warn(_loopback(connection))
-        _warn(connect.expiry_notices(connection))
+        _export(connect.find(target), export, replace, person)
         return
     if person is not None:
         raise PerennialError("--for: found no --export FILE, which is where the certificate goes")
@@ -107,6 +101,18 @@ def connect_command(
     print(f"Client() in a new Python process {problem or reaches}")
     print(OWN)
     _warn(notices)
+
+
+def _export(connection: Connection, file: Path, replace: bool, person: str | None) -> None:
+    """Write a connection bundle."""
+    from perennial import connect
+
+    connect.export_bundle(connection, file, replace, _issuing(connection.cluster, person))
+    print(f"{file}: this file gives access to {connection.cluster}; transfer it securely")
+    if connection.tls is None:
+        _warn([f"{connection.cluster} has no TLS; whoever reads {file} adds --unencrypted"])
+    _warn(_loopback(connection))
+    _warn(connect.expiry_notices(connection))
 
 
 def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:

@@ -99,26 +99,17 @@ def apply_services(
         else:
             _change_supervisord(agent, share, wanted, (todo, found), turn)
         _await_jupyter(agent, parts, todo)
-        fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
-        remember = {
-            "declared": dict(share.counts),
-            "sizes": counted(now),
-            "kept": dict(share.kept),
-            "members": {unit: member.fingerprint for unit, member in fixed.items()},
-            "expected": {file.path: _expected(file, found["files"]) for file in wanted.files},
-            "certificates": issued.remember,
-            "outdated": {},
-            "kept_programs": kept_programs(wanted),
-            "mark": MARK,
-            "reads": reads(share.cluster, init, parts),
-            "programs": own_files(share.cluster, wanted, _conf(share)),
-        }
         agent.ask(
             "finish",
             cluster=share.cluster,
             files=[file.path for file in wanted.files],
             users=list(wanted.users),
-            remember=remember,
+            remember={
+                **_manifest(share, wanted, found["files"]),
+                "sizes": counted(now),
+                "certificates": issued.remember,
+                "reads": reads(share.cluster, init, parts),
+            },
             environment=str(PurePath(parts[0].command.argv[0]).parents[1]) if parts else None,
         )
     return {
@@ -127,6 +118,21 @@ def apply_services(
         "machine": found["machine"],
         "members": {member.name: member.fingerprint for member in wanted.members.values()},
         "expires": issued.expires,
+    }
+
+
+def _manifest(share: Share, wanted: Arrangement, files: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the machine remembers of a share that it now runs."""
+    fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
+    return {
+        "declared": dict(share.counts),
+        "kept": dict(share.kept),
+        "members": {unit: member.fingerprint for unit, member in fixed.items()},
+        "expected": {file.path: _expected(file, files) for file in wanted.files},
+        "outdated": {},
+        "kept_programs": kept_programs(wanted),
+        "mark": MARK,
+        "programs": own_files(share.cluster, wanted, _conf(share)),
     }
 
 

@@ -10,9 +10,10 @@ from perennial import render
 from perennial.hosts.program import carried
 from perennial.hosts.share import Share, members, shares
 from perennial.spec import ClusterSpec
+from perennial.templating import Format
 
 
-def files(spec: ClusterSpec, form: render.Format) -> dict[str, str]:
+def files(spec: ClusterSpec, form: Format) -> dict[str, str]:
     """Render the files of every machine, path and text; the machine's name stands first."""
     return {
         f"{name}/{path.lstrip('/')}": text
@@ -21,7 +22,7 @@ def files(spec: ClusterSpec, form: render.Format) -> dict[str, str]:
     }
 
 
-def _of_machine(share: Share, form: render.Format) -> dict[str, str]:
+def _of_machine(share: Share, form: Format) -> dict[str, str]:
     address = share.target.internal or share.target.address
     if form == "systemd":
         parts = [part.at(address) for part in share.services]

@@ -72,49 +72,13 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     config = f"{site.config}/{name}.yaml"
     dask = merge(nested(spec.dask), nested(group.dask))
     instance = "-".join(filter(None, (name, site.machine, INSTANCE)))
-    directory = f"{site.scratch}/{instance}"
-    tls = _tls_preloads(spec)
-    ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
-    resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
     ours = {"group": name, "processes": group.processes, "drain": group.drain}
-    argv = (
-        *(site.python, "-P", "-m", "dask", "worker", scheduler_address(spec, site)),
-        *("--name", instance, "--host", host(site.address)),
-        *("--nworkers", str(group.processes), "--nthreads", str(group.threads)),
-        *("--memory-limit", str(group.memory), "--local-directory", directory),
-        *("--worker-port", ports, "--nanny-port", ports),
-        # A worker's own pages repeat the scheduler's; its plain /health stays on loopback.
-        *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-        *(("--resources", resources) if resources else ()),
-        *_tls_flags(spec, site, "worker"),
-        *_repeat(
-            "--preload",
-            [
-                "perennial.preloads.keep",
-                "perennial.preloads.member",
-                *tls,
-                *_own_preloads(dask, "worker"),
-                *group.preload,
-            ],
-        ),
-        *_repeat(
-            "--preload-nanny",
-            [
-                "perennial.preloads.drain",
-                "perennial.preloads.ready",
-                *tls,
-                *_own_preloads(dask, "nanny"),
-                *group.nanny_preload,
-            ],
-        ),
-        *group.extra_args,
-    )
     return Service(
         name=instance,
         role="worker",
         description=f"Dask worker {instance} of the cluster {spec.name}",
         command=Command(
-            argv,
+            _worker_argv(spec, site, instance, group, dask),
             _variables(config, site, {**spec.env, **group.env}),
             site.work or site.scratch,
             spec.umask,
@@ -132,6 +96,33 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         ),
         files=(File(config, dask_config(spec, site, dask, **ours)),),
         group=name,
+    )
+
+
+def _worker_argv(
+    spec: ClusterSpec, site: Site, instance: str, group: WorkerGroup, dask: dict[str, Any]
+) -> tuple[str, ...]:
+    tls = _tls_preloads(spec)
+    ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
+    resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
+    in_worker = ["perennial.preloads.keep", "perennial.preloads.member", *tls]
+    in_nanny = ["perennial.preloads.drain", "perennial.preloads.ready", *tls]
+    return (
+        *(site.python, "-P", "-m", "dask", "worker", scheduler_address(spec, site)),
+        *("--name", instance, "--host", host(site.address)),
+        *("--nworkers", str(group.processes), "--nthreads", str(group.threads)),
+        *("--memory-limit", str(group.memory)),
+        *("--local-directory", f"{site.scratch}/{instance}"),
+        *("--worker-port", ports, "--nanny-port", ports),
+        # A worker's own pages repeat the scheduler's; its plain /health stays on loopback.
+        *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+        *(("--resources", resources) if resources else ()),
+        *_tls_flags(spec, site, "worker"),
+        *_repeat("--preload", [*in_worker, *_own_preloads(dask, "worker"), *group.preload]),
+        *_repeat(
+            "--preload-nanny", [*in_nanny, *_own_preloads(dask, "nanny"), *group.nanny_preload]
+        ),
+        *group.extra_args,
     )
 
 
