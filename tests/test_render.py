@@ -39,16 +39,17 @@ from perennial.services import (
 )
 from perennial.spec import ClusterSpec, loads, parse
 from perennial.spec.units import PATH_PATTERN
+from perennial.templating import Format
 
 CASES = Path(__file__).parent / "cases"
-FORMS: tuple[render.Format, ...] = ("systemd", "supervisord")
+FORMS: tuple[Format, ...] = ("systemd", "supervisord")
 
 
 def read(name: str) -> ClusterSpec:
     return loads((CASES / name / "cluster.yaml").read_text(encoding="utf-8"), name)
 
 
-def ejected(spec: ClusterSpec, form: render.Format, root: str = "/srv/dask") -> dict[str, str]:
+def ejected(spec: ClusterSpec, form: Format, root: str = "/srv/dask") -> dict[str, str]:
     """Render with the paths of no machine in particular; for hosts, those of each machine."""
     if spec.platform == "hosts":
         return files_of_machines(spec, form)
@@ -61,7 +62,7 @@ def ejected(spec: ClusterSpec, form: render.Format, root: str = "/srv/dask") -> 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", sorted(path.name for path in CASES.iterdir()))
-def test_whole_clusters_are_rendered_to_exactly_these_files(name: str, form: render.Format) -> None:
+def test_whole_clusters_are_rendered_to_exactly_these_files(name: str, form: Format) -> None:
     files = ejected(read(name), form)
     # Our own sources, which change with every change of them.
     programs = [files.pop(path) for path in [*files] if path.endswith("/keeper.py")]
@@ -84,7 +85,7 @@ def test_whole_clusters_are_rendered_to_exactly_these_files(name: str, form: ren
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_cluster_gives_the_same_bytes_whatever_the_order_of_its_keys(
-    form: render.Format,
+    form: Format,
 ) -> None:
     document = yaml.safe_load((CASES / "full" / "cluster.yaml").read_text(encoding="utf-8"))
     document["workers"]["cpu"] = dict(reversed(document["workers"]["cpu"].items()))
@@ -94,7 +95,7 @@ def test_the_same_cluster_gives_the_same_bytes_whatever_the_order_of_its_keys(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_size_changes_no_unit(form: render.Format) -> None:
+def test_a_size_changes_no_unit(form: Format) -> None:
     small = ejected(read("minimal"), form)
     large = ejected(loads("{name: lab, platform: local, workers: {cpu: {count: 3}}}"), form)
     changed = {name for name in small if large[name] != small[name]}
@@ -401,7 +402,7 @@ def test_a_folder_in_which_supervisord_cannot_work_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_readme_holds_commands_that_a_shell_reads(form: render.Format) -> None:
+def test_the_readme_holds_commands_that_a_shell_reads(form: Format) -> None:
     readme = ejected(read("awkward"), form, "/srv/big disk")["README.txt"]
     commands = [
         shlex.split(line)
@@ -426,7 +427,7 @@ def perennial(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_command_writes_what_it_says(tmp_path: Path, form: render.Format) -> None:
+def test_the_command_writes_what_it_says(tmp_path: Path, form: Format) -> None:
     output = tmp_path / "out"
     arguments = (str(CASES / "full" / "cluster.yaml"), "--format", form, "-o", str(output))
     done = perennial(*arguments)

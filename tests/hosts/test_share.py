@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perennial import render
 from perennial.hosts import share as sharing
 from perennial.hosts.files import files
 from perennial.hosts.secrets import Secrets
 from perennial.services import ADDRESS, INSTANCE, Service, fingerprint, to_json
 from perennial.spec import ClusterSpec, dump, load, loads, parse
+from perennial.templating import Format
 from tests.hosts.clusters import PLAIN, machines, spec_of
 
 ROOT = Path(__file__).parents[2]
@@ -378,7 +378,7 @@ def timed(count: int) -> float:
 
 
 @pytest.mark.parametrize("form", ["systemd", "supervisord"])
-def test_files_for_every_machine(form: render.Format) -> None:
+def test_files_for_every_machine(form: Format) -> None:
     found = files(load(STORY), form)
     everything = "".join(found.values())
 
