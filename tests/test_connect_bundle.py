@@ -103,7 +103,7 @@ def test_a_bundle_without_tls(home: Path, tmp_path: Path) -> None:
     connect.export_bundle(connection, tmp_path / "open.bundle")
     message = refused(tmp_path / "open.bundle", home)
     assert "found tcp://192.0.2.7:8786, a cluster without TLS" in message
-    assert message.endswith("add --unencrypted to go on")
+    assert message.endswith("add --unencrypted to accept that")
     # To replace another cluster is another question.
     assert refused(tmp_path / "open.bundle", home, override=True) == message
     assert connect.read_bundle(tmp_path / "open.bundle", unencrypted=True) == connection

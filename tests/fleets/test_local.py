@@ -225,7 +225,8 @@ def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMac
     assert platform.fleet.resize(99_999) == 5
     platform.settled(5)
     before = platform.picture()
-    with pytest.raises(NoCapacity, match=r"^cpu: 5 members; this machine's memory has room for 6 "):
+    said = r"^cpu: 5 members; this machine's memory holds at most 6 idle workers"
+    with pytest.raises(NoCapacity, match=said):
         platform.fleet.resize(99_999)
     assert platform.picture() == before
 

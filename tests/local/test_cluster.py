@@ -155,7 +155,7 @@ def test_errors_are_one_line(standing: Home) -> None:
         (("restart", "nobody"), "no service or group 'nobody'; it has cpu"),
         (("status", "-c", "other"), "other"),
         (("logs", "nobody"), "no service or group 'nobody'"),
-        (("rotate", "-c", "../lab"), "no cluster of this name"),
+        (("rotate", "-c", "../lab"), "no such cluster"),
     ):
         output = standing.run(*words, code=1)
         assert said in output

@@ -97,7 +97,8 @@ def test_after_an_error_the_platform_is_left_alone_for_longer_and_longer(
 
     run(loop, told)
     pauses = [after - before for before, after in itertools.pairwise(calls)]
-    assert [pause >= 0.1 * 2**n for n, pause in enumerate(pauses)] == [True, True, True]
+    assert len(pauses) >= 3  # another one, where the report was late
+    assert all(pause >= 0.1 * 2**n for n, pause in enumerate(pauses)), pauses
     assert said[-1] == "cpu: no room for more; wait, or lower max"
 
 
