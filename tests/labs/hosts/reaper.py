@@ -126,9 +126,10 @@ def grouped(prefix: str) -> list[int]:
     """List the processes in the control groups whose names begin so."""
     found: set[int] = set()
     for root in _hierarchies():
-        for path in root.glob(f"{prefix}*/**/cgroup.procs"):
-            with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in path.read_text().split())
+        for group in root.glob(f"{prefix}*"):
+            for folder, _, _ in os.walk(group):  # another test's sweep may remove them meanwhile
+                with contextlib.suppress(OSError):
+                    found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
     return sorted(found)
 
 
