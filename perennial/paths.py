@@ -11,7 +11,7 @@ import os
 import pwd
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from perennial.errors import PerennialError
 
@@ -23,6 +23,16 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: Longest path of supervisord's socket: 107 bytes (unix(7)), and supervisord makes it under a
 #: name with its process id at the end first.
 SOCKET_PATH = 107 - len(".4194304")
+
+
+def is_long(socket: PurePath) -> bool:
+    """Whether a socket's path is longer than the kernel takes, as below many a long home."""
+    return len(os.fsencode(socket)) > SOCKET_PATH
+
+
+def supervisord_folder(paths: ClusterPaths) -> str:
+    """Folder in which the cluster's supervisord is started: where it makes a socket by its name."""
+    return str(paths.root) if is_long(paths.socket) else "/"
 
 
 @dataclass(frozen=True, slots=True)

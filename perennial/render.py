@@ -17,7 +17,7 @@ from posixpath import basename
 
 from perennial import quoting
 from perennial.errors import PerennialError
-from perennial.paths import SOCKET_PATH
+from perennial.paths import SOCKET_PATH, is_long
 from perennial.services import CREDENTIALS, INSTANCE, File, Service
 from perennial.templating import rendered
 
@@ -155,7 +155,7 @@ def supervisord_conf(
             f"{units}: found *, ? or [ in the path, where supervisord finds no programs; choose"
             " another folder"
         )
-    if not within and len(os.fsencode(socket)) > SOCKET_PATH:
+    if not within and is_long(socket):
         raise PerennialError(
             f"{socket}: found {len(os.fsencode(socket))} bytes; the path of supervisord's socket"
             f" may have {SOCKET_PATH}; choose a folder nearer to the root"

@@ -32,6 +32,7 @@ from perennial.hosts.ssh import Channel, Session, UnreachableError
 MODULES = (
     "perennial.errors",
     "perennial.files",
+    "perennial.unix",
     "perennial.supervision.hold",
     "perennial.supervision.supervisor",
     "perennial.hosts.agent.manifest",
@@ -56,11 +57,7 @@ LATER = {
     "making": (*_STORE, "perennial.hosts.agent.making"),
     "firewall": ("perennial.hosts.agent.firewall",),
     "journal": ("perennial.hosts.agent.journal",),
-    "examining": (
-        "perennial.unix",
-        "perennial.hosts.probing",
-        "perennial.hosts.agent.examining",
-    ),
+    "examining": ("perennial.hosts.probing", "perennial.hosts.agent.examining"),
     "usage": ("perennial.hosts.agent.usage",),
     "machine": (
         "perennial.capacity",

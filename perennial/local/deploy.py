@@ -17,7 +17,7 @@ from perennial.local import background, room
 from perennial.local.checks import foreign_interpreter
 from perennial.local.layout import programs, site
 from perennial.pages import socket_of
-from perennial.paths import ClusterPaths, cluster_state, fault_of_owner
+from perennial.paths import ClusterPaths, cluster_state, fault_of_owner, is_long
 from perennial.services import scheduler_address
 from perennial.sizes import members, of_names, sizes
 from perennial.spec import ClusterSpec, dump, load
@@ -26,7 +26,6 @@ from perennial.supervision.cluster import Cluster
 from perennial.supervision.dashboard import Dashboard
 from perennial.supervision.plan import Change
 from perennial.supervision.program import Program
-from perennial.supervision.supervisor import is_long
 
 #: Open files that a scheduler of some thousand workers needs.
 OPEN_FILES = 65536

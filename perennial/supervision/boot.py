@@ -12,7 +12,7 @@ from pathlib import Path
 from perennial import render
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.paths import ClusterPaths
+from perennial.paths import ClusterPaths, supervisord_folder
 from perennial.supervision import supervisor as supervision
 
 #: Seconds for one call of systemctl.
@@ -65,7 +65,7 @@ def enable(
         configuration=str(paths.supervisord_conf),
         argv=supervision.command(paths.supervisord_conf, "--nodaemon"),
         system=os.geteuid() == 0,
-        directory=supervision.folder_of(paths),
+        directory=supervisord_folder(paths),
         stop_timeout=30.0 + stop_timeout,
     )
     write_atomic(unit_path(name), text, mode=0o644)

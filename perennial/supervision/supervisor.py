@@ -9,24 +9,21 @@ import http.client
 import os
 import resource
 import select
-import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
+from perennial.unix import UnixConnection
 
 if TYPE_CHECKING:  # this file is sent to machines, without that one
     from perennial.paths import ClusterPaths
-
-#: As in `perennial.paths`.
-SOCKET_PATH = 107 - len(".4194304")
 
 #: States in which supervisord keeps a process or is about to.
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
@@ -85,39 +82,13 @@ def started_as(module: str) -> str:
     return f"perennial.local.{module}"
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        with _reachable(self._path) as path:
-            self.sock.connect(path)
-
-
-@contextmanager
-def _reachable(path: str) -> Iterator[str]:
-    """Yield a name of a socket that is short enough for the kernel."""
-    if not is_long(Path(path)):
-        yield path
-        return
-    folder, name = os.path.split(path)
-    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{handle}/{name}"
-    finally:
-        os.close(handle)
-
-
 class _UnixTransport(xmlrpc.client.Transport):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        connection = _UnixConnection(self._path)
+        connection = UnixConnection(self._path, 30.0)
         self._connection = host, connection  # what `close` closes
         return connection
 
@@ -284,16 +255,6 @@ def command(configuration: Path, *flags: str, python: str = sys.executable) -> l
     return [python, "-P", "-m", "supervisor.supervisord", *flags, "-c", str(configuration)]
 
 
-def is_long(socket_path: Path) -> bool:
-    """Whether a socket's path is longer than the kernel takes, as below many a long home."""
-    return len(os.fsencode(socket_path)) > SOCKET_PATH
-
-
-def folder_of(paths: ClusterPaths) -> str:
-    """Folder in which the cluster's supervisord is started: where it makes a socket by its name."""
-    return str(paths.root) if is_long(paths.socket) else "/"
-
-
 def raise_limits() -> None:
     """Raise this process's limits, and those of what it starts, to what it is allowed."""
     for limit in LIMITS:
@@ -307,12 +268,14 @@ def launch(paths: ClusterPaths) -> None:
 
     Nothing of it depends on the shell: folders, variables, files, terminal, umask or limits.
     """
+    from perennial.paths import supervisord_folder  # not sent to machines, which never call this
+
     raise_limits()
     done = subprocess.run(
         command(paths.supervisord_conf),
         # supervisord reads its files in the locale's encoding; ours are UTF-8.
         env={**inherited(os.environ), "PYTHONUTF8": "1"},
-        cwd=folder_of(paths),
+        cwd=supervisord_folder(paths),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
