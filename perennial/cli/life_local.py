@@ -14,11 +14,12 @@ from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import Fault, PerennialError
 
 if TYPE_CHECKING:
-    from perennial.cli.platform import Form, Wishes
+    from perennial.cli.platform import Wishes
     from perennial.connect import Connection
     from perennial.local.deploy import Deployment
     from perennial.plan import Step
     from perennial.spec import ClusterSpec, Document
+    from perennial.templating import Format
 
 
 #: What a plain Client() does that is connected.
@@ -77,7 +78,7 @@ def faults(document: Document) -> tuple[list[Fault], list[Fault]]:
     return faults_of_machine(document.spec, own)
 
 
-def render(spec: ClusterSpec, form: Form, root: Path) -> tuple[dict[str, str], str]:
+def render(spec: ClusterSpec, form: Format, root: Path) -> tuple[dict[str, str], str]:
     """Render a cluster that has one machine, with what a person needs to know."""
     from perennial import eject
 

@@ -17,10 +17,11 @@ from perennial.paths import ClusterPaths, cluster_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perennial.cli.platform import Form, Wishes
+    from perennial.cli.platform import Wishes
     from perennial.connect import Connection
     from perennial.plan import Step
     from perennial.spec import ClusterSpec, Document
+    from perennial.templating import Format
 
 
 def plan(document: Document, _file: Path, strict: bool) -> None:
@@ -47,7 +48,7 @@ def faults(_document: Document) -> tuple[list[Fault], list[Fault]]:
     return [], []
 
 
-def render(spec: ClusterSpec, form: Form, _root: Path) -> tuple[dict[str, str], str]:
+def render(spec: ClusterSpec, form: Format, _root: Path) -> tuple[dict[str, str], str]:
     """Render a cluster on machines."""
     from perennial.hosts.files import files
 

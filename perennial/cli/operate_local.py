@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.cli.output import Progress, confirm
+from perennial.cli.output import Progress, ask_before_actors_end, confirm, say_abandoned
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -84,24 +84,6 @@ def restart(name: str, service: str, force: bool) -> int:
         number = operate.restart(found, service)
     say_abandoned(name, {m: found.cluster.abandoned(m) for m in operate.members(found, service)})
     return number
-
-
-def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
-    """Print what members abandoned when they were restarted; empty for nothing."""
-    for member, what in lost.items():
-        if what:
-            print(f"{name}: {member} abandoned {what}")
-
-
-def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
-    """Ask before a restart of members that hold actors; the count by member."""
-    if held:
-        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
-        confirm(
-            f"actors are lost with their member, as nobody can take them: {holders}."
-            f" Restart {service}?",
-            "--force",
-        )
 
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:

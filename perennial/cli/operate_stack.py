@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perennial.cli.operate_local import ask_before_actors_end, say_abandoned
-from perennial.cli.output import Progress, confirm
+from perennial.cli.output import Progress, ask_before_actors_end, confirm, say_abandoned
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:

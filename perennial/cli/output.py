@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -129,6 +129,24 @@ def confirm(question: str, otherwise: str) -> None:
         raise PerennialError(f"{question} stdin is no terminal: add {otherwise} to continue")
     if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")
+
+
+def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
+    """Ask before a restart of members that hold actors; the count by member."""
+    if held:
+        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
+        confirm(
+            f"actors are lost with their member, as nobody can take them: {holders}."
+            f" Restart {service}?",
+            "--force",
+        )
+
+
+def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
+    """Print what members abandoned when they were restarted; empty for nothing."""
+    for member, what in lost.items():
+        if what:
+            print(f"{name}: {member} abandoned {what}")
 
 
 def show_plan(cluster: str, steps: Sequence[Step], unchanged: int | None = None) -> None:

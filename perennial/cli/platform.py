@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from perennial.errors import Fault, PerennialError
 from perennial.platforms import PLATFORMS
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from perennial.certificates import Pair
     from perennial.doctor import Finding
     from perennial.spec import ClusterSpec, Document
-
-Form = Literal["systemd", "supervisord"]
+    from perennial.templating import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Deployer(Protocol):
     def faults(self, document: Document) -> tuple[list[Fault], list[Fault]]:
         """Return errors and warnings of a cluster file on this machine."""
 
-    def render(self, spec: ClusterSpec, form: Form, root: Path) -> tuple[dict[str, str], str]:
+    def render(self, spec: ClusterSpec, form: Format, root: Path) -> tuple[dict[str, str], str]:
         """Return the files of `render`, by path, and what to do with them."""
 
     def plan(self, document: Document, file: Path, strict: bool) -> None:
