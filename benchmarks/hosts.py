@@ -134,9 +134,9 @@ def recovery(bench: Bench, machine: Host, workers: int) -> float:
 
 def thousand(count: int) -> float:
     """Seconds to read, divide, render and plan a cluster of many machines."""
-    from perennial.hosts.arrange import arrange
-    from perennial.hosts.plan import Side, steps
-    from perennial.hosts.share import shares, to_json, wish
+    from perennial.platforms.hosts.arrange import arrange
+    from perennial.platforms.hosts.plan import Side, steps
+    from perennial.platforms.hosts.share import shares, to_json, wish
     from perennial.spec import loads
 
     text = yaml.safe_dump(_large(count))

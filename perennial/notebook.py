@@ -24,7 +24,7 @@ from tornado.ioloop import PeriodicCallback
 from perennial import connect, placement
 from perennial.connect import Connection
 from perennial.errors import PerennialError
-from perennial.hosts import tunnel
+from perennial.platforms.hosts import tunnel
 from perennial.scaler import asking, explaining
 from perennial.scaler.asking import Report
 

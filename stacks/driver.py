@@ -18,7 +18,7 @@ from pulumi.automation import CommandError
 
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import ClusterSpec
 
 from . import engine, journal

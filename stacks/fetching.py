@@ -22,7 +22,7 @@ from typing import IO
 from urllib.error import HTTPError
 
 from perennial.errors import PerennialError
-from perennial.hosts.provision import built_for
+from perennial.platforms.hosts.provision import built_for
 
 #: SHA-256 of the archives by version and platform. Whoever raises Pulumi's version copies them from
 #: the file of checksums that is published with the release; what is not here is not installed.

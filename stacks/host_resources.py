@@ -1,6 +1,6 @@
 """The resources of a cluster on hosts, as Pulumi sees them.
 
-Each provider is thin: what is done to a machine stands in `perennial.hosts.deploy`. The
+Each provider is thin: what is done to a machine stands in `perennial.platforms.hosts.deploy`. The
 classes are found by name when Pulumi unpacks a provider, so their text may change without
 a change in any stack's state. A resource's outputs hold its inputs, because a provider's
 `diff` is given the old outputs only. What has a structure travels as JSON text: Pulumi drops
@@ -30,8 +30,8 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
-from perennial.hosts import libraries
-from perennial.hosts.share import Share, Target, from_json
+from perennial.platforms.hosts import libraries
+from perennial.platforms.hosts.share import Share, Target, from_json
 
 from . import process
 
@@ -161,7 +161,7 @@ class EnvironmentProvider(Provider):
 
     def read(self, id_: str, props: Values) -> ReadResult:
         """Look what it is now."""
-        from perennial.hosts import deploy
+        from perennial.platforms.hosts import deploy
 
         facts = json.loads(props["facts"])
         try:
@@ -176,12 +176,12 @@ class EnvironmentProvider(Provider):
 
     def delete(self, _id: str, props: Values) -> None:
         """Remove it."""
-        from perennial.hosts import deploy
+        from perennial.platforms.hosts import deploy
 
         deploy.remove_environment(_target(props), json.loads(props["wish"]))
 
     def _made(self, props: Values) -> str:
-        from perennial.hosts import deploy
+        from perennial.platforms.hosts import deploy
 
         target = _target(props)
         wish = json.loads(props["wish"])
@@ -233,7 +233,7 @@ class ServicesProvider(Provider):
 
     def read(self, id_: str, props: Values) -> ReadResult:
         """Look what became of them."""
-        from perennial.hosts import deploy
+        from perennial.platforms.hosts import deploy
 
         try:
             lines = deploy.look_services(_share(props), json.loads(props["outcome"]))
@@ -246,8 +246,8 @@ class ServicesProvider(Provider):
         self._removed(props)
 
     def _applied(self, props: Values) -> Values:
-        from perennial.hosts import deploy
-        from perennial.hosts.secrets import Secrets
+        from perennial.platforms.hosts import deploy
+        from perennial.platforms.hosts.secrets import Secrets
 
         from .turns import turns
 
@@ -257,7 +257,7 @@ class ServicesProvider(Provider):
         return deploy.apply_services(share, Secrets(**props["secrets"]), say, turn=turn)
 
     def _removed(self, props: Values) -> None:
-        from perennial.hosts import deploy
+        from perennial.platforms.hosts import deploy
 
         share = _share(props)
         say = _Say(share.target.name)

@@ -9,10 +9,10 @@ from typing import Any
 import pulumi
 
 from perennial.errors import PerennialError
-from perennial.hosts import deploy
-from perennial.hosts import share as sharing
-from perennial.hosts.claims import claims
-from perennial.hosts.secrets import own_certificate
+from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts.claims import claims
+from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
 from .host_resources import ClusterAuthority, HostEnvironment, HostServices

@@ -46,7 +46,7 @@ class Journal:
 
 def entries(spec: ClusterSpec) -> Entries:
     """List for each machine what it takes to make it clean again."""
-    from perennial.hosts import share as sharing
+    from perennial.platforms.hosts import share as sharing
 
     return {
         name: {"share": sharing.to_json(share), "wish": sharing.wish(spec, share)}
@@ -58,8 +58,8 @@ def clean(
     entries: Mapping[str, dict[str, Any]], say: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
     """Remove from machines what was half made there."""
-    from perennial.hosts import deploy
-    from perennial.hosts.share import from_json
+    from perennial.platforms.hosts import deploy
+    from perennial.platforms.hosts.share import from_json
 
     done, failed = [], []
     for name, entry in entries.items():

@@ -16,9 +16,9 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from perennial.local import deploy
-from perennial.local.layout import fleets
 from perennial.paths import cluster_state
+from perennial.platforms.local import deploy
+from perennial.platforms.local.layout import fleets
 from perennial.spec import ClusterSpec, dump, parse
 
 from . import process
@@ -68,8 +68,8 @@ class LocalProvider(ResourceProvider):
 
     def delete(self, id_: str, _props: Values) -> None:
         """Stop the cluster; certificates, token, logs and notebooks stay."""
-        from perennial.local.operate import take_down
         from perennial.lock import exclusive
+        from perennial.platforms.local.operate import take_down
 
         paths = cluster_state(id_)
         if paths.spec.exists():

@@ -9,8 +9,8 @@ from typing import Any
 
 from pulumi.automation.events import OpType, StepEventMetadata
 
-from perennial.hosts.plan import Side, steps
 from perennial.plan import Action, Impact, Step
+from perennial.platforms.hosts.plan import Side, steps
 from perennial.spec import ClusterSpec
 
 from .events import Tale

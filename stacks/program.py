@@ -11,7 +11,7 @@ import pulumi
 import yaml
 
 from perennial.errors import Fault, PerennialError, SpecError
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import ClusterSpec, loads
 
 #: Where a cluster's keys stand in a stack's file.

@@ -77,8 +77,8 @@ def _as_found(resources: Mapping[str, Any]) -> bool:
 
 
 def _whole(services: Mapping[str, Any], environment: Mapping[str, Any]) -> bool:
-    from perennial.hosts import deploy
-    from perennial.hosts.share import from_json
+    from perennial.platforms.hosts import deploy
+    from perennial.platforms.hosts.share import from_json
 
     share, outcome = from_json(json.loads(services["share"])), json.loads(services["outcome"])
     wish, facts = json.loads(environment["wish"]), json.loads(environment["facts"])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from perennial import authority
-from perennial.local.layout import site
 from perennial.paths import ClusterPaths
+from perennial.platforms.local.layout import site
 from perennial.services.dask import dask_config
 from perennial.spec import loads
 from tests import dask_processes

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.supervision.supervisor import started_as
 
 ROOT = Path(__file__).parents[1]
 #: What is a platform's own.
-OWN = ("perennial/{}/", "perennial/fleets/{}", "perennial/cli/life_{}", "perennial/cli/operate_{}")
-OWN_STACKS = ("stacks/{}.py",)
+OWN = (
+    "perennial/platforms/{}/",
+    "perennial/cli/life_{}",
+    "perennial/cli/operate_{}",
+    "stacks/{}.py",
+)
 
 
 def _sources(*folders: str) -> Iterator[tuple[str, str]]:
@@ -41,7 +45,7 @@ def _compared(node: ast.AST) -> set[str]:
 
 
 def test_no_code_asks_for_a_platform_by_its_name() -> None:
-    own = [place.format(name) for place in (*OWN, *OWN_STACKS) for name in PLATFORMS]
+    own = [place.format(name) for place in OWN for name in PLATFORMS]
     found = [
         f"{path}:{node.lineno}"
         for path, text in _sources("perennial", "stacks")
@@ -53,10 +57,15 @@ def test_no_code_asks_for_a_platform_by_its_name() -> None:
 
 
 def test_no_platform_names_another_ones_modules() -> None:
-    found = [path for path, text in _sources("perennial/hosts") if "perennial.local" in text]
-    found += [path for path, text in _sources("perennial/local") if "perennial.hosts" in text]
+    found = [
+        f"{path}: {other}"
+        for path, text in _sources("perennial/platforms")
+        for other in PLATFORMS
+        if f"perennial.platforms.{other}" in text
+        if not path.startswith(f"perennial/platforms/{other}/")
+    ]
     for path, text in _sources("stacks"):
-        if "perennial.local" in text and path != "stacks/local.py":
+        if "perennial.platforms.local" in text and path != "stacks/local.py":
             found.append(path)
     assert found == []
 

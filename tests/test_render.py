@@ -23,8 +23,8 @@ from supervisor.options import ServerOptions
 
 from perennial import eject, quoting, render
 from perennial.errors import PerennialError, SpecError
-from perennial.hosts.files import files as files_of_machines
-from perennial.hosts.program import text as program_text
+from perennial.platforms.hosts.files import files as files_of_machines
+from perennial.platforms.hosts.program import text as program_text
 from perennial.services import (
     ADDRESS,
     CREDENTIALS,
@@ -166,7 +166,7 @@ PIECES = st.one_of(
     st.sampled_from([" ", "  ", ";", " ;", "#", " #", ",", "=", "-", "@", "*", "[", "~"]),
     st.sampled_from(["\t", "\n", "\r", "\u2028", "\x85", "\x0b", "\x1c", "\ufeff", "über"]),
 )
-LETTERS = st.text(st.characters(exclude_characters="\ue000\ue001"), max_size=8)
+LETTERS = st.text(st.characters(exclude_characters="".join(PLACEHOLDERS)), max_size=8)
 VALUES = st.lists(st.one_of(PIECES, LETTERS), max_size=8).map("".join)
 ARGUMENTS = st.lists(VALUES, max_size=6).map(lambda words: ("/bin/true", *words))
 

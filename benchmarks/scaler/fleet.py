@@ -40,7 +40,7 @@ class Platform:
 
 
 class SimulatedFleet:
-    """The members of one group; the contract of `perennial.fleets.fleet.Fleet`.
+    """The members of one group; the contract of `perennial.fleet.Fleet`.
 
     Parameters
     ----------

@@ -167,7 +167,7 @@ def _address(file: Path) -> str:
 @contextlib.contextmanager
 def scaler(address: str, trace: Trace, fleet: WarmFleet, home: Path) -> Iterator[None]:
     """Run the real loop over a fleet, in a thread."""
-    from perennial.platforms import FLEETS
+    from perennial.registry import FLEETS
     from perennial.scaler.service import assembled
     from perennial.scaler.settings import GroupSettings, Settings
 

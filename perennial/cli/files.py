@@ -33,7 +33,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented cluster file sized for this machine."""
-    from perennial.local.machine import this_machine
+    from perennial.platforms.local.machine import this_machine
     from perennial.spec import parse
     from perennial.spec.units import about
 
@@ -118,7 +118,7 @@ def summary(spec: ClusterSpec) -> str:
 def _starter(name: str, machine: Machine, schema: Path) -> str:
     from importlib.util import find_spec
 
-    from perennial.local.starter import Ports, starter
+    from perennial.platforms.local.starter import Ports, starter
     from perennial.supervision.listening import free_port
 
     scheduler = free_port(8786)

@@ -39,8 +39,8 @@ def until_asked() -> Iterator[Stop]:
 
 def stay(name: str, stop: Stop) -> bool:
     """Stay until a signal or the end of the cluster; True where it is still to be taken down."""
-    from perennial.local import deploy
     from perennial.paths import cluster_state
+    from perennial.platforms.local import deploy
 
     paths = cluster_state(name)
     supervisor = deploy.find(name, lambda _text: None).cluster.supervisor

@@ -16,8 +16,8 @@ from perennial.errors import Fault, PerennialError
 if TYPE_CHECKING:
     from perennial.cli.platform import Wishes
     from perennial.connect import Connection
-    from perennial.local.deploy import Deployment
     from perennial.plan import Step
+    from perennial.platforms.local.deploy import Deployment
     from perennial.spec import ClusterSpec, Document
     from perennial.templating import Format
 
@@ -34,7 +34,7 @@ def plan(document: Document, file: Path, strict: bool) -> None:
     if refused and _refusal(spec, force=True):
         raise PerennialError(refused)
     with Progress(spec.name) as say:
-        from perennial.local.deploy import prepare
+        from perennial.platforms.local.deploy import prepare
 
         deployment = prepare(spec, str(file.resolve()), say)
         if deployment.steps:
@@ -46,7 +46,7 @@ def plan(document: Document, file: Path, strict: bool) -> None:
 
 def _refusal(spec: ClusterSpec, force: bool = False) -> str:
     """Say why `up` would refuse a cluster file's sizes on this machine; empty if it would not."""
-    from perennial.local.deploy import check_room
+    from perennial.platforms.local.deploy import check_room
 
     try:
         check_room(spec, force=force)
@@ -57,7 +57,7 @@ def _refusal(spec: ClusterSpec, force: bool = False) -> str:
 
 def refresh(name: str) -> None:
     """Show what is not as it was deployed."""
-    from perennial.local import deploy
+    from perennial.platforms.local import deploy
 
     show(deploy.find(name, lambda _text: None))
 
@@ -69,8 +69,8 @@ def forget(name: str, _machine: str, _force: bool) -> None:
 
 def faults(document: Document) -> tuple[list[Fault], list[Fault]]:
     """Return errors and warnings of a cluster file on this machine."""
-    from perennial.local.checks import faults_of_machine
     from perennial.paths import cluster_state
+    from perennial.platforms.local.checks import faults_of_machine
     from perennial.supervision.hold import holder
 
     locks = cluster_state(document.spec.name).run.glob("*.lock")
@@ -104,9 +104,9 @@ def up_and_stay(document: Document, file: Path, wishes: Wishes) -> None:
 def up(document: Document, file: Path, wishes: Wishes) -> None:
     """Create or update a cluster."""
     spec = document.spec
-    from perennial.local import deploy
     from perennial.lock import exclusive
     from perennial.paths import cluster_state
+    from perennial.platforms.local import deploy
 
     paths = cluster_state(spec.name)
     judged = not paths.root.exists()
@@ -139,9 +139,9 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
 
 def down(name: str, force: bool, purge: bool) -> None:
     """Stop a cluster. Notebooks stay; certificates, token and logs stay unless ``purge``."""
-    from perennial.local import deploy
-    from perennial.local.operate import take_down
     from perennial.lock import exclusive
+    from perennial.platforms.local import deploy
+    from perennial.platforms.local.operate import take_down
 
     deployment = deploy.find(name, lambda _text: None)
     if not force:
@@ -218,7 +218,7 @@ def token_line(file: Path) -> str:
 
 def _summarise(deployment: Deployment, show_token: bool, client: str) -> None:
     """Print where everything is."""
-    from perennial.local import deploy
+    from perennial.platforms.local import deploy
 
     spec, paths = deployment.spec, deployment.paths
     connection = deploy.connection(spec, paths)

@@ -50,7 +50,7 @@ def faults(_document: Document) -> tuple[list[Fault], list[Fault]]:
 
 def render(spec: ClusterSpec, form: Format, _root: Path) -> tuple[dict[str, str], str]:
     """Render a cluster on machines."""
-    from perennial.hosts.files import files
+    from perennial.platforms.hosts.files import files
 
     return files(spec, form), "a folder for each machine"
 
@@ -142,8 +142,8 @@ def forget(name: str, machine: str, force: bool) -> None:
 
 def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
     """Refuse members that the machines cannot hold."""
-    from perennial.hosts.operator import Operator
-    from perennial.hosts.resizing import check_room
+    from perennial.platforms.hosts.operator import Operator
+    from perennial.platforms.hosts.resizing import check_room
     from perennial.spec import dump
 
     if paths.spec.exists() and paths.spec.read_text(encoding="utf-8") == dump(spec):
@@ -154,7 +154,7 @@ def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
 
 
 def _await_workers(spec: ClusterSpec, paths: ClusterPaths, say: Callable[[str], None]) -> None:
-    from perennial.hosts.operator import Operator
+    from perennial.platforms.hosts.operator import Operator
 
     Operator(spec, paths).await_workers(say)
 
@@ -242,8 +242,8 @@ def _steps(outcome: Any, spec: ClusterSpec, paths: ClusterPaths | None = None) -
 
     if paths is None or not drains(steps):
         return steps
-    from perennial.hosts.holding import with_actors
-    from perennial.hosts.operator import Operator
+    from perennial.platforms.hosts.holding import with_actors
+    from perennial.platforms.hosts.operator import Operator
 
     return with_actors(steps, Operator(_deployed(paths), paths).actors())
 

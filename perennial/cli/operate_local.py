@@ -12,18 +12,18 @@ from perennial.errors import PerennialError
 if TYPE_CHECKING:
     from perennial.certificates import Pair
     from perennial.doctor import Finding
-    from perennial.local.deploy import Deployment
+    from perennial.platforms.local.deploy import Deployment
 
 
 def _find(name: str) -> Deployment:
-    from perennial.local.deploy import find
+    from perennial.platforms.local.deploy import find
 
     return find(name, lambda _text: None)
 
 
 def row(name: str) -> dict[str, Any]:
     """Describe a cluster for `list`."""
-    from perennial.local import deploy
+    from perennial.platforms.local import deploy
 
     deployment = _find(name)
     counts = deployment.cluster.dashboard.counts()
@@ -39,14 +39,14 @@ def row(name: str) -> dict[str, Any]:
 
 def report(name: str) -> dict[str, Any]:
     """Look at every service and ask the scheduler for its numbers."""
-    from perennial.local.status import report as look
+    from perennial.platforms.local.status import report as look
 
     return look(_find(name))
 
 
 def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[tuple[str, str]]:
     """Yield the lines of logs, each with the service's name; with ``follow`` for ever."""
-    from perennial.local.operate import members
+    from perennial.platforms.local.operate import members
     from perennial.supervision import logs as reading
 
     deployment = _find(name)
@@ -65,8 +65,8 @@ def logs(name: str, service: str | None, lines: int, follow: bool) -> Iterator[t
 
 def restart(name: str, service: str, force: bool) -> int:
     """Restart a service, or a group's members one after another; returns how many."""
-    from perennial.local import deploy, operate
     from perennial.lock import exclusive
+    from perennial.platforms.local import deploy, operate
 
     deployment = _find(name)
     if service == "scheduler" and not force:
@@ -88,8 +88,8 @@ def restart(name: str, service: str, force: bool) -> int:
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
-    from perennial.local import deploy, operate
     from perennial.lock import exclusive
+    from perennial.platforms.local import deploy, operate
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -100,8 +100,8 @@ def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[
 def rotate(name: str) -> str:
     """Renew the cluster's certificates; returns what to say."""
     from perennial import authority
-    from perennial.local import deploy, operate
     from perennial.lock import exclusive
+    from perennial.platforms.local import deploy, operate
 
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
@@ -116,8 +116,8 @@ def rotate(name: str) -> str:
 def rotate_authority(name: str, force: bool) -> str:
     """Make a new authority and restart what trusts the old one; returns what to say."""
     from perennial.cli.life_local import show
-    from perennial.local import deploy, operate
     from perennial.lock import exclusive
+    from perennial.platforms.local import deploy, operate
 
     deployment = operate.under_new_authority(_find(name))
     if not force:
@@ -154,8 +154,8 @@ def revoke(name: str, person: str) -> int:
 def jupyter(name: str) -> tuple[str, Path, Path] | None:
     """Say where JupyterLab is, its token's file, and a private folder for the page that logs in."""
     from perennial.jupyter import state_directory
-    from perennial.local import deploy
-    from perennial.local.layout import site
+    from perennial.platforms.local import deploy
+    from perennial.platforms.local.layout import site
     from perennial.supervision.listening import is_of
 
     deployment = _find(name)
@@ -209,6 +209,6 @@ def disable(name: str) -> str:
 
 def examine(name: str, python: str | None) -> Iterator[Finding]:
     """Run the checks of `doctor`."""
-    from perennial.local.doctor import examine as run
+    from perennial.platforms.local.doctor import examine as run
 
     return run(_find(name), python)

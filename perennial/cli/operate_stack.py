@@ -13,21 +13,21 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.doctor import Finding
-    from perennial.hosts.operator import Operator
+    from perennial.platforms.hosts.operator import Operator
 
 #: Seconds in which a scheduler must accept a connection to count as up in `list`.
 PATIENCE = 1.0
 
 
 def _find(name: str) -> Operator:
-    from perennial.hosts.operator import find
+    from perennial.platforms.hosts.operator import find
 
     return find(name)
 
 
 def row(name: str) -> dict[str, Any]:
     """Describe a cluster for `list`; asks the scheduler's port alone, not the machines."""
-    from perennial.hosts.share import connection_parts
+    from perennial.platforms.hosts.share import connection_parts
 
     operator = _find(name)
     address = connection_parts(operator.spec).scheduler
@@ -83,8 +83,8 @@ def restart(name: str, service: str, force: bool) -> int:
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
     """Give groups another size; returns the sizes before and now."""
-    from perennial.hosts import resizing
     from perennial.lock import exclusive
+    from perennial.platforms.hosts import resizing
 
     operator = _find(name)
     with Progress(name) as say, exclusive(operator.paths.lock, say):
@@ -158,6 +158,6 @@ def disable(name: str) -> NoReturn:
 
 def examine(name: str, python: str | None) -> Iterator[Finding]:
     """Run the checks of `doctor`."""
-    from perennial.hosts.doctor import examine as run
+    from perennial.platforms.hosts.doctor import examine as run
 
     return run(_find(name), python)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from perennial.errors import Fault, PerennialError
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair

@@ -58,7 +58,7 @@ def reach(name: str | None) -> Connection:
     require_here(paths.cluster_state(connection.cluster))
     if not paths.tunnel(connection.cluster).is_file():
         return connection
-    from perennial.hosts import tunnel
+    from perennial.platforms.hosts import tunnel
 
     return tunnel.through(connection)
 
@@ -85,7 +85,7 @@ def is_scaled(name: str, group: str) -> bool:
 def scaled(name: str) -> tuple[str, ...]:
     """Name the groups of a cluster of this user whose size belongs to a scaler."""
     from perennial.paths import cluster_state
-    from perennial.platforms import has_fleet
+    from perennial.registry import has_fleet
     from perennial.spec import load
 
     file = cluster_state(name).spec

@@ -146,7 +146,7 @@ def env_command(name: Cluster = None, file: ItsFile = None) -> None:
     connection = connect.find(named(name, file))
     placement.require_reach(connection)
     if _tunnelled(connection.cluster):
-        from perennial.hosts import tunnel
+        from perennial.platforms.hosts import tunnel
 
         connection = tunnel.through(connection)
         if not tunnel.is_connected(connection.cluster):
@@ -163,7 +163,7 @@ def _tunnelled(cluster: str) -> bool:
 def _tunnel(connection: Connection, ssh: str | None) -> tuple[Connection, str]:
     """Keep the tunnel; how the cluster is reached through it, and words that say so."""
     from perennial.cli.output import Progress
-    from perennial.hosts import tunnel
+    from perennial.platforms.hosts import tunnel
 
     notices: list[str] = []
     with Progress(connection.cluster) as progress:
@@ -177,7 +177,7 @@ def _end_tunnels(name: str | None) -> bool:
     """End the tunnel to a cluster, or all; whether there was one."""
     if not (clusters := [each for each in paths.tunnels() if name in (None, each)]):
         return False
-    from perennial.hosts import tunnel
+    from perennial.platforms.hosts import tunnel
 
     for cluster in clusters:
         tunnel.close_tunnel(cluster)

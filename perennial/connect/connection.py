@@ -14,7 +14,7 @@ from perennial import paths
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 
 # Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
 _HOST = (

@@ -1,1 +1,4 @@
-"""The local machine: a cluster's services under a supervisord of the user's own."""
+"""Names of modules that the services of standing clusters were started by, and nothing else.
+
+This machine as a platform is `perennial.platforms.local`.
+"""

@@ -55,7 +55,7 @@ class Part:
     most: int = 0
     #: What is asked of it and not done yet.
     ask: dict[str, Any] | None = None
-    #: ``room``, ``step`` and ``holds``, see `perennial.hosts.agent.keeping.Keeper.step`.
+    #: ``room``, ``step`` and ``holds``, see `perennial.platforms.hosts.agent.keeping.Keeper.step`.
     bounds: dict[str, Any] = field(default_factory=dict)
 
 

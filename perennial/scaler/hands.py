@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from perennial.errors import Busy, FleetError
-from perennial.fleets.fleet import Fleet
+from perennial.fleet import Fleet
 from perennial.observation import Member, Observation
 
 logger = logging.getLogger("perennial.scaler.fleets")

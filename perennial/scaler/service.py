@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from perennial.fleets.fleet import opened as fleet
+from perennial.fleet import opened as fleet
 from perennial.scaler.acting import Actor
 from perennial.scaler.drain import Drains
 from perennial.scaler.hands import LIMIT, Hand

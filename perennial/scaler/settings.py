@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from perennial.errors import PerennialError
-from perennial.platforms import FLEETS, PLATFORMS, has_fleet
+from perennial.registry import FLEETS, PLATFORMS, has_fleet
 from perennial.scaler.values import Group
 from perennial.spec.scaling import Schedule
 

@@ -15,7 +15,6 @@ from perennial.services.dask import (
     worker,
     worker_names,
 )
-from perennial.services.keeper import keeper, relay, united
 from perennial.services.scaler import scaler
 from perennial.services.values import (
     ADDRESS,
@@ -59,16 +58,13 @@ __all__ = [
     "from_json",
     "host",
     "jupyter",
-    "keeper",
     "merge",
     "nested",
-    "relay",
     "scaler",
     "scheduler",
     "scheduler_address",
     "services",
     "to_json",
-    "united",
     "worker",
     "worker_names",
 ]

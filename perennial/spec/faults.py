@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from perennial.errors import Fault
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import json_schema as schemas
 from perennial.spec.scalars import is_plain
 from perennial.spec.tree import Ambiguous, Tree

@@ -11,7 +11,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec.models import cluster_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

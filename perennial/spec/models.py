@@ -2,7 +2,7 @@
 
 The JSON Schema, the reference page and the errors all come from these models. Nothing here
 knows a platform: the platform's own options are looked up in the registry of
-`perennial.platforms` when a file names its platform (see `cluster_model`).
+`perennial.registry` when a file names its platform (see `cluster_model`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from perennial import platforms
+from perennial import registry
 from perennial.spec import dask_config, ports
 from perennial.spec.environment import Requirements
 from perennial.spec.scaling import Scale, Scaler
@@ -378,9 +378,9 @@ def cluster_model(platform: str) -> type[ClusterSpec]:
     Parameters
     ----------
     platform : str
-        A platform of the registry in `perennial.platforms`.
+        A platform of the registry in `perennial.registry`.
     """
-    options = platforms.options(platform)
+    options = registry.options(platform)
     description = (options.__doc__ or "").partition("\n")[0]
     required = any(field.is_required() for field in options.model_fields.values())
     default: dict[str, Any] = {} if required else {"default_factory": options}

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from perennial.errors import Fault, PerennialError, SpecError
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import dask_config
 from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited

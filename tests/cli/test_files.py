@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from perennial.capacity import Machine
-from perennial.local.starter import Ports, fit, starter
+from perennial.platforms.local.starter import Ports, fit, starter
 from perennial.spec import load, loads, schema
 from tests.homes import PERENNIAL, Home
 from tests.ports import free_ports

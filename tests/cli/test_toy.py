@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from perennial.cli import app
 from perennial.errors import PerennialError
-from perennial.platforms import PLATFORMS, Platform
+from perennial.registry import PLATFORMS, Platform
 from tests.cli import toy
 
 FILE = "name: lab\nplatform: toy\nworkers: {cpu: {count: 2}}\ntoy: {colour: blue}\n"
@@ -56,7 +56,9 @@ UNCONNECTED = {
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a cluster file, of a cluster that is up."""
     module = toy.__name__
-    registered = Platform(f"{module}.Options", "perennial.fleets.memory.MemoryFleet", *[module] * 3)
+    registered = Platform(
+        f"{module}.Options", "perennial.platforms.memory.MemoryFleet", *[module] * 3
+    )
     monkeypatch.setitem(PLATFORMS, "toy", registered)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -7,10 +7,10 @@ from typing import Any
 
 from perennial.cli.output import show_plan
 from perennial.cli.platform import Wishes
-from perennial.fleets.base import PlatformOptions
 from perennial.paths import cluster_state
 from perennial.plan import Impact, Step
 from perennial.spec import Document, dump
+from perennial.spec.options import PlatformOptions
 
 
 class Options(PlatformOptions):

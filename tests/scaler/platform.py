@@ -142,7 +142,7 @@ class RemoteFleet:
 
 def main() -> int:
     """`python -m perennial.scaler`, with this platform among those that there are."""
-    from perennial.platforms import FLEETS
+    from perennial.registry import FLEETS
     from perennial.scaler.__main__ import main as scaler
 
     FLEETS["test"] = "tests.scaler.platform.RemoteFleet"

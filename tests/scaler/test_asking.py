@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from perennial.errors import NoCapacity
-from perennial.fleets.memory import MemoryFleet
+from perennial.platforms.memory import MemoryFleet
 from perennial.scaler.asking import SILENCE, Report
 from perennial.scaler.hands import Hand
 

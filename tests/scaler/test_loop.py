@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perennial.errors import NoCapacity
-from perennial.fleets.fixed import FixedFleet
+from perennial.fleet import FixedFleet
 from perennial.scaler import acting, aside, drain
 from perennial.scaler import loop as loops
 from perennial.scaler.intents import Intent, Intents

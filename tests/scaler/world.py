@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perennial.fleets.memory import MemoryFleet, Timing
 from perennial.observation import Member, Observation
+from perennial.platforms.memory import MemoryFleet, Timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.drain import Drains

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from perennial.errors import SpecError
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import loads, tree
 
 CASES = Path(__file__).parent / "cases"

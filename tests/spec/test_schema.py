@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from perennial.errors import SpecError
-from perennial.platforms import PLATFORMS
+from perennial.registry import PLATFORMS
 from perennial.spec import loads, schema
 from perennial.spec.json_schema import plain
 from perennial.spec.models import RESERVED_NAMES

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from perennial.hosts.plan import Side, steps
-from perennial.hosts.share import shares, to_json, wish
 from perennial.plan import Impact, Step
+from perennial.platforms.hosts.plan import Side, steps
+from perennial.platforms.hosts.share import shares, to_json, wish
 from perennial.services import fingerprint
 from perennial.spec import loads
 
@@ -240,7 +240,7 @@ def test_what_no_share_says_is_certificates() -> None:
 
 
 def test_a_size_that_was_scaled_stays() -> None:
-    from perennial.hosts.share import from_json, members
+    from perennial.platforms.hosts.share import from_json, members
 
     share = from_json(side(FILE, "mb").share or {})
     four = {name: fingerprint(one) for name, one in members(share, {"cpu": 4}).items()}

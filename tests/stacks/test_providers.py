@@ -13,10 +13,10 @@ import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.rpc import UNKNOWN
 
-import perennial.hosts
+import perennial.platforms.hosts
 from perennial.certificates import Pair, ends, fault
 from perennial.errors import FleetError
-from perennial.hosts.share import shares, to_json
+from perennial.platforms.hosts.share import shares, to_json
 from perennial.spec import loads
 from perennial.stacks import host_resources as resources
 from perennial.stacks.turns import turns
@@ -33,7 +33,7 @@ SECRETS = {"ca": "a", "ca_key": "b", "token": "c"}
 def deploy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What is done to machines, to be filled in."""
     made = SimpleNamespace()
-    monkeypatch.setattr(perennial.hosts, "deploy", made, raising=False)
+    monkeypatch.setattr(perennial.platforms.hosts, "deploy", made, raising=False)
     return made
 
 

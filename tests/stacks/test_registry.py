@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from perennial.fleets.fleet import opened
-from perennial.platforms import PLATFORMS
+from perennial.fleet import opened
+from perennial.registry import PLATFORMS
 from perennial.spec import loads
 from perennial.stacks.program import OUTPUTS
 

@@ -1,4 +1,4 @@
-"""What `perennial.hosts.deploy` promises, with machines that are folders.
+"""What `perennial.platforms.hosts.deploy` promises, with machines that are folders.
 
 A machine's folder holds `environment` and `services` when they are whole, with `.half` behind
 the name while they are being made. A file `broken` in STANDIN lists machines that refuse.
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from perennial.errors import FleetError
-from perennial.hosts.share import members, to_json
+from perennial.platforms.hosts.share import members, to_json
 from perennial.services import fingerprint
 
 ROOT = Path(os.environ["STANDIN"])

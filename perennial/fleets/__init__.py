@@ -1,1 +1,0 @@
-"""Where the members of groups are: what a platform's options and fleets are made of."""

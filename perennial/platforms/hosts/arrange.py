@@ -1,0 +1,306 @@
+"""What shall stand on a machine: files, folders, users and members. Pure.
+
+A share says what a machine has to do; here it becomes the text of its service manager, once the
+machine's own facts are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from perennial import render
+from perennial.paths import ClusterPaths
+from perennial.platforms.hosts.keeper import united
+from perennial.platforms.hosts.program import carried
+from perennial.platforms.hosts.programs import KEPT, MARK
+from perennial.platforms.hosts.share import Size, numbers
+from perennial.services import Service, fingerprint
+from perennial.supervision.program import Program, health, held
+from perennial.supervision.supervisor import command, started_as
+
+Init = Literal["systemd", "supervisord"]
+
+#: Where `perennial.platforms.hosts.agent.store` keeps what is no unit and no configuration.
+STATE = "/var/lib/dask-perennial"
+#: Open files of supervisord's programs: each worker holds a connection to every other one.
+OPEN_FILES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file as it shall be."""
+
+    #: Where, and what is in it.
+    path: str
+    text: str
+    #: Its permissions.
+    mode: int = 0o644
+    #: The system user that it belongs to; None for root.
+    owner: str | None = None
+
+    @property
+    def state(self) -> list[Any]:
+        """Digest, mode and owner, as the machine reports them."""
+        return [hashlib.sha256(self.text.encode()).hexdigest(), self.mode, self.owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as a machine knows it."""
+
+    #: Dask's name of it, or ``scheduler`` or ``jupyter``.
+    name: str
+    #: Changes with everything for which its process must be replaced.
+    fingerprint: str
+    #: The worker group.
+    group: str | None
+    #: Its worker processes; 0 for another service.
+    processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What shall stand on a machine."""
+
+    #: Its service manager.
+    init: Init
+    #: All files of ours.
+    files: tuple[Placed, ...]
+    #: ``path``, ``mode`` and ``owner`` of the folders to be made.
+    folders: tuple[dict[str, Any], ...]
+    #: System users and their home folders.
+    users: Mapping[str, str]
+    #: What shall run, by unit or program, in the order of starting.
+    members: Mapping[str, Member]
+    #: systemd's names of what is installed.
+    units: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    #: supervisord's programs.
+    programs: tuple[Program, ...] = ()
+    #: supervisord's groups whose members a keeper starts: what stands before their numbers.
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is to be done to the members on a machine."""
+
+    #: Units or programs.
+    start: tuple[str, ...]
+    restart: tuple[str, ...]
+    stop: tuple[str, ...]
+
+
+def arrange(
+    cluster: str,
+    init: Init,
+    parts: Sequence[Service],
+    sizes: Mapping[str, Size],
+    secrets: Mapping[str, str],
+    watch: tuple[str, float] = ("", 0.0),
+    booted: bool = True,
+) -> Arrangement:
+    """Say what shall stand on a machine."""
+    parts = united(parts) if init == "supervisord" else carried(parts)
+    marked = {part.name: fingerprint(part) for part in parts}
+    parts = [_marked(part, marked[part.name]) for part in parts]
+    if init == "systemd":
+        return _systemd(cluster, parts, marked, sizes, secrets)
+    return _supervisord(cluster, parts, marked, sizes, (secrets, watch, booted))
+
+
+def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
+    """Compare the members that shall run with those that do."""
+    alive = {name for name, now in found.items() if now["pid"]}
+    running = {name for name in alive if found[name]["fingerprint"]}
+    changed = tuple(
+        name
+        for name, member in wanted.members.items()
+        if name in running and found[name]["fingerprint"] != member.fingerprint
+    )
+    return Steps(
+        start=tuple(
+            name
+            for name in wanted.members
+            if name not in changed
+            and (name not in alive or found[name]["state"] not in ("active", "reloading"))
+        ),
+        restart=changed,
+        stop=tuple(sorted(alive - set(wanted.members) - set(wanted.targets))),
+    )
+
+
+def users(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, str]:
+    """System users that services run as, and their home folders."""
+    if init == "supervisord":
+        first = min(parts, key=lambda part: part.role == "jupyter")
+        home = next((render.home(part) for part in parts if part.role == "jupyter"), None)
+        return {render.user(cluster, first): home or f"{STATE}/{cluster}/supervisord"}
+    return render.users(cluster, parts)
+
+
+def _marked(part: Service, mark: str) -> Service:
+    environment = (*part.command.environment, ("PERENNIAL_FINGERPRINT", mark))
+    return replace(part, command=replace(part.command, environment=environment))
+
+
+def _systemd(
+    cluster: str,
+    parts: Sequence[Service],
+    marked: Mapping[str, str],
+    sizes: Mapping[str, Size],
+    secrets: Mapping[str, str],
+) -> Arrangement:
+    counts = {name: size if isinstance(size, int) else None for name, size in sizes.items()}
+    texts = render.systemd(parts, cluster, counts)
+    folders = []
+    for part in parts:
+        for path in part.access.writes:
+            if not render.is_state(path):
+                user = render.user(cluster, part)
+                folders.append({"path": path, "mode": 0o700, "owner": user})
+    members: dict[str, Member] = {}
+    for part in parts:
+        for unit, name in _instances(cluster, part, sizes):
+            members[unit] = Member(name, marked[part.name], part.group, len(_registers(part)))
+    own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
+    top = render.target_name(cluster)
+    targets = [name for name in own if name.endswith(".target") and name != top]
+    return Arrangement(
+        init="systemd",
+        files=(
+            *(Placed(path, text) for path, text in texts.items()),
+            *(Placed(path, text, 0o600) for path, text in secrets.items()),
+        ),
+        folders=tuple(folders),
+        users=users(cluster, "systemd", parts),
+        members=members,
+        units=tuple(name for name in own if name.endswith((".service", ".slice"))),
+        targets=(top, *targets),
+    )
+
+
+def _instances(cluster: str, part: Service, sizes: Mapping[str, Size]) -> list[tuple[str, str]]:
+    """Names of the units of a service, and of its members."""
+    unit = render.unit_name(cluster, part)
+    if part.group is None:
+        return [(unit, part.name)]
+    return [
+        (unit.replace("@", f"@{index}"), part.member(str(index)).name)
+        for index in numbers(sizes[part.group])
+    ]
+
+
+def _supervisord(
+    cluster: str,
+    parts: Sequence[Service],
+    marked: Mapping[str, str],
+    sizes: Mapping[str, Size],
+    how: tuple[Mapping[str, str], tuple[str, float], bool],
+) -> Arrangement:
+    secrets, watch, booted = how
+    paths = supervisord_paths(cluster)
+    (user, home), *_ = users(cluster, "supervisord", parts).items()
+    python = parts[0].command.argv[0]
+    holder = (python, "-I", "-m", started_as("hold"))
+    members: dict[str, Member] = {}
+    programs = [health(paths, python, *watch)]
+    kept = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
+    parts = [_kept_by_itself(part, paths) if part.role == "keeper" else part for part in parts]
+    for part in parts:
+        for index in numbers(1 if part.group is None else sizes[part.group]):
+            member = part if part.group is None else part.member(str(index))
+            members[member.name] = Member(member.name, marked[part.name], part.group)
+            program = held(member, paths, holder, marked[part.name])
+            programs.append(replace(program, group=part.group, registers=_registers(member)))
+    written = {path for part in parts for path in part.access.writes}
+    longest = max((part.lifecycle.stop_timeout for part in parts), default=0.0)
+    starter = _starter(cluster, paths, python, user, longest + 30.0 if booted else None)
+    folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
+    return Arrangement(
+        init="supervisord",
+        files=(
+            *(Placed(file.path, file.text) for part in parts for file in part.files),
+            *(_kept_program(part, paths, holder, marked[part.name]) for part in kept.values()),
+            starter,
+            *(Placed(path, text, 0o600, user) for path, text in secrets.items()),
+        ),
+        folders=tuple({"path": path, "mode": 0o700, "owner": user} for path in folders),
+        users={user: home},
+        members=members,
+        units=(PurePath(starter.path).name,) if booted else (),
+        targets=(),
+        programs=tuple(programs),
+        kept={group: part.member("").name for group, part in kept.items()},
+    )
+
+
+def _is_kept(size: Size) -> bool:
+    """Whether a keeper starts the members: then it is said which ones."""
+    return not isinstance(size, int)
+
+
+def _kept_by_itself(keeper: Service, paths: ClusterPaths) -> Service:
+    """Let a keeper speak to the supervisord that has started it."""
+    argv = (*keeper.command.argv, str(paths.root))
+    return replace(keeper, command=replace(keeper.command, argv=argv))
+
+
+def _kept_program(part: Service, paths: ClusterPaths, holder: Sequence[str], mark: str) -> Placed:
+    """Write a group's program for its keeper, with a mark in the place of a member's number."""
+    [config] = (file.path for file in part.files)
+    path = PurePath(config).parent / KEPT / f"{part.group}.conf"
+    return Placed(str(path), held(part.member(MARK), paths, holder, mark).text)
+
+
+def _starter(
+    cluster: str, paths: ClusterPaths, python: str, user: str, stop_timeout: float | None
+) -> Placed:
+    """Write what starts supervisord at boot: a unit, or a file of cron's where systemd is not."""
+    conf = paths.supervisord_conf
+    if stop_timeout is None:
+        argv = command(conf, python=python)
+        text = render.boot_cron(cluster=cluster, argv=argv, user=user, open_files=OPEN_FILES)
+        return Placed(f"/etc/cron.d/dask-{cluster}", text)
+    text = render.boot_unit(
+        cluster=cluster,
+        configuration=str(conf),
+        argv=command(conf, "--nodaemon", python=python),
+        system=True,
+        stop_timeout=stop_timeout,
+        user=user,
+    )
+    return Placed(f"{render.UNITS}/dask-{cluster}-supervisord.service", text)
+
+
+def supervisord_paths(cluster: str) -> ClusterPaths:
+    """Folder of a cluster's supervisord on a machine."""
+    return ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
+
+
+def _registers(member: Service) -> tuple[str, ...]:
+    """Names under which a member's processes register with the scheduler."""
+    if member.role != "worker":
+        return ()
+    processes = int(member.command.argv[member.command.argv.index("--nworkers") + 1])
+    if processes == 1:
+        return (member.name,)
+    return tuple(f"{member.name}-{process}" for process in range(processes))
+
+
+def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
+    """Say to `perennial.supervision.part` what it needs to know."""
+    programs = [asdict(program) for program in arrangement.programs]
+    for program in programs:
+        del program["files"]
+        program["ports"] = ()  # JupyterLab is waited for at the machine's own address
+    return {
+        "programs": programs,
+        "conf": conf,
+        "dashboard": pages or None,
+        "kept": dict(arrangement.kept),
+    }

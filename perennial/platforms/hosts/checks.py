@@ -1,0 +1,74 @@
+"""Look at a machine before it is changed, and refuse what cannot work there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from perennial.errors import FleetError
+from perennial.platforms.hosts.arrange import Init
+from perennial.platforms.hosts.claims import claims, refuse
+from perennial.platforms.hosts.remote import Agent
+from perennial.platforms.hosts.share import Share
+
+#: Seconds by which two clocks may differ; certificates are valid from five minutes before.
+SKEW = 240.0
+#: systemd that knows LoadCredential and all that the units say.
+OLDEST_SYSTEMD = 247
+
+
+def look(agent: Agent, share: Share) -> dict[str, Any]:
+    """Ask a machine for all that a deploy must know of it."""
+    target = share.target
+    names = [name for name in (target.internal, target.address) if name]
+    ports = [port for part in share.services for port in part.access.ports]
+    begun = time.time()
+    found: dict[str, Any] = agent.ask(
+        "look",
+        cluster=share.cluster,
+        names=names,
+        interface=target.interface,
+        ports=ports,
+        claims=claims(share),
+    )
+    # The machine read its clock somewhere between the question and the answer.
+    found["ahead"] = found["time"] - min(max(found["time"], begun), time.time())
+    return found
+
+
+def manager(share: Share, found: Mapping[str, Any]) -> Init:
+    """Choose a machine's service manager: the one that is wished for, or the one that runs it."""
+    wanted = share.target.init
+    if wanted == "supervisord" or (wanted is None and not found["systemd"]):
+        return "supervisord"
+    if not found["systemd"]:
+        raise FleetError(
+            f"{share.target.name}: no systemd runs this machine; write `init: supervisord` for it"
+        )
+    if found["systemd"] < OLDEST_SYSTEMD:
+        raise FleetError(
+            f"{share.target.name}: found systemd {found['systemd']}; allowed: {OLDEST_SYSTEMD} or"
+            " newer; write `init: supervisord` for it"
+        )
+    return "systemd"
+
+
+def check(share: Share, found: Mapping[str, Any]) -> None:
+    """Refuse what cannot work, before anything is changed."""
+    name = share.target.name
+    refuse(name, share.cluster, found["clashes"])
+    if abs(found["ahead"]) > SKEW:
+        way = "ahead of" if found["ahead"] > 0 else "behind"
+        raise FleetError(
+            f"{name}: its clock is {abs(found['ahead']):.0f} s {way} this machine's, so no"
+            " certificate would be valid; set it right, such as by `timedatectl set-ntp true`"
+        )
+    for part in share.services:
+        for port in part.access.ports:
+            who = found["taken"].get(str(port))
+            if who:
+                raise FleetError(
+                    f"{name}: port {port}, which {part.name} needs, is taken by {who};"
+                    " stop that, or write another port"
+                )

@@ -1,0 +1,53 @@
+"""Which names a cluster takes on a machine that another cluster there could take as well. Pure.
+
+A unit is named after its cluster and its group with a dash between them, and both may have dashes
+of their own: the group ``gpu`` of ``lab`` has the target that ``lab-gpu`` has as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perennial import render
+from perennial.errors import FleetError
+from perennial.platforms.hosts.arrange import users
+from perennial.platforms.hosts.share import Share
+from perennial.services import Service
+
+#: Names by service manager.
+Claims = dict[str, list[str]]
+
+
+def claims(share: Share) -> Claims:
+    """List the units and system users of a share, under each manager that the machine may have."""
+    cluster, parts = share.cluster, share.services
+    if not parts:
+        return {}
+    under = {
+        "systemd": [*_units(cluster, parts), *users(cluster, "systemd", parts)],
+        "supervisord": [
+            f"dask-{cluster}-supervisord.service",
+            *users(cluster, "supervisord", parts),
+        ],
+    }
+    return {share.target.init: under[share.target.init]} if share.target.init else under
+
+
+def _units(cluster: str, parts: Sequence[Service]) -> list[str]:
+    found = [render.target_name(cluster)]
+    for part in parts:
+        found.append(render.unit_name(cluster, part))
+        if part.group is not None:
+            found.append(render.target_name(cluster, part.group))
+    return found
+
+
+def refuse(machine: str, cluster: str, clashes: Sequence[Any]) -> None:
+    """Refuse names that another cluster has on a machine."""
+    for other, name in clashes:
+        kind = "unit" if name.endswith((".service", ".target")) else "user"
+        raise FleetError(
+            f"{machine}: the {kind} {name} of {cluster} is also that of the cluster {other} there;"
+            f" rename {cluster} or its group, or deploy it to another machine"
+        )

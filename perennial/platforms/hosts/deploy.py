@@ -1,0 +1,313 @@
+"""Change a machine into what its share of the cluster says, and look what became of it.
+
+Every function opens one SSH connection and is whole again when it is run again after it was
+cut off anywhere. What shall be is decided here; what is done there stands in
+`perennial.platforms.hosts.agent`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from perennial import render
+from perennial.errors import FleetError
+from perennial.platforms.hosts import issuing
+from perennial.platforms.hosts.arrange import (
+    Arrangement,
+    Placed,
+    Steps,
+    arrange,
+    request,
+    steps,
+    supervisord_paths,
+)
+from perennial.platforms.hosts.checks import check, look, manager
+from perennial.platforms.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
+from perennial.platforms.hosts.kept import chosen, counted
+from perennial.platforms.hosts.programs import MARK
+from perennial.platforms.hosts.provision import (
+    look_environment,
+    make_environment,
+    remove_environment,
+)
+from perennial.platforms.hosts.remote import Agent, borrowed
+from perennial.platforms.hosts.secrets import Secrets
+from perennial.platforms.hosts.share import Share
+from perennial.platforms.hosts.starting import start_in_steps
+from perennial.services import Service
+
+__all__ = [
+    "apply_services",
+    "look_environment",
+    "look_services",
+    "make_environment",
+    "remove_environment",
+    "remove_services",
+    "stop_scheduler",
+]
+
+Say = Callable[[str], None]
+#: Gives the context in which one member of a group may be away.
+Turn = Callable[[str], AbstractContextManager[object]]
+
+#: Seconds in which Jupyter must listen.
+JUPYTER = 90.0
+
+
+def apply_services(
+    share: Share,
+    secrets: Secrets,
+    say: Say,
+    turn: Turn = lambda _group: nullcontext(),
+    scaled: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Change what runs on a machine into its share.
+
+    Only members whose fingerprint changed restart, one after another, each drained. New
+    members start before old ones leave, so that data has somewhere to go.
+    """
+    with alone(share, say) as agent:
+        found = look(agent, share)
+        init = manager(share, found)
+        check(share, found)
+        if found["manifest"].get("init") not in (None, init):
+            agent.ask("remove", cluster=share.cluster, again=True)
+            found = look(agent, share)
+        manifest = found["manifest"]
+        now = chosen(share, found) | dict(scaled or {})
+        parts = [part.at(found["address"], found["python"]) for part in share.services]
+        issued = issuing.issue(share, found, secrets, parts)
+        wanted = arrange(
+            *(share.cluster, init, parts, now, issued.files),
+            watch=(share.pages, share.watchdog),
+            booted=bool(found["systemd"]),
+        )
+        if not found["systemd"] and not found["cron"]:
+            say("found no cron: nothing there starts the services again after a reboot")
+        _put(agent, share, wanted, found, issued.renewed)
+        agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
+        if not manifest:  # what runs all the same could not be seen without one
+            found["members"] = agent.ask("members", cluster=share.cluster)
+        todo = steps(wanted, found["members"])
+        todo = _more(todo, [unit for unit in outdated(found) if unit in wanted.members])
+        if init == "systemd":
+            # Under supervisord they read the files themselves, now and then, and no copies.
+            todo = _with_renewed(todo, wanted, parts, issued.renewed)
+            gone = set(manifest.get("targets", ())) - set(wanted.targets)
+            _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
+        else:
+            _change_supervisord(agent, share, wanted, (todo, found), turn)
+        _await_jupyter(agent, parts, todo)
+        agent.ask(
+            "finish",
+            cluster=share.cluster,
+            files=[file.path for file in wanted.files],
+            users=list(wanted.users),
+            remember={
+                **_manifest(share, wanted, found["files"]),
+                "sizes": counted(now),
+                "certificates": issued.remember,
+                "reads": reads(share.cluster, init, parts),
+            },
+            environment=str(PurePath(parts[0].command.argv[0]).parents[1]) if parts else None,
+        )
+    return {
+        "init": init,
+        "address": found["address"],
+        "machine": found["machine"],
+        "members": {member.name: member.fingerprint for member in wanted.members.values()},
+        "expires": issued.expires,
+    }
+
+
+def _manifest(share: Share, wanted: Arrangement, files: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the machine remembers of a share that it now runs."""
+    fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
+    return {
+        "declared": dict(share.counts),
+        "kept": dict(share.kept),
+        "members": {unit: member.fingerprint for unit, member in fixed.items()},
+        "expected": {file.path: _expected(file, files) for file in wanted.files},
+        "outdated": {},
+        "kept_programs": kept_programs(wanted),
+        "mark": MARK,
+        "programs": own_files(share.cluster, wanted, _conf(share)),
+    }
+
+
+def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
+    """Compare a machine with what was deployed to it; one line for each difference."""
+    with borrowed(share.target) as agent:
+        return drift(share.cluster, look(agent, share), outcome)
+
+
+def remove_services(share: Share, say: Say) -> list[str]:
+    """Stop what runs on a machine, drained, and remove all that is the cluster's."""
+    with alone(share, say) as agent:
+        kept: list[str] = agent.ask("remove", cluster=share.cluster)
+        return kept
+
+
+def stop_scheduler(share: Share, say: Say) -> None:
+    """Stop the scheduler before all is taken down: with it no drain has a meaning.
+
+    The scaler stops before it, so that it replaces nobody.
+    """
+    with borrowed(share.target, say) as agent:
+        found = agent.ask("members", cluster=share.cluster)
+        for name in ("scaler", "scheduler"):
+            unit = f"dask-{share.cluster}-{name}.service"
+            if unit in found:
+                agent.ask("systemd_stop", units=[unit])
+            elif name in found:
+                agent.ask("supervisord_end", cluster=share.cluster, name=name)
+
+
+@contextmanager
+def alone(share: Share, say: Say) -> Iterator[Agent]:
+    """Let nobody else change the cluster's part of a machine meanwhile."""
+    with borrowed(share.target, say) as agent:
+        agent.ask("lock", cluster=share.cluster)
+        yield agent
+        agent.ask("unlock")
+
+
+def _put(
+    agent: Agent,
+    share: Share,
+    wanted: Arrangement,
+    found: Mapping[str, Any],
+    renewed: Sequence[str],
+) -> None:
+    """Bring the files there, those that differ."""
+    notebooks = [part.command.directory for part in share.services if part.role == "jupyter"]
+    gone = set(found["manifest"].get("units", ())) - set(wanted.units)
+    agent.ask(
+        "begin",
+        cluster=share.cluster,
+        files=[file.path for file in wanted.files],
+        folders=list(wanted.folders),
+        users=[{"name": name, "home": home} for name, home in wanted.users.items()],
+        remember={
+            "init": wanted.init,
+            # What is no longer wanted is still there, until `finish`.
+            "units": [*wanted.units, *sorted(gone)],
+            "targets": list(wanted.targets)
+            or [name for name in wanted.units if wanted.init == "supervisord"],
+            "folders": [folder["path"] for folder in wanted.folders],
+            "notebooks": notebooks,
+            "outdated": outdated(found),
+            "stop_timeout": max((p.lifecycle.stop_timeout for p in share.services), default=0.0),
+        },
+    )
+    changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]
+    if changed:
+        agent.ask("write", files=[_described(file) for file in changed])
+    units = any(file.path.startswith(f"{render.UNITS}/") for file in changed)
+    # A deploy that was cut off can have written units of which systemd has not heard.
+    if units or gone or not found["manifest"].get("whole", True):
+        agent.ask("systemd_reload")
+
+
+def _differs(file: Placed, there: Mapping[str, Any], renewed: Sequence[str]) -> bool:
+    return file.path in renewed or there.get(file.path) != _expected(file, there)
+
+
+def _expected(file: Placed, there: Mapping[str, Any]) -> list[Any]:
+    """Digest, mode and owner of a file; a key that stays has the content that it has there."""
+    return file.state if file.text else [there[file.path][0], *file.state[1:]]
+
+
+def _described(file: Placed) -> dict[str, Any]:
+    return {"path": file.path, "text": file.text, "mode": file.mode, "owner": file.owner}
+
+
+def _with_renewed(
+    todo: Steps, wanted: Arrangement, parts: Sequence[Service], renewed: Sequence[str]
+) -> Steps:
+    """Restart what has read a certificate that is another one now."""
+    if not renewed:
+        return todo
+    names = {part.group or part.name for part in parts if set(part.access.secrets) & set(renewed)}
+    return _more(todo, [u for u, m in wanted.members.items() if (m.group or m.name) in names])
+
+
+def _more(todo: Steps, units: Sequence[str]) -> Steps:
+    """Restart some units as well."""
+    more = [unit for unit in units if unit not in (*todo.start, *todo.restart)]
+    return Steps(todo.start, (*todo.restart, *more), todo.stop)
+
+
+def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) -> None:
+    targets = list(wanted.targets)
+    members = wanted.members
+    if any(members[unit].name == "scheduler" for unit in todo.restart):
+        # Its work is lost anyway, and everybody's data with it: no drain has a meaning.
+        agent.ask("systemd_restart", units=list(todo.restart))
+        todo = Steps(todo.start, (), todo.stop)
+    start_in_steps(agent, todo.start, members, targets)
+    for unit in todo.restart:
+        with turn(members[unit].group or unit):
+            agent.ask("systemd_restart", units=[unit])
+    agent.ask("systemd_stop", units=list(todo.stop))
+
+
+def _change_supervisord(
+    agent: Agent,
+    share: Share,
+    wanted: Arrangement,
+    now: tuple[Steps, Mapping[str, Any]],
+    turn: Turn,
+) -> None:
+    (todo, found), conf = now, _conf(share)
+    (user,) = wanted.users
+    asked = {
+        **request(wanted, conf, share.pages),
+        "again": list(todo.restart),
+        "spoilt": spoilt(found, own_files(share.cluster, wanted, conf)),
+    }
+
+    def apply(*names: str) -> list[tuple[str, str]]:
+        """Do all that waits for no turn, and replace the last member; says who still waits."""
+        left: list[tuple[str, str]] = agent.ask(
+            "supervisord_apply",
+            cluster=share.cluster,
+            python=share.services[0].command.argv[0],
+            user=user,
+            request={**asked, "turn": names},
+        )
+        return left
+
+    left, done = apply(), []
+    while left:
+        name, group = left[0]
+        with turn(group):
+            done.append(name)
+            left = apply(*done)
+
+
+def _conf(share: Share) -> str:
+    """Write the main file of a machine's supervisord."""
+    paths = supervisord_paths(share.cluster)
+    return render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
+
+
+def _await_jupyter(agent: Agent, parts: Sequence[Service], todo: Steps) -> None:
+    """Wait until JupyterLab, where it was started, listens."""
+    part = next((part for part in parts if part.role == "jupyter"), None)
+    if part is None or not any("jupyter" in unit for unit in (*todo.start, *todo.restart)):
+        return
+    (port,) = part.access.ports
+    end = time.monotonic() + JUPYTER
+    while not agent.ask("listens", port=port):
+        if time.monotonic() > end:
+            raise FleetError(
+                f"{agent.name}: JupyterLab does not listen on port {port} after {JUPYTER:g} s; see"
+                " `perennial logs jupyter`"
+            )
+        time.sleep(0.3)

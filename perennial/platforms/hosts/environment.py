@@ -1,0 +1,138 @@
+"""The Python environment of a cluster's machines: what each one needs to make it.
+
+Pure, but for what is in a wheelhouse, and for the dask-perennial that is installed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import Fault, SpecError
+from perennial.platforms.hosts.own_wheel import NAME, own_wheel
+from perennial.render import STATE
+from perennial.spec import ClusterSpec
+from perennial.spec.beside import wheels
+from perennial.spec.environment import names
+
+_JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
+
+
+def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
+    """Say what Python environment the machines need."""
+    needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
+    if jupyter:
+        needs += _JUPYTER
+    if spec.environment.python is not None:
+        return {"kind": "python", "python": spec.environment.python, "needs": needs}
+    text = _text(spec)
+    build = {"build": True} if spec.environment.build else {}
+    key = _hash(text + "# build\n" * len(build), spec.environment.wheelhouse)
+    return {
+        "kind": "requirements",
+        "text": text,
+        "hash": key,
+        "wheelhouse": spec.environment.wheelhouse,
+        **build,
+        "python": f"{STATE}/dask-perennial/{spec.name}/env-{key}/bin/python",
+        "needs": needs,
+    }
+
+
+def python(spec: ClusterSpec) -> str:
+    """Interpreter of the services on every machine."""
+    return str(environment(spec)["python"])
+
+
+def own_path(cluster: str) -> str:
+    """Where a machine has the wheel of dask-perennial that it was sent."""
+    return f"{STATE}/dask-perennial/{cluster}/bin/{own_wheel().name}"
+
+
+def _text(spec: ClusterSpec) -> str:
+    """Write the requirements, with dask-perennial by the path and the digest of our own wheel.
+
+    A name would be asked for at the index, where anybody could have registered it.
+    """
+    lines, found = [], False
+    for entry in _entries(spec.environment.requirements or ()):
+        ours = names(entry, NAME)
+        found = found or ours
+        lines += [_ours(spec.name, " ".join(entry))] if ours else entry
+    if not found:
+        extra = "[jupyter]" if spec.jupyter is not None else ""
+        lines.append(_ours(spec.name, f"{NAME}{extra}"))
+    return "\n".join(lines) + "\n"
+
+
+def _entries(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Give the lines of each requirement: one that ends with a backslash goes on in the next."""
+    entry: list[str] = []
+    for line in lines:
+        entry.append(line)
+        if not line.endswith("\\"):
+            yield entry
+            entry = []
+    if entry:
+        yield entry
+
+
+def _ours(cluster: str, text: str) -> str:
+    """Write a requirement of dask-perennial as one of the wheel that is sent; a URL stays."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    plain = re.split(r"\s(?:#|--)|\\", text)[0].strip()
+    wheel = own_wheel()
+    try:
+        wanted = Requirement(plain)
+    except InvalidRequirement:
+        raise _refused(plain) from None
+    if wanted.url is not None:
+        return text
+    if not wanted.specifier.contains(wheel.version, prereleases=True):
+        raise _refused(plain)
+    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+    marker = f" ; {wanted.marker}" if wanted.marker else ""
+    place = f"file://{own_path(cluster)}"
+    return f"{NAME}{extras} @ {place}{marker} --hash=sha256:{wheel.digest}"
+
+
+def _refused(found: str) -> SpecError:
+    fault = Fault(
+        "environment.requirements",
+        repr(found),
+        f"{NAME}=={own_wheel().version}, which runs here and is sent to the machines",
+        "remove the version, or install that one here",
+    )
+    return SpecError([fault])
+
+
+def _hash(text: str, wheelhouse: str | None) -> str:
+    """Say in 16 letters what an environment is made from: the requirements, and every wheel."""
+    digest = hashlib.sha256(text.encode())
+    if wheelhouse is not None:
+        try:
+            for name, _ in wheels(Path(wheelhouse)):
+                digest.update(f"{name} {content(Path(wheelhouse, name))}\n".encode())
+        except OSError as error:
+            found = f"{wheelhouse!r}: {(error.strerror or str(error)).lower()}"
+            fault = Fault("environment.wheelhouse", found, "a folder of wheels", "correct the path")
+            raise SpecError([fault]) from None
+    return digest.hexdigest()[:16]
+
+
+def content(file: Path) -> str:
+    """Digest of a file; it is read once, until somebody changes it."""
+    status = file.stat()
+    changes = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return _content(str(file), changes)
+
+
+@lru_cache(maxsize=4096)
+def _content(path: str, _changes: tuple[int, ...]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

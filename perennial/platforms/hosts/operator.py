@@ -1,0 +1,313 @@
+"""Operate a cluster on machines that are reached over SSH: look, restart, scale, read logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from perennial.errors import FleetError, PerennialError
+from perennial.pages import ROSTER, counts_of, parsed
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.holding import Holder, abandoned, holders
+from perennial.platforms.hosts.placing import Placed, concerned, placed_on
+from perennial.platforms.hosts.remote import Agent, borrowed
+from perennial.platforms.hosts.secrets import Secrets, own_certificate
+from perennial.platforms.hosts.share import connection_parts, shares
+from perennial.services import START_TIMEOUT, worker_names
+from perennial.spec import ClusterSpec, load
+from perennial.state import State
+from perennial.supervision.supervisor import polls
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+#: Machines that are asked at the same time.
+AT_ONCE = 32
+#: Seconds between two looks at a log that is followed.
+FOLLOW = 0.5
+#: Seconds between two looks at who has registered.
+LOOK = 0.3
+
+
+class Operator:
+    """A deployed cluster on hosts."""
+
+    def __init__(self, spec: ClusterSpec, paths: ClusterPaths) -> None:
+        self.spec = spec
+        self.paths = paths
+        self.shares = shares(spec)
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.spec.name
+
+    @property
+    def file(self) -> str | None:
+        """Its cluster file."""
+        return State.load(self.paths).file
+
+    def report(self) -> dict[str, Any]:
+        """Look at every service on every machine, and ask the scheduler for its numbers."""
+        rows: list[dict[str, Any]] = []
+        sizes = dict.fromkeys(self.spec.workers, 0)
+        scheduler: dict[str, Any] | None = None
+        for machine, seen in self.everywhere(self._look).items():
+            if isinstance(seen, FleetError):
+                rows.append(_row(machine, machine, "UNREACHABLE", {}) | {"note": str(seen)})
+                continue
+            for placed in self.placed(machine, seen["manifest"]):
+                now = seen["usage"].get(placed.unit, {})
+                state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
+                rows.append(_row(placed.name, machine, state.upper(), now))
+                if placed.group:
+                    sizes[placed.group] += 1
+            scheduler = scheduler or seen["counts"]
+        return {"name": self.name, "sizes": sizes, "services": rows, "scheduler": scheduler}
+
+    def await_workers(self, say: Say) -> None:
+        """Wait until every worker process has registered with the scheduler.
+
+        systemd counts a worker as started once it has; supervisord as soon as it runs.
+        """
+        found = self.everywhere(self._manifest)
+        manifests = {name: had for name, had in found.items() if not isinstance(had, FleetError)}
+        if all(had.get("init", "systemd") == "systemd" for had in manifests.values()):
+            return
+        members = {
+            placed.name: self.spec.workers[placed.group]
+            for machine, manifest in manifests.items()
+            for placed in self.placed(machine, manifest)
+            if placed.group and placed.group not in self.spec.scaled
+        }
+        wanted = {name for member, group in members.items() for name in worker_names(group, member)}
+        (place,) = (share.target for share in self.shares.values() if share.pages)
+        with borrowed(place) as agent:
+            for _ in polls(START_TIMEOUT, LOOK):
+                page = self._page(agent, ROSTER)
+                known = {str(worker["name"]) for worker in page.get("workers", {}).values()}
+                missing = sorted(wanted - known)
+                if not missing:
+                    return
+                say(f"{len(wanted) - len(missing)} of {len(wanted)} workers")
+        raise PerennialError(
+            f"{self.name}: {', '.join(missing[:5])} not there after {START_TIMEOUT:g} s;"
+            f" see `perennial logs {missing[0]}`"
+        )
+
+    def _page(self, agent: Agent, path: str) -> dict[str, Any]:
+        """Read a page of the scheduler's; empty when it does not answer."""
+        (pages,) = (share.pages for share in self.shares.values() if share.pages)
+        body = agent.ask("page", socket=pages, path=path)
+        return parsed(body)
+
+    def actors(self) -> list[Holder]:
+        """List the members that hold actors; none where the scheduler does not answer."""
+        place = next(share.target for share in self.shares.values() if share.pages)
+        try:
+            with borrowed(place) as agent:
+                return holders(self._page(agent, ROSTER), self.shares, self.spec.workers)
+        except FleetError:
+            return []
+
+    def restart(self, word: str, say: Say) -> dict[str, str]:
+        """Restart a service or the members of a group, one after another."""
+        lost: dict[str, str] = {}
+        chosen, away = self._named(word)
+        if needed := self._needed(word, away):
+            raise needed[0]
+        _warn(away)
+        for placed in chosen:
+            share = self.shares[placed.machine]
+            with deploy.alone(share, at(placed.machine, say)) as agent:
+                log = {"cluster": self.name, "unit": placed.unit, "lines": 1}
+                before = agent.ask("log_since", **log, cursor=None)[1] if placed.group else None
+                if placed.unit.endswith(".service"):
+                    agent.ask("systemd_restart", units=[placed.unit])
+                else:
+                    name, worker = placed.unit, placed.group is not None
+                    agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
+                since = agent.ask("log_since", **log, cursor=before)[0] if placed.group else []
+                lost[placed.name] = abandoned(since)
+        return lost
+
+    def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+        """Yield the last lines of services, each with the service's name."""
+        chosen, away = self._named(word)
+        for placed in chosen:
+            if placed.machine in away:
+                continue
+            try:
+                with borrowed(self.shares[placed.machine].target) as agent:
+                    found = agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines)
+            except FleetError as error:
+                away[placed.machine] = error
+                continue
+            for line in found:
+                yield placed.name, line
+        needed = self._needed(word, away)
+        _warn({name: error for name, error in away.items() if error not in needed[:1]})
+        if needed:
+            raise needed[0]
+
+    def follow(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+        """Yield the last lines of services and then each new one, for ever."""
+        import queue
+
+        found: queue.Queue[tuple[str, str]] = queue.Queue()
+        chosen, away = self._named(word)
+        if not chosen and (needed := self._needed(word, away)):
+            raise needed[0]
+        _warn(away)
+        with ThreadPoolExecutor(max(1, len(chosen))) as pool:
+            for placed in chosen:
+                pool.submit(self._follow, placed, lines, found.put)
+            while True:
+                yield found.get()
+
+    def _follow(self, placed: Placed, lines: int, tell: Callable[[tuple[str, str]], None]) -> None:
+        """Ask again and again for what is new: a lost connection costs no line."""
+        cursor: str | None = None
+        while True:
+            try:
+                with borrowed(self.shares[placed.machine].target) as agent:
+                    while True:
+                        fresh, cursor = agent.ask(
+                            *("log_since",),
+                            cluster=self.name,
+                            unit=placed.unit,
+                            lines=lines,
+                            cursor=cursor,
+                        )
+                        for line in fresh:
+                            tell((placed.name, line))
+                        time.sleep(FOLLOW)
+            except FleetError as error:
+                tell((placed.name, str(error)))
+                time.sleep(10 * FOLLOW)
+
+    @property
+    def token_file(self) -> Path:
+        """File of JupyterLab's token, which `perennial up` writes."""
+        return self.paths.secrets / "jupyter-token"
+
+    def token(self) -> str:
+        """JupyterLab's token."""
+        return self.token_file.read_text().strip()
+
+    def serves_jupyter(self) -> bool:
+        """Whether it is JupyterLab that listens on its port, as its machine sees it."""
+        (place,) = (share.target for share in self.shares.values() if share.runs("jupyter"))
+        port = self.spec.jupyter.port if self.spec.jupyter is not None else 0
+        with borrowed(place) as agent:
+            return bool(agent.ask("serves", cluster=self.name, port=port))
+
+    def jupyter_url(self) -> str | None:
+        """Where JupyterLab is, without its token."""
+        return connection_parts(self.spec).jupyter
+
+    def secrets(self) -> Secrets:
+        """Read what this machine has of the secrets, without the key: a scale signs nothing."""
+        tls = self.paths.tls
+        try:
+            own = own_certificate(self.spec) or (None, None)
+            ca = (tls / "ca.pem").read_text() if self.spec.security.tls else ""
+            token = self.token() if self.spec.jupyter is not None else ""
+            return Secrets(ca, "", token, *own)
+        except FileNotFoundError as error:
+            raise PerennialError(
+                f"{error.filename} is missing here; `perennial up` writes it again"
+            ) from None
+
+    def _look(self, machine: str) -> dict[str, Any]:
+        share = self.shares[machine]
+        with borrowed(share.target) as agent:
+            counts = None
+            if share.pages:
+                page = self._page(agent, "/json/counts.json")
+                roster = self._page(agent, ROSTER)
+                found = counts_of(page, roster)
+                counts = asdict(found) if found else None
+            return {
+                "manifest": agent.ask("manifest", cluster=self.name),
+                "usage": agent.ask("usage", cluster=self.name),
+                "counts": counts,
+            }
+
+    def everywhere(self, work: Callable[[str], T]) -> dict[str, T | FleetError]:
+        """Do something with every machine, many at the same time."""
+
+        def attempt(machine: str) -> T | FleetError:
+            try:
+                return work(machine)
+            except FleetError as error:
+                return error
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
+
+    def placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
+        """List the services that a machine shall run now."""
+        return placed_on(self.shares[machine], self.name, machine, manifest)
+
+    def _named(self, word: str | None) -> tuple[list[Placed], dict[str, FleetError]]:
+        """Find services on the machines that answer; and say which ones do not, and why."""
+        everything: list[Placed] = []
+        away: dict[str, FleetError] = {}
+        for machine, seen in self.everywhere(self._manifest).items():
+            if isinstance(seen, FleetError):
+                away[machine] = seen
+            else:
+                everything += self.placed(machine, seen)
+        chosen = [
+            placed
+            for placed in everything
+            if word is None or word in (placed.name, placed.group, placed.machine)
+        ]
+        if not chosen and word not in self.spec.workers and not self._needed(word, away):
+            known = ", ".join([*self.spec.workers, *(placed.name for placed in everything)])
+            raise PerennialError(f"{self.name} has no service or group {word!r}; it has {known}")
+        return chosen, away
+
+    def _needed(self, word: str | None, away: Mapping[str, FleetError]) -> list[FleetError]:
+        return [error for name, error in away.items() if concerned(self.shares[name], name, word)]
+
+    def _manifest(self, machine: str) -> dict[str, Any]:
+        with borrowed(self.shares[machine].target) as agent:
+            found: dict[str, Any] = agent.ask("manifest", cluster=self.name)
+            return found
+
+
+def find(name: str) -> Operator:
+    """Look up a cluster of this user's that was deployed before."""
+    paths = cluster_state(name)
+    return Operator(load(Path(paths.spec), remembered=True), paths)
+
+
+def at(machine: str, say: Say) -> Say:
+    """Say also on which machine it happens."""
+    return lambda text: say(f"{machine}: {text}")
+
+
+def _warn(away: Mapping[str, FleetError]) -> None:
+    for error in away.values():
+        print(f"warning: {error}", file=sys.stderr)
+
+
+def _row(name: str, machine: str, state: str, now: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "service": name,
+        "machine": machine,
+        "state": state,
+        "pid": now.get("pid", 0),
+        "uptime": now.get("uptime", 0.0),
+        "restarts": now.get("restarts", 0),
+        "memory": now.get("memory", 0),
+        "cpu": now.get("cpu", 0.0),
+    }

@@ -1,0 +1,56 @@
+"""Which services a machine runs, under which names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perennial.platforms.hosts.keeper import united
+from perennial.platforms.hosts.share import Share, Size, numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A service where it is."""
+
+    #: The machine's name.
+    machine: str
+    #: Its unit or program there.
+    unit: str
+    #: ``scheduler``, ``jupyter`` or Dask's name of the worker.
+    name: str
+    #: The worker group.
+    group: str | None
+
+
+def placed_on(
+    share: Share, cluster: str, machine: str, manifest: Mapping[str, Any]
+) -> list[Placed]:
+    """List the services that a machine shall run now."""
+    sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
+    sizes |= manifest.get("numbers", {})
+    booted = manifest.get("init", "systemd") == "systemd"
+    found = []
+    for part in share.services if booted else united(share.services):
+        members: Sequence[int | None] = [None] if part.group is None else numbers(sizes[part.group])
+        for number in members:
+            name = part.name if number is None else part.member(str(number)).name
+            unit = name
+            if booted:
+                instance = part.name if number is None else f"{part.group}@{number}"
+                unit = f"dask-{cluster}-{instance}.service"
+            found.append(Placed(machine, unit, name, part.group))
+    return found
+
+
+def concerned(share: Share, machine: str, word: str | None) -> bool:
+    """Say whether a machine that does not answer may have what a person has named."""
+    if word in (None, machine):
+        return True
+    number = str(word).rpartition("-")[2]
+    return any(
+        word in (part.name, part.group)
+        or (part.group is not None and number.isdecimal() and part.member(number).name == word)
+        for part in share.services
+    )

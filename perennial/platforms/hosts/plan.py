@@ -1,0 +1,231 @@
+"""What a change would do to a machine, before it does it. Pure.
+
+Compared are a machine's share as it was deployed and as it is asked for. What became of the
+machine in between is told as drift, one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from perennial.plan import Impact, Step
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.share import Share, Size
+    from perennial.services import Service
+
+#: What a restart of a service costs the users; of a member of a group, that it is drained first.
+IMPACTS = {"scheduler": Impact.LOSES_WORK, "jupyter": Impact.KERNELS}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a machine has, or shall have."""
+
+    #: Its share as JSON; None where there is none.
+    share: dict[str, Any] | None = None
+    #: Its Python environment.
+    wish: dict[str, Any] | None = None
+    #: Fingerprints by member as they were deployed; empty where that is not known.
+    members: Mapping[str, str] | None = None
+    #: The service manager that was found there; None where that is not known.
+    init: str | None = None
+
+
+def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
+    """List what a change does to one machine."""
+    if new.share is None and new.wish is None:
+        reason = "no longer in the cluster file; its data moves to other machines"
+        if old.share is None and old.wish is None:
+            return []
+        impact = _all_restarts(old.share or {}) or Impact.DRAINED
+        return [Step("delete", machine, machine, reason, impact)]
+    found = []
+    if new.share is not None and old.share is None:
+        found.append(Step("create", machine, machine, _new_machine(new.share)))
+    found += _environment(machine, old.wish, new.wish)
+    found += [Step("update", machine, machine, line) for line in drift]
+    if new.share is not None and old.share is not None:
+        found += _reached(machine, old.share, new.share)
+        found += _manager(machine, old, new.share)
+        found += _certificates(machine, old.share, new.share)
+        found += _members(machine, old, new.share)
+    return found or _rest(machine, old, new)
+
+
+def _rest(machine: str, old: Side, new: Side) -> list[Step]:
+    """Say what a change is that no other step has named."""
+    before, after = old.share or {}, new.share or {}
+    keys = [key for key in after if before.get(key) != after[key]]
+    if keys:
+        words = ", ".join(key.replace("_", " ") for key in keys)
+        return [Step("update", machine, machine, f"{words} changed; nothing restarts")]
+    reason = "they end soon, or the authority or the token changed"
+    return [_renewal(machine, after, reason)] if after else []
+
+
+def _renewal(machine: str, share: Mapping[str, Any], reason: str) -> Step:
+    """Say what new certificates cost: whatever has read the old ones restarts."""
+    reason = f"{reason}; services that read them restart"
+    impact = _all_restarts(share) if share["tls"] else Impact.NONE
+    return Step("update", machine, "certificates", reason, impact)
+
+
+def _all_restarts(share: Mapping[str, Any]) -> Impact:
+    """Return what it costs that everything on a machine restarts."""
+    here = any(service["role"] == "scheduler" for service in share.get("services", ()))
+    return Impact.LOSES_WORK if here else Impact.NONE
+
+
+def _new_machine(share: Mapping[str, Any]) -> str:
+    services = [service["name"] for service in share["services"] if not service.get("group")]
+    groups = [f"{count} of {group}" for group, count in share["counts"].items()]
+    return "new machine: " + ", ".join([*services, *groups])
+
+
+def _environment(
+    machine: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+) -> list[Step]:
+    if new is None or old == new:
+        return []
+    if old is None:
+        reason = f"uses {new['python']}" if new.get("python") else "from the requirements"
+    elif new.get("kind") == "python":
+        reason = f"uses {new['python']} instead"
+    else:
+        reason = "the requirements changed" if old.get("kind") != "python" else "from requirements"
+    return [Step("create" if old is None else "update", machine, "environment", reason)]
+
+
+#: Part of a target → how it is called.
+_TARGET = {
+    "address": "its address",
+    "user": "the user of its SSH",
+    "port": "the port of its SSH",
+    "identity": "the key for its SSH",
+    "jump": "the jump host before it",
+    "known_hosts": "the file of its host key",
+}
+
+
+#: Part of a target by which a machine chooses the address of its services → how it is called.
+_LISTENS = {
+    "interface": "the interface that its services listen on",
+    "internal": "its address for the other machines",
+}
+
+
+def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
+    before, after = old["target"], new["target"]
+    found = [
+        Step("update", machine, "connection", f"{word} is {after.get(key) or 'the default'} now")
+        for key, word in _TARGET.items()
+        if before.get(key) != after.get(key)
+    ]
+    # Only the machine knows which address that is.
+    cost = "if that is another address, all services there restart"
+    return found + [
+        Step(
+            "update",
+            machine,
+            key,
+            f"{word} is {after.get(key) or 'the default'} now; {cost}",
+            _all_restarts(old),
+        )
+        for key, word in _LISTENS.items()
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _manager(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+    """Say what another service manager costs: all goes from the machine and comes back."""
+    asked, wanted = (old.share or {})["target"].get("init"), share["target"].get("init")
+    if asked == wanted:
+        return []
+    # Not asked for one, a machine takes systemd where that runs it.
+    had = old.init or asked or ("systemd" if wanted == "systemd" else None)
+    again = "all services there are drained, stopped and started"
+    impact = _all_restarts(old.share or {})
+    if had == (wanted or "systemd"):
+        reason = f"its services stay under {had}; nothing restarts"
+        impact = Impact.NONE
+    elif wanted:
+        reason = f"its services run under {wanted}; {again}"
+    else:
+        reason = f"its services run under systemd, where that runs the machine; then {again}"
+    return [Step("update", machine, "init", reason, impact)]
+
+
+def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
+    had, wanted = set(old["roles"]), set(new["roles"])
+    if had & wanted and old["names"] != new["names"]:
+        return [_renewal(machine, new, _renamed(old["names"], new["names"]))]
+    if new["tls"] and not old["tls"]:
+        return [_renewal(machine, new, "TLS is on")]
+    added = sorted(wanted - had)
+    # Those that are there stay.
+    return [Step("create", machine, "certificates", f"now for {', '.join(added)}")] if added else []
+
+
+def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
+    """Say which names certificates bear now, and which no longer."""
+    added, gone = (
+        ", ".join(name for name in one if name not in other)
+        for one, other in ((new, old), (old, new))
+    )
+    said = [f"now for {added}"] * bool(added) + [f"no longer for {gone}"] * bool(gone)
+    return ", ".join(said) or "their names stand in another order"
+
+
+def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+    from perennial.platforms.hosts.keeper import united
+    from perennial.platforms.hosts.share import from_json, members
+    from perennial.services import fingerprint
+
+    before, after = from_json(old.share or {}), from_json(share)
+    if (after.target.init or old.init) == "supervisord":
+        before, after = (replace(each, services=united(each.services)) for each in (before, after))
+    # Which members the scaler has chosen is not known here, and they stay.
+    chosen = [group for group in after.kept if group in before.kept]
+    # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.
+    sizes: dict[str, Size] = {
+        group: sum(name.startswith(f"{group}-{machine}-") for name in old.members)
+        for group, count in after.counts.items()
+        if old.members and (before.counts.get(group) == count or group in after.kept)
+    }
+    sizes |= dict.fromkeys(chosen, ())
+    have, want = members(before, sizes), members(after, sizes)
+    prints = {name: fingerprint(service) for name, service in have.items()}
+    found = []
+    for name, service in want.items():
+        if name not in have:
+            found.append(Step("create", machine, name, "new"))
+        elif prints[name] != fingerprint(service):
+            found.append(Step("restart", machine, name, "changed", _impact(service)))
+    found += _chosen(machine, chosen, before, after)
+    gone = [name for name in have if name not in want]
+    return found + [
+        Step("delete", machine, name, "no longer in the cluster file", _impact(have[name]))
+        for name in gone
+    ]
+
+
+def _chosen(machine: str, groups: Sequence[str], before: Share, after: Share) -> list[Step]:
+    """Say which groups change whose members the scaler has chosen."""
+    from perennial.services import fingerprint
+
+    old, new = (
+        {part.group: fingerprint(part) for part in share.services if part.group in groups}
+        for share in (before, after)
+    )
+    return [
+        Step("restart", machine, name, "each member changed", Impact.DRAINED)
+        for name in groups
+        if old[name] != new[name]
+    ]
+
+
+def _impact(service: Service) -> Impact:
+    return Impact.DRAINED if service.group else IMPACTS.get(service.name, Impact.NONE)

@@ -1,0 +1,172 @@
+"""The Python environment of a machine: found as it is, or made there with uv."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import Any
+
+from perennial.errors import FleetError
+from perennial.platforms.hosts.arrange import STATE
+from perennial.platforms.hosts.claims import Claims, refuse
+from perennial.platforms.hosts.environment import content, own_path
+from perennial.platforms.hosts.own_wheel import own_wheel
+from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
+from perennial.platforms.hosts.share import Target
+from perennial.spec.beside import wheels as wheels_in
+
+Wish = Mapping[str, Any]
+
+_PPC64 = 21
+#: Number in a program's head (``e_machine`` in elf(5)) → what ``uname -m`` calls it.
+_MACHINES = {
+    3: "i686",
+    _PPC64: "ppc64le",
+    22: "s390x",
+    40: "armv7l",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+#: Other machines on which a program runs as well.
+RUNS = {"i686": ("i586", "x86_64"), "armv7l": ("armv8l", "aarch64")}
+
+
+def python_of(wish: Wish) -> str:
+    """Interpreter of the environment that is wished for."""
+    return str(wish["python"])
+
+
+def folder_of(wish: Wish) -> str:
+    """Folder of an environment that we make; its name changes with what is in it."""
+    return str(PurePath(wish["python"]).parents[1])
+
+
+def make_environment(
+    target: Target,
+    wish: Wish,
+    say: Callable[[str], None] = lambda _text: None,
+    claims: Claims | None = None,
+) -> dict[str, Any]:
+    """Find an environment on a machine, or make it."""
+    with borrowed(target, say) as agent:
+        if claims:
+            cluster = wish["cluster"]
+            refuse(target.name, cluster, agent.ask("clashes", cluster=cluster, claims=claims))
+        if wish["kind"] == "requirements":
+            _make(agent, wish)
+        return _facts(agent, target, wish)
+
+
+def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Look at an environment; None when it is gone."""
+    with borrowed(target) as agent:
+        found: dict[str, Any] | None = agent.ask(
+            "environment_look", python=python_of(wish), needs=list(wish.get("needs", ()))
+        )
+        return found
+
+
+def remove_environment(target: Target, wish: Wish) -> None:
+    """Remove an environment that we have made; one that was there before stays."""
+    if wish["kind"] == "requirements":
+        with borrowed(target) as agent:
+            agent.ask("environment_remove", cluster=wish["cluster"], folder=folder_of(wish))
+
+
+def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
+    python, name = python_of(wish), target.name
+    facts: dict[str, Any] | None = agent.ask(
+        "environment_look", python=python, needs=list(wish.get("needs", ()))
+    )
+    if facts is None:
+        raise FleetError(
+            f"{name}: environment.python: found no {python} there; give the path of an interpreter"
+            " that has dask-perennial"
+        )
+    found = tuple(map(int, facts["version"].split(".")[:2]))
+    if found < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise FleetError(
+            f"{name}: {python} is Python {facts['version']}; allowed: {oldest} or newer"
+        )
+    ours, theirs = version("dask-perennial"), facts["packages"].get("dask-perennial")
+    if theirs != ours:
+        raise FleetError(
+            f"{name}: {python} has dask-perennial {theirs or 'not at all'}; allowed: {ours}, which"
+            " is here; install it there"
+        )
+    if facts["missing"]:
+        raise FleetError(
+            f"{name}: {python} lacks {', '.join(facts['missing'])}, which the cluster file needs;"
+            " install it there"
+        )
+    return facts
+
+
+def _make(agent: Agent, wish: Wish) -> None:
+    """Bring uv and the wheels there, where they are missing, and make the environment."""
+    root = f"{STATE}/{wish['cluster']}"
+    uv, wheels = Path(_uv()), wish.get("wheelhouse")
+    place = f"{root}/bin/uv-{version('uv')}"
+    _check_architecture(agent, uv)
+    sources = {}
+    if wheels:
+        sources = {
+            f"{root}/wheelhouse/{path.name}": path
+            for path in (Path(wheels, name) for name, _ in wheels_in(Path(wheels)))
+        }
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, own_wheel().name)
+        own.write_bytes(own_wheel().data)
+        _bring(agent, {place: uv, own_path(wish["cluster"]): own, **sources}, program=uv)
+    agent.ask(
+        "environment_make",
+        cluster=wish["cluster"],
+        folder=folder_of(wish),
+        requirements=wish["text"],
+        uv=place,
+        wheelhouse=f"{root}/wheelhouse" if wheels else None,
+        wheels=[PurePath(path).name for path in sources],
+        build=bool(wish.get("build")),
+    )
+
+
+def _bring(agent: Agent, sources: Mapping[str, Path], program: Path) -> None:
+    """Send the files that are missing there, or are other ones, by where they belong."""
+    there: dict[str, str] = agent.ask("digests", paths=list(sources))
+    for path, source in sources.items():
+        if there.get(path) != content(source):
+            agent.upload(source, path, mode=0o755 if source == program else 0o644)
+
+
+def _check_architecture(agent: Agent, uv: Path) -> None:
+    """Refuse a machine on which the uv that is here cannot run."""
+    ours, theirs = built_for(uv), agent.ask("architecture")
+    if theirs not in (ours, *RUNS.get(ours, ())):
+        raise FleetError(
+            f"{agent.name}: its architecture is {theirs}, and uv here is for {ours}; run this on"
+            f" a machine of {theirs}, or make the environment there and write"
+            " `environment: {python: PATH}`"
+        )
+
+
+def built_for(program: Path) -> str:
+    """Name the architecture of a program, as ``uname -m`` does."""
+    with program.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF":
+        return f"{platform.system()} on {platform.machine()}"
+    number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+    known = "ppc64" if head[5] != 1 and number == _PPC64 else _MACHINES.get(number)
+    return known or f"ELF machine {number}"
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())

@@ -1,0 +1,323 @@
+"""The operator's end of the program that runs on a machine while it is looked at or changed.
+
+The modules of `perennial.platforms.hosts.agent` and what they import are sent over the SSH
+connection to the machine's Python, which runs them as root (by ``sudo -n`` where the login is not
+root's) and keeps nothing of them. So the machine always runs the operator's version.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import json
+import shlex
+import threading
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from perennial.errors import FleetError
+from perennial.platforms.hosts.agent.operations import OPERATIONS
+from perennial.platforms.hosts.program import LOADER
+from perennial.platforms.hosts.share import Target
+from perennial.platforms.hosts.ssh import Channel, Session, UnreachableError
+
+#: What is sent to every machine, each before those that import it.
+MODULES = (
+    "perennial.errors",
+    "perennial.files",
+    "perennial.unix",
+    "perennial.supervision.hold",
+    "perennial.supervision.supervisor",
+    "perennial.platforms.hosts.agent.manifest",
+    "perennial.platforms.hosts.agent.systemd",
+    "perennial.platforms.hosts.agent.supervisord",
+    "perennial.platforms.hosts.agent.states",
+    "perennial.platforms.hosts.agent.facts",
+    "perennial.platforms.hosts.agent.unprivileged",
+    "perennial.platforms.hosts.agent.environments",
+    "perennial.platforms.hosts.agent.operations",
+    "perennial.platforms.hosts.agent.main",
+)
+_STORE = (
+    "perennial.platforms.hosts.agent.folders",
+    "perennial.platforms.hosts.agent.accounts",
+    "perennial.platforms.hosts.agent.installer",
+    "perennial.platforms.hosts.agent.store",
+)
+#: What is sent before the first question that needs it, by the module that answers.
+LATER = {
+    "store": _STORE,
+    "making": (*_STORE, "perennial.platforms.hosts.agent.making"),
+    "firewall": ("perennial.platforms.hosts.agent.firewall",),
+    "journal": ("perennial.platforms.hosts.agent.journal",),
+    "examining": ("perennial.platforms.hosts.probing", "perennial.platforms.hosts.agent.examining"),
+    "usage": ("perennial.platforms.hosts.agent.usage",),
+    "machine": (
+        "perennial.capacity",
+        "perennial.cgroups",
+        "perennial.platforms.hosts.agent.machine",
+    ),
+}
+#: Oldest Python that runs the services, and so the agent.
+OLDEST = (3, 11)
+#: Seconds without any word from the machine after which it counts as lost: ten times what is
+#: between two signs of life of its agent. SSH itself notices a cut connection much sooner.
+SILENCE = 600.0
+
+_NO_PYTHON, _OLD_PYTHON = 90, 91
+
+# What the operator says, secrets among it, is for the agent alone: its children read nothing.
+_BOOTSTRAP = f"""
+import sys
+if sys.version_info < {OLDEST}:
+    sys.stderr.write("%s.%s.%s" % sys.version_info[:3])
+    sys.exit({_OLD_PYTHON})
+import json, os, zlib
+stdin = os.fdopen(os.dup(0), "rb")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+{LOADER}for name, source in json.loads(zlib.decompress(stdin.read(int(stdin.readline())))):
+    load(name, source)
+sys.modules["perennial.platforms.hosts.agent.main"].main(stdin)
+"""
+
+
+class Agent:
+    """A connection to a machine on which requests are answered; a context manager."""
+
+    def __init__(self, target: Target, say: Callable[[str], None] = lambda _text: None) -> None:
+        self.target = target
+        self._say = say
+        self._session = Session(target)
+        self._channel: Channel | None = None
+        self._said = ""
+        self._ready = False
+        self._sent: set[str] = set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is there, as far as is known."""
+        return self._channel is not None and not self._session.line.lost
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Change who is told what happens there."""
+        self._say, self._said = say, ""
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        try:
+            self._channel = self._session.start(_command())
+            archive = _archive()
+            self._write(b"%d\n" % len(archive) + archive)
+        except BaseException:
+            self._session.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session.__exit__(kind, error, trace)
+
+    @property
+    def name(self) -> str:
+        """The machine, for messages."""
+        return self.target.name
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent to the machine, SSH's own among them."""
+        return self._session.sent
+
+    @property
+    def received(self) -> int:
+        """Bytes received from the machine, SSH's own among them."""
+        return self._session.received
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Have something done and wait for the answer."""
+        self._send_later(do)
+        self._write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+        return self._answer()
+
+    def _send_later(self, do: str) -> None:
+        """Send what answers a question, if it is not there yet."""
+        module = OPERATIONS[do].partition(".")[0] if do in OPERATIONS else ""
+        missing = [name for name in LATER.get(module, ()) if name not in self._sent]
+        if missing:
+            self._sent.update(missing)
+            self.ask("load", sources=[(name, _source(name)) for name in missing])
+
+    def upload(self, source: Path, path: str, mode: int = 0o644) -> None:
+        """Send a file."""
+        size = source.stat().st_size
+        self._send_later("upload")
+        request = {"do": "upload", "path": path, "size": size, "mode": mode}
+        self._write(json.dumps(request).encode() + b"\n")
+        with source.open("rb") as file:
+            left = size
+            while left:
+                part = file.read(min(left, 1 << 20))
+                if not part:
+                    raise FleetError(f"{source}: became shorter while it was sent; run this again")
+                left -= len(part)
+                self._write(part)
+        self._answer()
+
+    @property
+    def _open(self) -> Channel:
+        if self._channel is None:
+            raise RuntimeError("an Agent is used in a with statement")
+        return self._channel
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._open.write(data)
+        except UnreachableError:
+            raise
+        except FleetError:
+            raise self._ended() from None
+
+    def _answer(self) -> Any:
+        while True:
+            line = self._open.readline(timeout=SILENCE)
+            if not line.endswith(b"\n"):
+                raise self._ended()
+            if not self._ready:
+                # Whatever a login shell's own files print comes before the agent's first line.
+                self._ready = line == b'{"ready": true}\n'
+                continue
+            said = self._parsed(line)
+            if "say" in said:
+                if said["say"] != self._said:
+                    self._say(said["say"])
+                self._said = said["say"]
+            elif "error" in said:
+                raise FleetError(f"{self.name}: {said['error']}")
+            elif "ok" in said:
+                return said["ok"]
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if isinstance(said, dict):
+            return said
+        raise FleetError(
+            f"{self.name}: the program there answered {line[:60]!r}, which is no JSON object; run"
+            " the same command again"
+        )
+
+    def _ended(self) -> FleetError:
+        """Say why the program on the machine has ended."""
+        status = self._open.wait(timeout=10.0)
+        said = " ".join(self._open.stderr.split())[-400:]
+        oldest = ".".join(map(str, OLDEST))
+        if status == _NO_PYTHON:
+            return FleetError(
+                f"{self.name}: found no python3; install Python {oldest} or newer there, such as"
+                " Debian's package python3"
+            )
+        if status == _OLD_PYTHON:
+            return FleetError(
+                f"{self.name}: found Python {said}; allowed: {oldest} or newer, as `python3` or"
+                " beside it as `python3.11` and the like; install one there"
+            )
+        if "sudo: not found" in said:
+            return FleetError(
+                f"{self.name}: found no sudo; install it there, or log in as root (`user: root`)"
+            )
+        if "sudo" in said:
+            user = self.target.user or "the SSH user"
+            return FleetError(
+                f"{self.name}: sudo does not let {user} become root without a password ({said});"
+                " allow it in /etc/sudoers.d, or log in as root"
+            )
+        return FleetError(
+            f"{self.name}: the program there ended with {status} ({said or 'it said nothing'}); run"
+            " the same command again"
+        )
+
+
+#: Python before 3.12 cannot parse in two threads at once (python/cpython#106905).
+_parsing = threading.Lock()
+_pool: dict[Target, Agent] = {}
+_busy: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
+
+
+@contextmanager
+def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) -> Iterator[Agent]:
+    """Lend the one connection that this process has to a machine; makes it the first time.
+
+    A deploy asks a machine several times, and a connection costs far more than a question.
+    It is closed after an error, and when the process ends.
+    """
+    with _busy[target]:
+        agent = _pool.pop(target, None)
+        if agent is not None and not agent.alive:
+            agent.__exit__(None, None, None)
+            agent = None
+        if agent is None:
+            agent = Agent(target).__enter__()
+        agent.tell(say)
+        try:
+            yield agent
+        except BaseException:
+            agent.__exit__(None, None, None)
+            raise
+        _pool[target] = agent
+
+
+@atexit.register
+def close() -> None:
+    """Close the connections that nobody uses."""
+    while _pool:
+        _pool.popitem()[1].__exit__(None, None, None)
+
+
+def _command() -> str:
+    """Write what the login shell runs: the best Python there is, as root."""
+    python = " ".join(f"python3.{minor}" for minor in range(15, OLDEST[1] - 1, -1))
+    run = f'"$python" -I -c {shlex.quote(_BOOTSTRAP)} "$(echo "$SSH_CONNECTION" | cut -d" " -f3)"'
+    script = (
+        f"for python in {python} python3; do command -v $python >/dev/null 2>&1 && break; done; "
+        f"command -v $python >/dev/null 2>&1 || exit {_NO_PYTHON}; "
+        f'if [ "$(id -u)" = 0 ]; then exec {run}; else exec sudo -n {run}; fi'
+    )
+    return f"exec /bin/sh -c {shlex.quote(script)}"
+
+
+@cache
+def _archive() -> bytes:
+    return zlib.compress(json.dumps([(name, _source(name)) for name in MODULES]).encode(), 9)
+
+
+def _source(name: str) -> str:
+    package, _, module = name.rpartition(".")
+    return _bare(files(package).joinpath(f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _bare(source: str) -> str:
+    """Leave comments, docstrings and annotations at home: half of what would be sent."""
+    with _parsing:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.unparse(tree)

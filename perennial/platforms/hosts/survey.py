@@ -1,0 +1,133 @@
+"""Ask a cluster's machines how they are, and try the ways between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from perennial.connect import Connection
+from perennial.errors import FleetError
+from perennial.platforms.hosts import probing, reach
+from perennial.platforms.hosts.checks import look
+from perennial.platforms.hosts.firewalls import Firewall
+from perennial.platforms.hosts.operator import Operator
+from perennial.platforms.hosts.reach import HERE, End, Result, Source
+from perennial.platforms.hosts.remote import borrowed
+from perennial.platforms.hosts.share import connection_parts, wish
+from perennial.render import STATE
+
+_HTTPS = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a machine was found."""
+
+    #: See `perennial.platforms.hosts.checks.look`.
+    look: Mapping[str, Any]
+    #: See `perennial.platforms.hosts.agent.environments.look`; with ``fault`` alone where the
+    #: interpreter does not run.
+    environment: Mapping[str, Any] | None
+    #: Ports that others can reach, by unit or program.
+    listening: Mapping[str, Sequence[int]]
+    #: Free bytes by folder.
+    free: Mapping[str, int]
+    #: Its own.
+    firewall: Firewall
+    #: Whether its scheduler answers; None where it has none.
+    healthy: bool | None
+
+
+def see(operator: Operator, machine: str) -> Seen:
+    """Ask a machine for all that the doctor wants to know of it."""
+    share = operator.shares[machine]
+    needed = wish(operator.spec, share)
+    written = {path for part in share.services for path in part.access.writes}
+    folders = [f"{STATE}/dask-perennial", *sorted(p for p in written if not p.startswith(STATE))]
+    with borrowed(share.target) as agent:
+        found = look(agent, share)
+        try:
+            has = agent.ask("environment_look", python=needed["python"], needs=needed["needs"])
+        except FleetError as error:
+            has = {"fault": str(error)}
+        own = agent.ask("firewall")
+        healthy = None
+        if share.pages:
+            healthy = agent.ask("page", socket=share.pages, path="/health") is not None
+        return Seen(
+            look=found,
+            environment=has,
+            listening=agent.ask("listening", cluster=share.cluster),
+            free=agent.ask("free", folders=folders),
+            firewall=Firewall(own["kind"], tuple(own["chains"])),
+            healthy=healthy,
+        )
+
+
+def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list[Result]:
+    """Try every way that the cluster needs, from each machine that was reached."""
+    wanted = ends(operator, seen)
+    sources = [
+        Source(
+            machine,
+            str(each.look["address"]),
+            frozenset(part.role for part in operator.shares[machine].services),
+        )
+        for machine, each in seen.items()
+    ]
+    if from_here:
+        sources.insert(0, _here(wanted))
+
+    def probe(machine: str, places: list[tuple[str, int]]) -> list[str]:
+        with borrowed(operator.shares[machine].target) as agent:
+            answers: list[str] = agent.ask("probe", targets=places)
+            return answers
+
+    return reach.examine(sources, wanted, probe)
+
+
+def tried_from_outside(link: Connection) -> list[Result]:
+    """Try the ways from here to a cluster of which no more than its addresses is known."""
+    found = []
+    for role, url in (("scheduler", link.scheduler_address), ("jupyter", link.jupyter_url)):
+        host = urlsplit(url or "").hostname
+        if url is not None and host:
+            found.append(_end(host, url, role, set()))
+    return reach.examine([_here(found)], found, lambda _machine, _places: [])
+
+
+def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
+    """List the ports of a cluster that others must reach."""
+    spec, addresses = operator.spec, connection_parts(operator.spec)
+    found = []
+    for machine, share in operator.shares.items():
+        each = seen.get(machine)
+        listening = each.listening if each else {}
+        open_here = {port for some in listening.values() for port in some}
+        for role, url in (("scheduler", addresses.scheduler), ("jupyter", addresses.jupyter)):
+            if url is not None and any(part.role == role for part in share.services):
+                found.append(_end(machine, url, role, open_here))
+        for placed in operator.placed(machine, each.look["manifest"]) if each else []:
+            if placed.group is None or each is None:
+                continue
+            pinned, host = spec.workers[placed.group].ports, str(each.look["address"])
+            found += [
+                End(machine, host, port, "worker", placed.group, pinned, listens=True)
+                for port in listening.get(placed.unit, ())
+            ]
+    return found
+
+
+def _end(machine: str, url: str, role: Any, open_there: set[int]) -> End:
+    parts = urlsplit(url)
+    port = parts.port or _HTTPS
+    return End(
+        machine, parts.hostname or "", port, role, None, (port, port), listens=port in open_there
+    )
+
+
+def _here(wanted: Sequence[End]) -> Source:
+    place = next(((end.host, end.port) for end in wanted), ("", 0))
+    return Source(HERE, probing.own_address(*place) if place[0] else "", frozenset())

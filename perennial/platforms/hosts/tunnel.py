@@ -1,0 +1,303 @@
+"""`perennial connect --ssh`: a tunnel to a cluster that this machine has no route to.
+
+A process of the user's own keeps ports of this machine's loopback address, and carries what
+connects there through a bastion to the scheduler and to Jupyter. TLS and the login stay between
+the two ends: the bastion sees nothing and needs to know nothing. A client needs the scheduler
+alone, for Dask hands it results through the scheduler.
+
+The process outlives the command and the shell that started it, but no reboot of this machine;
+`perennial connect` starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from perennial import paths
+from perennial.connect.connection import Connection
+from perennial.errors import FleetError, PerennialError
+from perennial.files import make_private, read_json, write_json
+from perennial.lock import exclusive
+from perennial.platforms.hosts import forwarding
+from perennial.platforms.hosts.dial import Hop, parse_jump
+from perennial.platforms.hosts.forwarding import LOOPBACK, Forward
+from perennial.supervision import hold
+
+#: Seconds until the process must have connected, after the command has just done so itself.
+_START = 30.0
+_LARGEST_LOG = 1_000_000
+_WEB_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What is kept of a tunnel."""
+
+    #: As the user wrote it, such as ``me@bastion``.
+    bastion: str
+    #: What leads where; the scheduler's first.
+    forwards: tuple[Forward, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where a tunnel keeps its things."""
+
+    root: Path
+
+    @property
+    def tunnel(self) -> Path:
+        return self.root / "tunnel.json"  # `perennial.paths.tunnel`
+
+    @property
+    def status(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def change(self) -> Path:
+        return self.root / "change.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+
+def open_tunnel(
+    connection: Connection, bastion: str | None, say: Callable[[str], None] = lambda _: None
+) -> Connection:
+    """Keep a tunnel to a cluster; twice is once."""
+    files = _files(connection.cluster)
+    kept = _load(files)
+    through = bastion or (kept.bastion if kept else None)
+    if through is None:
+        raise PerennialError(f"{connection.cluster}: found no tunnel; name a bastion with --ssh")
+    hop = _hop(through)
+    places = _places(connection)
+    make_private(files.root)
+    with exclusive(files.change, say):
+        _prove(hop, places, connection.cluster, say)
+        kept = _load(files)
+        wanted = Tunnel(through, _forwards(places, kept.forwards if kept else ()))
+        if wanted != kept or not is_connected(connection.cluster):
+            _stop(files)
+            wanted = Tunnel(through, _free(wanted.forwards))
+            write_json(files.tunnel, asdict(wanted))
+            _start(files, connection.cluster)
+    return _rewritten(connection, wanted.forwards)
+
+
+def close_tunnel(cluster: str) -> bool:
+    """End a tunnel and forget it; says whether there was one."""
+    files = _files(cluster)
+    if not files.root.is_dir():
+        return False
+    with exclusive(files.change, lambda _: None):
+        _stop(files)
+        existed = files.tunnel.exists()
+        for file in (files.tunnel, files.status, files.log):
+            file.unlink(missing_ok=True)
+    return existed
+
+
+def through(connection: Connection) -> Connection:
+    """Say how a cluster is reached through its tunnel, be it up or not."""
+    kept = _load(_files(connection.cluster))
+    return _rewritten(connection, kept.forwards if kept else ())
+
+
+def is_connected(cluster: str) -> bool:
+    """Whether a tunnel's process runs and has its connection to the bastion."""
+    files = _files(cluster)
+    pid, _ = hold.holder(files.lock)
+    status = read_json(files.status, {})
+    return bool(pid) and status.get("pid") == pid and status.get("fault") is None
+
+
+def describe(cluster: str) -> str | None:
+    """Say in one line how a tunnel is; None where there is none."""
+    files = _files(cluster)
+    tunnel = _load(files)
+    if tunnel is None:
+        return None
+    ports = ", ".join(f"{each.local} → {each.host}:{each.port}" for each in tunnel.forwards)
+    head = f"tunnel through {tunnel.bastion} ({ports})"
+    if not hold.holder(files.lock)[0]:
+        return f"{head}: not running; `perennial connect {cluster}` starts it"
+    fault = read_json(files.status, {}).get("fault")
+    return f"{head}: connected" if fault is None else f"{head}: {fault}; trying again"
+
+
+def _files(cluster: str) -> _Files:
+    return _Files(paths.tunnel(cluster).parent)
+
+
+def _load(files: _Files) -> Tunnel | None:
+    try:
+        value = read_json(files.tunnel)
+        if value is None:
+            return None
+        forwards = tuple(Forward(**each) for each in value["forwards"])
+        return Tunnel(str(value["bastion"]), forwards)
+    except (PerennialError, KeyError, TypeError):
+        return None  # damaged: the next `perennial connect --ssh` writes it anew
+
+
+def _hop(bastion: str) -> Hop:
+    """Read a bastion; those before the last comma are hops on the way to it."""
+    *_, last = parse_jump(bastion)
+    before, _, _ = bastion.rpartition(",")
+    return replace(last, jump=before or None, on_the_way=False)
+
+
+def _places(connection: Connection) -> list[tuple[str, int]]:
+    """Name the hosts and ports that a user of the cluster goes to, the scheduler's first."""
+    found = []
+    for link in (connection.scheduler_address, connection.jupyter_url, connection.dashboard_link):
+        parts = urlsplit(link or "")
+        port = parts.port or _WEB_PORTS.get(parts.scheme)
+        if parts.hostname and port:
+            found.append((parts.hostname, port))
+    return list(dict.fromkeys(found))
+
+
+def _prove(
+    hop: Hop, places: Sequence[tuple[str, int]], cluster: str, say: Callable[[str], None]
+) -> None:
+    """Go the way once: what is wrong is said now, and not in a log."""
+    first, *others = asyncio.run(forwarding.prove(hop, places))
+    host, port = places[0]
+    if first:
+        raise FleetError(
+            f"{cluster}: {hop.name} cannot connect to the scheduler at {host}:{port} ({first}); "
+            "look whether the cluster is up, and whether that machine may reach it and may "
+            "forward (AllowTcpForwarding)"
+        )
+    for (host, port), fault in zip(places[1:], others, strict=True):
+        if fault:
+            say(f"{hop.name} cannot connect to {host}:{port} ({fault}); Client() does not need it")
+
+
+def _forwards(places: Sequence[tuple[str, int]], before: Sequence[Forward]) -> tuple[Forward, ...]:
+    """Choose local ports: those used before, else the same numbers as there."""
+    used = {(each.host, each.port): each.local for each in before}
+    return tuple(Forward(used.get((host, port), port), host, port) for host, port in places)
+
+
+def _free(forwards: Sequence[Forward]) -> tuple[Forward, ...]:
+    """Take another port where one is in use by somebody else, or twice."""
+    chosen: list[Forward] = []
+    for each in forwards:
+        taken = {other.local for other in chosen}
+        local = each.local
+        while local in taken or not _is_free(local):
+            with socket.create_server((LOOPBACK, 0)) as free:
+                local = int(free.getsockname()[1])
+        chosen.append(replace(each, local=local))
+    return tuple(chosen)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:  # in use, or not for this user
+        return False
+    return True
+
+
+def _start(files: _Files, cluster: str) -> None:
+    """Start the process and wait until it has connected."""
+    files.status.unlink(missing_ok=True)
+    if files.log.exists() and files.log.stat().st_size > _LARGEST_LOG:
+        files.log.unlink()
+    command = [sys.executable, "-m", "perennial.platforms.hosts.tunnel", "run", cluster]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", hold.__file__),
+            *(str(files.lock), str(files.log), *command),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A folder that may vanish must not be held, and no `perennial` lie in it.
+        cwd="/",
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + _START
+    while not is_connected(cluster):
+        fault = read_json(files.status, {}).get("fault")
+        if process.poll() is not None or time.monotonic() > deadline:
+            _stop(files)
+            raise FleetError(
+                f"{cluster}: the tunnel did not start ({fault or 'it said nothing'}); its log is "
+                f"{files.log}"
+            )
+        time.sleep(0.05)
+
+
+def _stop(files: _Files) -> None:
+    """End the process, if it runs."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        pid, _ = hold.holder(files.lock)
+        if not pid:
+            return
+        hold.signal_holder(files.lock, number)
+        deadline = time.monotonic() + patience
+        while hold.holder(files.lock)[0] == pid and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _rewritten(connection: Connection, forwards: Sequence[Forward]) -> Connection:
+    """Write a connection's addresses as they are on this machine."""
+    local = {(each.host, each.port): each for each in forwards}
+
+    def here(link: str | None) -> str | None:
+        parts = urlsplit(link or "")
+        port = parts.port or _WEB_PORTS.get(parts.scheme)
+        forward = local.get((parts.hostname or "", port or 0))
+        if link is None or forward is None:
+            return link
+        return urlunsplit(parts._replace(netloc=f"{LOOPBACK}:{forward.local}"))
+
+    return replace(
+        connection,
+        scheduler_address=here(connection.scheduler_address) or connection.scheduler_address,
+        jupyter_url=here(connection.jupyter_url),
+        dashboard_link=here(connection.dashboard_link),
+    )
+
+
+def _run(cluster: str) -> int:
+    """Be the process that keeps a tunnel."""
+    files = _files(cluster)
+    tunnel = _load(files)
+    if tunnel is None:
+        print(f"{cluster}: found no tunnel; `perennial connect {cluster} --ssh` makes one")
+        return 1
+    said: list[Any] = []
+
+    def tell(fault: str | None) -> None:
+        write_json(files.status, {"pid": os.getpid(), "fault": fault, "since": int(time.time())})
+        if said[-1:] != [fault]:
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {fault or 'connected'}", flush=True)
+        said[:] = [fault]
+
+    return forwarding.main(_hop(tunnel.bastion), tunnel.forwards, tell)
+
+
+if __name__ == "__main__":
+    sys.exit(_run(sys.argv[2]))

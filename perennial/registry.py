@@ -1,0 +1,83 @@
+"""The platforms that a cluster can stand on: the one registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from perennial.errors import Fault, SpecError
+
+__all__ = ["FLEETS", "PLATFORMS", "Platform", "fleet", "has_fleet", "options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Where the parts of a platform are: dotted names, imported on use.
+
+    So a laptop needs no cloud's library. A function that `Deployer` or `Runtime` has and a
+    platform's module has not is an error that says what the platform cannot do.
+    """
+
+    #: Class of what a person writes under the platform's own key.
+    options: str
+    #: Class of the members of one group.
+    fleet: str
+    #: Module with the functions of `Deployer`.
+    deployer: str
+    #: Module with the functions of `Runtime`.
+    runtime: str
+    #: Module of Pulumi's component, ``Cluster``.
+    stack: str
+    #: Extra of this package that brings what it needs; empty for none.
+    extra: str = ""
+    #: Command that renews the client's certificate.
+    renews: str = "up"
+
+
+PLATFORMS = {
+    "local": Platform(
+        options="perennial.platforms.local.options.Options",
+        fleet="perennial.platforms.local.fleet.LocalFleet",
+        deployer="perennial.cli.life_local",
+        runtime="perennial.cli.operate_local",
+        stack="perennial.stacks.local",
+        renews="rotate",
+    ),
+    "hosts": Platform(
+        options="perennial.platforms.hosts.options.Options",
+        fleet="perennial.platforms.hosts.fleet.HostsFleet",
+        deployer="perennial.cli.life_stack",
+        runtime="perennial.cli.operate_stack",
+        stack="perennial.stacks.hosts",
+        extra="hosts",
+    ),
+}
+
+#: Fleets of what no cluster file can name: simulations and tests.
+FLEETS = {"memory": "perennial.platforms.memory.MemoryFleet"}
+
+
+def options(platform: str) -> Any:
+    """Return the model of what a person writes under a platform's own key."""
+    if platform not in PLATFORMS:
+        near = get_close_matches(platform, PLATFORMS, n=1)
+        fix = f"did you mean {near[0]}?" if near else "write one of these"
+        raise SpecError([Fault("platform", repr(platform), ", ".join(sorted(PLATFORMS)), fix)])
+    return _loaded(PLATFORMS[platform].options)
+
+
+def has_fleet(platform: str) -> bool:
+    """Whether a scaler can resize groups there."""
+    return platform in PLATFORMS or platform in FLEETS
+
+
+def fleet(platform: str) -> Any:
+    """Return the class of a platform's fleets."""
+    return _loaded(FLEETS[platform] if platform in FLEETS else PLATFORMS[platform].fleet)
+
+
+def _loaded(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)

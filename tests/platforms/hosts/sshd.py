@@ -1,0 +1,149 @@
+"""A real sshd on loopback with keys of its own, and a home whose ``~/.ssh`` fits to it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perennial.platforms.hosts.dial import Hop
+from tests.ports import free_port
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
+#: Why tests with a real sshd cannot run here; empty when they can.
+MISSING = "" if SSHD and shutil.which("ssh-keygen") else "openssh-server is not installed"
+USER = getpass.getuser()
+
+
+def keygen(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
+    """Make a key."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)],
+        check=True,
+    )
+    return path
+
+
+class Sshd:
+    """An sshd whose users are this user alone.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        For its keys, its configuration and its log.
+    authorized : pathlib.Path
+        Private key whose public half may log in.
+    more : str
+        More lines of its configuration.
+    """
+
+    def __init__(self, folder: Path, authorized: Path, more: str = "") -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self.key = keygen(folder / "host_key")
+        shutil.copy(authorized.with_name(authorized.name + ".pub"), folder / "authorized")
+        self.port = free_port()
+        self._config = folder / "sshd_config"
+        self._config.write_text(
+            f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self.key}\nPidFile none\n"
+            f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\n"
+            f"PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            f"PermitRootLogin prohibit-password\nSetEnv HOME={folder}\n{more}\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", str(self._config)], stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                time.sleep(0.02)
+
+    def connections(self) -> list[int]:
+        """Processes of the open connections."""
+        import psutil
+
+        assert self.process is not None
+        return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+
+    def cut(self) -> None:
+        """End every connection at once, as a crash of the machine would."""
+        import psutil
+
+        for pid in self.connections():
+            try:
+                psutil.Process(pid).kill()
+            except psutil.NoSuchProcess:
+                continue
+
+    def stop(self) -> None:
+        """End it and its connections."""
+        if self.process is not None:
+            self.cut()
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def known(self, host: str = "127.0.0.1") -> str:
+        """Its line for a file of known hosts."""
+        kind, key, *_ = self.key.with_name("host_key.pub").read_text().split()
+        return f"[{host}]:{self.port} {kind} {key}\n"
+
+
+class Place:
+    """A home with a key, and an sshd that this key may log in to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ssh = root / ".ssh"
+        self.key = keygen(self.ssh / "id_ed25519")
+        self.sshd = Sshd(root / "d", self.key)
+        self.known = self.ssh / "known_hosts"
+        self.known.write_text(self.sshd.known())
+        self.servers = [self.sshd]
+
+    @property
+    def target(self) -> Hop:
+        return Hop("machine-b", "127.0.0.1", port=self.sshd.port, on_the_way=False)
+
+    def another(self, name: str, more: str = "") -> Sshd:
+        server = Sshd(self.root / name, self.key, more)
+        self.servers.append(server)
+        with self.known.open("a") as file:
+            file.write(server.known())
+        return server
+
+
+def make_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Make a place in a short folder, and leave nothing of it."""
+    root = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp"))
+    root.chmod(0o755)
+    monkeypatch.setenv("HOME", str(root))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    made = Place(root)
+    try:
+        yield made
+    finally:
+        for server in made.servers:
+            server.stop()
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""Names that two clusters on a machine would both take."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+
+from perennial import render
+from perennial.errors import FleetError
+from perennial.files import write_json
+from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.agent import facts, manifest, systemd
+from perennial.platforms.hosts.arrange import Init, arrange
+from perennial.platforms.hosts.checks import check
+from perennial.platforms.hosts.claims import Claims, claims
+from perennial.platforms.hosts.share import Share, shares
+from tests.platforms.hosts.clusters import spec_of
+
+
+def share_of(name: str, *groups: str, **options: Any) -> Share:
+    machine = {"address": "machine-a", "roles": ["scheduler", "jupyter", *groups], **options}
+    return shares(
+        spec_of(
+            name=name,
+            environment={"python": "/opt/python"},
+            jupyter={},
+            workers={group: {} for group in groups},
+            hosts={"machines": [machine]},
+        )
+    )["machine-a"]
+
+
+def deployed(share: Share, init: Init) -> None:
+    """Leave the manifest of a cluster that is there."""
+    wanted = arrange(
+        share.cluster, init, [p.at("10.0.0.1") for p in share.services], share.counts, {}
+    )
+    entry = {"units": list(wanted.units), "targets": list(wanted.targets)}
+    write_json(manifest.path(share.cluster), {**entry, "users": list(wanted.users)})
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(manifest, "STATE", tmp_path)
+    monkeypatch.setattr(systemd, "booted", lambda: True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("init", ["systemd", "supervisord"])
+def test_what_is_claimed_is_what_will_be_there(init: Init) -> None:
+    share = share_of("lab", "cpu", "gpu-x")
+    parts = [part.at("10.0.0.1") for part in share.services]
+    wanted = arrange("lab", init, parts, share.counts, {})
+    units = {
+        PurePath(file.path).name
+        for file in wanted.files
+        if file.path.startswith(f"{render.UNITS}/")
+    } - {render.slice_name("lab")}  # no other cluster can have that: its dashes are escaped
+    assert set(claims(share)[init]) == units | set(wanted.users)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "name"),
+    [
+        (("lab-gpu", "cpu"), ("lab", "gpu"), "dask-lab-gpu.target"),
+        (("lab", "gpu"), ("lab-gpu", "cpu"), "dask-lab-gpu.target"),
+        (("lab-gpu", "x"), ("lab", "gpu-x"), "dask-lab-gpu-x@.service"),
+        (("lab-jupyter", "cpu"), ("lab", "gpu"), "dask-lab-jupyter"),
+        (("lab", "gpu"), ("lab-jupyter", "cpu"), "dask-lab-jupyter"),
+    ],
+)
+def test_a_name_of_another_cluster_is_refused(
+    machine: Path, there: tuple[str, str], here: tuple[str, str], name: str
+) -> None:
+    deployed(share_of(*there), "systemd")
+    share = share_of(*here)
+    found = {"ahead": 0.0, "taken": {}, "clashes": facts.clashes(share.cluster, claims(share))}
+    kind = "unit" if "." in name else "user"
+    with pytest.raises(FleetError) as caught:
+        check(share, found)
+    assert str(caught.value) == (
+        f"machine-a: the {kind} {name} of {here[0]} is also that of the cluster {there[0]} there;"
+        f" rename {here[0]} or its group, or deploy it to another machine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (("lab", "gpu"), ("lab", "gpu")),  # itself
+        (("lab-gpu", "cpu"), ("lab", "cpu")),
+        (("lab-scheduler", "cpu"), ("lab", "cpu")),
+        (("lab-cpux", "cpu"), ("lab", "cpu")),
+    ],
+)
+def test_other_clusters_are_no_hindrance(
+    machine: Path, there: tuple[str, str], here: tuple[str, str]
+) -> None:
+    deployed(share_of(*there), "systemd")
+    share = share_of(*here)
+    assert facts.clashes(share.cluster, claims(share)) == []
+
+
+def test_under_supervisord_no_group_has_a_unit(machine: Path) -> None:
+    deployed(share_of("lab-gpu", "cpu", init="supervisord"), "supervisord")
+    share = share_of("lab", "gpu", init="supervisord")
+    assert facts.clashes("lab", claims(share)) == []
+
+
+class Refusing:
+    """An agent on a machine that has another cluster; nothing but that may be asked."""
+
+    def __enter__(self) -> Refusing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, name: str, cluster: str, claims: Claims) -> Any:
+        assert name == "clashes"
+        return [("lab-gpu", "dask-lab-gpu.target")]
+
+
+def test_not_even_an_environment_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perennial.platforms.hosts.provision.borrowed", lambda *_: Refusing())
+    share = share_of("lab", "gpu")
+    wish = {"kind": "requirements", "cluster": "lab"}
+    with pytest.raises(FleetError, match=r"dask-lab-gpu\.target of lab is also that of"):
+        deploy.make_environment(share.target, wish, print, claims(share))

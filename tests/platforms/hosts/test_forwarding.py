@@ -1,0 +1,86 @@
+"""What keeps a tunnel's connection: it goes on, or ends with an error. No bastion is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from perennial.platforms.hosts import forwarding
+from perennial.platforms.hosts.dial import Hop
+from perennial.platforms.hosts.forwarding import Forwarder, main
+
+BASTION = cast(Hop, None)
+
+
+class Broken:
+    """A line that is lost as soon as it is there."""
+
+    @property
+    def connection(self) -> Broken:
+        return self
+
+    async def wait_closed(self) -> None:
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+
+@pytest.fixture
+def dialling(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what becomes of one attempt after another; the last one is waited for for ever."""
+    monkeypatch.setattr(forwarding, "_FIRST_PAUSE", 0.001)
+
+    def set_up(*results: Any) -> None:
+        left = list(results)
+
+        async def dial(_bastion: Hop) -> Any:
+            if not left:
+                os.kill(os.getpid(), 15)
+                await asyncio.Event().wait()
+            result = left.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        monkeypatch.setattr(forwarding, "dial", dial)
+
+    return set_up
+
+
+def test_an_error_of_the_system_is_said_and_tried_again(dialling: Callable[..., None]) -> None:
+    dialling(OSError(errno.ENOTCONN, "not connected"), Broken(), Broken())
+    said: list[str | None] = []
+    asyncio.run(Forwarder(BASTION, (), said.append).run())
+    lost = "the connection was lost"
+    assert said == [f"[Errno {errno.ENOTCONN}] not connected", None, lost, None, lost]
+
+
+def test_a_full_disk_keeps_nobody_from_connecting_again(
+    dialling: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dialling(Broken(), Broken())
+
+    def tell(_fault: str | None) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    asyncio.run(Forwarder(BASTION, (), tell).run())
+    logged = capsys.readouterr().out
+    assert logged.count("the connection was lost; not written down: ") == 2
+    assert "no space left" in logged
+
+
+def test_what_ends_by_itself_ends_the_process(
+    dialling: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dialling(ValueError("unforeseen"))
+    said: list[str | None] = []
+    assert main(BASTION, (), said.append) == 1
+    fault = "the tunnel ended by itself: ValueError('unforeseen')"
+    assert said == [fault]
+    assert fault in capsys.readouterr().err
