@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test labs soak bench bench-hosts bench-scaler docs lint lock changelog format clean
+.PHONY: help up down test labs labs-all soak bench bench-hosts bench-scaler docs lint lock changelog format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,8 +31,12 @@ test: $(STAMP) ## the tests that need no lab
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
 
 # Machines and people wait a lot: three files at once, the longest first.
-labs: $(STAMP) ## the tests on real platforms
-	$(PYTEST) -m "lab and not soak" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+LABS := -n 3 --dist loadfile --no-loadscope-reorder
+labs: $(STAMP) ## each real platform's life, in minutes
+	$(PYTEST) -m "smoke and lab and not soak" $(LABS) $(ARGS)
+
+labs-all: $(STAMP) ## every test on real platforms
+	$(PYTEST) -m "lab and not soak" $(LABS) $(ARGS)
 
 soak: $(STAMP) ## the long runs
 	$(PYTEST) -m soak --timeout=7200 $(ARGS)

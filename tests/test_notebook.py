@@ -21,7 +21,7 @@ from tests.homes import wait_until
 from tests.ports import free_ports
 from tests.scaler.feeder import Scaler, scheduler
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from tests.scaler.feeder import PRELOADS, Scaler
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.smoke,
     pytest.mark.timeout(300),
     pytest.mark.skipif(
         browser.chromium() is None, reason="Chromium is not installed (apt-get install chromium)"

@@ -48,6 +48,7 @@ def test_a_first_plan_is_what_the_engine_would_say(site: Site) -> None:
     assert int(said.stdout) > 3
 
 
+@pytest.mark.smoke
 def test_life(site: Site) -> None:
     assert "new machine: scheduler, jupyter" in site.run("plan")
     assert not site.state.exists(), "a plan leaves no trace"

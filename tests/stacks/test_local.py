@@ -11,7 +11,7 @@ import pytest
 
 from tests.homes import Home
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
 PROGRAM = """
 import json, sys

@@ -49,15 +49,24 @@ class Recorder(pulumi.runtime.Mocks):
 
 
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    # Pulumi takes the thread's own loop, and `asyncio.run` in a test before has left none.
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    # Pulumi takes the thread's own loop, and `asyncio.run` in a test before has left none. In its
+    # own threads it makes loops, and closes none.
+    loops = []
+    new_event_loop = asyncio.new_event_loop
+
+    def make() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", make)
+    asyncio.set_event_loop(make())
     made = Recorder()
     pulumi.runtime.set_mocks(made)
     yield made
-    loop.close()
     asyncio.set_event_loop(None)
+    for loop in loops:
+        loop.close()
 
 
 def test_every_platform_has_a_component() -> None:

@@ -14,7 +14,7 @@ from tests.labs.hosts.clusters import Cluster, cluster_file, traces, wait_until
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.network import Network
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
 #: Machines with members; machine-a has the scheduler and the scaler.
 PLACES = ("machine-b", "machine-c")

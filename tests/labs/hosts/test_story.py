@@ -65,7 +65,9 @@ class Story:
             _run_crontab(machine, "/etc/cron.d/dask-lab")
 
 
-@pytest.fixture(scope="module", params=["systemd", "supervisord", "bare"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("systemd", marks=pytest.mark.smoke), "supervisord", "bare"]
+)
 def story(network: Network, request: pytest.FixtureRequest) -> Iterator[Story]:
     told = Story(network, request.param)
     yield told

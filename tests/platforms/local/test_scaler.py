@@ -22,7 +22,7 @@ from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 from tests.scaler.burden import Burden, names
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(600)]
 
 GROUP = {"memory": "512 MiB", "scale": {"min": 1, "max": 6}, "drain": "60 s"}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,11 +17,29 @@ from distributed import Client
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(1200)]
 
 SMALL = {"memory": "512 MiB", "drain": "60 s"}
 #: Seconds until a few members have come or gone on a machine that is busy with other things.
 LONG = 300
+MIB = 2**20
+
+#: Many clients of one process, each as a person makes it: all submit and gather, then go on
+#: submitting until they are ended.
+CLIENTS = """
+import sys, time
+from distributed import Client
+first = int(sys.argv[1])
+clients = [Client(set_as_default=False, timeout=120) for _ in range(10)]
+held = [c.map(pow, range(40), [first + n] * 40, pure=False) for n, c in enumerate(clients)]
+for n, (client, futures) in enumerate(zip(clients, held)):
+    assert client.gather(futures) == [x ** (first + n) for x in range(40)]
+more = [c.map(time.sleep, [5.0] * 2, pure=False) for c in clients]
+print("submitted", flush=True)
+sys.stdin.readline()
+for client in clients:
+    client.close()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +51,7 @@ def standing() -> Iterator[Home]:
         home.spec["scaler"] = {"interval": "1 s", "port": free_ports(1)[0]}
         home.write()
         home.up()
+        home.run("connect")
         yield home
         home.run("down", "--force")
 
@@ -70,6 +92,12 @@ def runs(folder: Path) -> Counter[int]:
 
 def tasks(client: Client) -> int:
     return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+
+
+def clients(client: Client) -> int:
+    return client.run_on_scheduler(
+        lambda dask_scheduler: sum(name.startswith("Client-") for name in dask_scheduler.clients)
+    )
 
 
 def members(client: Client, group: str = "") -> list[str]:
@@ -156,3 +184,98 @@ def test_restrictions_that_may_be_passed_over(standing: Home, tmp_path: Path) ->
         assert not members(client)
         del again
         wait_until(lambda: tasks(client) == 0)
+
+
+@pytest.mark.soak
+def test_many_tiny_tasks_while_the_size_changes(standing: Home, tmp_path: Path) -> None:
+    end, sizes = threading.Event(), iter([3, 1] * 1000)
+
+    def resize() -> None:
+        while not end.is_set():
+            standing.run("scale", f"cpu={next(sizes)}")
+            end.wait(5)
+
+    with standing.client() as client:
+        changing = threading.Thread(target=resize)
+        changing.start()
+        try:
+            futures = []
+            for first in range(0, 20_000, 1_000):
+                numbers = range(first, first + 1_000)
+                made = client.map(record, [str(tmp_path)] * 1_000, numbers, [4] * 1_000, pure=False)
+                assert client.gather(made) == [n.to_bytes(4) for n in numbers]
+                futures += made
+        finally:
+            end.set()
+            changing.join()
+        # What is held outlives every member that has made it, and nothing has run twice.
+        standing.run("scale", "cpu=1")
+        wait_until(lambda: len(members(client, "cpu")) == 1, LONG)
+        assert client.gather(futures) == [n.to_bytes(4) for n in range(20_000)]
+        assert len(list(tmp_path.iterdir())) > 1, "one member did it all"
+        found = runs(tmp_path)
+        assert len(found) == 20_000
+        assert {number: n for number, n in found.items() if n > 1} == {}
+        del made, futures
+        wait_until(lambda: tasks(client) == 0)
+        standing.run("scale", "cpu", "--auto")
+        at_rest(client)
+
+
+def test_fifty_clients_some_of_which_are_killed(standing: Home) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLIENTS, str(10 * n)],
+            env=standing.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(5)
+    ]
+    try:
+        with standing.client() as client:
+            for process in started:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "submitted\n"
+            assert clients(client) == 51
+            for process in started[:3]:
+                process.kill()
+            for process in started[3:]:
+                process.communicate("\n", timeout=120)
+                assert process.returncode == 0
+            wait_until(lambda: clients(client) == 1, LONG)
+            wait_until(lambda: tasks(client) == 0, LONG)
+            at_rest(client)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_data_that_fits_only_in_all_members(standing: Home, tmp_path: Path) -> None:
+    with standing.client() as client:
+        standing.run("scale", "cpu=3")
+        wait_until(lambda: len(members(client, "cpu")) == 3, LONG)
+        places, size = members(client, "cpu"), 20 * MIB
+        futures = [
+            client.submit(record, str(tmp_path), n, size, workers=[places[n % 3]], pure=False)
+            for n in range(30)
+        ]
+        assert client.gather(client.map(len, futures)) == [size] * 30
+        # Nobody works, for much longer than the group's `idle`.
+        standing.run("scale", "cpu", "--auto")
+        time.sleep(20)
+        assert len(members(client, "cpu")) >= 2
+        assert {future.status for future in futures} == {"finished"}
+        standing.run("scale", "cpu=1")
+        wait_until(
+            lambda: "their data has no room in fewer" in standing.run("explain", "cpu"), LONG
+        )
+        assert len(members(client, "cpu")) >= 2
+        assert client.gather(client.map(len, futures)) == [size] * 30
+        assert set(runs(tmp_path).values()) == {1}
+        del futures
+        wait_until(lambda: len(members(client, "cpu")) == 1, LONG)
+        standing.run("scale", "cpu", "--auto")
+        at_rest(client)
