@@ -281,12 +281,12 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             asked = asyncio.ensure_future(asked)
         return Bounds(minimum, maximum, asked)
 
-    async def _wish(self, *wishes: Mapping[str, Any]) -> None:
-        for wish in wishes:
-            asking.check_group(self._heard(), wish["group"], self.name)
-        await asking.wish(self.scheduler_comm, *wishes)
+    async def _wish(self, *requests: Mapping[str, Any]) -> None:
+        for request in requests:
+            asking.check_group(self._heard(), request["group"], self.name)
+        await asking.request(self.scheduler_comm, *requests)
         if silence := self._heard().silence:
-            self._log(f"{self.name}: the scheduler keeps the wish, but {silence}")
+            self._log(f"{self.name}: the scheduler keeps the request, but {silence}")
 
     def _heard(self) -> Report:
         if self._report is None or self._report.age is None:

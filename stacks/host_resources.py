@@ -63,9 +63,20 @@ class Provider(ResourceProvider):
         known = (*self.inputs, *self.aside)
         return CheckResult({name: news[name] for name in known if name in news}, failures)
 
+    #: The input that names the cluster.
+    names_cluster = ""
+
     def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
-        """Compare what is asked for with what was done and with what was found."""
-        return DiffResult(changes=bool(self.changed(olds, news)))
+        """Compare what is asked for with what was done and with what was found.
+
+        A cluster of another name is another cluster: this one is taken down first.
+        """
+        moved = not _same_cluster(olds.get(self.names_cluster), news.get(self.names_cluster))
+        return DiffResult(
+            changes=moved or bool(self.changed(olds, news)),
+            replaces=[self.names_cluster] if moved else [],
+            delete_before_replace=moved,
+        )
 
     def changed(self, olds: Values, news: Values) -> list[str]:
         """Name the inputs that changed; what is not known before the deployment did not."""
@@ -149,6 +160,7 @@ class EnvironmentProvider(Provider):
 
     inputs = ("target", "wish")
     aside = ("claims",)
+    names_cluster = "wish"
 
     def create(self, props: Values) -> CreateResult:
         """Make it."""
@@ -212,11 +224,12 @@ class ServicesProvider(Provider):
     """Deploys the services of a machine."""
 
     inputs = ("share", "secrets")
+    names_cluster = "share"
 
-    def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
-        """Compare; a certificate that ends soon is a change as well."""
+    def changed(self, olds: Values, news: Values) -> list[str]:
+        """Name the inputs that changed; a certificate that ends soon is a change as well."""
         expires = json.loads(olds["outcome"]).get("expires")
-        return DiffResult(changes=bool(self.changed(olds, news)) or ends_soon(expires))
+        return super().changed(olds, news) + (["secrets"] if ends_soon(expires) else [])
 
     def create(self, props: Values) -> CreateResult:
         """Deploy them for the first time."""
@@ -294,6 +307,13 @@ def _target(props: Values) -> Target:
 
 def _share(props: Values) -> Share:
     return from_json(json.loads(props["share"]))
+
+
+def _same_cluster(before: str | None, now: str | None) -> bool:
+    """Whether two inputs in JSON are of one cluster, as far as both are known."""
+    if before is None or now is None or UNKNOWN in (before, now):
+        return True
+    return bool(json.loads(before).get("cluster") == json.loads(now).get("cluster"))
 
 
 def _unknown(value: Any) -> bool:

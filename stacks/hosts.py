@@ -65,7 +65,13 @@ class HostsCluster(pulumi.ComponentResource):
 
     def _child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         times = pulumi.CustomTimeouts(create=PATIENCE, update=PATIENCE, delete=PATIENCE)
-        return pulumi.ResourceOptions(parent=self, depends_on=list(after), custom_timeouts=times)
+        # A machine has one of each: made first, the new one would be removed with the old one.
+        return pulumi.ResourceOptions(
+            parent=self,
+            depends_on=list(after),
+            custom_timeouts=times,
+            delete_before_replace=True,
+        )
 
     def _machine(
         self,

@@ -1,4 +1,4 @@
-"""`pause`, `resume`, and the scaler's part of `scale` and `status`: wishes that it takes up."""
+"""`pause`, `resume`, and the scaler's part of `scale` and `status`: requests that it takes up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-#: Seconds in which a scaler takes a wish up and says so: some ticks.
+#: Seconds in which a scaler takes a request up and says so: some ticks.
 TAKEN_UP = 20.0
 #: Reports of the scaler on which a size is refused, and seconds to wait for each.
 LOOKS, LOOK = 3, 6.0
@@ -118,7 +118,7 @@ def pin(
     from perennial.scaler import asking, explaining
 
     connection = reach(name)
-    wishes = [
+    requests = [
         asking.unpin(group) if size is None else asking.pin(group, size, seconds, force)
         for group, size in sizes.items()
     ]
@@ -126,7 +126,7 @@ def pin(
     def taken_up(report: Report) -> bool:
         return all(report.pins.get(group) == size for group, size in sizes.items())
 
-    before = _wish(connection, wishes, taken_up, sizes)
+    before = _wish(connection, requests, taken_up, sizes)
     until = explaining.clock(time.time() + seconds, time.time()) if seconds else "further notice"
     for group, size in sizes.items():
         if size is None:
@@ -138,31 +138,36 @@ def pin(
 
 def _wish(
     connection: Connection,
-    wishes: list[dict[str, Any]],
+    requests: list[dict[str, Any]],
     done: Callable[[Report], bool],
     groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Record]:
-    """Leave wishes and wait until the scaler has taken them up; the groups as they were before."""
+    """Leave requests, wait until the scaler has taken them up; give the groups as they were."""
     from perennial.scaler import asking
 
     def check(found: Report) -> None:
-        for each in wishes:
+        for each in requests:
             if each["kind"] == "pin":
-                wish = (each["group"], each["size"], connection.cluster, each.get("force", False))
-                asking.check_size(found, *wish)
+                request = (
+                    each["group"],
+                    each["size"],
+                    connection.cluster,
+                    each.get("force", False),
+                )
+                asking.check_size(found, *request)
 
     async def wished(scheduler: Any) -> tuple[Report, Report]:
         before = await asking.report(scheduler)
         for group in groups or ():
             asking.check_group(before, group, connection.cluster)
         before = await accepted(scheduler, before, check)
-        await asking.wish(scheduler, *wishes)
+        await asking.request(scheduler, *requests)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 
     before, after = ask(connection, wished, asking.PATIENCE + LOOKS * LOOK + TAKEN_UP)
     if not done(after):
         why = after.silence or "the scaler has not taken it up yet; see `perennial explain`"
-        raise PerennialError(f"{connection.cluster}: the scheduler keeps the wish, but {why}")
+        raise PerennialError(f"{connection.cluster}: the scheduler keeps the request, but {why}")
     if after.latest.get("mode") == "dry-run":
         warn(["the scaler only records what it would do (dry-run)"])
     if after.paused and groups is not None:

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.observation import Observation
-from perennial.scaler.aside import Aside
 from perennial.scaler.boot import uptime
 from perennial.scaler.drain import Drain, Drains
-from perennial.scaler.hands import Hand
+from perennial.scaler.drain_backoff import DrainBackoff
+from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.intents import Doing, Intent, Intents
 from perennial.scaler.members import Book, State, derive, removable, removed_again
 from perennial.scaler.settings import GroupSettings
@@ -44,18 +44,18 @@ class Actor:
     def __init__(
         self,
         groups: Mapping[str, GroupSettings],
-        hands: Mapping[str, Hand],
+        fleets: Mapping[str, FleetClient],
         drains: Drains,
         intents: Intents,
     ) -> None:
         self.groups = groups
-        self.hands = hands
+        self.fleets = fleets
         self.drains = drains
         self.intents = intents
         self.clock = drains.clock
         #: How many members have left, come back, could not be drained, were given up.
         self.counts = dict.fromkeys(("removed", "returned", "stayed", "given-up"), 0)
-        self.aside = Aside()
+        self.backoff = DrainBackoff()
         self.books = {name: Book() for name in groups}
         self._truth = False
         self._scheduler = ""
@@ -116,7 +116,7 @@ class Actor:
 
     async def adopt(self, group: str, seen: GroupSeen) -> None:
         """Bring back members that are parked and that nobody drains, as after a loss of the log."""
-        now, observation = self.clock(), self.hands[group].observation
+        now, observation = self.clock(), self.fleets[group].observation
         drains = {name for where, name in self._under_way() if where == group}
         members = observation.members if observation else ()
         here = {member.worker for member in members if member.state == "running"}
@@ -162,9 +162,9 @@ class Actor:
             self._scheduler = scheduler
             self.drains.again()  # what was drained of one scheduler has come back to the next
         await _all(
-            self._act(decision, hand, hand.observation)
+            self._act(decision, fleet, fleet.observation)
             for decision in decisions.groups.values()
-            if (hand := self.hands[decision.group]).observation is not None
+            if (fleet := self.fleets[decision.group]).observation is not None
         )
         await self.remove_drained()
         for who in [each for each in self.drains.returned if each[0] not in self.groups]:
@@ -202,11 +202,11 @@ class Actor:
         now = self.clock()
         drains = self.drains.of(group)
         said = [each.trouble(now) for each in drains.values()]
-        said += self.aside.said(group, now)
+        said += self.backoff.said(group, now)
         said += [self.drains.trouble] * bool(drains)
         return "; ".join(filter(None, said))
 
-    async def _act(self, decision: Decision, hand: Hand, observation: Observation) -> None:
+    async def _act(self, decision: Decision, fleet: FleetClient, observation: Observation) -> None:
         """Bring back, resize, begin drains; in this order."""
         group = decision.group
         draining = self.draining(group, observation)
@@ -221,12 +221,12 @@ class Actor:
             to = min(to, max(observation.most, staying, decision.to))
         unstarted = observation.desired > sum(m.state == "running" for m in observation.members)
         stands_still = self._stands_still(group, observation)
-        if (to > observation.desired or (to < observation.desired and unstarted)) and hand.free:
-            await hand.resize(to)
+        if (to > observation.desired or (to < observation.desired and unstarted)) and fleet.free:
+            await fleet.resize(to)
         elif to == observation.desired:
-            hand.content()
-            if stands_still and hand.free:
-                await hand.resize(to)
+            fleet.content()
+            if stands_still and fleet.free:
+                await fleet.resize(to)
         room = observation.desired - observation.least - staying
         self._begin(decision, observation, max(0, room))
 
@@ -247,7 +247,7 @@ class Actor:
         """Begin to drain those who shall leave, as many as the platform lets go."""
         group, now = decision.group, self.clock()
         here = {each.worker for each in observation.members if each.state != "leaving"}
-        busy = {*self._under_way(), *self.aside.alone(now)}
+        busy = {*self._under_way(), *self.backoff.alone(now)}
         book = self.books[group]
         chosen = [
             name
@@ -265,10 +265,10 @@ class Actor:
 
     async def _remove(self, name: str) -> None:
         """Have a platform remove those members of a group that are drained."""
-        hand = self.hands[name]
-        if not self._truth or not hand.free:
+        fleet = self.fleets[name]
+        if not self._truth or not fleet.free:
             return
-        observation = await hand.observe()
+        observation = await fleet.observe()
         if observation is None:
             return
         try:
@@ -277,7 +277,7 @@ class Actor:
             logger.debug("%s: cannot be looked at before the removal: %r", name, error)
             return
         ready = {member: each for member, each in self.drains.of(name).items() if each.ready}
-        leaving = removable(observation, ready, hand.chooses)
+        leaving = removable(observation, ready, fleet.chooses)
         leaving = leaving[: max(0, observation.desired - observation.least)]
         if not leaving:
             return
@@ -289,9 +289,9 @@ class Actor:
         here = sum(member.state != "leaving" for member in observation.members)
         fewer = max(0, len(leaving) - max(0, here - observation.desired))
         to = observation.desired - fewer
-        if (held := await hand.resize(to, leaving)) is None:
+        if (held := await fleet.resize(to, leaving)) is None:
             return  # it is still drained, and is tried again after the pause
-        if held > to and (observation := await hand.observe()) is not None:
+        if held > to and (observation := await fleet.observe()) is not None:
             # Some could not go yet; they are still drained, too.
             stay = {each.worker for each in observation.members if each.state != "leaving"}
             drains = [each for each in drains if each.member not in stay]
@@ -321,7 +321,7 @@ class Actor:
 
     def _leave_alone(self, drain: Drain) -> None:
         """Bring a member back that could not be drained, and do not try it again soon."""
-        pause = self.aside.put(drain.who, drain.stays, self.clock())
+        pause = self.backoff.put(drain.who, drain.stays, self.clock())
         self.counts["stayed"] += 1
         logger.warning("%s: stays for %.0f s at least: %s", drain.member, pause, drain.stays)
         self._back([drain.who], drain.stays)

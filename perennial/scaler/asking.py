@@ -1,4 +1,4 @@
-"""Ask a cluster's scaler: its reports, and what people wish of it.
+"""Ask a cluster's scaler: its reports, and send requests to it.
 
 Both go through the scheduler, which the scaler asks at every tick. So one way serves every
 platform, needs no port of its own, and is as safe as a client's connection.
@@ -82,24 +82,24 @@ class Report:
 
 
 def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> dict[str, Any]:
-    """Wish that a group has a size whatever the demand."""
+    """Request a size for a group whatever the demand."""
     wished = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
     # Said only where it matters: a scheduler of an earlier release does not know it.
     return {**wished, "force": True} if force else wished
 
 
 def unpin(group: str) -> dict[str, Any]:
-    """Wish that a group follows its demand again."""
+    """Request that a group follows its demand again."""
     return {"kind": "unpin", "group": group}
 
 
 def bounds(group: str, least: int | None, most: int | None) -> dict[str, Any]:
-    """Wish other bounds for a group than those of the cluster file."""
+    """Request other bounds for a group than those of the cluster file."""
     return {"kind": "bounds", "group": group, "min": least, "max": most}
 
 
 def unbound(group: str) -> dict[str, Any]:
-    """Wish the bounds of the cluster file for a group again."""
+    """Request the bounds of the cluster file for a group again."""
     return {"kind": "unbound", "group": group}
 
 
@@ -117,10 +117,10 @@ async def report(scheduler: Any) -> Report:
     return Report(answer["report"] or {}, answer["age"], tuple(records))
 
 
-async def wish(scheduler: Any, *wishes: Mapping[str, Any]) -> list[str]:
-    """Leave wishes for the scaler, in this order."""
+async def request(scheduler: Any, *requests: Mapping[str, Any]) -> list[str]:
+    """Leave requests for the scaler, in this order."""
     try:
-        answers = [await scheduler.perennial_wish(wish=dict(each)) for each in wishes]
+        answers = [await scheduler.perennial_wish(wish=dict(each)) for each in requests]
     except ValueError as error:
         raise PerennialError(str(error)) from None
     return [str(_understood(answer)) for answer in answers]

@@ -26,7 +26,7 @@ PATIENCE = 10.0
 #: Seconds for which the scheduler lets a question for news wait.
 POLL = 30.0
 
-Wish = Mapping[str, Any]
+Request = Mapping[str, Any]
 
 
 class DemandError(PerennialError):
@@ -57,8 +57,8 @@ class Source(Protocol):
         detail: Collection[str] = (),
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
-    ) -> tuple[Demand, list[Wish]]:
-        """Read the demand, and what people wish of the scaler."""
+    ) -> tuple[Demand, list[Request]]:
+        """Read the demand, and what people request of the scaler."""
         ...
 
     async def news(self) -> bool:
@@ -95,7 +95,7 @@ class PreloadSource:
         detail: Collection[str] = (),
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
-    ) -> tuple[Demand, list[Wish]]:
+    ) -> tuple[Demand, list[Request]]:
         """Ask once; see `Source.read`."""
         answer = await self._ask(
             detail=list(detail),

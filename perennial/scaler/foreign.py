@@ -15,8 +15,9 @@ from dataclasses import replace
 from http.client import HTTPException
 from time import monotonic, time
 from typing import Any
+from urllib.error import HTTPError
 
-from perennial.scaler.demand import POLL, SchedulerAway, Wish
+from perennial.scaler.demand import POLL, Request, SchedulerAway
 from perennial.scaler.values import PARKED, Demand, GroupSeen, Load, Work
 
 #: Seconds in which a dashboard must answer; it looks at every task.
@@ -49,8 +50,8 @@ class HttpSource:
         detail: Collection[str] = (),
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
-    ) -> tuple[Demand, list[Wish]]:
-        """Ask once; there are neither details of members nor wishes. See `Source.read`."""
+    ) -> tuple[Demand, list[Request]]:
+        """Ask once; there are neither details of members nor requests. See `Source.read`."""
         counts, (age, identity) = await asyncio.gather(
             asyncio.to_thread(self._get, "counts"), asyncio.to_thread(self._identity)
         )
@@ -95,6 +96,8 @@ class HttpSource:
             with _OPENER.open(url, timeout=self.patience) as answer:
                 return json.load(answer)
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
             raise SchedulerAway(
                 f"dashboard at {self.where}: does not answer /json/{page}.json ({error}); "
                 "asks again"

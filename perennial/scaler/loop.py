@@ -18,13 +18,13 @@ from typing import Any
 from perennial.scaler import calendar
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import DemandError, Source
-from perennial.scaler.hands import Hand
+from perennial.scaler.fleet_client import FleetClient
+from perennial.scaler.overrides import Overrides
 from perennial.scaler.policy import decide, detail_wanted
 from perennial.scaler.records import Log, Record, record
 from perennial.scaler.settings import GroupSettings, Settings
 from perennial.scaler.state import Memory
 from perennial.scaler.values import Decision, Decisions, Demand, Rules, Standing
-from perennial.scaler.wishes import Wishes
 
 logger = logging.getLogger("perennial.scaler")
 
@@ -63,17 +63,17 @@ class Loop:
         self,
         settings: Settings,
         source: Source,
-        hands: Mapping[str, Hand],
+        fleets: Mapping[str, FleetClient],
         actor: Actor,
         memory: Memory,
-        wishes: Wishes,
+        overrides: Overrides,
     ) -> None:
         self.settings = settings
         self.source = source
-        self.hands = hands
+        self.fleets = fleets
         self.actor = actor
         self.memory = memory
-        self.wishes = wishes
+        self.overrides = overrides
         self.clock = memory.clock
         self.log = Log(settings.state)
         self.health = Health(self.clock())
@@ -89,7 +89,7 @@ class Loop:
         """Whether it acts."""
         if self.settings.dry_run:
             return "dry-run"
-        return "paused" if self.wishes.paused else "act"
+        return "paused" if self.overrides.paused else "act"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until told to stop; then bring back whoever is being drained."""
@@ -126,17 +126,17 @@ class Loop:
     async def tick(self) -> Decisions:
         """Look, decide, act, and write down."""
         self._woken.clear()
-        await asyncio.gather(*(hand.observe() for hand in self.hands.values()))
+        await asyncio.gather(*(fleet.observe() for fleet in self.fleets.values()))
         rules = self.rules(datetime.now(UTC))
-        standings = {name: self._standing(name) for name in self.hands}
+        standings = {name: self._standing(name) for name in self.fleets}
         now = self.clock()
         wanted = detail_wanted(rules, standings, self.memory.history, now)
         demand = await self._read(wanted)
         if demand is not None:
             rules = self.rules(datetime.now(UTC))  # with what was wished just now
-        known = {name: self._registered(name, demand) for name in self.hands}
+        known = {name: self._registered(name, demand) for name in self.fleets}
         self._live(known)
-        standings = {name: self._standing(name) for name in self.hands}
+        standings = {name: self._standing(name) for name in self.fleets}
         now = self.clock()
         decisions = decide(rules, demand, standings, self.memory.history, now)
         self._tell(decisions)
@@ -144,7 +144,7 @@ class Loop:
         if mode == "act":
             await self.actor.act(decisions, demand.scheduler if demand else None)
             for name, seen in demand.groups.items() if demand else ():
-                if name in self.hands:
+                if name in self.fleets:
                     await self.actor.adopt(name, seen)
         elif mode == "paused":
             self.actor.let_go()
@@ -156,12 +156,12 @@ class Loop:
         return decisions
 
     def rules(self, now: datetime) -> Rules:
-        """Work the calendar and people's wishes into the rules."""
+        """Work the calendar and overrides into the rules."""
         groups = []
         for each in self.settings.groups:
             bounds = _bounds(each, now)
             group = replace(each.group, min=bounds.min, max=bounds.max)
-            groups.append(self.wishes.applied(group))
+            groups.append(self.overrides.applied(group))
         return Rules(tuple(groups), self.settings.budget)
 
     def _again(self, decision: Decision) -> float | None:
@@ -169,8 +169,8 @@ class Loop:
         now = self.clock()
         times = [
             decision.again,
-            self.wishes.left(decision.group, now),
-            self.actor.aside.left(decision.group, now),
+            self.overrides.left(decision.group, now),
+            self.actor.backoff.left(decision.group, now),
         ]
         for each in self.settings.groups:
             if each.group.name == decision.group:
@@ -182,16 +182,18 @@ class Loop:
     async def _read(self, detail: tuple[str, ...]) -> Demand | None:
         """Read the demand, and take up what people wish."""
         try:
-            demand, wishes = await self.source.read(detail, self.report or None, self._acknowledged)
+            demand, requests = await self.source.read(
+                detail, self.report or None, self._acknowledged
+            )
         except DemandError as error:
             self.health.trouble["scheduler"] = str(error)
             return None
         self.health.trouble.pop("scheduler", None)
         now = self.clock()
         try:
-            said = self.wishes.take(wishes, frozenset(self.hands), now)
-            said += self.wishes.expire(now)
-            self._acknowledged = [str(wish["id"]) for wish in wishes]
+            said = self.overrides.take(requests, frozenset(self.fleets), now)
+            said += self.overrides.expire(now)
+            self._acknowledged = [str(request["id"]) for request in requests]
             self.health.trouble.pop("state", None)
         except OSError as error:  # they come again
             self._acknowledged = []
@@ -209,20 +211,20 @@ class Loop:
 
     def _live(self, known: Mapping[str, frozenset[str] | None]) -> None:
         """Find out where each member is in its life, and strike off what has ended."""
-        for name, hand in self.hands.items():
+        for name, fleet in self.fleets.items():
             registered = known[name]
-            if hand.observation is None or registered is None:
+            if fleet.observation is None or registered is None:
                 continue
-            self.actor.live(name, hand.observation, registered)
+            self.actor.live(name, fleet.observation, registered)
 
     def _standing(self, name: str) -> Standing:
-        hand = self.hands[name]
+        fleet = self.fleets[name]
         return Standing(
-            observation=hand.observation,
-            draining=self.actor.draining(name, hand.observation),
-            blocked=hand.blocked,
-            trouble=hand.said,
-            chooses=hand.chooses,
+            observation=fleet.observation,
+            draining=self.actor.draining(name, fleet.observation),
+            blocked=fleet.blocked,
+            trouble=fleet.said,
+            chooses=fleet.chooses,
             late=self.actor.late(name),
         )
 
@@ -284,16 +286,16 @@ class Loop:
                 {"tasks": each.tasks, "oldest": round(each.oldest, 1), "text": each.text}
                 for each in decisions.infeasible
             ],
-            "wishes": self.wishes.summary(self.clock()),
+            "wishes": self.overrides.summary(self.clock()),
             "limits": {name: self._limits(name) for name in standings},
             "trouble": "; ".join(self.health.trouble.values()),
         }
 
     def _limits(self, name: str) -> dict[str, Any]:
         """Say how large a person may make a group, without force and with it."""
-        seen = self.hands[name].observation
+        seen = self.fleets[name].observation
         return {
-            "max": self.wishes.ceiling(name),
+            "max": self.overrides.ceiling(name),
             "most": seen.most if seen else None,
             "room": seen.room if seen else "",
             "utmost": seen.utmost if seen else None,

@@ -10,17 +10,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from perennial.fleet import opened as fleet
+from perennial.fleet import opened
 from perennial.scaler.acting import Actor
 from perennial.scaler.drain import Drains
-from perennial.scaler.hands import LIMIT, Hand
+from perennial.scaler.fleet_client import LIMIT, FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.metrics import Pages
+from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import Settings
 from perennial.scaler.sources import opened as source
 from perennial.scaler.state import Memory, lock
-from perennial.scaler.wishes import Wishes
 from perennial.scaler.workers import DaskWorkers
 
 logger = logging.getLogger("perennial.scaler")
@@ -37,18 +37,18 @@ def assembled(told: Settings) -> Loop:
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
     memory, intents = Memory(told.state), Intents(told.state)
-    wishes = Wishes(told.state, {name: each.most for name, each in groups.items()})
-    for note in filter(None, (memory.note, wishes.note)):
+    overrides = Overrides(told.state, {name: each.most for name, each in groups.items()})
+    for note in filter(None, (memory.note, overrides.note)):
         logger.warning("%s", note)
     if intents.damaged:
         logger.warning("%s: %d lines are damaged and skipped", intents.path, intents.damaged)
-    hands = {
-        name: Hand(name, partial(fleet, told.platform, each.fleet), memory.clock)
+    fleets = {
+        name: FleetClient(name, partial(opened, told.platform, each.fleet), memory.clock)
         for name, each in groups.items()
     }
     drains = Drains(DaskWorkers(told.scheduler, processes, tls), memory.clock)
     demand = source(told.scheduler, processes, tls, told.http)
-    return Loop(told, demand, hands, Actor(groups, hands, drains, intents), memory, wishes)
+    return Loop(told, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
 
 
 async def serve(told: Settings, stop: asyncio.Event) -> None:
@@ -59,7 +59,7 @@ async def serve(told: Settings, stop: asyncio.Event) -> None:
         signs = asyncio.create_task(_alive(loop))
         logger.info(
             "Scaler of %s on %s: %s every %g s%s",
-            *(told.cluster, told.platform, ", ".join(loop.hands), told.interval),
+            *(told.cluster, told.platform, ", ".join(loop.fleets), told.interval),
             {"act": "", "dry-run": "; a dry run, nothing is changed", "paused": "; paused"}[
                 loop.mode
             ],
@@ -87,13 +87,13 @@ def state(loop: Loop) -> Mapping[str, Any]:
         "ended": health.ended,
         "seconds": health.seconds,
         "trouble": dict(health.trouble),
-        "fleets": {name: hand.said for name, hand in loop.hands.items() if hand.said},
+        "fleets": {name: fleet.said for name, fleet in loop.fleets.items() if fleet.said},
         "groups": report.get("groups", {}),
         "infeasible": sum(each["tasks"] for each in report.get("infeasible", ())),
         "counts": {
             "ticks": health.ticks,
             "failed-ticks": health.failed,
-            "platform-errors": sum(hand.errors for hand in loop.hands.values()),
+            "platform-errors": sum(fleet.errors for fleet in loop.fleets.values()),
             **loop.actor.counts,
         },
     }

@@ -63,7 +63,7 @@ class _Beside(BaseModel):
 class GroupSettings:
     """One group: its rules, its calendar, and how its fleet is reached."""
 
-    #: Rules, before the calendar and people's wishes are worked in.
+    #: Rules, before the calendar and overrides are worked in.
     group: Group
     #: The fleet's handle.
     fleet: Mapping[str, Any]

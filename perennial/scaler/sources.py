@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any
 
-from perennial.scaler.demand import NoPreload, PreloadSource, SchedulerAway, Source, Wish
+from perennial.scaler.demand import NoPreload, PreloadSource, Request, SchedulerAway, Source
 from perennial.scaler.foreign import HttpSource
 from perennial.scaler.values import Demand
 
@@ -43,7 +43,7 @@ class EitherSource:
         detail: Collection[str] = (),
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
-    ) -> tuple[Demand, list[Wish]]:
+    ) -> tuple[Demand, list[Request]]:
         """Read from whichever answers; see `Source.read`."""
         if monotonic() >= self._without:
             try:

@@ -239,7 +239,7 @@ def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPat
     code, out, error = perennial(machine, "pause")
 
     assert (code, out) == (1, "")
-    assert error.startswith("lab: the scheduler keeps the wish, but the scaler has not ")
+    assert error.startswith("lab: the scheduler keeps the request, but the scaler has not ")
     assert error.count("\n") == 1
     with Scaler(connection.scheduler_address, security) as scaler:
         end = time.monotonic() + 60

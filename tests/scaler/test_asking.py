@@ -7,7 +7,7 @@ import asyncio
 from perennial.errors import NoCapacity
 from perennial.platforms.memory import MemoryFleet
 from perennial.scaler.asking import SILENCE, Report
-from perennial.scaler.hands import Hand
+from perennial.scaler.fleet_client import FleetClient
 
 
 def test_a_scaler_that_is_silent_says_nothing_of_the_work_of_now() -> None:
@@ -19,14 +19,14 @@ def test_a_scaler_that_is_silent_says_nothing_of_the_work_of_now() -> None:
 
 async def _refused() -> None:
     now = [0.0]
-    fleet = MemoryFleet("cpu")
-    hand = Hand("cpu", lambda: fleet, lambda: now[0])
-    fleet.faults["resize"].append(NoCapacity("cpu: no room"))
-    assert await hand.resize(3) is None
-    assert hand.said == "cpu: no room"
-    hand.content()  # whoever wanted it has gone
-    assert hand.said == ""
-    assert not hand.free, "the pause goes on"
+    memory = MemoryFleet("cpu")
+    fleet = FleetClient("cpu", lambda: memory, lambda: now[0])
+    memory.faults["resize"].append(NoCapacity("cpu: no room"))
+    assert await fleet.resize(3) is None
+    assert fleet.said == "cpu: no room"
+    fleet.content()  # whoever wanted it has gone
+    assert fleet.said == ""
+    assert not fleet.free, "the pause goes on"
 
 
 def test_what_a_platform_has_refused_is_no_trouble_once_nobody_wants_it() -> None:

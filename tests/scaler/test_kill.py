@@ -71,6 +71,7 @@ def test_a_life(cluster: Cluster) -> None:
     notices.settimeout(60)
     assert notices.recv(1000) == b"READY=1"
     assert notices.recv(1000).startswith(b"WATCHDOG=1\nSTATUS=act: cpu ")
+    notices.close()
     client = cluster.lab.client()
     burden = Burden(client, cluster.lab.counted())
     burden.more(40)

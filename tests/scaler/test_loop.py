@@ -12,7 +12,7 @@ import pytest
 
 from perennial.errors import NoCapacity
 from perennial.fleet import FixedFleet
-from perennial.scaler import acting, aside, drain
+from perennial.scaler import acting, drain, drain_backoff
 from perennial.scaler import loop as loops
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.loop import Loop
@@ -228,7 +228,7 @@ def test_wishes_are_taken_up_once_and_forgotten_at_the_scheduler(tmp_path: Path)
     assert (group.pin, group.min, group.max) == (3, 0, 5)
     again = scaler(tmp_path, world)
     assert again.rules(_now()).groups == (group,)
-    left = again.wishes.summary(again.clock())["pins"]["cpu"]["left"]
+    left = again.overrides.summary(again.clock())["pins"]["cpu"]["left"]
     assert 3500 < left <= 3600
     # The end of the pin is when time alone may change the size.
     assert 3500 < loop.report["groups"]["cpu"]["again"] <= 3600
@@ -307,7 +307,7 @@ def test_a_member_whose_data_nobody_can_take_stays(
 def test_a_refusal_is_tried_again_after_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aside, "ALONE", 0.2)
+    monkeypatch.setattr(drain_backoff, "ALONE", 0.2)
     world = World(2)
     world.look()
     world.actors = {"cpu-0"}
@@ -381,7 +381,7 @@ def test_whoever_is_needed_where_it_is_stays(tmp_path: Path) -> None:
 def test_what_begins_during_a_drain_undoes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aside, "ALONE", 0.2)
+    monkeypatch.setattr(drain_backoff, "ALONE", 0.2)
     world = at_work(2, 1)
     pinned(world, 1)
     loop = scaler(tmp_path, world)

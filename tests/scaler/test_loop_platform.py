@@ -13,7 +13,7 @@ import pytest
 
 from perennial.errors import Busy, FleetError, NoCapacity
 from perennial.observation import Observation
-from perennial.scaler import drain, hands
+from perennial.scaler import drain, fleet_client
 from perennial.scaler.loop import Loop
 from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Life, World, WorldFleet, live, scaler
@@ -79,7 +79,7 @@ def test_where_the_platform_picks_it_picks_who_is_drained(tmp_path: Path) -> Non
 def test_after_an_error_the_platform_is_left_alone_for_longer_and_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "PAUSE", 0.1)
+    monkeypatch.setattr(fleet_client, "PAUSE", 0.1)
     world = World(0)
     calls: list[float] = []
 
@@ -115,7 +115,7 @@ def test_a_platform_that_does_not_answer_holds_no_tick_up_twice(tmp_path: Path) 
             return super().observe()
 
     loop = scaler(tmp_path, world, fleet=Hanging(world, Life()), min=2)
-    loop.hands["cpu"].limit = 0.2
+    loop.fleets["cpu"].limit = 0.2
     said: list[tuple[int, str, str]] = []
 
     def over() -> bool:

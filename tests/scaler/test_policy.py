@@ -9,7 +9,7 @@ import pytest
 
 from perennial.observation import Observation
 from perennial.scaler.policy import RULES, decide
-from perennial.scaler.policy.flowing import steady
+from perennial.scaler.policy.arrivals import steady
 from perennial.scaler.values import (
     Decision,
     Flow,

@@ -77,7 +77,12 @@ def test_what_is_not_known_is_none() -> None:
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(x) for path in files(folder) if path.exists() for x in path.open()]
+    return [
+        json.loads(x)
+        for path in files(folder)
+        if path.exists()
+        for x in path.read_text().splitlines()
+    ]
 
 
 def test_a_record_that_says_nothing_new_is_written_once_in_a_minute(tmp_path: Path) -> None:

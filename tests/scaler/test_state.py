@@ -20,9 +20,9 @@ from perennial.scaler import boot as boots
 from perennial.scaler import intents as log
 from perennial.scaler.intents import Intent, Intents
 from perennial.scaler.members import TRANSITIONS, Book, State, allowed, derive
+from perennial.scaler.overrides import Overrides
 from perennial.scaler.state import Memory, lock
 from perennial.scaler.values import Group, GroupHistory, History
-from perennial.scaler.wishes import Wishes
 
 HOLDER = """
 import sys
@@ -56,7 +56,7 @@ def test_everything_is_readable_by_its_user_alone(tmp_path: Path) -> None:
     with lock(folder, "lab"):
         Memory(folder).save(History())
         Intents(folder).begin([Intent("cpu", "cpu-0", "drain", 1.0)])
-        Wishes(folder).take([{"id": "1", "kind": "pause"}], frozenset(), 0.0)
+        Overrides(folder).take([{"id": "1", "kind": "pause"}], frozenset(), 0.0)
         modes = {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
     assert modes == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -275,31 +275,31 @@ def test_states_are_found_out_from_both_truths_and_the_log() -> None:
 GROUPS = frozenset({"cpu", "gpu"})
 
 
-def taken(wishes: Wishes, now: float = 0.0, **wish: Any) -> list[str]:
-    return wishes.take([{"id": f"{wish}{now}", **wish}], GROUPS, now)
+def taken(overrides: Overrides, now: float = 0.0, **wish: Any) -> list[str]:
+    return overrides.take([{"id": f"{wish}{now}", **wish}], GROUPS, now)
 
 
 def test_wishes_outlive_the_scaler(tmp_path: Path) -> None:
-    wishes = Wishes(tmp_path)
-    assert taken(wishes, kind="pin", group="cpu", size=3, seconds=60) == [
+    overrides = Overrides(tmp_path)
+    assert taken(overrides, kind="pin", group="cpu", size=3, seconds=60) == [
         "cpu: pinned at 3 for 60 s"
     ]
-    taken(wishes, kind="bounds", group="gpu", min=1, max=2)
-    taken(wishes, kind="pause")
-    again = Wishes(tmp_path)
+    taken(overrides, kind="bounds", group="gpu", min=1, max=2)
+    taken(overrides, kind="pause")
+    again = Overrides(tmp_path)
     assert again.paused
     assert again.applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8, pin=3)
     assert again.applied(Group("gpu", 0, 8)) == Group("gpu", 1, 2)
     assert again.expire(59.0) == []
     assert again.expire(60.0) == ["cpu: its pin is over"]
-    assert Wishes(tmp_path).applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8)
+    assert Overrides(tmp_path).applied(Group("cpu", 0, 8)) == Group("cpu", 0, 8)
 
 
 def test_a_pin_ends_although_the_clock_has_begun_anew(tmp_path: Path) -> None:
     group = Group("cpu", max=9)
-    wishes = Wishes(tmp_path)
-    taken(wishes, 1e7, kind="pin", group="cpu", size=4, seconds=60.0)
-    again = Wishes(tmp_path)  # and the memory, with the clock's state, is lost
+    overrides = Overrides(tmp_path)
+    taken(overrides, 1e7, kind="pin", group="cpu", size=4, seconds=60.0)
+    again = Overrides(tmp_path)  # and the memory, with the clock's state, is lost
     assert again.expire(5.0) == []
     assert again.applied(group).pin == 4
     assert again.left("cpu", 5.0) == 60.0
@@ -309,10 +309,10 @@ def test_a_pin_ends_although_the_clock_has_begun_anew(tmp_path: Path) -> None:
 
 def test_a_wish_that_comes_twice_counts_once(tmp_path: Path) -> None:
     wish = {"id": "a", "kind": "pin", "group": "cpu", "size": 3, "seconds": 60}
-    wishes = Wishes(tmp_path)
-    assert len(wishes.take([wish], GROUPS, 0.0)) == 1
-    assert wishes.take([wish], GROUPS, 50.0) == []
-    assert len(Wishes(tmp_path).expire(60.0)) == 1
+    overrides = Overrides(tmp_path)
+    assert len(overrides.take([wish], GROUPS, 0.0)) == 1
+    assert overrides.take([wish], GROUPS, 50.0) == []
+    assert len(Overrides(tmp_path).expire(60.0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -326,12 +326,12 @@ def test_a_wish_that_comes_twice_counts_once(tmp_path: Path) -> None:
     ],
 )
 def test_half_of_the_bounds(tmp_path: Path, wish: dict[str, Any], low: int, high: int) -> None:
-    wishes = Wishes(tmp_path)
-    taken(wishes, kind="bounds", group="cpu", **wish)
-    group = wishes.applied(Group("cpu", 1, 4))
+    overrides = Overrides(tmp_path)
+    taken(overrides, kind="bounds", group="cpu", **wish)
+    group = overrides.applied(Group("cpu", 1, 4))
     assert (group.min, group.max) == (low, high)
-    taken(wishes, 1.0, kind="unbound", group="cpu")
-    assert wishes.applied(Group("cpu", 1, 4)) == Group("cpu", 1, 4)
+    taken(overrides, 1.0, kind="unbound", group="cpu")
+    assert overrides.applied(Group("cpu", 1, 4)) == Group("cpu", 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -347,36 +347,36 @@ def test_half_of_the_bounds(tmp_path: Path, wish: dict[str, Any], low: int, high
     ],
 )
 def test_nonsense_is_refused_and_said(tmp_path: Path, wish: dict[str, Any]) -> None:
-    wishes = Wishes(tmp_path)
-    (said,) = taken(wishes, **wish)
+    overrides = Overrides(tmp_path)
+    (said,) = taken(overrides, **wish)
     assert said.startswith("refused: ")
-    assert wishes.applied(Group("cpu", 0, 4)) == Group("cpu", 0, 4)
+    assert overrides.applied(Group("cpu", 0, 4)) == Group("cpu", 0, 4)
 
 
 def test_a_pin_beyond_max_is_refused_unless_it_is_forced(tmp_path: Path) -> None:
-    wishes = Wishes(tmp_path, {"cpu": 4})
+    overrides = Overrides(tmp_path, {"cpu": 4})
     wish = {"id": "1", "kind": "pin", "group": "cpu", "size": 1000, "seconds": 60.0}
-    [said] = wishes.take([wish], GROUPS, 0.0)
+    [said] = overrides.take([wish], GROUPS, 0.0)
     assert said.startswith("refused: ")
     assert "cpu=1000 is above its max, 4" in said
-    assert wishes.applied(Group("cpu", 0, 4)).pin is None
-    wishes.take([wish | {"id": "2", "force": True}], GROUPS, 0.0)
-    forced = Wishes(tmp_path, {"cpu": 4}).applied(Group("cpu", 0, 4))
+    assert overrides.applied(Group("cpu", 0, 4)).pin is None
+    overrides.take([wish | {"id": "2", "force": True}], GROUPS, 0.0)
+    forced = Overrides(tmp_path, {"cpu": 4}).applied(Group("cpu", 0, 4))
     assert (forced.pin, forced.forced) == (1000, True)
     # The bounds that a person has set count, too.
     bounds = {"kind": "bounds", "group": "cpu", "min": None, "max": 9}
-    wishes.take([bounds | {"id": "3"}, wish | {"id": "4", "size": 9}], GROUPS, 0.0)
-    assert wishes.applied(Group("cpu", 0, 4)).pin == 9
+    overrides.take([bounds | {"id": "3"}, wish | {"id": "4", "size": 9}], GROUPS, 0.0)
+    assert overrides.applied(Group("cpu", 0, 4)).pin == 9
 
 
 def test_a_pin_of_an_earlier_release_is_kept_within_max(tmp_path: Path) -> None:
     wish = {"id": "1", "kind": "pin", "group": "cpu", "size": 1000, "seconds": None}
-    Wishes(tmp_path).take([wish], GROUPS, 0.0)
-    again = Wishes(tmp_path, {"cpu": 4})
+    Overrides(tmp_path).take([wish], GROUPS, 0.0)
+    again = Overrides(tmp_path, {"cpu": 4})
     assert again.note == "cpu: pinned at 1000, above its max: taken as 4"
     assert again.applied(Group("cpu", 0, 4)).pin == 4
 
 
 def test_damaged_wishes_are_forgotten_and_said(tmp_path: Path) -> None:
     (tmp_path / "wishes.json").write_text('{"pins": 3}')
-    assert "are forgotten" in Wishes(tmp_path).note
+    assert "are forgotten" in Overrides(tmp_path).note

@@ -17,9 +17,10 @@ from perennial.platforms.memory import MemoryFleet, Timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.drain import Drains
-from perennial.scaler.hands import Hand
+from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
+from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import GroupSettings, Settings
 from perennial.scaler.state import Memory
 from perennial.scaler.values import (
@@ -31,7 +32,6 @@ from perennial.scaler.values import (
     Signature,
     Work,
 )
-from perennial.scaler.wishes import Wishes
 from perennial.scaler.workers import PARKED, RUNNING, Found, Left
 
 
@@ -320,13 +320,13 @@ def scaler(
         interval=interval,
         dry_run=dry_run,
     )
-    memory, wishes = Memory(folder), Wishes(folder)
+    memory, wishes = Memory(folder), Overrides(folder)
     groups = {each.group.name: each for each in settings.groups}
     made = fleet or WorldFleet(world, life)
-    hands = {"cpu": Hand("cpu", lambda: made, memory.clock, limit=5)}
+    fleets = {"cpu": FleetClient("cpu", lambda: made, memory.clock, limit=5)}
     drains = Drains(WorldWorkers(world, life), memory.clock)
-    actor = Actor(groups, hands, drains, MortalIntents(folder, life))
-    return Loop(settings, WorldSource(world, life), hands, actor, memory, wishes)
+    actor = Actor(groups, fleets, drains, MortalIntents(folder, life))
+    return Loop(settings, WorldSource(world, life), fleets, actor, memory, wishes)
 
 
 async def live(loop: Loop, until: Any, seconds: float = 20.0) -> bool:

@@ -96,6 +96,82 @@ def test_a_machine_comes_and_goes(site: Site) -> None:
     assert site.machines() == {"ma": WHOLE, "mb": WHOLE, "md": WHOLE}
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_machine_with_another_name_is_never_left_empty(site: Site, back: bool) -> None:
+    """Its resources have other names then: new ones are made, and the old ones deleted."""
+    first = {"address": "ma", "roles": ["scheduler", "jupyter"]}
+    plain = {"address": "mb", "roles": ["cpu"]}
+    before, after = [first, plain], [first, {**plain, "name": "w1"}]
+    site.spec["hosts"]["machines"] = after if back else before
+    site.up()
+    site.spec["hosts"]["machines"] = before if back else after
+    assert "2 made, 2 removed" in site.up()
+    assert site.machines() == {"ma": WHOLE, "mb": WHOLE}
+    assert site.plan() == []
+    site.run("down", "--force")
+    assert site.machines() == {}
+
+
+_EMBEDDED = """
+import sys
+from pathlib import Path
+from pulumi import automation
+from perennial.spec import load
+from perennial.stacks.hosts import HostsCluster
+import json
+file, name = Path(sys.argv[1]), {"now": "lab"}
+def program():
+    told = json.loads(file.read_text()) | {"name": name["now"]}
+    file.write_text(json.dumps(told))
+    HostsCluster("component", load(file))
+project = automation.ProjectSettings("p", "python")
+options = automation.LocalWorkspaceOptions(work_dir=str(file.parent), project_settings=project)
+stack = automation.create_stack("s", "p", program=program, opts=options)
+def resources(kind):
+    found = stack.export_stack().deployment["resources"]
+    return [each["urn"] for each in found if each["urn"].endswith(kind)]
+def report():
+    print(json.dumps({
+        each.name: json.loads((each / "services").read_text())["cluster"]
+        for each in sorted((file.parent / "machines").iterdir())
+        if (each / "environment").exists() and (each / "services").exists()}))
+stack.up()
+report()
+for replaced in (resources("ma-services"), resources("mb-services"), resources("ma-environment")):
+    assert replaced
+    stack.up(replace=replaced)
+    report()
+name["now"] = "gpu"
+stack.up()
+report()
+stack.destroy()
+assert not list((file.parent / "machines").iterdir())
+"""
+
+
+def test_nothing_that_pulumi_replaces_is_left_empty_or_running(site: Site) -> None:
+    """By `--replace`, and by a cluster of another name in the same stack."""
+    site.file.write_text(json.dumps(site.spec))
+    done = subprocess.run(
+        [sys.executable, "-c", _EMBEDDED, str(site.file)],
+        env={
+            **site.environment,
+            # The engine finds the Python of its dynamic providers there.
+            "PATH": f"{Path(sys.executable).parent}:{site.environment['PATH']}",
+            "PULUMI_BACKEND_URL": f"file://{site.root}",
+            "PULUMI_CONFIG_PASSPHRASE": "x",
+        },
+        cwd=site.root,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    lab = dict.fromkeys(("ma", "mb", "mc"), "lab")
+    assert found == [lab] * 4 + [dict.fromkeys(lab, "gpu")]
+
+
 def test_drift_is_seen_and_mended(site: Site) -> None:
     site.up()
     (site.root / "machines" / "mb" / "services").unlink()

@@ -64,6 +64,18 @@ def test_changes(before: dict[str, Any], now: dict[str, Any], expected: bool) ->
     assert resources.ServicesProvider().diff("ma", before, now).changes is expected
 
 
+def test_another_cluster_is_made_after_this_one_is_gone() -> None:
+    other = SHARE.replace('"cluster": "lab"', '"cluster": "gpu"')
+    found = resources.ServicesProvider().diff("ma", old(), {"share": other, "secrets": SECRETS})
+    assert (found.changes, found.replaces, found.delete_before_replace) == (True, ["share"], True)
+    wish = {"target": "{}", "wish": '{"cluster": "lab"}'}
+    now = {**wish, "wish": '{"cluster": "gpu"}'}
+    found = resources.EnvironmentProvider().diff("ma", wish, now)
+    assert (found.changes, found.replaces, found.delete_before_replace) == (True, ["wish"], True)
+    found = resources.EnvironmentProvider().diff("ma", wish, {**wish, "wish": UNKNOWN})
+    assert (found.changes, found.replaces) == (False, [])
+
+
 def test_missing_inputs_are_refused() -> None:
     result = resources.ServicesProvider().check({}, {"share": SHARE, "outcome": None})
     assert [failure.property for failure in result.failures] == ["secrets"]

@@ -149,7 +149,7 @@ def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
 def remove_services(share: Share, say: Say) -> list[str]:
     """Stop what runs on a machine, drained, and remove all that is the cluster's."""
     with alone(share, say) as agent:
-        kept: list[str] = agent.ask("remove", cluster=share.cluster)
+        kept: list[str] = agent.ask("remove", cluster=share.cluster, machine=share.target.name)
         return kept
 
 
@@ -195,6 +195,7 @@ def _put(
         users=[{"name": name, "home": home} for name, home in wanted.users.items()],
         remember={
             "init": wanted.init,
+            "machine": share.target.name,
             # What is no longer wanted is still there, until `finish`.
             "units": [*wanted.units, *sorted(gone)],
             "targets": list(wanted.targets)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perennial.scaler.policy import leaving, sizing
-from perennial.scaler.policy.flowing import ahead, flows, key, steady
+from perennial.scaler.policy.arrivals import ahead, flows, key, steady
 from perennial.scaler.policy.infeasible import impossible
 from perennial.scaler.policy.packing import Need, Room, bound, keep, largest, needs, pack
+from perennial.scaler.policy.reasons import sentence
 from perennial.scaler.policy.rules import GAPS, LOST
-from perennial.scaler.policy.seats import Seat, remembered, seated
-from perennial.scaler.policy.telling import sentence
+from perennial.scaler.policy.views import GroupView, group_view, remembered
 from perennial.scaler.values import (
     Decision,
     Decisions,
@@ -32,7 +32,7 @@ class _Tick:
     demand: Demand
     history: History
     now: float
-    seats: Mapping[str, Seat]
+    views: Mapping[str, GroupView]
     budget: sizing.Budget
     memory: leaving.Memory
     found: Sequence[Need]
@@ -49,14 +49,14 @@ def decide(
 ) -> Decisions:
     """Decide on the size of each group, and who leaves."""
     earlier = None if history.time is None else min(history.time, now)
-    seats = {}
+    views = {}
     for group in rules.groups:
         past = remembered(history.groups.get(group.name), now)
         grew = earlier if earlier is not None and past.grown == earlier else None
-        seats[group.name] = seated(group, standings.get(group.name), demand, past, now, grew)
+        views[group.name] = group_view(group, standings.get(group.name), demand, past, now, grew)
     if demand is None:
-        still = {name: _hold(seat, "no-demand") for name, seat in seats.items()}
-        kept = {name: seat.past for name, seat in seats.items()}
+        still = {name: _hold(view, "no-demand") for name, view in views.items()}
+        kept = {name: view.past for name, view in views.items()}
         return Decisions(still, (), replace(history, groups=kept, time=now))
     found = needs(demand.work)
     tick = _Tick(
@@ -64,12 +64,12 @@ def decide(
         demand=demand,
         history=history,
         now=now,
-        seats=seats,
-        budget=sizing.budget_of(rules, seats),
-        memory=leaving.Memory.of(demand.groups, seats.values()),
+        views=views,
+        budget=sizing.budget_of(rules, views),
+        memory=leaving.Memory.of(demand.groups, views.values()),
         found=found,
-        bound=bound(demand.work, seats.values()),
-        flows=flows(found, list(seats.values()), history, now),
+        bound=bound(demand.work, views.values()),
+        flows=flows(found, list(views.values()), history, now),
     )
     decisions, groups = _weigh(tick)
     return Decisions(
@@ -89,40 +89,40 @@ def decide(
 
 def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
     """Decide on each group, those of the highest priority first."""
-    seats = list(tick.seats.values())
-    blocked = {seat.group.name: seat.blocked(tick.now) for seat in seats}
-    lefts = {seat.group.name: sizing.left(seat, blocked[seat.group.name]) for seat in seats}
+    views = list(tick.views.values())
+    blocked = {view.group.name: view.blocked(tick.now) for view in views}
+    lefts = {view.group.name: sizing.left(view, blocked[view.group.name]) for view in views}
     found = tick.found
     for work in found:
         each = work.work / (work.known + work.unknown)
-        work.steady = steady(tick.flows.get(key(work)), ahead(work, seats), each)
-    asked, refused = _packed(tick, seats, lefts, blocked)
-    kept = {room.seat.group.name: room for room in keep(found, seats, tick.bound)}
+        work.steady = steady(tick.flows.get(key(work)), ahead(work, views), each)
+    asked, refused = _packed(tick, views, lefts, blocked)
+    kept = {room.view.group.name: room for room in keep(found, views, tick.bound)}
     client = _client(tick)
     decisions: dict[str, Decision] = {}
     groups: dict[str, GroupHistory] = {}
-    for seat in _ranked(seats):
-        name = seat.group.name
-        if seat.observation is None:
-            decisions[name], groups[name] = _hold(seat, "no-observation"), seat.past
+    for view in _ranked(views):
+        name = view.group.name
+        if view.observation is None:
+            decisions[name], groups[name] = _hold(view, "no-observation"), view.past
             continue
         room, wakes = kept[name], client == name
-        growth = sizing.growth(seat, asked[name], room.tasks > 0, wakes, blocked[name], tick.budget)
+        growth = sizing.growth(view, asked[name], room.tasks > 0, wakes, blocked[name], tick.budget)
         if growth.rule == "current" and name in refused:
             growth = replace(growth, rule="budget", want=refused[name])
         need = max(room.needed, growth.weighed["memory"], int(wakes))
-        if growth.to > seat.current:
-            decision = _grow(seat, growth)
+        if growth.to > view.current:
+            decision = _grow(view, growth)
         else:
-            decision = _shrink(tick, seat, growth, need)
-        decision = _told(decision, seat, growth, room, need)
+            decision = _shrink(tick, view, growth, need)
+        decision = _told(decision, view, growth, room, need)
         decisions[name] = decision
-        groups[name] = _remember(tick, seat, decision, need)
+        groups[name] = _remember(tick, view, decision, need)
     return decisions, groups
 
 
 def _packed(
-    tick: _Tick, seats: Sequence[Seat], lefts: dict[str, int], blocked: Mapping[str, bool]
+    tick: _Tick, views: Sequence[GroupView], lefts: dict[str, int], blocked: Mapping[str, bool]
 ) -> tuple[dict[str, Room], dict[str, int]]:
     """Put work on to groups; what the budget refuses one group goes on to the next.
 
@@ -130,14 +130,14 @@ def _packed(
     """
     refused: dict[str, int] = {}
     while True:
-        rooms = {room.seat.group.name: room for room in pack(tick.found, seats, lefts, tick.bound)}
+        rooms = {room.view.group.name: room for room in pack(tick.found, views, lefts, tick.bound)}
         if tick.budget.limit is None:
             return rooms, refused
         budget, again = replace(tick.budget), False
-        for seat in _ranked(seats):
-            name, room = seat.group.name, rooms[seat.group.name]
-            growth = sizing.growth(seat, room, room.new > 0, False, blocked[name], budget)
-            bought = growth.to - seat.current
+        for view in _ranked(views):
+            name, room = view.group.name, rooms[view.group.name]
+            growth = sizing.growth(view, room, room.new > 0, False, blocked[name], budget)
+            bought = growth.to - view.current
             if growth.rule == "budget" and bought < room.new:
                 refused.setdefault(name, growth.want)
                 lefts[name], again = bought, True
@@ -145,9 +145,9 @@ def _packed(
             return rooms, refused
 
 
-def _ranked(seats: Iterable[Seat]) -> list[Seat]:
+def _ranked(views: Iterable[GroupView]) -> list[GroupView]:
     """Sort groups by their priority, the highest first."""
-    return sorted(seats, key=lambda seat: -seat.group.priority)
+    return sorted(views, key=lambda view: -view.group.priority)
 
 
 def _client(tick: _Tick) -> str:
@@ -156,16 +156,16 @@ def _client(tick: _Tick) -> str:
     Scattered data is no demand: without any worker it waits for one, see
     `perennial.preloads.scattering`.
     """
-    seats = tick.seats.values()
-    if not tick.demand.clients or any(seat.running for seat in seats):
+    views = tick.views.values()
+    if not tick.demand.clients or any(view.running for view in views):
         return ""
-    coming = [seat for seat in seats if seat.starting]
+    coming = [view for view in views if view.starting]
     if coming:
         return coming[0].group.name
-    if not _waking(tick) or any(seat.current for seat in seats):
+    if not _waking(tick) or any(view.current for view in views):
         return ""
-    able = [seat for seat in seats if sizing.left(seat, seat.blocked(tick.now)) > 0]
-    able.sort(key=lambda seat: (bool(seat.group.resources), -seat.group.priority, seat.group.cost))
+    able = [view for view in views if sizing.left(view, view.blocked(tick.now)) > 0]
+    able.sort(key=lambda view: (bool(view.group.resources), -view.group.priority, view.group.cost))
     return able[0].group.name if able else ""
 
 
@@ -173,42 +173,42 @@ def _waking(tick: _Tick) -> bool:
     """Whether a client waits for the first member of all, whose start may have been refused."""
     new = tick.demand.clients > tick.history.clients or tick.demand.scatters > 0
     waits = tick.demand.clients > 0 and (new or tick.history.waking)
-    return waits and not any(seat.running for seat in tick.seats.values())
+    return waits and not any(view.running for view in tick.views.values())
 
 
-def _hold(seat: Seat, rule: str) -> Decision:
+def _hold(view: GroupView, rule: str) -> Decision:
     """Change nothing, because something is not known."""
-    decision = Decision(seat.group.name, seat.current, seat.current, rule=rule)
-    return replace(decision, reason=sentence(decision, seat))
+    decision = Decision(view.group.name, view.current, view.current, rule=rule)
+    return replace(decision, reason=sentence(decision, view))
 
 
-def _grow(seat: Seat, growth: sizing.Growth) -> Decision:
+def _grow(view: GroupView, growth: sizing.Growth) -> Decision:
     """Ask for more; members that are parked and idle come back first."""
-    back = seat.back[: growth.to - seat.current]
+    back = view.back[: growth.to - view.current]
     rule = growth.rule
-    if len(back) == growth.to - seat.current and rule in ("demand", "probe", "memory"):
+    if len(back) == growth.to - view.current and rule in ("demand", "probe", "memory"):
         rule = "back"
-    return Decision(seat.group.name, seat.current, growth.to, back=back, rule=rule)
+    return Decision(view.group.name, view.current, growth.to, back=back, rule=rule)
 
 
-def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decision:
+def _shrink(tick: _Tick, view: GroupView, growth: sizing.Growth, need: int) -> Decision:
     """Let members leave that were not needed for long enough."""
-    forced = seat.group.pin is not None or seat.current > seat.group.max
-    least = sizing.least(seat)
-    patience = leaving.Patience.of(seat)
-    recent = patience.kept(_wanted(seat, tick.now), tick.now)
-    goal = max(least, largest(seat.group) if forced else max(need, recent))
+    forced = view.group.pin is not None or view.current > view.group.max
+    least = sizing.least(view)
+    patience = leaving.Patience.of(view)
+    recent = patience.kept(_wanted(view, tick.now), tick.now)
+    goal = max(least, largest(view.group) if forced else max(need, recent))
     # A person who means a size means it also of a scheduler that has just started.
-    unsettled = _unsettled(tick) and seat.group.pin is None
-    given = 0 if unsettled else max(0, min(seat.spare, seat.current - goal))
-    many = seat.current - given - goal
+    unsettled = _unsettled(tick) and view.group.pin is None
+    given = 0 if unsettled else max(0, min(view.spare, view.current - goal))
+    many = view.current - given - goal
     chosen = leaving.Leaving(held="restarted")
     if not unsettled:
-        chosen = leaving.leaving(seat, many, goal, tick.memory, forced)
-    to = seat.current - given - len(chosen.names)
+        chosen = leaving.leaving(view, many, goal, tick.memory, forced)
+    to = view.current - given - len(chosen.names)
     again = None
-    if to < seat.current:
-        hand = "pin" if seat.group.pin is not None else "max"
+    if to < view.current:
+        hand = "pin" if view.group.pin is not None else "max"
         rule = hand if forced else "idle" if chosen.names else "unwanted"
     elif many > 0:
         rule = chosen.held
@@ -216,15 +216,15 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
         rule = growth.rule
     elif to > max(least, need):
         rule = "waiting"
-        again = patience.until(seat.past.wanted, tick.now, to)
+        again = patience.until(view.past.wanted, tick.now, to)
     else:
         rule = "min" if to > need else "steady"
     if rule == "blocked":
-        again = max(0.0, seat.standing.blocked - tick.now)
+        again = max(0.0, view.standing.blocked - tick.now)
     elif rule == "restarted":
-        again = max(_until_given_up(tick, each) for each in tick.seats.values())
+        again = max(_until_given_up(tick, each) for each in tick.views.values())
     return Decision(
-        *(seat.group.name, seat.current, to),
+        *(view.group.name, view.current, to),
         leave=chosen.names,
         rule=rule,
         numbers=chosen.holding if rule == chosen.held else {},
@@ -232,57 +232,59 @@ def _shrink(tick: _Tick, seat: Seat, growth: sizing.Growth, need: int) -> Decisi
     )
 
 
-def _wanted(seat: Seat, now: float) -> leaving.Wanted:
+def _wanted(view: GroupView, now: float) -> leaving.Wanted:
     """Give what was wanted lately; of a group that is not known yet, all that is there."""
-    return seat.past.wanted or ((now, seat.current),)
+    return view.past.wanted or ((now, view.current),)
 
 
-def _remember(tick: _Tick, seat: Seat, decision: Decision, need: int) -> GroupHistory:
+def _remember(tick: _Tick, view: GroupView, decision: Decision, need: int) -> GroupHistory:
     """Keep what the next decision shall know."""
-    size = decision.to if decision.to > decision.current else min(need, seat.current)
-    if not seat.past.wanted:
-        size = max(size, seat.current)
-    oldest = tick.now - 2 * max(seat.price, leaving.Patience.of(seat).least)
-    wanted, gaps = leaving.noted(seat.past.wanted, tick.now, size, oldest)
+    size = decision.to if decision.to > decision.current else min(need, view.current)
+    if not view.past.wanted:
+        size = max(size, view.current)
+    oldest = tick.now - 2 * max(view.price, leaving.Patience.of(view).least)
+    wanted, gaps = leaving.noted(view.past.wanted, tick.now, size, oldest)
     # Shorter ones would not have changed anything, and must not take the place of those that do.
-    gaps = tuple((gap, many) for gap, many in gaps if gap > seat.least)
-    absent = {*seat.back_before, *decision.back}
+    gaps = tuple((gap, many) for gap, many in gaps if gap > view.least)
+    absent = {*view.back_before, *decision.back}
     if absent:
-        absent -= seat.registered.difference(decision.back)
+        absent -= view.registered.difference(decision.back)
     return replace(
-        seat.past,
-        back=tuple(sorted(absent.intersection({*seat.asked, *decision.back}))),
-        names=seat.seen.names,
-        late=seat.lost,
-        asked=seat.asked,
-        start_ups=seat.start_ups,
+        view.past,
+        back=tuple(sorted(absent.intersection({*view.asked, *decision.back}))),
+        names=view.seen.names,
+        late=view.lost,
+        asked=view.asked,
+        start_ups=view.start_ups,
         wanted=wanted,
-        gaps=(*seat.past.gaps, *gaps)[-GAPS:],
-        grown=tick.now if decision.to > decision.current else seat.past.grown,
-        shrunk=tick.now if decision.to < decision.current else seat.past.shrunk,
+        gaps=(*view.past.gaps, *gaps)[-GAPS:],
+        grown=tick.now if decision.to > decision.current else view.past.grown,
+        shrunk=tick.now if decision.to < decision.current else view.past.shrunk,
     )
 
 
-def _told(decision: Decision, seat: Seat, growth: sizing.Growth, room: Room, need: int) -> Decision:
+def _told(
+    decision: Decision, view: GroupView, growth: sizing.Growth, room: Room, need: int
+) -> Decision:
     """Add what was weighed, and the sentence."""
-    patience = leaving.Patience.of(seat)
+    patience = leaving.Patience.of(view)
     weighed = {f"by {name}": size for name, size in growth.weighed.items() if name != "current"}
     numbers = {
         **weighed,
         **decision.numbers,
         "want": growth.want,
         "need": need,
-        "running": seat.running,
-        "starting": seat.starting,
+        "running": view.running,
+        "starting": view.starting,
         "tasks": round(room.tasks),
         "work": round(room.work, 3),
-        "start_up": round(seat.start_up, 3),
-        "horizon": round(seat.horizon, 3),
+        "start_up": round(view.start_up, 3),
+        "horizon": round(view.horizon, 3),
         "patience": round(patience.least, 3),
         "patience of the first": round(patience.least + patience.more, 3),
     }
     return replace(
-        decision, numbers=numbers, reason=sentence(replace(decision, numbers=numbers), seat)
+        decision, numbers=numbers, reason=sentence(replace(decision, numbers=numbers), view)
     )
 
 
@@ -293,17 +295,17 @@ def _unsettled(tick: _Tick) -> bool:
     """
     if tick.history.settled and tick.history.scheduler == tick.demand.scheduler:
         return False
-    return any(_until_given_up(tick, seat) > 0 for seat in tick.seats.values())
+    return any(_until_given_up(tick, view) > 0 for view in tick.views.values())
 
 
-def _until_given_up(tick: _Tick, seat: Seat) -> float:
+def _until_given_up(tick: _Tick, view: GroupView) -> float:
     """Say for how many seconds more a new scheduler is given to hear of a group's members."""
-    return LOST * seat.start_up + 60 - tick.demand.uptime if seat.absent else 0.0
+    return LOST * view.start_up + 60 - tick.demand.uptime if view.absent else 0.0
 
 
 def _settled(tick: _Tick) -> bool:
     """Whether all members that run were once seen at this scheduler."""
-    return not _unsettled(tick) and all(seat.observation for seat in tick.seats.values())
+    return not _unsettled(tick) and all(view.observation for view in tick.views.values())
 
 
 def detail_wanted(
@@ -313,7 +315,7 @@ def detail_wanted(
     names = []
     for group in rules.groups:
         past = remembered(history.groups.get(group.name), now)
-        here = seated(group, standings.get(group.name), None, past, now)
+        here = group_view(group, standings.get(group.name), None, past, now)
         if here.observation is None or here.current <= sizing.least(here):
             continue
         forced = group.pin is not None or here.current > group.max

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from perennial.scaler.policy.packing import counts, largest, slots_of
-from perennial.scaler.policy.seats import sane
+from perennial.scaler.policy.views import sane
 from perennial.scaler.values import Group, Infeasible, Signature, Work
 
 

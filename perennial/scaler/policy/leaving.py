@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import ceil, inf, sqrt
 
 from perennial.scaler.policy.rules import ENOUGH, FULL, PART
-from perennial.scaler.policy.seats import Seat, sane
+from perennial.scaler.policy.views import GroupView, sane
 from perennial.scaler.values import PARKED, GroupSeen, MemberSeen
 
 #: What was wanted lately: times rise, sizes fall; the last is what is wanted now.
@@ -27,15 +27,15 @@ class Memory:
     members: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, groups: Mapping[str, GroupSeen], seats: Iterable[Seat]) -> Memory:
+    def of(cls, groups: Mapping[str, GroupSeen], views: Iterable[GroupView]) -> Memory:
         """Look what is left beside those who are leaving already."""
         left = {name: FULL * sane(seen.limit) - sane(seen.memory) for name, seen in groups.items()}
         memory = cls(left, {name: seen.members for name, seen in groups.items()})
-        for seat in seats:
-            detail = seat.seen.detail or {}
-            for name in seat.standing.draining:
+        for view in views:
+            detail = view.seen.detail or {}
+            for name in view.standing.draining:
                 if name in detail and detail[name].status != PARKED:
-                    memory.vacate(seat.group.name, detail[name], limit_of(seat))
+                    memory.vacate(view.group.name, detail[name], limit_of(view))
         return memory
 
     def part(self, group: str, member: MemberSeen, limit: float) -> bool:
@@ -93,14 +93,14 @@ class Patience:
     more: float = 0.0
 
     @classmethod
-    def of(cls, seat: Seat) -> Patience:
+    def of(cls, view: GroupView) -> Patience:
         """Choose it: what a person wrote, else learned from the group's pauses, else a guess."""
-        if seat.group.idle is not None:
-            return cls(sane(seat.group.idle))
-        first = cls(seat.least, PART * seat.start_up)
-        if all(gap <= first.least for gap, _ in seat.past.gaps):
+        if view.group.idle is not None:
+            return cls(sane(view.group.idle))
+        first = cls(view.least, PART * view.start_up)
+        if all(gap <= first.least for gap, _ in view.past.gaps):
             return first
-        learned = worthwhile(seat.past.gaps, seat.price, seat.least, seat.longest)
+        learned = worthwhile(view.past.gaps, view.price, view.least, view.longest)
         return first if learned is None else cls(learned)
 
     def kept(self, wanted: Wanted, now: float) -> int:
@@ -162,24 +162,24 @@ def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | N
     return best if best == least else min(most, 1.25 * best + least)
 
 
-def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> Leaving:
+def leaving(view: GroupView, many: int, goal: int, memory: Memory, forced: bool) -> Leaving:
     """Choose who leaves."""
     if many <= 0:
         return Leaving()
     # Of a group that has no worker at the scheduler nothing is left to be known.
-    detail = seat.seen.detail if seat.registered else {}
+    detail = view.seen.detail if view.registered else {}
     if detail is None:
         return Leaving(held="detail")
-    staying = _staying(seat)
+    staying = _staying(view)
     reasons = {name: _holding(detail.get(name), forced) for name in staying}
     holding = {
         rule: found for rule in HELD if (found := sum(each == rule for each in reasons.values()))
     }
-    step = many if forced else _step(seat)
+    step = many if forced else _step(view)
     live = sum(_live(detail.get(name)) for name in staying)
     names: list[str] = []
     held = max(holding, key=lambda rule: holding[rule], default="starting")
-    for member in _candidates(seat, staying, detail, reasons):
+    for member in _candidates(view, staying, detail, reasons):
         if len(names) == many:
             break
         if len(names) >= step:
@@ -188,11 +188,11 @@ def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> L
         why = ""
         if _live(member) and live == 1 and many + goal - len(names) > 1:
             why = "last"
-        elif not memory.part(seat.group.name, member, limit_of(seat) * bool(member.processes)):
+        elif not memory.part(view.group.name, member, limit_of(view) * bool(member.processes)):
             why = "data"
         if why:
             held = why
-            if not seat.standing.chooses:
+            if not view.standing.chooses:
                 break
             continue
         live -= _live(member)
@@ -200,34 +200,34 @@ def leaving(seat: Seat, many: int, goal: int, memory: Memory, forced: bool) -> L
     return Leaving(tuple(names), held if len(names) < many else "", holding)
 
 
-def limit_of(seat: Seat) -> float:
+def limit_of(view: GroupView) -> float:
     """Say how much memory a member of a group may use."""
-    return sane(seat.seen.limit) / max(1, seat.seen.members) or seat.group.memory
+    return sane(view.seen.limit) / max(1, view.seen.members) or view.group.memory
 
 
-def _step(seat: Seat) -> int:
+def _step(view: GroupView) -> int:
     """Say how many more may leave at a time: a part of what the group was lately.
 
     Who is past the deadline of its drain may stay for hours, and keeps nobody else.
     """
-    draining = max(0, len(seat.standing.draining) - seat.standing.late)
-    peak = max((size for _, size in seat.past.wanted), default=0)
-    largest = max(peak, seat.current + draining)
-    return max(1, ceil(sane(seat.group.step_down) * largest)) - draining
+    draining = max(0, len(view.standing.draining) - view.standing.late)
+    peak = max((size for _, size in view.past.wanted), default=0)
+    largest = max(peak, view.current + draining)
+    return max(1, ceil(sane(view.group.step_down) * largest)) - draining
 
 
-def _staying(seat: Seat) -> list[str]:
+def _staying(view: GroupView) -> list[str]:
     """List the members that run and have not been told to leave."""
-    members = seat.observation.members if seat.observation else ()
+    members = view.observation.members if view.observation else ()
     return [
         member.worker
         for member in members
-        if member.state == "running" and member.worker not in seat.standing.draining
+        if member.state == "running" and member.worker not in view.standing.draining
     ]
 
 
 def _candidates(
-    seat: Seat,
+    view: GroupView,
     staying: Iterable[str],
     detail: Mapping[str, MemberSeen],
     reasons: Mapping[str, str],
@@ -240,11 +240,11 @@ def _candidates(
     for place, name in enumerate(staying):
         if not reasons[name]:
             member = detail.get(name) or MemberSeen(name, status="absent", processes=0)
-            absent = (-1.0, float(name not in seat.lost), float(-place))
+            absent = (-1.0, float(name not in view.lost), float(-place))
             free.append((_preference(member, place) if member.processes else absent, member))
-        elif not seat.standing.chooses:
+        elif not view.standing.chooses:
             break  # the platform would take this one first
-    if not seat.standing.chooses:
+    if not view.standing.chooses:
         return [member for _, member in free]
     return [member for _, member in sorted(free, key=lambda item: item[0])]
 

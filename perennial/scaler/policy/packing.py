@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor, inf
 
 from perennial.scaler.policy.rules import GUESS, PROBE
-from perennial.scaler.policy.seats import Seat, sane
+from perennial.scaler.policy.views import GroupView, sane
 from perennial.scaler.values import Group, Load, Signature, Work
 
 #: Less than this is nothing: what is left over when floats are added and taken away.
@@ -71,7 +71,7 @@ class Room:
     """A group while work is put on to it."""
 
     #: Where it stands.
-    seat: Seat
+    view: GroupView
     #: Members that may still be asked for.
     left: int
     #: Members that are asked for.
@@ -162,25 +162,25 @@ def needs(work: Iterable[Work]) -> list[Need]:
     return [need for need in found.values() if need.known + need.unknown > 0]
 
 
-def bound(work: Iterable[Work], seats: Iterable[Seat]) -> dict[str, dict[str, float]]:
+def bound(work: Iterable[Work], views: Iterable[GroupView]) -> dict[str, dict[str, float]]:
     """Say how many members of each group pinned work holds, by dimension.
 
     New members would not run it, but those that run it are needed, and have no room for other work.
     """
     pinned = [item for item in work if item.signature.pinned]
     found: dict[str, dict[str, float]] = {}
-    for seat in seats if pinned else ():
-        given = found.setdefault(seat.group.name, {})
-        busy = min(seat.running, seat.seen.busy)
+    for view in views if pinned else ():
+        given = found.setdefault(view.group.name, {})
+        busy = min(view.running, view.seen.busy)
         for item in pinned:
-            slots = slots_of(seat.group, item.signature)
-            load = item.processing.get(seat.group.name)
+            slots = slots_of(view.group, item.signature)
+            load = item.processing.get(view.group.name)
             if load and slots:
                 need = Need(item.signature, guess=max(GUESS, sane(item.elapsed)))
                 need.add(load)
                 # They may pile up on few workers, more than these can run at a time.
                 least = min(slots.values())
-                many = min(need.slots(1, seat.soon, least), busy * least)
+                many = min(need.slots(1, view.soon, least), busy * least)
                 for dimension, each in slots.items():
                     given[dimension] = min(busy, given.get(dimension, 0.0) + many / each)
     return found
@@ -203,15 +203,15 @@ def places(need: Need, rooms: Sequence[Room]) -> list[Place]:
     wanted = {name for name, amount in need.signature.resources if sane(amount)}
     found = []
     for index, room in enumerate(rooms):
-        group = room.seat.group
+        group = room.view.group
         slots = slots_of(group, need.signature)
         if slots:
             least = min(slots.values())
             scarce = any(amount and name not in wanted for name, amount in group.resources.items())
             cost = sane(group.cost) / least
-            key = (-group.priority, scarce, cost, room.seat.start_up, index)
+            key = (-group.priority, scarce, cost, room.view.start_up, index)
             found.append((key, scarce, room, slots, least))
-    plain = [key[0] for key, scarce, room, *_ in found if not scarce and largest(room.seat.group)]
+    plain = [key[0] for key, scarce, room, *_ in found if not scarce and largest(room.view.group)]
     best = min(plain, default=inf)
     found.sort(key=lambda item: item[0])
     return [
@@ -227,14 +227,14 @@ def largest(group: Group) -> int:
 
 def pack(
     found: Sequence[Need],
-    seats: Sequence[Seat],
+    views: Sequence[GroupView],
     lefts: Mapping[str, int],
     pinned: Mapping[str, Mapping[str, float]],
 ) -> list[Room]:
     """Find the members to ask for: for work that will still be there when they have come."""
     rooms = [
-        Room(seat, lefts.get(name := seat.group.name, 0), bound=pinned.get(name, {}))
-        for seat in seats
+        Room(view, lefts.get(name := view.group.name, 0), bound=pinned.get(name, {}))
+        for view in views
     ]
     for need, where in _constrained(found, rooms):
         _ask(need, where)
@@ -259,16 +259,16 @@ def _ask(need: Need, where: Sequence[Place]) -> None:
     """Ask for members for one signature."""
     opens = [place for place in where if place.opens]
     first = next((place for place in opens if place.room.left > 0), None)
-    wait = first.room.seat.start_up if first else 0.0
-    ready = [place.free(_seconds(place.room.seat, wait), place.room.taken(wait)) for place in where]
+    wait = first.room.view.start_up if first else 0.0
+    ready = [place.free(_seconds(place.room.view, wait), place.room.taken(wait)) for place in where]
     home = first or (opens or where)[0]
-    rest = need.slots_left(sum(ready), wait, home.room.seat.horizon, home.least)
+    rest = need.slots_left(sum(ready), wait, home.room.view.horizon, home.least)
     part = min(1.0, (need.work + need.steady * wait) / sum(ready)) if any(ready) else 0.0
     for place, seconds in zip(where, ready, strict=True):
         place.take(part * seconds, place.room.used)
     for place in where:
-        seat = place.room.seat
-        there = seat.running + seat.starting + place.room.new
+        view = place.room.view
+        there = view.running + view.starting + place.room.new
         rest -= _put(need, place, min(rest, place.free(there, place.room.held)))
     for place in opens:
         if rest <= LITTLE:
@@ -289,35 +289,35 @@ def _put(need: Need, place: Place, tasks: float) -> float:
     return max(0.0, tasks)
 
 
-def _seconds(seat: Seat, wait: float) -> float:
+def _seconds(view: GroupView, wait: float) -> float:
     """Count the member-seconds that a group has until new members come."""
-    return seat.running * wait + seat.starting * max(0.0, wait - seat.arrives)
+    return view.running * wait + view.starting * max(0.0, wait - view.arrives)
 
 
 def keep(
-    found: Sequence[Need], seats: Sequence[Seat], pinned: Mapping[str, Mapping[str, float]]
+    found: Sequence[Need], views: Sequence[GroupView], pinned: Mapping[str, Mapping[str, float]]
 ) -> list[Room]:
     """Find the members that work needs of those that run and those that are on their way.
 
     One on its way is needed if there is still something to do for it when it comes.
     """
-    rooms = [Room(seat, 0, bound=pinned.get(seat.group.name, {})) for seat in seats]
+    rooms = [Room(view, 0, bound=pinned.get(view.group.name, {})) for view in views]
     for need, where in _constrained(found, rooms):
         home = next((place for place in where if place.opens), where[0])
         home.room.tasks += need.known + need.unknown
         home.room.work += need.work
-        horizon = home.room.seat.soon
+        horizon = home.room.view.soon
         rest = max(need.steady, need.slots(1, horizon, home.least))
         speed = 0.0
         for place in where:
-            free = place.free(place.room.seat.running, place.room.held)
+            free = place.free(place.room.view.running, place.room.held)
             speed += free
             rest -= _put(need, place, min(rest, free))
         for place in where:
-            seat = place.room.seat
-            left = 1 - speed * seat.arrives / need.work if need.work else 1.0
+            view = place.room.view
+            left = 1 - speed * view.arrives / need.work if need.work else 1.0
             later = need.slots(max(0.0, left), horizon, home.least) - speed
-            free = place.free(seat.running + seat.starting, place.room.held)
+            free = place.free(view.running + view.starting, place.room.held)
             rest -= _put(need, place, min(rest, later, free))
         home.room.beyond += whole(max(0.0, rest) / home.least)
     return rooms

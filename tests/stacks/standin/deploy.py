@@ -1,7 +1,8 @@
 """What `perennial.platforms.hosts.deploy` promises, with machines that are folders.
 
-A machine's folder holds `environment` and `services` when they are whole, with `.half` behind
-the name while they are being made. A file `broken` in STANDIN lists machines that refuse.
+A machine's folder, named after its address, holds `environment` and `services` when they are whole,
+with `.half` behind the name while they are being made. The folder `names` holds the name under
+which each was deployed. A file `broken` in STANDIN lists machines that refuse.
 """
 
 import json
@@ -18,40 +19,46 @@ NAP = float(os.environ.get("NAP", "0.05"))
 
 
 def make_environment(target, wish, say=None, claims=None):
-    _write(target.name, "environment", wish["python"])
+    _write(target.address, "environment", wish["python"])
     return {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
 
 
 def look_environment(target, wish, facts):
-    return dict(facts) if (_machine(target.name) / "environment").exists() else None
+    return dict(facts) if (_machine(target.address) / "environment").exists() else None
 
 
 def remove_environment(target, wish):
-    _remove(target.name, "environment")
+    if not (_machine(target.address) / "services").exists():
+        _remove(target.address, "environment")
 
 
 def apply_services(share, secrets, say, turn=None):
     assert secrets.ca_key.startswith("-----BEGIN")
     say("starting")
-    _write(share.target.name, "services", _text(share))
+    _write(share.target.address, "services", _text(share))
+    _name(share).parent.mkdir(exist_ok=True)
+    _name(share).write_text(share.target.name)
     return {
         "init": "systemd",
         "address": share.target.address,
-        "machine": share.target.name,
+        "machine": share.target.address,
         "members": {name: fingerprint(member) for name, member in members(share).items()},
         "expires": "2100-01-01T00:00:00+00:00",
     }
 
 
 def look_services(share, outcome):
-    path = _machine(share.target.name) / "services"
+    path = _machine(share.target.address) / "services"
     if not path.exists():
         return ["its services are gone"]
     return [] if path.read_text() == _text(share) else ["a file was edited"]
 
 
 def remove_services(share, say):
-    _remove(share.target.name, "services")
+    if _name(share).exists() and _name(share).read_text() != share.target.name:
+        return []
+    _remove(share.target.address, "services")
+    _name(share).unlink(missing_ok=True)
     return ["/home/dask/notebooks"] if "jupyter" in {part.role for part in share.services} else []
 
 
@@ -61,6 +68,10 @@ def stop_scheduler(share, say):
 
 def _text(share):
     return json.dumps(to_json(share), sort_keys=True)
+
+
+def _name(share):
+    return ROOT / "names" / share.target.address
 
 
 def _machine(name):

@@ -58,7 +58,13 @@ def make(
 
 
 def remove(folder: str, cluster: str) -> None:
-    """Remove an environment of ours, and what a cluster has here if nothing else is left."""
+    """Remove an environment of ours, and what a cluster has here if nothing else is left.
+
+    One that services of the cluster need is kept: under another name in the cluster file the
+    machine may have been given the same one again.
+    """
+    if manifest.read(cluster).get("environment") == folder:
+        return
     installer.drop_environment(Path(folder))
     root = manifest.STATE / cluster
     shutil.rmtree(root / "wheelhouse", ignore_errors=True)

@@ -135,14 +135,29 @@ def finish(
     now |= remember
     write_json(
         manifest.path(cluster),
-        {**now, "files": sorted(files), "users": sorted(users), "whole": True},
+        {
+            **now,
+            "files": sorted(files),
+            "users": sorted(users),
+            "environment": environment,
+            "whole": True,
+        },
     )
     return gone
 
 
-def remove(cluster: str, say: Callable[[str], None], again: bool = False) -> list[str]:
-    """Stop a cluster's services, each drained, and remove all that is ours."""
+def remove(
+    cluster: str, say: Callable[[str], None], again: bool = False, machine: str | None = None
+) -> list[str]:
+    """Stop a cluster's services, each drained, and remove all that is ours.
+
+    With ``machine``, only what was deployed under that name: a machine that has another name in
+    the cluster file by now keeps what it runs.
+    """
     now = manifest.read(cluster)
+    if machine is not None and now.get("machine", machine) != machine:
+        say(f"this machine is {now['machine']} by now, and keeps its services")
+        return []
     if not now:  # nothing, or the end of a removal that was cut off
         _clear(cluster)
         return []

@@ -27,7 +27,7 @@ from perennial.scaler.values import (
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class GroupView:
     """What is known of a group when its size is decided."""
 
     #: Its rules.
@@ -107,20 +107,20 @@ def sane(number: float) -> float:
     return number if number > 0 and isfinite(number) else 0.0
 
 
-def seated(
+def group_view(
     group: Group,
     standing: Standing | None,
     demand: Demand | None,
     past: GroupHistory,
     now: float,
     grew: float | None = None,
-) -> Seat:
+) -> GroupView:
     """Bring the views of a group together."""
     standing = standing or Standing(None)
     seen = (demand.groups.get(group.name) if demand else None) or GroupSeen()
     registered = frozenset(seen.names)
     gone = sum(name in registered for name in standing.draining)
-    seat = Seat(
+    view = GroupView(
         group=group,
         standing=standing,
         seen=seen,
@@ -134,34 +134,36 @@ def seated(
     )
     observation = standing.observation
     if observation is None:
-        return seat
+        return view
     alive = [member for member in observation.members if member.state != "leaving"]
     draining, staying = standing.draining, alive
     if draining:
         staying = [member for member in alive if member.worker not in draining]
     unmet = max(0, observation.desired - len(alive))
-    seat = replace(seat, current=len(staying) + unmet)
+    view = replace(view, current=len(staying) + unmet)
     if demand is None:
-        return seat
+        return view
     absent = [member for member in staying if member.worker not in registered]
-    return _waiting(seat, absent, unmet, now, now if grew is None else grew)
+    return _waiting(view, absent, unmet, now, now if grew is None else grew)
 
 
-def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first: float) -> Seat:
+def _waiting(
+    view: GroupView, absent: Sequence[Member], unmet: int, now: float, first: float
+) -> GroupView:
     """Add who is waited for, since when, and what was learned from those who have come."""
-    past, draining, registered = seat.past, seat.standing.draining, seat.registered
+    past, draining, registered = view.past, view.standing.draining, view.registered
     asked = {member.worker: min(now, past.asked.get(member.worker, first)) for member in absent}
     fresh = asked.keys() - past.asked.keys()
     again = fresh.intersection(past.names) if fresh else fresh
     # A clock that jumps, or a machine that slept, must not teach that starts take hours.
-    longest = _lost_after(past.start_ups, seat.start_up)
+    longest = _lost_after(past.start_ups, view.start_up)
     came = [
         min(now - since, longest)
         for name, since in past.asked.items()
         if name in registered and name not in past.back
     ]
     start_ups = (*past.start_ups, *came)[-START_UPS:]
-    start_up = learned(start_ups, seat.group)
+    start_up = learned(start_ups, view.group)
     late = now - _lost_after(start_ups, start_up)
     before = frozenset(past.late)
     lost = {name: None for name, since in asked.items() if since < late or name in before}
@@ -171,7 +173,7 @@ def _waiting(seat: Seat, absent: Sequence[Member], unmet: int, now: float, first
     # slow, each would be given up before it comes, and nothing would ever be learned.
     taught = [min(now - asked[name], longest) for name in lost if name not in before]
     return replace(
-        seat,
+        view,
         starting=len(waited),
         arrives=sum(waited) / len(waited) if waited else 0.0,
         spare=unmet + sum(member.state == "starting" for member in absent),

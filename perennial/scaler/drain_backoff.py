@@ -11,7 +11,7 @@ ALONE, LONGEST = 60.0, 3600.0
 
 
 @dataclass(slots=True)
-class Aside:
+class DrainBackoff:
     """Those who are left alone. All times are by the scaler's clock."""
 
     _stay: dict[Who, tuple[str, float, int]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from perennial.observation import Member, Observation
 from perennial.scaler.policy import decide
 from perennial.scaler.policy.rules import FULL
-from perennial.scaler.policy.seats import remembered, seated
+from perennial.scaler.policy.views import group_view, remembered
 from perennial.scaler.values import (
     Demand,
     Group,
@@ -46,19 +46,19 @@ def number(pattern: str, text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def holds(decision, group, seat) -> None:
+def holds(decision, group, view) -> None:
     """Assert that each number and each claim of a sentence is so."""
     assert decision.reason.startswith(f"{group.name} ")
-    sizes_hold(decision, seat)
-    bounds_hold(decision, group, seat)
-    members_hold(decision, seat)
-    for name in seat.lost[:5]:
-        word = "did not come back" if name in seat.back_before else "never registered"
+    sizes_hold(decision, view)
+    bounds_hold(decision, group, view)
+    members_hold(decision, view)
+    for name in view.lost[:5]:
+        word = "did not come back" if name in view.back_before else "never registered"
         assert name in decision.reason
         assert word in decision.reason
 
 
-def sizes_hold(decision, seat) -> None:
+def sizes_hold(decision, view) -> None:
     text, numbers = decision.reason, decision.numbers
     assert number(r"(?:→|stays at) (\d+) member", text) == decision.to
     assert ("stays at" in text) == (decision.to == decision.current)
@@ -69,10 +69,10 @@ def sizes_hold(decision, seat) -> None:
     }
     assert all(found in (None, numbers[key]) for key, found in said.items())
     if "were needed lately" in text:
-        assert max(size for _, size in seat.past.wanted) >= decision.to > numbers["need"]
+        assert max(size for _, size in view.past.wanted) >= decision.to > numbers["need"]
 
 
-def bounds_hold(decision, group, seat) -> None:
+def bounds_hold(decision, group, view) -> None:
     text = decision.reason
     assert number(r"a person has set it to (\d+)", text) == group.pin
     if (most := number(r"its max is (\d+)", text)) is not None:
@@ -83,15 +83,15 @@ def bounds_hold(decision, group, seat) -> None:
     if ", its min" in text:
         assert decision.to == group.min
     if "smallest size" in text:
-        assert decision.to == seat.observation.least
+        assert decision.to == view.observation.least
     if "holds no more than" in text:
-        assert decision.to == max(seat.observation.most, decision.current)
+        assert decision.to == max(view.observation.most, decision.current)
 
 
-def members_hold(decision, seat) -> None:
-    text, rule, detail = decision.reason, decision.rule, seat.seen.detail or {}
-    running = {m.worker for m in seat.observation.members if m.state == "running"}
-    staying = [detail[n] for n in (running & detail.keys()) - set(seat.standing.draining)]
+def members_hold(decision, view) -> None:
+    text, rule, detail = decision.reason, decision.rule, view.seen.detail or {}
+    running = {m.worker for m in view.observation.members if m.state == "running"}
+    staying = [detail[n] for n in (running & detail.keys()) - set(view.standing.draining)]
     for words, count in (
         (r"(\d+) (?:has|have) tasks", sum(m.processing > 0 for m in staying)),
         (r"(\d+) (?:has|have) actors", sum(m.actors > 0 for m in staying)),
@@ -103,13 +103,13 @@ def members_hold(decision, seat) -> None:
     if rule in ("busy", "actors", "kept", "paused"):
         assert re.search(r"\): \d+ (has|have|is|are) ", text), text
     claims = {
-        "pace": lambda: number(r"(\d+) (?:is|are) on their way", text) == seat.starting,
-        "step-up": lambda: number(r"and (\d+) (?:is|are) ", text) == seat.starting,
-        "step-down": lambda: number(r"(\d+) are", text) == len(seat.standing.draining) > 0,
+        "pace": lambda: number(r"(\d+) (?:is|are) on their way", text) == view.starting,
+        "step-up": lambda: number(r"and (\d+) (?:is|are) ", text) == view.starting,
+        "step-down": lambda: number(r"(\d+) are", text) == len(view.standing.draining) > 0,
         "last": lambda: (
             sum(m.status == "running" for m in staying if m.worker not in decision.leave) == 1
         ),
-        "memory": lambda: seat.seen.memory > FULL * seat.seen.limit,
+        "memory": lambda: view.seen.memory > FULL * view.seen.limit,
         "steady": lambda: decision.to == decision.current,
     }
     assert claims.get(rule, lambda: True)(), text
@@ -196,8 +196,8 @@ def test_sentences_are_true_of_the_numbers_beside_them(world):
     [group] = rules.groups
     past = remembered(history.groups.get(group.name), NOW)
     grew = history.time if past.grown == history.time else None
-    seat = seated(group, stands.get(group.name), said, past, NOW, grew)
-    holds(found.groups[group.name], group, seat)
+    view = group_view(group, stands.get(group.name), said, past, NOW, grew)
+    holds(found.groups[group.name], group, view)
     reached[found.groups[group.name].rule] += 1
 
 

@@ -7,7 +7,7 @@ from statistics import median_low
 
 from perennial.scaler.policy.packing import Need, slots_of
 from perennial.scaler.policy.rules import STRETCH, STRETCHES, STRETCHES_ENOUGH
-from perennial.scaler.policy.seats import Seat
+from perennial.scaler.policy.views import GroupView
 from perennial.scaler.values import Flow, History
 
 #: Begin and end of a stretch of time, and the seconds of work that came in it.
@@ -15,7 +15,7 @@ Came = tuple[float, float, float]
 
 
 def flows(
-    found: Sequence[Need], seats: Sequence[Seat], history: History, now: float
+    found: Sequence[Need], views: Sequence[GroupView], history: History, now: float
 ) -> dict[str, Flow]:
     """Add the work that has come since the latest decision, by what its tasks need.
 
@@ -36,8 +36,8 @@ def flows(
             done = flow.ready
             if need and each:
                 known = need.known > need.unknown
-                done = _busy(need, seats) * (now - then) / each if known else 0.0
-            length = max(STRETCH, (ahead(need, seats) if need else 0.0) / STRETCHES)
+                done = _busy(need, views) * (now - then) / each if known else 0.0
+            length = max(STRETCH, (ahead(need, views) if need else 0.0) / STRETCHES)
             came = _added(came, (then, now, max(0.0, ready - flow.ready + done) * each), length)
         if need or any(work for _, _, work in came):
             result[name] = Flow(ready, came)
@@ -66,9 +66,9 @@ def steady(flow: Flow | None, ahead: float, each: float = 0.0) -> float:
     return min(2 * last, last + (last - first) * ahead / between)
 
 
-def ahead(need: Need, seats: Sequence[Seat]) -> float:
+def ahead(need: Need, views: Sequence[GroupView]) -> float:
     """Say how long members take to start that can run some work."""
-    able = [seat.start_up for seat in seats if slots_of(seat.group, need.signature)]
+    able = [view.start_up for view in views if slots_of(view.group, need.signature)]
     return max(able, default=0.0)
 
 
@@ -81,12 +81,12 @@ def _added(came: tuple[Came, ...], new: Came, length: float) -> tuple[Came, ...]
     return (*came, (begin, end, work))[-STRETCHES:]
 
 
-def _busy(need: Need, seats: Sequence[Seat]) -> float:
+def _busy(need: Need, views: Sequence[GroupView]) -> float:
     """Count the slots that run tasks of a signature."""
     busy = 0.0
-    for seat in seats:
-        tasks = need.processing.get(seat.group.name, 0.0)
+    for view in views:
+        tasks = need.processing.get(view.group.name, 0.0)
         if tasks:
-            slots = slots_of(seat.group, need.signature)
-            busy += min(tasks, seat.running * min(slots.values(), default=0.0))
+            slots = slots_of(view.group, need.signature)
+            busy += min(tasks, view.running * min(slots.values(), default=0.0))
     return busy

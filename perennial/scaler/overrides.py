@@ -1,7 +1,7 @@
 """What people have asked of the scaler: pins, bounds, a pause. Kept on disk, as they are taken up.
 
-A wish arrives through the scheduler until it is acknowledged, so the same one can come twice; its
-id is remembered, and it is taken up once.
+A request arrives through the scheduler until it is acknowledged, so the same one can come twice;
+its id is remembered, and it is taken up once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.scaler.values import Group
 
-#: Ids of wishes that are remembered.
+#: Ids of requests that are remembered.
 REMEMBERED = 200
 
 
@@ -43,8 +43,8 @@ class _File(BaseModel):
     taken: list[str] = []
 
 
-class Wishes:
-    """What people want now."""
+class Overrides:
+    """What holds now."""
 
     def __init__(self, folder: Path, most: Mapping[str, int] | None = None) -> None:
         self.path = folder / "wishes.json"
@@ -68,19 +68,19 @@ class Wishes:
         return self._is.paused
 
     def take(
-        self, wishes: Iterable[Mapping[str, Any]], groups: frozenset[str], now: float
+        self, requests: Iterable[Mapping[str, Any]], groups: frozenset[str], now: float
     ) -> list[str]:
-        """Take wishes up and write them down."""
+        """Take requests up and write them down."""
         said = []
         after = self._is.model_copy(deep=True)
-        for wish in wishes:
-            name = str(wish.get("id", ""))
+        for request in requests:
+            name = str(request.get("id", ""))
             if name and name in after.taken:
                 continue
             try:
-                said.append(_taken(after, wish, groups, self.most, now))
+                said.append(_taken(after, request, groups, self.most, now))
             except (ValueError, KeyError, TypeError) as error:
-                said.append(f"refused: {dict(wish)}: {str(error).splitlines()[0]}")
+                said.append(f"refused: {dict(request)}: {str(error).splitlines()[0]}")
             after.taken = [*after.taken, name][-REMEMBERED:]
         if after != self._is:
             write_json(self.path, after.model_dump(mode="json"))
@@ -147,38 +147,43 @@ def _ceiling(to: _File, group: str, most: Mapping[str, int]) -> int | None:
 
 def _taken(
     to: _File,
-    wish: Mapping[str, Any],
+    request: Mapping[str, Any],
     groups: frozenset[str],
     most: Mapping[str, int],
     now: float,
 ) -> str:
-    """Work one wish in; say what it was."""
-    kind = wish["kind"]
+    """Work one request in; say what it was."""
+    kind = request["kind"]
     if kind in ("pause", "resume"):
         to.paused = kind == "pause"
         return "paused" if to.paused else "resumed"
-    name = wish["group"]
+    name = request["group"]
     if name not in groups:
         raise ValueError(f"no group {name}; the groups are {', '.join(sorted(groups))}")
     match kind:
         case "pin":
-            seconds = wish.get("seconds")
+            seconds = request.get("seconds")
             if seconds is not None and not isfinite(seconds):
                 raise ValueError(f"{seconds} is no number of seconds")
             until = None if seconds is None else now + float(seconds)
             pin = _Pin(
-                size=wish["size"], until=until, seconds=seconds, force=wish.get("force", False)
+                size=request["size"],
+                until=until,
+                seconds=seconds,
+                force=request.get("force", False),
             )
             largest = _ceiling(to, name, most)
             if largest is not None and pin.size > largest and not pin.force:
                 raise ValueError(f"{name}={pin.size} is above its max, {largest}; force it")
             to.pins[name] = pin
-            return f"{name}: pinned at {wish['size']}" + (f" for {seconds:g} s" if seconds else "")
+            return f"{name}: pinned at {request['size']}" + (
+                f" for {seconds:g} s" if seconds else ""
+            )
         case "unpin":
             to.pins.pop(name, None)
             return f"{name}: not pinned any more"
         case "bounds":
-            wanted = _Bounds(min=wish["min"], max=wish["max"])
+            wanted = _Bounds(min=request["min"], max=request["max"])
             if wanted.min is not None and wanted.max is not None and wanted.min > wanted.max:
                 raise ValueError(f"min {wanted.min} is above max {wanted.max}")
             to.bounds[name] = wanted
@@ -187,4 +192,4 @@ def _taken(
         case "unbound":
             to.bounds.pop(name, None)
             return f"{name}: the bounds of the cluster file"
-    raise ValueError(f"no wish of the kind {kind}")
+    raise ValueError(f"no request of the kind {kind}")

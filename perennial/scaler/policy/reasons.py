@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from perennial.scaler.policy.leaving import HELD
 from perennial.scaler.policy.rules import FULL
-from perennial.scaler.policy.seats import Seat
 from perennial.scaler.policy.sizing import pending
+from perennial.scaler.policy.views import GroupView
 from perennial.scaler.values import Decision, Group
 
 
@@ -16,37 +16,37 @@ def members(number: int) -> str:
     return f"{number} member{'s' * (number != 1)}"
 
 
-def sentence(decision: Decision, seat: Seat) -> str:
+def sentence(decision: Decision, view: GroupView) -> str:
     """Say what was decided and why."""
-    numbers, group, platform = decision.numbers, seat.group, seat.observation
+    numbers, group, platform = decision.numbers, view.group, view.observation
     stay = f"stays at {members(decision.to)}"
     change = f"{decision.current} → {members(decision.to)}"
     kept = change if decision.to != decision.current else stay
-    start = f"a new member takes {lasting(seat.start_up)}"
-    wants = _wants(numbers, seat)
-    coming = f", {seat.starting} on their way" if seat.starting else ""
+    start = f"a new member takes {lasting(view.start_up)}"
+    wants = _wants(numbers, view)
+    coming = f", {view.starting} on their way" if view.starting else ""
     needs = f"{int(numbers.get('need', 0))} needed"
-    absent = f"{_have(seat.absent)}" if seat.absent else "members of other groups have"
+    absent = f"{_have(view.absent)}" if view.absent else "members of other groups have"
     limits = f"its max is {group.max}" if decision.to < decision.current else f"its max: {wants}"
     texts = {
         "steady": f"{stay}, as many as its work needs",
         "demand": f"{change}: {wants}; {start}{coming}",
         "probe": f"{change} to find out how long its tasks take; {start}{coming}",
-        "memory": f"{change}: {_data(seat)}",
+        "memory": f"{change}: {_data(view)}",
         "back": f"{change}: {wants}; {len(decision.back)} that were leaving come back",
         "client": f"{change} for a client; {start}",
         "min": f"{kept}, its min ({needs})",
         "max": f"{kept}, {limits}",
         "pin": f"{kept}, as a person has set it to {group.pin}",
         "budget": f"{kept}: {wants}, but there is no budget for more",
-        "step-up": f"{kept}: {wants}, but {_step_up(seat)}",
-        "pace": f"{kept}: {wants}, but {_pace(seat)}",
-        "platform": f"{kept}: {wants}, but its platform holds no more{_room(seat)}",
-        "blocked": f"{kept}: {wants}, but {_refused(seat)}",
+        "step-up": f"{kept}: {wants}, but {_step_up(view)}",
+        "pace": f"{kept}: {wants}, but {_pace(view)}",
+        "platform": f"{kept}: {wants}, but its platform holds no more{_room(view)}",
+        "blocked": f"{kept}: {wants}, but {_refused(view)}",
         "unwanted": f"{change} ({needs}): what has not started is given up",
         "idle": f"{change} ({needs}): members without work are kept for {_patience(numbers)}",
-        "waiting": f"{stay} ({needs}): {_lately(seat)}; {start}",
-        "step-down": f"{stay} ({needs}): {len(seat.standing.draining)} are leaving (step_down)",
+        "waiting": f"{stay} ({needs}): {_lately(view)}; {start}",
+        "step-down": f"{stay} ({needs}): {len(view.standing.draining)} are leaving (step_down)",
         "data": f"{stay} ({needs} by its work): their data has no room in fewer",
         "last": f"{stay} ({needs}): the others take no tasks, and one that does stays",
         "starting": f"{stay} ({needs}): the others have not started yet",
@@ -62,18 +62,18 @@ def sentence(decision: Decision, seat: Seat) -> str:
     text = texts[decision.rule]
     if decision.rule not in ("no-demand", "no-observation") and _SET not in text:
         text += f"; {_SET} {group.pin}" if group.pin is not None else _above(decision, group)
-    return f"{group.name} {text}{_lost(seat)}"
+    return f"{group.name} {text}{_lost(view)}"
 
 
 #: How a pin is called.
 _SET = "a person has set it to"
 
 
-def _wants(numbers: Mapping[str, float], seat: Seat) -> str:
+def _wants(numbers: Mapping[str, float], view: GroupView) -> str:
     """Say who asks for the size that the group would have without bounds."""
     want = int(numbers.get("want", 0))
-    if seat.group.pin is not None:
-        return f"{_SET} {seat.group.pin}"
+    if view.group.pin is not None:
+        return f"{_SET} {view.group.pin}"
     if want == numbers.get("by demand") or want not in numbers.values():
         return f"{_work(numbers)} would have {want}"
     if want == numbers.get("by memory"):
@@ -103,48 +103,48 @@ def _held(numbers: Mapping[str, float]) -> str:
 _KEPT_ONE = "is kept by a shuffle, or by tasks that may run nowhere else"
 
 
-def _data(seat: Seat) -> str:
-    seen = seat.seen
+def _data(view: GroupView) -> str:
+    seen = view.seen
     return (
         f"{seen.nbytes / 2**30:.3g} GiB of data beside what the processes need are more than"
         f" {FULL:g} of the {seen.limit / 2**30:.3g} GiB that {members(seen.members)} may use"
     )
 
 
-def _step_up(seat: Seat) -> str:
-    return f"at most {pending(seat.group)} may be on their way, and {_are(seat.starting)} (step_up)"
+def _step_up(view: GroupView) -> str:
+    return f"at most {pending(view.group)} may be on their way, and {_are(view.starting)} (step_up)"
 
 
-def _pace(seat: Seat) -> str:
-    step = seat.observation.step if seat.observation else None
+def _pace(view: GroupView) -> str:
+    step = view.observation.step if view.observation else None
     if not step:
-        return f"its platform is too busy to start more, {_are(seat.starting)} on their way"
-    return f"its platform starts {step} at a time, and {_are(seat.starting)} on their way"
+        return f"its platform is too busy to start more, {_are(view.starting)} on their way"
+    return f"its platform starts {step} at a time, and {_are(view.starting)} on their way"
 
 
-def _room(seat: Seat) -> str:
-    platform = seat.observation
+def _room(view: GroupView) -> str:
+    platform = view.observation
     if platform is None or platform.most is None:
         return ""
     return f" than {platform.most}" + (f" ({platform.room})" if platform.room else "")
 
 
-def _refused(seat: Seat) -> str:
-    trouble = seat.standing.trouble
+def _refused(view: GroupView) -> str:
+    trouble = view.standing.trouble
     return f"its platform said: {trouble}" if trouble else "its platform has refused lately"
 
 
-def _lately(seat: Seat) -> str:
-    return "more were needed lately" if seat.past.wanted else "what was needed is not known yet"
+def _lately(view: GroupView) -> str:
+    return "more were needed lately" if view.past.wanted else "what was needed is not known yet"
 
 
-def _lost(seat: Seat) -> str:
+def _lost(view: GroupView) -> str:
     """Name members that should have registered long ago."""
-    before = frozenset(seat.back_before)
+    before = frozenset(view.back_before)
     said = ""
     for names, words in (
-        ([name for name in seat.lost if name not in before], "never registered"),
-        ([name for name in seat.lost if name in before], "did not come back to the scheduler"),
+        ([name for name in view.lost if name not in before], "never registered"),
+        ([name for name in view.lost if name in before], "did not come back to the scheduler"),
     ):
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         said += f"; {', '.join(names[:5])}{more} {words}" if names else ""

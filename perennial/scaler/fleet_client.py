@@ -26,8 +26,8 @@ class Slow(FleetError):  # noqa: N818  (as the fleet's other errors)
     """A platform has not answered in time; what was asked of it may still happen."""
 
 
-class Hand:
-    """The scaler's hand on a fleet. One call at a time."""
+class FleetClient:
+    """A fleet, asked in a thread: one call at a time."""
 
     def __init__(
         self,
