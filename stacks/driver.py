@@ -81,16 +81,17 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     with _in_one_line(spec.name):
         outputs = stack.secret_outputs() if fresh or tale.steps else {}
     if failed:
-        raise PartlyError(failed, outputs)
+        raise PartlyError(failed, outputs, tale)
     return Outcome(tale, time.monotonic() - began, outputs, uncleaned)
 
 
 class PartlyError(FleetError):
-    """Some of it failed; the outputs tell of the rest."""
+    """Some of it failed; the outputs and the events tell of the rest."""
 
-    def __init__(self, message: str, outputs: dict[str, Any]) -> None:
+    def __init__(self, message: str, outputs: dict[str, Any], tale: Tale) -> None:
         super().__init__(message)
         self.outputs = outputs
+        self.tale = tale
 
 
 def plan(spec: ClusterSpec, say: Say) -> Outcome:

@@ -10,7 +10,7 @@ import typer
 
 from perennial.cli.files import judge
 from perennial.cli.life_local import connected, token_line
-from perennial.cli.output import Progress, confirm, show_plan
+from perennial.cli.output import Progress, confirm, say_abandoned, show_plan
 from perennial.errors import Fault, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 
@@ -86,10 +86,12 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             keep(spec, paths, error.outputs)
+            say_abandoned(spec.name, error.tale.abandoned)
             raise
         keep(spec, paths, done.outputs)
         if done.tale.steps:
             _await_workers(spec, paths, say)
+    say_abandoned(spec.name, done.tale.abandoned)
     _warn(done.warnings)
     _summarise(spec, paths, done, None if known else token_file(paths), wishes.connect)
 

@@ -9,6 +9,7 @@ from typing import Any
 from perennial.capacity import Capacity, Machine, refusal, total
 from perennial.errors import FleetError, PerennialError
 from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.holding import Lost
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
@@ -52,7 +53,11 @@ def refuse(
 
 
 def scale(
-    operator: Operator, wanted: Mapping[str, int], say: Say, force: bool = False
+    operator: Operator,
+    wanted: Mapping[str, int],
+    say: Say,
+    force: bool = False,
+    lost: Lost | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Resize groups, spread over their machines; members are drained before they leave."""
     spec = operator.spec
@@ -77,6 +82,7 @@ def scale(
             operator.secrets(),
             at(machine, say),
             scaled=changed[machine],
+            lost=lost,
         )
     return {group: (sum(before[group].values()), sum(after[group].values())) for group in wanted}
 

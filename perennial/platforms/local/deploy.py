@@ -55,6 +55,12 @@ class Deployment:
         """The cluster's state folder."""
         return self.cluster.paths
 
+    @property
+    def abandoned(self) -> dict[str, str]:
+        """What members abandoned that carrying this out has stopped; empty for nothing."""
+        stopped = [step.name for step in self.steps if step.stops]
+        return {name: self.cluster.abandoned(name) for name in stopped}
+
 
 def find(name: str, say: Callable[[str], None]) -> Deployment:
     """Look up a cluster of this user's that was deployed before."""
