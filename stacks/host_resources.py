@@ -33,7 +33,7 @@ from perennial.errors import PerennialError
 from perennial.platforms.hosts import libraries
 from perennial.platforms.hosts.share import Share, Target, from_json
 
-from . import process
+from . import process, room
 
 Values = dict[str, Any]
 
@@ -212,6 +212,14 @@ class ServicesProvider(Provider):
     """Deploys the services of a machine."""
 
     inputs = ("share", "secrets")
+    aside = ("room",)
+
+    def check(self, olds: Values, news: Values) -> CheckResult:
+        """Refuse as well what the machine cannot hold."""
+        result = super().check(olds, news)
+        if why := "" if result.failures else room.refusal(olds, news):
+            result.failures.append(CheckFailure("share", why))
+        return result
 
     def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
         """Compare; a certificate that ends soon is a change as well."""
@@ -360,8 +368,9 @@ class HostServices(Resource, module="perennial", name="HostServices"):
         name: str,
         share: Values,
         secrets: pulumi.Input[Values],
+        uses: Values,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        asked = {"share": packed(share), "secrets": secrets}
+        asked = {"share": packed(share), "secrets": secrets, "room": packed(uses)}
         props = {**asked, "outcome": None, "drift": None}
         super().__init__(ServicesProvider(), name, props, opts)
