@@ -98,24 +98,34 @@ def _read(path: Path) -> str:
 def _of_file(
     cluster: str, unit: str, lines: int, cursor: str | None, user: str
 ) -> tuple[list[str], str]:
-    """Read a log file with its owner's rights: root must not follow where its folder leads."""
+    """Read a log file with its owner's rights: root must not follow where its folder leads.
+
+    The cursor is the file's number and an offset in bytes, whatever letters the bytes make.
+    """
     path = str(supervisord.root(cluster) / "logs" / f"{unit}.log")
-    size = _run("stat", "-c", "%s", path, user=user).strip() or "0"
+    file, size = (*_read_as(user, "stat", "-c", "%i %s", path).decode().split(), "0", "0")[:2]
     if cursor is None:
-        return _run("tail", "-n", str(lines), path, user=user).splitlines(), size
-    # A log that became shorter was begun anew.
-    start = int(cursor) if int(cursor) <= int(size) else 0
+        return _lines(_read_as(user, "tail", "-n", str(lines), path)), f"{file} {size}"
+    known, _, offset = cursor.partition(" ")
+    # A log that is another file or became shorter was begun anew.
+    start = int(offset) if known == file and int(offset) <= int(size) else 0
     part = (f"skip={start}", f"count={unprivileged.LONGEST}", "iflag=skip_bytes,count_bytes")
-    text = _run("dd", f"if={path}", "bs=64K", *part, "status=none", user=user)
-    full = len(text) >= unprivileged.LONGEST
-    whole = text[: text.rfind("\n") + 1] or text * full  # a line that long has no end here
-    return whole.splitlines(), str(start + len(whole.encode()))
+    data = _read_as(user, "dd", f"if={path}", "bs=64K", *part, "status=none")
+    full = len(data) >= unprivileged.LONGEST
+    whole = data[: data.rfind(b"\n") + 1] or data * full  # a line that long has no end here
+    return _lines(whole), f"{file} {start + len(whole)}"
 
 
-def _run(*argv: str, user: str | None = None) -> str:
+def _lines(data: bytes) -> list[str]:
+    return data.decode(errors="replace").splitlines()
+
+
+def _read_as(user: str, *argv: str) -> bytes:
     # With the user's groups and not root's: what those may read is none of that user's business.
-    if user is not None:
-        code, text = unprivileged.run(argv, unprivileged.account(user), TIMEOUT)
-        return "" if code else text
+    code, data = unprivileged.run_bytes(argv, unprivileged.account(user), TIMEOUT)
+    return b"" if code else data
+
+
+def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, check=False, timeout=TIMEOUT)
     return done.stdout.decode(errors="replace")
