@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from perennial.cli.files import judge
-from perennial.cli.output import Progress, confirm, show_plan
+from perennial.cli.output import Progress, confirm, say_abandoned, show_plan
 from perennial.errors import Fault, PerennialError
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         deployment = deploy.prepare(spec, str(file.resolve()), say)
         if deployment.steps and not judged:
             judge(document, wishes.strict)
+        abandoned: dict[str, str] = {}
         new_token = not deploy.token_file(spec, deployment.paths).exists()
         if deployment.steps and deployment.paths.spec.exists() and not wishes.yes:
             with say.paused():
@@ -127,8 +128,10 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         outcome = [] if wishes.connect else ["not connected"]
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment, ready=lambda: outcome.append(connected(link)))
+            abandoned = deployment.abandoned
         else:
             deploy.settle(deployment)
+    say_abandoned(spec.name, abandoned)
     client = (outcome or [connected(link)])[0]
     if client == CONNECTED:  # found out, as far as that can be done from here
         from perennial.connect import trial

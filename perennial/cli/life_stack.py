@@ -10,7 +10,7 @@ import typer
 
 from perennial.cli.files import judge
 from perennial.cli.life_local import connected, token_line
-from perennial.cli.output import Progress, confirm, show_plan
+from perennial.cli.output import Progress, confirm, say_abandoned, show_plan
 from perennial.errors import Fault, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 
@@ -70,8 +70,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     spec, paths = document.spec, cluster_state(document.spec.name)
     judge(document, wishes.strict)
     driver = _driver(wishes.install)
-    if not wishes.force:
-        _check_room(spec, paths)  # refused, it leaves no trace at all
+    _check_room(spec, paths, wishes.force)  # refused, it leaves no trace at all
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         if paths.spec.exists() and not wishes.yes:
             steps = _steps(driver.plan(spec, say), spec, paths)
@@ -86,10 +85,12 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             keep(spec, paths, error.outputs)
+            say_abandoned(spec.name, error.tale.abandoned)
             raise
         keep(spec, paths, done.outputs)
         if done.tale.steps:
             _await_workers(spec, paths, say)
+    say_abandoned(spec.name, done.tale.abandoned)
     _warn(done.warnings)
     _summarise(spec, paths, done, None if known else token_file(paths), wishes.connect)
 
@@ -140,8 +141,8 @@ def forget(name: str, machine: str, force: bool) -> None:
         driver.forget(spec, machine, say)
 
 
-def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
-    """Refuse members that the machines cannot hold."""
+def _check_room(spec: ClusterSpec, paths: ClusterPaths, force: bool = False) -> None:
+    """Refuse members that the machines cannot hold; with ``force``, not even idle."""
     from perennial.platforms.hosts.operator import Operator
     from perennial.platforms.hosts.resizing import check_room
     from perennial.spec import dump
@@ -150,7 +151,7 @@ def _check_room(spec: ClusterSpec, paths: ClusterPaths) -> None:
         return  # looked at when it was deployed: an unchanged `up` stays quick
     with Progress(spec.name) as say:
         say("asking the machines what they hold")
-        check_room(Operator(spec, paths), _deployed(paths) if paths.spec.exists() else spec)
+        check_room(Operator(spec, paths), _deployed(paths) if paths.spec.exists() else spec, force)
 
 
 def _await_workers(spec: ClusterSpec, paths: ClusterPaths, say: Callable[[str], None]) -> None:

@@ -94,6 +94,7 @@ def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[
     deployment = _find(name)
     with Progress(name) as say, exclusive(deployment.paths.lock, say):
         changed = operate.scale(deploy.find(name, say), wanted, force)
+    say_abandoned(name, changed.abandoned)
     return {group: (deployment.state.sizes[group], changed.state.sizes[group]) for group in wanted}
 
 

@@ -76,9 +76,9 @@ def restart(name: str, service: str, force: bool) -> int:
             service,
         )
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        abandoned = operator.restart(service, say)
+        abandoned, number = operator.restart(service, say)
     say_abandoned(name, abandoned)
-    return len(abandoned)
+    return number
 
 
 def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[int, int]]:
@@ -86,9 +86,11 @@ def scale(name: str, wanted: Mapping[str, int], force: bool) -> dict[str, tuple[
     from perennial.lock import exclusive
     from perennial.platforms.hosts import resizing
 
-    operator = _find(name)
+    operator, abandoned = _find(name), dict[str, str]()
     with Progress(name) as say, exclusive(operator.paths.lock, say):
-        return resizing.scale(operator, wanted, say, force)
+        done = resizing.scale(operator, wanted, say, force, abandoned.__setitem__)
+    say_abandoned(name, abandoned)
+    return done
 
 
 def rotate(name: str) -> NoReturn:

@@ -143,10 +143,12 @@ def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
 
 
 def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
-    """Print what members abandoned when they were restarted; empty for nothing."""
+    """Print what members abandoned when they were stopped; empty for nothing."""
+    from perennial.plan import ABANDONED
+
     for member, what in lost.items():
         if what:
-            print(f"{name}: {member} abandoned {what}")
+            print(f"{name}: {member}{ABANDONED}{what}")
 
 
 def show_plan(cluster: str, steps: Sequence[Step], unchanged: int | None = None) -> None:
