@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fleets import units_keeper
 
 from perennial import authority
 from perennial.errors import Busy, FleetError, NoCapacity
@@ -25,6 +24,7 @@ from perennial.platforms.hosts.fleet import Held, HostsFleet, planned
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.platforms.contract import Contract, Platform, ids, there
+from tests.platforms.hosts import units_keeper
 from tests.ports import free_port
 
 MACHINES = ("machine-b", "machine-c")

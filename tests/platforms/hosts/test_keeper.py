@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fleets import units_keeper
 
 from perennial import authority
 from perennial.capacity import STARTS
@@ -30,6 +29,7 @@ from perennial.platforms.hosts.share import shares
 from perennial.services import File, fingerprint
 from tests import dask_processes
 from tests.homes import wait_until
+from tests.platforms.hosts import units_keeper
 from tests.platforms.hosts.clusters import PLAIN, spec_of
 
 ROOT = os.geteuid() == 0
