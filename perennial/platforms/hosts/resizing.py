@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perennial.capacity import Capacity, Machine, refusal, total
+from perennial.contracts import Resized
 from perennial.errors import FleetError, PerennialError
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.kept import chosen, counted
@@ -53,7 +54,7 @@ def refuse(
 
 def scale(
     operator: Operator, wanted: Mapping[str, int], say: Say, force: bool = False
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, Resized]:
     """Resize groups, spread over their machines; members are drained before they leave."""
     spec = operator.spec
     check_sizes(spec, wanted, force)
@@ -78,7 +79,9 @@ def scale(
             at(machine, say),
             scaled=changed[machine],
         )
-    return {group: (sum(before[group].values()), sum(after[group].values())) for group in wanted}
+    return {
+        group: Resized(sum(before[group].values()), sum(after[group].values())) for group in wanted
+    }
 
 
 def check_room(operator: Operator, before: ClusterSpec) -> None:

@@ -14,9 +14,9 @@ from perennial import authority, connect
 from perennial.cli import app
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import cluster_state
-from perennial.plan import Impact, Step
+from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator
-from perennial.platforms.hosts.holding import Holder, abandoned, holders, with_actors
+from perennial.platforms.hosts.holding import abandoned, holders
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump
 from tests.platforms.hosts.clusters import spec_of
