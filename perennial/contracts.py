@@ -161,9 +161,10 @@ class Page(NamedTuple):
     folder: Path
 
 
-class Part:
+class Part(Protocol):
     """What `Deployer` and `Runtime` share."""
 
+    platform: str
     #: What this platform cannot do → what to say instead; ``{name}`` stands for the cluster.
     cannot: ClassVar[Mapping[str, str]] = {}
 
@@ -174,25 +175,21 @@ class Part:
         """Refuse what the platform cannot do, before anything is asked or locked."""
         if why := self.cannot.get(verb):
             raise PerennialError(why.format(name=name))
-        base = Deployer if isinstance(self, Deployer) else Runtime
-        if getattr(type(self), verb) is getattr(base, verb):
+        if getattr(type(self), verb).__module__ == __name__:  # it is only declared, below
             raise PerennialError(f"the platform {self.platform} has no {verb.replace('_', ' ')}")
 
 
-class Deployer(Part):
+class Deployer(Part, Protocol):
     """The life of a cluster. A platform writes at least `plan`, `up` and `down`."""
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
         """Return what `up` would change. Changes nothing."""
-        raise NotImplementedError
 
     def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
         """Create or change a cluster."""
-        raise NotImplementedError
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Stop a cluster and remove its services; with ``purge`` its secrets and logs as well."""
-        raise NotImplementedError
 
     def losses(self, _name: str) -> str:
         """Return what `down` would end beyond recall; empty for nothing."""
@@ -200,11 +197,9 @@ class Deployer(Part):
 
     def refresh(self, name: str, say: Say) -> Plan:
         """Return what is not as it was deployed."""
-        raise NotImplementedError
 
     def forget(self, name: str, machine: str, say: Say) -> None:
         """Remove a lost machine from the state of a cluster."""
-        raise NotImplementedError
 
     def machines(self, _name: str) -> Sequence[str]:
         """Return the machines that `forget` knows."""
@@ -212,7 +207,6 @@ class Deployer(Part):
 
     def render(self, spec: ClusterSpec, form: Format, root: Path) -> Rendered:
         """Return the files of `render`."""
-        raise NotImplementedError
 
     def faults(self, _document: Document) -> tuple[list[Fault], list[Fault]]:
         """Return errors and warnings of a cluster file on this machine."""
@@ -229,8 +223,10 @@ class Deployer(Part):
         """Install what is lacking."""
 
 
-class Runtime(Part):
+class Runtime(Part, Protocol):
     """A cluster that runs. A platform writes at least `glance` and `status`."""
+
+    name: str
 
     def __init__(self, platform: str, name: str) -> None:
         super().__init__(platform)
@@ -238,11 +234,9 @@ class Runtime(Part):
 
     def glance(self) -> Glance:
         """Describe the cluster for `list`, quickly."""
-        raise NotImplementedError
 
     def status(self) -> Status:
         """Look at every service, and ask the scheduler for its numbers."""
-        raise NotImplementedError
 
     def counts(self) -> Counts | None:
         """Return the scheduler's numbers; None where it does not answer."""
@@ -262,56 +256,42 @@ class Runtime(Part):
 
     def logs(self, service: str | None, lines: int, follow: bool) -> Iterator[LogLine]:
         """Yield lines of logs; with ``follow`` for ever."""
-        raise NotImplementedError
 
     def restart(self, service: str, say: Say) -> Mapping[str, str]:
         """Restart a service or the members of a group; return by member what it abandoned."""
-        raise NotImplementedError
 
     def scale(self, wanted: Mapping[str, int], force: bool, say: Say) -> Mapping[str, Resized]:
         """Resize groups without a scaler."""
-        raise NotImplementedError
 
     def checks(self, python: str | None) -> Iterator[Finding]:
         """Run the checks of `doctor`."""
-        raise NotImplementedError
 
     def rotate(self, say: Say) -> datetime:
         """Renew certificates; return when the first one expires."""
-        raise NotImplementedError
 
     def rotation(self) -> Plan:
         """Return what restarts under a new certificate authority."""
-        raise NotImplementedError
 
     def rotate_authority(self, say: Say) -> None:
         """Replace the certificate authority."""
-        raise NotImplementedError
 
     def issue(self, person: str) -> Pair:
         """Issue a client certificate to a person."""
-        raise NotImplementedError
 
     def revoke(self, person: str) -> int:
         """Revoke the certificates of a person; return how many."""
-        raise NotImplementedError
 
     def jupyter(self) -> Page | None:
         """Return JupyterLab; None where the cluster has none."""
-        raise NotImplementedError
 
     def dashboard(self) -> Page:
         """Return Dask's dashboard alone."""
-        raise NotImplementedError
 
     def enable(self, say: Say) -> str:
         """Start the cluster at boot; return the unit's name."""
-        raise NotImplementedError
 
     def disable(self) -> str:
         """Undo `enable`; return the unit's name."""
-        raise NotImplementedError
 
     def supervisor(self) -> int:
         """Return the process here that keeps the services running; 0 where it has ended."""
-        raise NotImplementedError

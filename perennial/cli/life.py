@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial.cli.files import DEFAULT_FILE, judge
+from perennial.cli.output import Progress, alone, confirm, show_plan
 from perennial.cli.platform import deployer, runtime
 from perennial.cli.rollout import Wishes, equip, rollout, warn_uncleaned, with_actors
 from perennial.errors import PerennialError, SpecError
@@ -45,7 +46,6 @@ def register(app: typer.Typer) -> None:
 
 def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
     """Show what `up` would change."""
-    from perennial.cli.output import Progress, show_plan
     from perennial.lock import exclusive
     from perennial.paths import cluster_state
 
@@ -116,14 +116,9 @@ def refresh(name: Cluster = None, file: ItsFile = None) -> None:
 
     Nothing on the machines is changed; the next `up` repairs what is found.
     """
-    from perennial.cli.output import Progress, show_plan
-    from perennial.lock import exclusive
-    from perennial.paths import cluster_state
-
     chosen = choose(name, file)
     part = _standing(chosen, "refresh")
-    paths = cluster_state(chosen)
-    with Progress(chosen) as say, exclusive(paths.lock, say):
+    with alone(chosen) as say:
         planned = with_actors(_deployed(chosen), part.refresh(chosen, say))
     show_plan(chosen, planned)
 
@@ -144,8 +139,6 @@ def down(
     if left is not None:
         _purge(left, purge)
         return
-    from perennial.cli.output import confirm
-
     chosen = choose(name, file)
     part = _standing(chosen, "down")
     if not force and (losses := part.losses(chosen)):
@@ -163,10 +156,6 @@ def forget(
 
     The machine itself is not contacted.
     """
-    from perennial.cli.output import Progress, confirm
-    from perennial.lock import exclusive
-    from perennial.paths import cluster_state
-
     chosen = choose(name, file)
     part = _standing(chosen, "forget")
     if machine not in (known := sorted(part.machines(chosen))):
@@ -175,19 +164,15 @@ def forget(
     if not force:
         what = f"services on {machine} keep running if it comes back"
         confirm(f"{chosen}: {what}. Remove it?", "--force")
-    with Progress(chosen) as say, exclusive(cluster_state(chosen).lock, say):
+    with alone(chosen) as say:
         part.forget(chosen, machine, say)
     print(f"{chosen}: {machine} is removed from the state; remove it from the cluster file as well")
 
 
 def take_down(name: str, purge: bool) -> None:
     """Stop a cluster; print what stays."""
-    from perennial.cli.output import Progress
-    from perennial.lock import exclusive
-    from perennial.paths import cluster_state
-
     part = deployer(platform_of(name))
-    with Progress(name) as say, exclusive(cluster_state(name).lock, say):
+    with alone(name) as say:
         removed = part.down(name, purge, say)
     warn_uncleaned(removed.uncleaned)
     print(f"{name} is down")
@@ -246,8 +231,6 @@ def _purge(name: str, purge: bool) -> None:
     """Remove what stays of a cluster that is down."""
     import shutil
 
-    from perennial.cli.output import Progress
-    from perennial.lock import exclusive
     from perennial.paths import cluster_state
     from perennial.supervision.hold import holder
 
@@ -263,7 +246,7 @@ def _purge(name: str, purge: bool) -> None:
             f"{name}: {', '.join(running)} still runs; `perennial up -f FILE` adopts it, then"
             " `perennial down --purge` stops it and removes everything"
         )
-    with Progress(name) as say, exclusive(paths.lock, say):
+    with alone(name):
         shutil.rmtree(paths.root)
     print(f"{name}: certificates, token and logs are removed from {paths.root}")
 

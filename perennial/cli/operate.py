@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
+from perennial.cli.output import alone, confirm, show_plan
 from perennial.cli.platform import runtime
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair
-    from perennial.contracts import Runtime, Say
+    from perennial.contracts import Runtime
 
 
 class Opened(StrEnum):
@@ -45,17 +44,6 @@ def register(app: typer.Typer) -> None:
 def _running(name: str, verb: str) -> Runtime:
     """Return a cluster, if its platform can do this to it."""
     return runtime(platform_of(name), name, verb)
-
-
-@contextmanager
-def _alone(name: str) -> Iterator[Say]:
-    """Hold a cluster's lock, and show what happens."""
-    from perennial.cli.output import Progress
-    from perennial.lock import exclusive
-    from perennial.paths import cluster_state
-
-    with Progress(name) as say, exclusive(cluster_state(name).lock, say):
-        yield say
 
 
 def logs(
@@ -91,7 +79,7 @@ def restart(
     running = _running(chosen, "restart")
     if not force:
         _ask_before_loss(running, service)
-    with _alone(chosen) as say:
+    with alone(chosen) as say:
         abandoned = running.restart(service, say)
     for member, what in abandoned.items():
         if what:
@@ -102,8 +90,6 @@ def restart(
 
 def _ask_before_loss(running: Runtime, service: str) -> None:
     """Ask before a restart ends work, results or actors."""
-    from perennial.cli.output import confirm
-
     if service == "scheduler":
         counts = running.counts()
         if counts and (counts.processing or counts.memory):
@@ -164,7 +150,7 @@ def scale(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
     running = _running(chosen, "scale")
-    with _alone(chosen) as say:
+    with alone(chosen) as say:
         done = running.scale({group: size or 0 for group, size in fixed.items()}, force, say)
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
@@ -212,20 +198,18 @@ def rotate(
         _rotate_authority(chosen, force)
         return
     running = _running(chosen, "rotate")
-    with _alone(chosen) as say:
+    with alone(chosen) as say:
         first = running.rotate(say)
     print(f"{chosen}: certificates renewed, the first expires on {first:%Y-%m-%d}")
     print("  bundles that were handed out stay valid until their own date")
 
 
 def _rotate_authority(name: str, force: bool) -> None:
-    from perennial.cli.output import confirm, show_plan
-
     running = _running(name, "rotate_authority")
     if not force:
         show_plan(name, running.rotation())
         confirm("Every bundle ends, and these restart. Do this?", "--force")
-    with _alone(name) as say:
+    with alone(name) as say:
         running.rotate_authority(say)
     print(f"{name}: a new authority, and new keys for every service")
     print("  every bundle has ended; `perennial connect --export FILE --for NAME` writes new ones")
@@ -241,7 +225,7 @@ def revoke(
     """Revoke the client certificates of a person."""
     chosen = choose(name, file)
     running = _running(chosen, "revoke")
-    with _alone(chosen):
+    with alone(chosen):
         number = running.revoke(person)
     print(
         f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
@@ -252,7 +236,7 @@ def revoke(
 def issue(name: str, person: str) -> Pair:
     """Issue a client's certificate to one person."""
     running = _running(name, "issue")
-    with _alone(name):
+    with alone(name):
         return running.issue(person)
 
 
@@ -296,7 +280,7 @@ def enable(name: Cluster = None, file: ItsFile = None) -> None:
     """Start the cluster at boot, by a systemd unit."""
     chosen = choose(name, file)
     running = _running(chosen, "enable")
-    with _alone(chosen) as say:
+    with alone(chosen) as say:
         unit = running.enable(say)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 

@@ -123,6 +123,16 @@ class Progress:
             self.__enter__()
 
 
+@contextmanager
+def alone(name: str) -> Iterator[Progress]:
+    """Hold a cluster's lock, and show what happens."""
+    from perennial.lock import exclusive
+    from perennial.paths import cluster_state
+
+    with Progress(name) as say, exclusive(cluster_state(name).lock, say):
+        yield say
+
+
 def confirm(question: str, otherwise: str) -> None:
     """Ask on a terminal; where nobody can answer, refuse."""
     if not sys.stdin.isatty():

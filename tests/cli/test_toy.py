@@ -120,6 +120,30 @@ def test_a_person_is_asked_before_a_change(cluster: Path) -> None:
         run("up --no-connect")
 
 
+def test_what_it_cannot_do_is_said_in_its_own_words(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy.Runtime, "cannot", {"rotate": "{name}: paint does not expire"})
+    with pytest.raises(PerennialError, match=r"^lab: paint does not expire$"):
+        run("rotate")
+
+
+def test_a_plan_shows_what_up_would_refuse_for_want_of_room(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: toy.Deployer, _spec: object, force: bool, _say: object) -> None:
+        if not force:
+            raise PerennialError("lab: no room")
+
+    monkeypatch.setattr(toy.Deployer, "check_room", refuse)
+    done = CliRunner().invoke(app, ["plan"])
+    assert "replace scheduler" in done.output
+    assert str(done.exception) == "`perennial up` would refuse this: lab: no room"
+    with pytest.raises(PerennialError, match=r"^lab: no room$"):
+        run("up --yes --no-connect")
+    assert "lab is up" in run("up --yes --no-connect --force")
+
+
 @pytest.mark.parametrize("part", [Deployer, Runtime])
 def test_each_function_of_the_contract_is_in_contributing(part: type) -> None:
     own = {name for name in vars(part) if not name.startswith("_") and name != "cannot"}
