@@ -69,10 +69,10 @@ def _row(name: str) -> _Row:
     if host := elsewhere(paths):
         return _Row(name, platform, f"on {host}")
     try:
-        seen = runtime(platform, name, "glance").glance()
+        seen, file = runtime(platform, name, "glance").glance(), State.load(paths).file
     except PerennialError as error:  # the others are listed all the same
         return _Row(name, platform, f"unknown: {error}")
-    state, file = "up" if seen.up else "down", State.load(paths).file
+    state = "up" if seen.up else "down"
     return _Row(name, platform, state, seen.workers, seen.scheduler, file)
 
 

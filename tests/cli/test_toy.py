@@ -111,6 +111,9 @@ def test_without_a_scaler_it_is_one_line(cluster: Path, command: str) -> None:
 def test_another_cluster_is_listed_beside_one_that_cannot_be_looked_at(
     cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cluster_state("lab").state.write_text("{")
+    assert "lab                  toy      unknown: " in run("list")
+    cluster_state("lab").state.unlink()
     monkeypatch.delattr(toy.Runtime, "glance")
     assert "lab                  toy      unknown: the platform toy has no glance" in run("list")
 
