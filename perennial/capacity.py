@@ -62,6 +62,11 @@ class Capacity:
         """Whether what is used is not more than the machine can hold."""
         return used.processes <= self.holds.processes and used.memory <= self.holds.memory
 
+    @property
+    def most(self) -> int:
+        """Worker processes that have room here when they do nothing; more would only thrash."""
+        return max(1, self.memory // IDLE)
+
     def __str__(self) -> str:
         holds = self.holds
         return (
@@ -84,8 +89,12 @@ class Machine:
 
     @property
     def most(self) -> int:
-        """Worker processes that have room here when they do nothing; more would only thrash."""
-        return max(1, self.memory // IDLE)
+        """Worker processes that have room here when they do nothing."""
+        return Capacity(self.cores, self.memory).most
+
+
+#: How a person says that a size is meant which is above what a machine holds.
+MEANT = "add --force"
 
 
 def total(uses: Iterable[Use]) -> Use:
@@ -99,18 +108,27 @@ def refusal(
     holds: Capacity,
     before: Use,
     machine: str = "this machine",
+    meant: str = MEANT,
 ) -> str:
-    """Say why a machine cannot hold groups of these sizes; empty if it can, or has as much."""
+    """Say why a machine cannot hold groups of these sizes; empty if it can, or has as much.
+
+    Without ``meant`` nothing is refused but what nobody can mean: more than it holds idle.
+    """
     asked = total(uses[name] * size for name, size in sizes.items())
-    if holds.fits(asked):
+    listed = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
+    if asked.processes > holds.most:
+        return (
+            f"{listed}: {asked.processes:,} worker processes; {machine}'s {gib(holds.memory)} hold"
+            f" at most {holds.most:,} idle ones; ask for fewer"
+        )
+    if not meant or holds.fits(asked):
         return ""
     if asked.processes <= before.processes and asked.memory <= before.memory:
         return ""
-    listed = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
     return (
         f"{listed}: {asked.processes:,} worker processes with {gib(asked.memory)} of memory"
         f" limits; allowed: what {machine} holds, {holds}; lower count, processes or memory, or"
-        " add --force"
+        f" {meant}"
     )
 
 

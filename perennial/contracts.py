@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from perennial.templating import Format
 
 Say = Callable[[str], None]
+#: Is given a member's name and what it abandoned.
+Lost = Callable[[str, str], None]
 
 
 class Rendered(NamedTuple):
@@ -60,6 +62,9 @@ class Observer(Protocol):
 
     def planned(self, plan: Plan | None) -> None:
         """Hear what will be done, before it is; None where that is not known. Raises to stop it."""
+
+    def lost(self, member: str, what: str) -> None:
+        """Hear what a member abandoned when it was stopped."""
 
     def ready(self, connection: Connection) -> None:
         """Hear that clients can connect; workers may still be on their way."""
@@ -257,10 +262,12 @@ class Runtime(Part, Protocol):
     def logs(self, service: str | None, lines: int, follow: bool) -> Iterator[LogLine]:
         """Yield lines of logs; with ``follow`` for ever."""
 
-    def restart(self, service: str, say: Say) -> Mapping[str, str]:
-        """Restart a service or the members of a group; return by member what it abandoned."""
+    def restart(self, service: str, say: Say, lost: Lost) -> int:
+        """Restart a service or the members of a group; return how many."""
 
-    def scale(self, wanted: Mapping[str, int], force: bool, say: Say) -> Mapping[str, Resized]:
+    def scale(
+        self, wanted: Mapping[str, int], force: bool, say: Say, lost: Lost
+    ) -> Mapping[str, Resized]:
         """Resize groups without a scaler."""
 
     def checks(self, python: str | None) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a change would do, before it does it: values that every platform shares. Pure."""
+"""What a change would do, and what it has cost: values that every platform shares. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ SIGNS: dict[Action, str] = {
     "restart": "!",
     "delete": "-",
 }
+
+
+#: What stands between a member and what it abandoned, in a line about it.
+ABANDONED = " abandoned "
 
 
 class Impact(StrEnum):

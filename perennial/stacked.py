@@ -75,7 +75,11 @@ class StackDeployer(contracts.Deployer):
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             keep(spec, paths, error.outputs)
+            for member, what in error.tale.abandoned.items():
+                watched.lost(member, what)
             raise
+        for member, what in done.tale.abandoned.items():
+            watched.lost(member, what)
         keep(spec, paths, done.outputs)
         token = token_file(paths)
         return Deployed(

@@ -80,16 +80,17 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     with _in_one_line(spec.name):
         outputs = stack.secret_outputs() if fresh or tale.steps else {}
     if failed:
-        raise PartlyError(failed, outputs)
+        raise PartlyError(failed, outputs, tale)
     return Outcome(tale, time.monotonic() - began, outputs, uncleaned)
 
 
 class PartlyError(FleetError):
-    """Some of it failed; the outputs tell of the rest."""
+    """Some of it failed; the outputs and the events tell of the rest."""
 
-    def __init__(self, message: str, outputs: dict[str, Any]) -> None:
+    def __init__(self, message: str, outputs: dict[str, Any], tale: Tale) -> None:
         super().__init__(message)
         self.outputs = outputs
+        self.tale = tale
 
 
 def plan(spec: ClusterSpec, say: Say) -> Outcome:
@@ -102,7 +103,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
         with _in_one_line(spec.name):
-            stack = engine.open_stack(place, spec.name, partial(deploy, spec))
+            stack = engine.open_stack(place, spec.name, partial(deploy, spec, force=True))
             engine.settle(stack, place)
         tale = Tale(preview=True)
         failed = _failure(
@@ -184,7 +185,7 @@ def folder_of(paths: ClusterPaths) -> Path:
 def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     """Open the stack, with nothing of a killed deployment in its way."""
     with _in_one_line(spec.name):
-        stack = engine.open_stack(folder, spec.name, partial(deploy, spec))
+        stack = engine.open_stack(folder, spec.name, partial(deploy, spec, force=True))
         engine.settle(stack, folder)
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pulumi.automation.events import EngineEvent, OpType, StepEventMetadata
+
+from perennial.plan import ABANDONED
 
 #: End of a resource's name → what it is.
 KINDS = {
@@ -44,6 +47,8 @@ class Tale:
     steps: list[StepEventMetadata] = field(default_factory=list)
     #: What the person has to know at the end.
     notes: list[str] = field(default_factory=list)
+    #: What members abandoned when they were stopped.
+    abandoned: dict[str, str] = field(default_factory=dict)
     #: Whether nothing is done, and only what is looked at is worth telling.
     preview: bool = False
 
@@ -84,6 +89,7 @@ class Tale:
             return None
         if event.severity == "info" and not event.urn and text:
             self.notes += [line for line in text.splitlines() if LEFT in line]
+            self.abandoned |= dict(_losses(text))
             return str(text.splitlines()[-1])
         return None
 
@@ -122,6 +128,15 @@ def summary(tale: Tale, seconds: float) -> str:
     words = ("made", "changed", "removed", "unchanged")
     parts = [f"{tale.counts[word]} {word}" for word in words if tale.counts.get(word)]
     return f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
+
+
+def _losses(text: str) -> Iterator[tuple[str, str]]:
+    """Read lines such as ``machine-b: cpu-machine-b-0 abandoned 1 task (x)``."""
+    for line in text.splitlines():
+        told, found, what = line.partition(ABANDONED)
+        member = told.rpartition(": ")[2]
+        if found and " " not in member:
+            yield member, what
 
 
 def _machine(urn: str) -> str | None:

@@ -33,7 +33,7 @@ from perennial.errors import PerennialError
 from perennial.platforms.hosts import libraries
 from perennial.platforms.hosts.share import Share, Target, from_json
 
-from . import process
+from . import process, room
 
 Values = dict[str, Any]
 
@@ -51,6 +51,8 @@ class Provider(ResourceProvider):
     inputs: tuple[str, ...] = ()
     #: Further ones, of which another value is no change.
     aside: tuple[str, ...] = ()
+    #: The input that names the cluster.
+    names_cluster = ""
 
     def configure(self, req: ConfigureRequest) -> None:
         """Begin to work for an engine."""
@@ -62,9 +64,6 @@ class Provider(ResourceProvider):
         failures = [CheckFailure(name, "this input is missing") for name in missing]
         known = (*self.inputs, *self.aside)
         return CheckResult({name: news[name] for name in known if name in news}, failures)
-
-    #: The input that names the cluster.
-    names_cluster = ""
 
     def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
         """Compare what is asked for with what was done and with what was found.
@@ -224,7 +223,15 @@ class ServicesProvider(Provider):
     """Deploys the services of a machine."""
 
     inputs = ("share", "secrets")
+    aside = ("room",)
     names_cluster = "share"
+
+    def check(self, olds: Values, news: Values) -> CheckResult:
+        """Refuse as well what the machine cannot hold."""
+        result = super().check(olds, news)
+        if why := "" if result.failures else room.refusal(olds, news):
+            result.failures.append(CheckFailure("share", why))
+        return result
 
     def changed(self, olds: Values, news: Values) -> list[str]:
         """Name the inputs that changed; a certificate that ends soon is a change as well."""
@@ -380,8 +387,9 @@ class HostServices(Resource, module="perennial", name="HostServices"):
         name: str,
         share: Values,
         secrets: pulumi.Input[Values],
+        uses: Values,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        asked = {"share": packed(share), "secrets": secrets}
+        asked = {"share": packed(share), "secrets": secrets, "room": packed(uses)}
         props = {**asked, "outcome": None, "drift": None}
         super().__init__(ServicesProvider(), name, props, opts)

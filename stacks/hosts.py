@@ -15,6 +15,7 @@ from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
+from . import room
 from .host_planning import described, first
 from .host_resources import ClusterAuthority, HostEnvironment, HostServices
 from .journal import entries
@@ -51,6 +52,8 @@ class HostsCluster(pulumi.ComponentResource):
         The cluster file.
     opts : pulumi.ResourceOptions or None
         Pulumi's own options.
+    force : bool
+        Deploy members although their machine cannot hold what they may use.
     """
 
     scheduler_address: pulumi.Output[str]
@@ -60,9 +63,15 @@ class HostsCluster(pulumi.ComponentResource):
     fleets: pulumi.Output[dict[str, Any]]
 
     def __init__(
-        self, name: str, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        spec: ClusterSpec,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        force: bool = False,
     ) -> None:
         super().__init__("perennial:hosts:HostsCluster", name, None, opts)
+        self._room = room.described(spec, force)
         shares = sharing.shares(spec)
         authority = ClusterAuthority("authority", spec.name, self._child())
         secrets = _secrets(spec, authority)
@@ -96,7 +105,7 @@ class HostsCluster(pulumi.ComponentResource):
             f"{machine}-environment", values["target"], wish, claims(share), self._child()
         )
         after = self._child(environment, *first)
-        return HostServices(f"{machine}-services", values, secrets, after)
+        return HostServices(f"{machine}-services", values, secrets, self._room, after)
 
     def _register(
         self,

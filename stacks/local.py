@@ -6,6 +6,7 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import (
+    CheckFailure,
     CheckResult,
     ConfigureRequest,
     CreateResult,
@@ -16,12 +17,14 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from perennial.errors import PerennialError
 from perennial.paths import cluster_state
 from perennial.platforms.local import deploy
 from perennial.platforms.local.layout import fleets
 from perennial.spec import ClusterSpec, dump, parse
 
 from . import process
+from .room import MEANT
 
 Values = dict[str, Any]
 
@@ -35,9 +38,15 @@ class LocalProvider(ResourceProvider):
         """Begin to work for an engine."""
         process.prepare()
 
-    def check(self, _olds: Values, news: Values) -> CheckResult:
-        """Take the inputs as they are: the spec was validated before."""
-        return CheckResult({"spec": news["spec"]}, [])
+    def check(self, olds: Values, news: Values) -> CheckResult:
+        """Refuse what this machine cannot hold; the spec was validated before."""
+        failures = []
+        if olds.get("spec") != news["spec"]:
+            try:
+                deploy.check_room(_spec(news["spec"]), force=_forced(news), meant=MEANT)
+            except PerennialError as error:
+                failures.append(CheckFailure("spec", str(error)))
+        return CheckResult({key: news[key] for key in ("spec", "force") if key in news}, failures)
 
     def diff(self, _id: str, olds: Values, news: Values) -> DiffResult:
         """Compare what is asked for with what was done and with what was found."""
@@ -49,12 +58,12 @@ class LocalProvider(ResourceProvider):
 
     def create(self, props: Values) -> CreateResult:
         """Start the cluster."""
-        spec = _apply(props["spec"])
+        spec = _apply(props)
         return CreateResult(spec.name, {"spec": props["spec"], "drift": []})
 
     def update(self, _id: str, _olds: Values, news: Values) -> UpdateResult:
         """Change what runs into what the spec says."""
-        _apply(news["spec"])
+        _apply(news)
         return UpdateResult({"spec": news["spec"], "drift": []})
 
     def read(self, id_: str, props: Values) -> ReadResult:
@@ -77,12 +86,12 @@ class LocalProvider(ResourceProvider):
                 take_down(deploy.find(id_, _say), purge=False)
 
 
-def _apply(text: str) -> ClusterSpec:
+def _apply(props: Values) -> ClusterSpec:
     from perennial.lock import exclusive
 
-    spec = _spec(text)
+    spec = _spec(props["spec"])
     with exclusive(cluster_state(spec.name).lock, _say):
-        deploy.check_room(spec)
+        deploy.check_room(spec, force=_forced(props), meant=MEANT)
         deployment = deploy.prepare(spec, None, _say)
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment)
@@ -96,6 +105,10 @@ def _spec(text: str) -> ClusterSpec:
     return parse(text, remembered=True).spec
 
 
+def _forced(props: Values) -> bool:
+    return bool(props.get("force"))
+
+
 def _say(text: str) -> None:
     print(text, flush=True)
 
@@ -105,8 +118,11 @@ class LocalServices(Resource, module="perennial", name="LocalServices"):
 
     drift: pulumi.Output[list[str]]
 
-    def __init__(self, name: str, spec: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(LocalProvider(), name, {"spec": spec, "drift": None}, opts)
+    def __init__(
+        self, name: str, spec: str, force: bool, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        props = {"spec": spec, "force": force, "drift": None}
+        super().__init__(LocalProvider(), name, props, opts)
 
 
 class LocalCluster(pulumi.ComponentResource):
@@ -120,13 +136,21 @@ class LocalCluster(pulumi.ComponentResource):
         The cluster file.
     opts : pulumi.ResourceOptions or None
         Pulumi's own options.
+    force : bool
+        Deploy members although this machine cannot hold what they may use.
     """
 
     def __init__(
-        self, name: str, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        spec: ClusterSpec,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        force: bool = False,
     ) -> None:
         super().__init__("perennial:local:LocalCluster", name, None, opts)
-        services = LocalServices("services", dump(spec), pulumi.ResourceOptions(parent=self))
+        child = pulumi.ResourceOptions(parent=self)
+        services = LocalServices("services", dump(spec), force, child)
         connection = deploy.connection(spec, cluster_state(spec.name))
 
         def done(value: Any) -> pulumi.Output[Any]:

@@ -24,19 +24,20 @@ OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "f
 
 def main() -> None:
     """Deploy the cluster that the stack's configuration describes."""
+    config = pulumi.Config("perennial")
     try:
-        spec = configured(pulumi.Config("perennial"))
+        spec, force = configured(config), bool(config.get_bool("force"))
     except PerennialError as error:
         # One line for each fault and no traceback: this ends the program, and Pulumi says so.
         raise pulumi.RunError(str(error)) from None
-    deploy(spec)
+    deploy(spec, force)
 
 
-def deploy(spec: ClusterSpec) -> None:
+def deploy(spec: ClusterSpec, force: bool = False) -> None:
     """Register a cluster with the engine and export what it tells."""
     component = import_module(PLATFORMS[spec.platform].stack).Cluster
     try:
-        cluster = component(spec.name, spec)
+        cluster = component(spec.name, spec, force=force)
     except (PerennialError, OSError) as error:
         raise pulumi.RunError(str(error)) from None
     for output in OUTPUTS:

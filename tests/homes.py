@@ -75,6 +75,20 @@ class Home:
         assert process.returncode == code, f"perennial {' '.join(words)}:\n{output}"
         return output
 
+    def run_apart(self, *words: str) -> str:
+        """Run a command and return what it prints on its standard output alone."""
+        done = subprocess.run(
+            [PERENNIAL, *words],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def up(self, *words: str, code: int = 0) -> str:
         """Run `perennial up` on the cluster file."""
         return self.run("up", "--yes", "--file", str(self.file), *words, code=code)

@@ -129,11 +129,11 @@ def make_site(root: Path) -> Site:
     return site
 
 
-def gate(root: Path) -> list[str]:
+def gate(root: Path, **more: Any) -> list[str]:
     """Flags with which a scheduler serves its pages for such a site, beside its configuration."""
     config = root / "gate.yaml"
     root.mkdir(exist_ok=True)
-    told = {"perennial": {"pages": {"folder": str(root / "pages"), "shared": False}}}
+    told = {"perennial": {"pages": {"folder": str(root / "pages"), "shared": False, **more}}}
     config.write_text(json.dumps(told))
     return ["--preload", "perennial.preloads.gate"]
 

@@ -74,9 +74,14 @@ def test_sizes_are_refused_which_are_too_large_and_do_not_stand_already(
     asked = total(each[name] * size for name, size in wanted.items())
     why = refusal(each, wanted, machine, before, "machine-b")
     stands = asked.processes <= before.processes and asked.memory <= before.memory
-    assert (not why) == (machine.fits(asked) or stands)
-    assert not why or f"what machine-b holds, {machine.cores} core" in why
-    assert not refusal(each, wanted, machine, asked)
+    beyond = asked.processes > machine.most
+    assert (not why) == (not beyond and (machine.fits(asked) or stands))
+    assert not why or beyond or f"what machine-b holds, {machine.cores} core" in why
+    # Who means it is refused nothing but what has no room while it does nothing.
+    assert bool(refusal(each, wanted, machine, asked)) == beyond
+    assert bool(refusal(each, wanted, machine, before, meant="")) == beyond
+    # What helps is named, and what does not is not.
+    assert why.endswith(" add --force") == (bool(why) and not beyond)
 
 
 @given(st.integers(1, 64), st.integers(0, 300), st.integers(1, 8), st.floats(0, 600))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
-from perennial.cli.output import alone, confirm, show_plan
+from perennial.cli.output import alone, confirm, say_abandoned, show_plan
 from perennial.cli.platform import runtime
 from perennial.errors import PerennialError
 
@@ -76,15 +76,12 @@ def restart(
     The members of a group are drained and restarted one after another.
     """
     chosen = choose(name, file)
-    running = _running(chosen, "restart")
+    running, abandoned = _running(chosen, "restart"), dict[str, str]()
     if not force:
         _ask_before_loss(running, service)
     with alone(chosen) as say:
-        abandoned = running.restart(service, say)
-    for member, what in abandoned.items():
-        if what:
-            print(f"{chosen}: {member} abandoned {what}")
-    number = len(abandoned)
+        number = running.restart(service, say, abandoned.__setitem__)
+    say_abandoned(chosen, abandoned)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
 
 
@@ -149,9 +146,11 @@ def scale(
         raise PerennialError(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
-    running = _running(chosen, "scale")
+    running, abandoned = _running(chosen, "scale"), dict[str, str]()
     with alone(chosen) as say:
-        done = running.scale({group: size or 0 for group, size in fixed.items()}, force, say)
+        sizes_now = {group: size or 0 for group, size in fixed.items()}
+        done = running.scale(sizes_now, force, say, abandoned.__setitem__)
+    say_abandoned(chosen, abandoned)
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -139,6 +139,15 @@ def confirm(question: str, otherwise: str) -> None:
         raise PerennialError(f"{question} stdin is no terminal: add {otherwise} to continue")
     if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")
+
+
+def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
+    """Print what members abandoned when they were stopped; empty for nothing."""
+    from perennial.plan import ABANDONED
+
+    for member, what in lost.items():
+        if what:
+            print(f"{name}: {member}{ABANDONED}{what}")
 
 
 def show_plan(cluster: str, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from perennial.cli.files import judge
-from perennial.cli.output import Progress, confirm, show_plan
+from perennial.cli.output import Progress, confirm, say_abandoned, show_plan
 from perennial.cli.platform import deployer, runtime
 from perennial.errors import PerennialError
 
@@ -66,6 +66,11 @@ class _Watcher:
             with self._progress.paused():
                 show_plan(self._document.spec.name, with_actors(self._document.spec, plan))
                 confirm("Do this?", "--yes")
+
+    def lost(self, member: str, what: str) -> None:
+        """Print what a member abandoned."""
+        with self._progress.paused():
+            say_abandoned(self._document.spec.name, {member: what})
 
     def ready(self, connection: Connection) -> None:
         """Connect a plain Client(), once."""

@@ -7,7 +7,8 @@ said by the folder's mode, and nobody else can stand in its place while the sche
 
 The port on loopback stays, for browsers and Prometheus; there each request needs the token that
 stands beside the socket, or the cookie that a browser gets for it, and has to name this machine
-(`Host`) and no other page (`Origin`). See `perennial open dashboard`.
+(`Host`) and no other page (`Origin`). See `perennial open dashboard`. Where the cluster
+file opens the dashboard, no token is asked, and the scheduler's own address has the port as well.
 
 It has to be there before the scheduler listens, and so takes effect when it is imported.
 """
@@ -15,10 +16,12 @@ It has to be there before the scheduler listens, and so takes effect when it is 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import os
 import secrets
 import socket
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -26,7 +29,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import dask.config
 from distributed import Scheduler
 from tornado.httputil import HTTPServerRequest
-from tornado.netutil import bind_unix_socket
+from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
@@ -41,17 +44,26 @@ _REFUSED = (
     "403: this dashboard asks who you are; `perennial open dashboard` opens it, and a program sends"
     " its token as `Authorization: Bearer TOKEN`\n"
 )
+_ELSEWHERE = (
+    "403: this dashboard is shown under an address of this machine or its own name alone, and to no"
+    " other page\n"
+)
 
 
 class Gate(Router):
-    """Stands before the scheduler's pages."""
+    """Stands before the scheduler's pages.
 
-    def __init__(self, pages: Any, token: str) -> None:
+    With ``names`` it asks nobody for the token: the machine is known by them, or by an address.
+    """
+
+    def __init__(self, pages: Any, token: str, names: Collection[str] = ()) -> None:
         self._pages = pages
         self._token = token
+        self._names = frozenset(map(str.lower, names))
         # Known to this process alone, so that a cookie ends with the scheduler.
         self._session = secrets.token_urlsafe(32)
-        self._refusal = Application([(".*", _Refusal)])
+        said = {"text": _ELSEWHERE if names else _REFUSED}
+        self._refusal = Application([(".*", _Refusal, said)])
         self._login = Application([(".*", _Login, {"session": self._session})])
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
@@ -62,8 +74,10 @@ class Gate(Router):
         context = getattr(request.connection, "context", None)
         if getattr(context, "address_family", None) == socket.AF_UNIX:
             return self._pages
-        if not (_is_here(request) and _is_own_page(request)):
+        if not (_is_here(request, self._names) and _is_own_page(request)):
             return self._refusal
+        if self._names:
+            return self._pages
         if _same(_bearer(request), self._token) or _same(_cookie(request), self._session):
             return self._pages
         if request.method == "GET" and _same(_queried(request), self._token):
@@ -74,10 +88,13 @@ class Gate(Router):
 class _Refusal(RequestHandler):
     """Answers everything with 403, whether there is such a page or not."""
 
+    def initialize(self, text: str) -> None:
+        self._text = text
+
     def prepare(self) -> None:
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(_REFUSED)
+        self.finish(self._text)
 
 
 class _Login(RequestHandler):
@@ -98,9 +115,18 @@ class _Login(RequestHandler):
         self.redirect(f"/{parts.path.lstrip('/')}" + (f"?{urlencode(rest)}" if rest else ""))
 
 
-def _is_here(request: HTTPServerRequest) -> bool:
+def _is_here(request: HTTPServerRequest, names: Collection[str]) -> bool:
     """Whether a request names this machine: a page that rebinds its own name does not."""
-    return _hostname(f"//{request.headers.get('Host', '')}") in _HOSTS
+    host = _hostname(f"//{request.headers.get('Host', '')}")
+    return host in _HOSTS or (bool(names) and (host in names or _is_address(host)))
+
+
+def _is_address(host: str | None) -> bool:
+    """Whether a host is a plain address, which no other name can be made to stand for."""
+    try:
+        return bool(ipaddress.ip_address(host or ""))
+    except ValueError:
+        return False
 
 
 def _is_own_page(request: HTTPServerRequest) -> bool:
@@ -159,6 +185,22 @@ def _listening(folder: Path, shared: bool) -> socket.socket:
         return bind_unix_socket(path, mode=0o660 if shared else 0o600)
 
 
+def _opened(port: int, told: Mapping[str, Any]) -> tuple[list[socket.socket], list[str]]:
+    """Listen on the scheduler's own address too; returns this machine's names as well."""
+    names = [*told["names"], socket.gethostname(), socket.getfqdn()]
+    address = str(told["address"])
+    if address in _HOSTS or (_is_address(address) and ipaddress.ip_address(address).is_loopback):
+        return [], names  # there it listens already
+    try:
+        return bind_sockets(port, address), names
+    except OSError as error:
+        raise SystemExit(
+            f"dashboard: port {port} of {address} cannot be listened on"
+            f" ({error.strerror or error}), so the scheduler does not run; change"
+            " scheduler.dashboard_port or `security.open_dashboard`"
+        ) from None
+
+
 def install() -> None:
     """Put the gate before the pages of each scheduler that this process makes."""
     plain = Scheduler.start_http_server
@@ -170,7 +212,13 @@ def install() -> None:
             return
         folder = Path(told["folder"])
         os.makedirs(folder, 0o700, exist_ok=True)
-        self.http_server.request_callback = Gate(self.http_application, made_token(folder))
+        sockets: list[socket.socket] = []
+        names: list[str] = []
+        if told.get("open"):
+            sockets, names = _opened(self.http_server.port, told["open"])
+        gate = Gate(self.http_application, made_token(folder), names)
+        self.http_server.request_callback = gate
+        self.http_server.add_sockets(sockets)
         self.http_server.add_socket(_listening(folder, bool(told["shared"])))
 
     Scheduler.start_http_server = start_http_server

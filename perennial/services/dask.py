@@ -38,7 +38,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     dask = merge({"temporary-directory": site.scratch, **_ucx(spec)}, nested(spec.dask))
     ours = ("gate", "ready", "demand", "page", "roster")
     preloads = [*(f"perennial.preloads.{name}" for name in ours), *_tls_preloads(spec)]
-    pages = {"folder": site.pages, "shared": site.shared} if site.pages else None
+    pages = _pages(spec, site) if site.pages else None
     if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
@@ -65,6 +65,15 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         ),
         files=(File(config, dask_config(spec, site, dask, pages=pages)),),
     )
+
+
+def _pages(spec: ClusterSpec, site: Site) -> dict[str, Any]:
+    """Say where the scheduler serves its pages, see `perennial.preloads.gate`."""
+    found: dict[str, Any] = {"folder": site.pages, "shared": site.shared}
+    if spec.security.open_dashboard:
+        names = sorted({site.address, site.scheduler or site.address})
+        found["open"] = {"address": site.address, "names": names}
+    return found
 
 
 def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Service:

@@ -118,7 +118,8 @@ class Scheduler(Model):
     """Port on which clients and workers reach the scheduler."""
 
     dashboard_port: Port = 8787
-    """Port of Dask's dashboard, on loopback only and with a token; JupyterLab needs no port."""
+    """Port of Dask's dashboard, on loopback only and with a token, unless
+    security.open_dashboard says otherwise; JupyterLab needs no port."""
 
     memory: Size = 4 * GIB
     """Memory that the service manager grants to the scheduler, where it can limit memory."""
@@ -236,6 +237,10 @@ class Security(Model):
     tls: bool = Field(default=True, title="TLS")
     """Mutual TLS with the cluster's own certificate authority. Without it anybody who reaches
     the scheduler's port runs code on the cluster."""
+
+    open_dashboard: bool = Field(default=False, title="open dashboard")
+    """Dask's dashboard without its token, also on the address of the scheduler: whoever reaches
+    its port reads logs, tracebacks with their values, names of tasks and lines of source."""
 
 
 class ClusterSpec(Model):

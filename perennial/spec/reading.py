@@ -72,7 +72,10 @@ class Document:
     def warnings(self) -> list[Fault]:
         """List what is valid but was probably not meant, such as a key nearly like Dask's."""
         return self.located(
-            [*_mistyped(self.spec), *_secret(self.spec), *self.spec.options.warnings(self.spec)]
+            [
+                *(*_mistyped(self.spec), *_secret(self.spec), *_shown(self.spec)),
+                *self.spec.options.warnings(self.spec),
+            ]
         )
 
 
@@ -267,6 +270,18 @@ def _secret(spec: ClusterSpec) -> Iterator[Fault]:
                 "variables that every process of the same user may read",
                 "keep the secret in a file of mode 0600, and name the file",
             )
+
+
+def _shown(spec: ClusterSpec) -> Iterator[Fault]:
+    """Warn of a dashboard that asks nobody who they are."""
+    if spec.security.open_dashboard:
+        yield Fault(
+            "security.open_dashboard",
+            f"true: WHOEVER REACHES PORT {spec.scheduler.dashboard_port} reads logs, tracebacks"
+            " with their values and lines of source, without a login",
+            "false",
+            "write `open_dashboard: false`",
+        )
 
 
 def _mistyped(spec: ClusterSpec) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.paths import ClusterPaths
+from perennial.plan import ABANDONED
 from perennial.supervision import boot, leftovers
 from perennial.supervision import plan as planning
 from perennial.supervision import supervisor as supervision
@@ -316,7 +317,7 @@ class Cluster:
         for name in names:
             self.supervisor.remove(name)
             if lost := self.abandoned(name):
-                self.say(f"{name} abandoned {lost}")
+                self.say(f"{name}{ABANDONED}{lost}")
             forget(self.paths.run / f"{name}.lock")
 
     def _check_gone(self, programs: Iterable[Program]) -> None:

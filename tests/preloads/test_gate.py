@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +68,35 @@ class Pages:
             if error.status_code != 403:
                 raise
             return False
+        except websocket.WebSocketException:
+            return True  # it was let in, and names a protocol that Bokeh alone knows
         return True
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    # So long a path does not fit into a socket's address.
-    root = tmp_path_factory.mktemp("a" * 120)
+@contextmanager
+def serving(root: Path, **more: Any) -> Iterator[Pages]:
     port = free_port()
     listen = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", f"127.0.0.1:{port}"]
-    argv = [sys.executable, "-m", "dask", "scheduler", *listen, *gate(root), *PRELOADS]
+    argv = [sys.executable, "-m", "dask", "scheduler", *listen, *gate(root, **more), *PRELOADS]
     log = root / "scheduler.log"
     with process(argv, log, DASK_CONFIG=str(root / "gate.yaml")):
         found = Pages(root / "pages", port)
         wait_until(lambda: Path(socket_of(str(found.folder))).exists())
         wait_until(lambda: "Scheduler at" in log.read_text())
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    # So long a path does not fit into a socket's address.
+    with serving(tmp_path_factory.mktemp("a" * 120)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    told = {"address": "::1", "names": ["machine-a.example.org"]}
+    with serving(tmp_path_factory.mktemp("open"), open=told) as found:
         yield found
 
 
@@ -152,3 +168,42 @@ def test_on_the_socket_nothing_is_asked_and_nobody_else_may_open_it(pages: Pages
     modes = {path.name: path.stat().st_mode & 0o777 for path in pages.folder.iterdir()}
     assert modes == {"http": 0o600, "token": 0o600}
     assert pages.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_open_dashboard_asks_nobody_for_the_token(opened: Pages) -> None:
+    for path in ("/status", "/health", "/metrics", "/perennial/workers.json"):
+        assert opened.status(path) == 200, path
+    assert opened.opens()
+    own = ("machine-a.example.org", "MACHINE-A.example.org:8787", "10.0.0.2:8787", "[fe80::1]:8787")
+    for host in (*own, socket.gethostname()):
+        assert opened.status("/status", Host=host) == 200, host
+    assert opened.within("/status").status == 200
+
+
+def test_an_open_dashboard_is_not_shown_through_pages_of_others(opened: Pages) -> None:
+    """A browser that may read it must not be made to read it for a page of somebody else."""
+    for host in ("rebound.example.org", "", "10.0.0.2.example.org", "machine-a.example.org.nip"):
+        answer = opened.ask("/status", Host=host)
+        assert answer.status == 403, host
+        assert b"under an address of this machine" in answer.read()
+    assert opened.status("/status", Origin="http://example.org") == 403
+    assert not opened.opens(origin="http://example.org")
+
+
+def test_an_open_dashboard_listens_on_the_schedulers_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here on a second address of loopback, where that of the network would be."""
+    other = "127.0.0.2"
+    from perennial.preloads.gate import _opened
+
+    port = free_port()
+    told = {"address": other, "names": []}
+    assert _opened(port, told)[0] == []  # all of loopback is this machine's own
+    monkeypatch.setattr("perennial.preloads.gate._is_address", lambda _host: False)
+    [listening], names = _opened(port, told)
+    with listening:
+        assert listening.getsockname() == (other, port)
+        assert socket.gethostname() in names
+        with pytest.raises(SystemExit, match=f"^dashboard: port {port} of {other} cannot be"):
+            _opened(port, told)

@@ -175,18 +175,16 @@ def rules_of(draw: st.DrawFn) -> Rules:
     return Rules(tuple(groups), draw(st.one_of(st.none(), st.floats(0, 50))))
 
 
-demands = st.one_of(
-    st.none(),
-    st.builds(
-        Demand,
-        st.sampled_from(["s", "t"]),
-        seconds,
-        st.lists(works, max_size=4).map(tuple),
-        st.dictionaries(st.sampled_from(NAMES), seens()),
-        st.integers(0, 3),
-        st.sampled_from(["", "no preload"]),
-    ),
+known = st.builds(
+    Demand,
+    st.sampled_from(["s", "t"]),
+    seconds,
+    st.lists(works, max_size=4).map(tuple),
+    st.dictionaries(st.sampled_from(NAMES), seens()),
+    st.integers(0, 3),
+    st.sampled_from(["", "no preload"]),
 )
+demands = st.one_of(st.none(), known)
 situations = st.tuples(rules_of(), demands, standings, histories, seconds)
 relaxed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
@@ -249,6 +247,31 @@ def test_it_decides_on_anything(situation):
     json.dumps([str(found), detail_wanted(rules, stands, found.history, now)])
     again = decide(rules, said, stands, found.history, now - 5)  # the clock was set back
     check(rules, said, stands, again)
+
+
+@relaxed
+@given(
+    *(rules_of(), known, standings, histories, seconds),
+    *(observations.filter(bool), st.sampled_from(["starting", "running", "leaving"])),
+)
+def test_who_is_drained_and_not_registered_neither_comes_back_nor_counts(
+    rules, said, stands, history, now, without, state
+):
+    """As after a restart of the scheduler: as if it had gone already, so others come for it."""
+    rules, group = replace(rules, budget=None), rules.groups[0]
+    seat = stands.get(group.name) or Standing(None)
+    unknown = f"{group.name}-9"  # none of the names that are made up
+    draining, found = seat.draining, []
+    drained = replace(
+        without,
+        desired=without.desired + (state != "leaving"),
+        members=(*without.members, Member(unknown, unknown, state)),
+    )
+    for each, who in ((without, draining), (drained, {**draining, unknown: True})):
+        world = {**stands, group.name: replace(seat, observation=each, draining=who)}
+        found.append(decide(rules, said, world, history, now).groups[group.name])
+    assert unknown not in found[1].back
+    assert found[0] == found[1]
 
 
 def turned(values):

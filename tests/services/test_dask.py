@@ -154,3 +154,17 @@ def test_ipv6_is_written_in_brackets() -> None:
         argv = found[role].command.argv
         assert argv[argv.index("--host") + 1] == "[::1]"
     assert "tls://[::1]:8786" in found["worker"].command.argv
+
+
+def test_the_dashboard_is_open_only_where_the_file_says_so() -> None:
+    site = replace(SITE, address="10.0.0.2", scheduler="machine-a", pages="/srv/pages")
+
+    def told(text: str) -> dict[str, object]:
+        [file] = parts(f"workers: {{cpu: {{}}}}\n{text}", site)["scheduler"].files
+        found: dict[str, object] = yaml.safe_load(file.text)["perennial"]["pages"]
+        return found
+
+    closed = {"folder": "/srv/pages", "shared": False}
+    assert told("") == told("security: {open_dashboard: false}\n") == closed
+    opened = {"address": "10.0.0.2", "names": ["10.0.0.2", "machine-a"]}
+    assert told("security: {open_dashboard: true}\n") == {**closed, "open": opened}

@@ -190,7 +190,7 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
         optional(
             {
                 "environment": optional({"python": python}),
-                "security": optional({"tls": st.booleans()}),
+                "security": optional({"tls": st.booleans(), "open_dashboard": st.booleans()}),
                 "scaler": st.none() | scaler_keys.map(lambda keys: {"port": ports[3], **keys}),
                 "dask": dask_sections,
                 "env": variables,

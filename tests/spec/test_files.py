@@ -165,6 +165,15 @@ def test_lines_of_faults_found_later(tmp_path: Path) -> None:
     assert [fault.line for fault in document.located(faults)] == [1, 1, 4]
 
 
+def test_an_open_dashboard_is_warned_of(tmp_path: Path) -> None:
+    opened = "security:\n  open_dashboard: true\n"
+    document = read(written(tmp_path, (GOOD + opened).encode()))
+    [warned] = document.warnings()
+    assert (warned.line, warned.path) == (6, "security.open_dashboard")
+    assert warned.found.startswith("true: WHOEVER REACHES PORT 8787 reads logs, tracebacks with")
+    assert read(written(tmp_path, GOOD.encode())).warnings() == []
+
+
 def test_reading_is_quick() -> None:
     """In a new process, beside what it has to import anyway; distributed is not imported."""
     example = Path(__file__).parents[2] / "examples" / "local.yaml"

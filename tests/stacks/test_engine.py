@@ -149,6 +149,7 @@ assert not list((file.parent / "machines").iterdir())
 """
 
 
+@pytest.mark.timeout(900)
 def test_nothing_that_pulumi_replaces_is_left_empty_or_running(site: Site) -> None:
     """By `--replace`, and by a cluster of another name in the same stack."""
     site.file.write_text(json.dumps(site.spec))

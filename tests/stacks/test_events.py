@@ -115,6 +115,14 @@ def test_what_stays_is_noted() -> None:
     assert tale.notes == ["ma: left in place: /home/dask/notebooks"]
 
 
+def test_what_members_abandoned_is_kept_by_member() -> None:
+    tale = Tale()
+    tale.hear(said("info", "mb: replacing cpu-mb-0\nmb: cpu-mb-0 abandoned 1 task (x: y)\n"))
+    tale.hear(said("info", "mb: cpu-mb-0 abandoned 1 task (x: y)\nmc: gpu-mc-3 abandoned a key"))
+    tale.hear(said("info", "mc: a file abandoned by somebody"))
+    assert tale.abandoned == {"cpu-mb-0": "1 task (x: y)", "gpu-mc-3": "a key"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

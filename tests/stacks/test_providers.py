@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,15 @@ from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.rpc import UNKNOWN
 
 import perennial.platforms.hosts
+from perennial.capacity import PER_CORE
 from perennial.certificates import Pair, ends, fault
 from perennial.errors import FleetError
 from perennial.platforms.hosts.share import shares, to_json
-from perennial.spec import loads
+from perennial.platforms.local.machine import this_machine
+from perennial.spec import dump, loads
 from perennial.stacks import host_resources as resources
+from perennial.stacks.local import LocalProvider
+from perennial.stacks.room import MEANT
 from perennial.stacks.turns import turns
 
 SPEC = loads(
@@ -158,3 +163,24 @@ def test_turns() -> None:
     for thread in threads:
         thread.join()
     assert most == 2
+
+
+def test_local_refuses_what_this_machine_cannot_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    has = this_machine()
+    many = min(has.most, has.cores * PER_CORE + 1)
+
+    def failures(count: int, olds: dict[str, Any], force: bool = False) -> list[str]:
+        spec = dump(loads(f"{{name: lab, platform: local, workers: {{cpu: {{count: {count}}}}}}}"))
+        found = LocalProvider().check(olds, {"spec": spec, "force": force})
+        assert found.inputs == {"spec": spec, "force": force}
+        return [each.reason for each in found.failures]
+
+    [why] = failures(many, {})
+    assert why.startswith(f"lab: cpu={many}: {many} worker processes with ")
+    assert why.endswith(f"lower count, processes or memory, or {MEANT}")
+    assert failures(many, {}, force=True) == []
+    [why] = failures(99_999, {}, force=True)
+    assert why.endswith("idle ones; ask for fewer")

@@ -15,7 +15,9 @@ from pathlib import PurePath
 from typing import Any
 
 from perennial import render
+from perennial.contracts import Lost
 from perennial.errors import FleetError
+from perennial.plan import ABANDONED
 from perennial.platforms.hosts import issuing
 from perennial.platforms.hosts.arrange import (
     Arrangement,
@@ -28,6 +30,7 @@ from perennial.platforms.hosts.arrange import (
 )
 from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
+from perennial.platforms.hosts.holding import losses
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.provision import (
@@ -65,12 +68,15 @@ def apply_services(
     say: Say,
     turn: Turn = lambda _group: nullcontext(),
     scaled: Mapping[str, int] | None = None,
+    lost: Lost | None = None,
 ) -> dict[str, Any]:
     """Change what runs on a machine into its share.
 
     Only members whose fingerprint changed restart, one after another, each drained. New
-    members start before old ones leave, so that data has somewhere to go.
+    members start before old ones leave, so that data has somewhere to go. What members abandon
+    is reported, where nobody else takes it, in a line of its own.
     """
+    lost = lost or (lambda member, what: say(f"{member}{ABANDONED}{what}"))
     with alone(share, say) as agent:
         found = look(agent, share)
         init = manager(share, found)
@@ -99,9 +105,8 @@ def apply_services(
             # Under supervisord they read the files themselves, now and then, and no copies.
             todo = _with_renewed(todo, wanted, parts, issued.renewed)
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
-            _change_systemd(agent, wanted, replace(todo, stop=(*todo.stop, *sorted(gone))), turn)
-        else:
-            _change_supervisord(agent, share, wanted, (todo, found), turn)
+            todo = replace(todo, stop=(*todo.stop, *sorted(gone)))
+        _change(agent, share, wanted, (todo, found), turn, lost)
         _await_jupyter(agent, parts, todo)
         agent.ask(
             "finish",
@@ -244,7 +249,24 @@ def _more(todo: Steps, units: Sequence[str]) -> Steps:
     return Steps(todo.start, (*todo.restart, *more), todo.stop)
 
 
-def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) -> None:
+def _change(
+    agent: Agent,
+    share: Share,
+    wanted: Arrangement,
+    now: tuple[Steps, Mapping[str, Any]],
+    turn: Turn,
+    lost: Lost,
+) -> None:
+    if wanted.init == "systemd":
+        _change_systemd(agent, share, wanted, now[0], turn, lost)
+        return
+    with losses(agent, share, [*now[0].restart, *now[0].stop], lost):
+        _change_supervisord(agent, share, wanted, now, turn)
+
+
+def _change_systemd(
+    agent: Agent, share: Share, wanted: Arrangement, todo: Steps, turn: Turn, lost: Lost
+) -> None:
     targets = list(wanted.targets)
     members = wanted.members
     if any(members[unit].name == "scheduler" for unit in todo.restart):
@@ -253,9 +275,10 @@ def _change_systemd(agent: Agent, wanted: Arrangement, todo: Steps, turn: Turn) 
         todo = Steps(todo.start, (), todo.stop)
     start_in_steps(agent, todo.start, members, targets)
     for unit in todo.restart:
-        with turn(members[unit].group or unit):
+        with turn(members[unit].group or unit), losses(agent, share, [unit], lost):
             agent.ask("systemd_restart", units=[unit])
-    agent.ask("systemd_stop", units=list(todo.stop))
+    with losses(agent, share, todo.stop, lost):
+        agent.ask("systemd_stop", units=list(todo.stop))
 
 
 def _change_supervisord(

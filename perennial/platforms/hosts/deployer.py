@@ -31,7 +31,7 @@ class HostsDeployer(StackDeployer):
 
         paths = cluster_state(spec.name)
         there = paths.spec.exists()
-        if force or (there and paths.spec.read_text(encoding="utf-8") == dump(spec)):
+        if there and paths.spec.read_text(encoding="utf-8") == dump(spec):
             return  # looked at when it was deployed: an unchanged `up` stays quick
         say("asking the machines what they hold")
-        check_room(Operator(spec, paths), deployed(paths) if there else spec)
+        check_room(Operator(spec, paths), deployed(paths) if there else spec, force)

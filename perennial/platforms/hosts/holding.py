@@ -1,15 +1,16 @@
-"""What members hold that nobody can take: actors; and what they have lost when they left. Pure."""
+"""What members hold that nobody can take, actors; and what they have lost when they left."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from perennial.contracts import Lost
 from perennial.plan import Holder
-
-#: What a worker's log says of a drain that was not complete, see `perennial.preloads.drain`.
-_LEAVES = re.compile(r" leaves after [0-9.]+ s without a complete drain: .*; abandons (.+)$")
+from perennial.platforms.hosts.remote import Agent
+from perennial.platforms.hosts.share import Share
 
 
 def holders(
@@ -27,7 +28,20 @@ def holders(
     return [Holder(*key, count) for key, count in found.items() if count]
 
 
-def abandoned(lines: Iterable[str]) -> str:
-    """Find in a member's log what it abandoned; empty where its drain was complete."""
-    matches = [match[1] for line in lines if (match := _LEAVES.search(line))]
-    return ", ".join(lost for lost in matches if lost != "nothing")
+@contextmanager
+def losses(agent: Agent, share: Share, units: Sequence[str], lost: Lost) -> Iterator[None]:
+    """Report which of these units abandon something while they are stopped in this context."""
+    if not units:
+        yield
+        return
+    asked = {"cluster": share.cluster, "units": list(units)}
+    since = agent.ask("leaving", **asked)
+    yield
+    for unit, what in agent.ask("left", **asked, since=since).items():
+        lost(member(share, unit), what)
+
+
+def member(share: Share, unit: str) -> str:
+    """Return Dask's name of a machine's unit; its group may be in no cluster file any more."""
+    match = re.fullmatch(rf"dask-{re.escape(share.cluster)}-(.+)@([0-9]+)\.service", unit)
+    return f"{match[1]}-{share.target.name}-{match[2]}" if match else unit

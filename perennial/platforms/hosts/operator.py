@@ -15,7 +15,7 @@ from perennial.pages import ROSTER, Counts, counts_of, parsed
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
-from perennial.platforms.hosts.holding import abandoned, holders
+from perennial.platforms.hosts.holding import holders, losses
 from perennial.platforms.hosts.placing import Placed, concerned, placed_on
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets, own_certificate
@@ -122,8 +122,11 @@ class Operator:
         except FleetError:
             return []
 
-    def restart(self, word: str, say: Say) -> dict[str, str]:
-        """Restart a service or the members of a group, one after another."""
+    def restart(self, word: str, say: Say) -> tuple[dict[str, str], int]:
+        """Restart a service or the members of a group, one after another.
+
+        Returns what members abandoned, and how many services were restarted.
+        """
         lost: dict[str, str] = {}
         chosen, away = self._named(word)
         if needed := self._needed(word, away):
@@ -132,16 +135,14 @@ class Operator:
         for placed in chosen:
             share = self.shares[placed.machine]
             with deploy.alone(share, at(placed.machine, say)) as agent:
-                log = {"cluster": self.name, "unit": placed.unit, "lines": 1}
-                before = agent.ask("log_since", **log, cursor=None)[1] if placed.group else None
-                if placed.unit.endswith(".service"):
-                    agent.ask("systemd_restart", units=[placed.unit])
-                else:
-                    name, worker = placed.unit, placed.group is not None
-                    agent.ask("supervisord_bounce", cluster=self.name, name=name, worker=worker)
-                since = agent.ask("log_since", **log, cursor=before)[0] if placed.group else []
-                lost[placed.name] = abandoned(since)
-        return lost
+                worker = placed.group is not None
+                with losses(agent, share, [placed.unit] * worker, lost.__setitem__):
+                    if placed.unit.endswith(".service"):
+                        agent.ask("systemd_restart", units=[placed.unit])
+                    else:
+                        named = {"cluster": self.name, "name": placed.unit}
+                        agent.ask("supervisord_bounce", **named, worker=worker)
+        return lost, len(chosen)
 
     def logs(self, word: str | None, lines: int) -> Iterator[LogLine]:
         """Yield the last lines of services, each with the service's name."""

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perennial.capacity import Capacity, Machine, refusal, total
-from perennial.contracts import Resized
+from perennial.capacity import MEANT, Capacity, Machine, Use, refusal, total
+from perennial.contracts import Lost, Resized
 from perennial.errors import FleetError, PerennialError
-from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts import deploy, room
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
-from perennial.platforms.hosts.room import services, uses
 from perennial.platforms.hosts.share import Share
 from perennial.platforms.hosts.sizes import spread
 from perennial.sizes import check_sizes
@@ -39,21 +38,52 @@ def look(agent: Agent, cluster: str) -> Standing:
     return Standing(Machine(**agent.ask("machine")), manifest)
 
 
-def refuse(
-    spec: ClusterSpec, share: Share, now: Standing, sizes: Mapping[str, int], before: ClusterSpec
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What members may use, and who says that they are meant."""
+
+    #: What a member of each group may use, as the cluster file says.
+    uses: Mapping[str, Use]
+    #: The same of the members that stand already.
+    before: Mapping[str, Use]
+    #: How a person says that they mean a size which is too large; empty where they have.
+    meant: str = MEANT
+
+
+def refuse(share: Share, now: Standing, sizes: Mapping[str, int], asked: Asked) -> None:
     """Refuse sizes which a machine cannot hold, unless as much stands there already."""
-    had = {**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})}
-    counts = {name: size if isinstance(size, int) else len(size) for name, size in had.items()}
-    stands = total(use * counts[name] for name, use in uses(before, counts).items())
-    holds = Capacity(now.machine.cores, now.machine.memory, services(share.services))
+    had = counted({**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})})
+    stands = total(use * had.get(name, 0) for name, use in asked.before.items())
+    holds = Capacity(now.machine.cores, now.machine.memory, room.services(share.services))
     machine = share.target.name
-    if why := refusal(uses(spec, sizes), sizes, holds, stands, machine):
+    if why := refusal(asked.uses, sizes, holds, stands, machine, asked.meant):
         raise FleetError(f"{machine}: {why}")
 
 
+def refuse_share(share: Share, asked: Asked) -> None:
+    """Refuse a share that its machine cannot hold.
+
+    A machine that does not answer is left out: whoever goes there says what is in the way.
+    """
+    try:
+        with borrowed(share.target) as agent:
+            now = look(agent, share.cluster)
+    except FleetError:
+        return
+    refuse(share, now, _sizes(share, now), asked)
+
+
+def _sizes(share: Share, now: Standing) -> dict[str, int]:
+    """Say how many members of each group a deploy would leave on a machine."""
+    return counted(chosen(share, {"manifest": now.manifest, "members": {}}))
+
+
 def scale(
-    operator: Operator, wanted: Mapping[str, int], say: Say, force: bool = False
+    operator: Operator,
+    wanted: Mapping[str, int],
+    say: Say,
+    force: bool = False,
+    lost: Lost | None = None,
 ) -> dict[str, Resized]:
     """Resize groups, spread over their machines; members are drained before they leave."""
     spec = operator.spec
@@ -69,8 +99,11 @@ def scale(
         for machine in operator.shares
         if any(after[group].get(machine) != before[group].get(machine) for group in wanted)
     }
-    for machine, sizes in {} if force else changed.items():
-        _refuse(operator, machine, standing[machine], spec, sizes)
+    uses = room.uses(spec)
+    asked = Asked(uses, uses, "" if force else MEANT)
+    for machine, sizes in changed.items():
+        share, there = operator.shares[machine], standing[machine]
+        refuse(share, there, {**_sizes(share, there), **sizes}, asked)
     # New members come before old ones go, so that data has somewhere to go.
     for machine in sorted(changed, key=lambda name: _shrinks(name, before, after)):
         deploy.apply_services(
@@ -78,20 +111,23 @@ def scale(
             operator.secrets(),
             at(machine, say),
             scaled=changed[machine],
+            lost=lost,
         )
     return {
         group: Resized(sum(before[group].values()), sum(after[group].values())) for group in wanted
     }
 
 
-def check_room(operator: Operator, before: ClusterSpec) -> None:
-    """Refuse a cluster file whose members some machine cannot hold.
+def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> None:
+    """Refuse a cluster file whose members some machine cannot hold."""
+    asked = Asked(room.uses(operator.spec), room.uses(before), "" if force else MEANT)
 
-    A machine that does not answer is left out: whoever goes there says what is in the way.
-    """
-    for machine, seen in operator.everywhere(lambda name: _standing(operator, name)).items():
-        if not isinstance(seen, FleetError):
-            _refuse(operator, machine, seen, before, {})
+    def check(machine: str) -> None:
+        refuse_share(operator.shares[machine], asked)
+
+    for refused in operator.everywhere(check).values():
+        if refused is not None:
+            raise refused
 
 
 def _stand(
@@ -113,18 +149,6 @@ def _stand(
 def _standing(operator: Operator, machine: str) -> Standing:
     with borrowed(operator.shares[machine].target) as agent:
         return look(agent, operator.name)
-
-
-def _refuse(
-    operator: Operator,
-    machine: str,
-    seen: Standing,
-    before: ClusterSpec,
-    sizes: Mapping[str, int],
-) -> None:
-    share = operator.shares[machine]
-    now = chosen(share, {"manifest": seen.manifest, "members": {}})
-    refuse(operator.spec, share, seen, {**counted(now), **sizes}, before)
 
 
 def _shrinks(machine: str, before: Sizes, after: Sizes) -> bool:

@@ -13,9 +13,9 @@ from perennial.spec import ClusterSpec
 _BESIDE = ("scheduler", "jupyter", "scaler")
 
 
-def uses(spec: ClusterSpec, groups: Iterable[str]) -> dict[str, Use]:
+def uses(spec: ClusterSpec) -> dict[str, Use]:
     """Say what a member of each group may use."""
-    return {name: of_member(spec.workers[name]) for name in groups if name in spec.workers}
+    return {name: of_member(group) for name, group in spec.workers.items()}
 
 
 def services(parts: Iterable[Service]) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from perennial import contracts
-from perennial.contracts import Glance, LogLine, Page, Resized, Say, Status
+from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, Status
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -88,15 +88,20 @@ class HostsRuntime(contracts.Runtime):
         operator = self._operator
         return operator.follow(service, lines) if follow else operator.logs(service, lines)
 
-    def restart(self, service: str, say: Say) -> dict[str, str]:
+    def restart(self, service: str, say: Say, lost: Lost) -> int:
         """Restart a service, or a group's members one after another."""
-        return self._operator.restart(service, say)
+        abandoned, number = self._operator.restart(service, say)
+        for member, what in abandoned.items():
+            lost(member, what)
+        return number
 
-    def scale(self, wanted: Mapping[str, int], force: bool, say: Say) -> dict[str, Resized]:
+    def scale(
+        self, wanted: Mapping[str, int], force: bool, say: Say, lost: Lost
+    ) -> dict[str, Resized]:
         """Resize groups, spread over their machines."""
         from perennial.platforms.hosts.resizing import scale
 
-        return scale(self._operator, wanted, say, force)
+        return scale(self._operator, wanted, say, force, lost)
 
     def checks(self, python: str | None) -> Iterator[Finding]:
         """Run the checks of `doctor`."""

@@ -170,7 +170,8 @@ def _share(
     kept = _kept(spec, duty)
     if kept:
         relay = keeper.relay(spec, site, machine.called)
-        user, uses = render.user(spec.name, relay), room.uses(spec, duty.counts)
+        user, of_all = render.user(spec.name, relay), room.uses(spec)
+        uses = {group: of_all[group] for group in duty.counts}
         found += [relay, keeper.keeper(spec, site, user, kept, (uses, room.services(found)))]
     return Share(
         cluster=spec.name,

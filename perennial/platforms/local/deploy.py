@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perennial import authority, connect, jupyter, placement, render, revocation
-from perennial.capacity import Use
+from perennial.capacity import MEANT, Use
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
 from perennial.pages import socket_of
@@ -54,6 +54,12 @@ class Deployment:
     def paths(self) -> ClusterPaths:
         """The cluster's state folder."""
         return self.cluster.paths
+
+    @property
+    def abandoned(self) -> dict[str, str]:
+        """What members abandoned that carrying this out has stopped; empty for nothing."""
+        stopped = [step.name for step in self.steps if step.stops]
+        return {name: self.cluster.abandoned(name) for name in stopped}
 
 
 def find(name: str, say: Callable[[str], None]) -> Deployment:
@@ -149,7 +155,7 @@ def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> N
     spec, paths = deployment.spec, deployment.paths
     if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
         raise PerennialError(foreign.render(spec.name))
-    room.check_idle(spec, deployment.state.sizes)
+    room.check(spec, deployment.state.sizes, Use(), meant="")
     make_private(paths.root)
     placement.claim(paths)
     # Remembered first: cut off from here on, `down`, `status` and `up` know the cluster.
@@ -180,17 +186,21 @@ def supervisord_conf(paths: ClusterPaths, limit: int) -> str:
     return render.supervisord_conf(paths.socket, log, paths.units, limit, within)
 
 
-def check_room(spec: ClusterSpec, wanted: Mapping[str, int] = {}, force: bool = False) -> None:
+def check_room(
+    spec: ClusterSpec,
+    wanted: Mapping[str, int] = {},
+    force: bool = False,
+    meant: str = MEANT,
+) -> None:
     """Refuse members that this machine cannot hold, unless they stand, before any is planned.
 
-    With ``force`` only those are refused that it could not hold while they do nothing.
+    With ``force`` only those are refused that it could not hold while they do nothing; ``meant``
+    is how a person says it.
     """
     paths = cluster_state(spec.name)
     placement.require_here(paths)
     now = {**_sizes(spec, paths), **wanted}
-    if not force:
-        room.check(spec, now, _standing(paths))
-    room.check_idle(spec, now)
+    room.check(spec, now, _standing(paths), meant="" if force else meant)
 
 
 def _standing(paths: ClusterPaths) -> Use:

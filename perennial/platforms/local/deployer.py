@@ -71,6 +71,8 @@ class LocalDeployer(contracts.Deployer):
         connection = deploy.connection(spec, paths)
         if steps or deploy.secrets_missing(spec, paths):
             deploy.apply(deployment, ready=lambda: watched.ready(connection))
+            for member, what in deployment.abandoned.items():
+                watched.lost(member, what)
         else:
             deploy.settle(deployment)
         return Deployed(

@@ -19,7 +19,7 @@ class Options(PlatformOptions):
 
     address: str = Field(default="127.0.0.1", examples=["192.168.1.20"])
     """IP address on which the scheduler and the workers listen. Loopback is reached from this
-    machine alone; Jupyter and the dashboard always listen on loopback."""
+    machine alone; Jupyter always listens on loopback, and the dashboard unless it is opened."""
 
     temporary_directory: AbsolutePath | None = Field(default=None, examples=["/scratch"])
     """Folder for what workers spill to disk; the cluster's state folder when it is not given."""

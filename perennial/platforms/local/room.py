@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perennial import capacity as capacities
-from perennial.capacity import Capacity, Machine, Use, refusal
+from perennial.capacity import MEANT, Capacity, Machine, Use, refusal
 from perennial.errors import PerennialError
 from perennial.platforms.local.machine import this_machine
-from perennial.sizes import of_groups, of_member
+from perennial.sizes import of_member
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
@@ -21,22 +21,15 @@ def capacity(spec: ClusterSpec, machine: Machine) -> Capacity:
     return Capacity(machine.cores, machine.memory, services)
 
 
-def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use) -> None:
-    """Refuse sizes whose members this machine cannot hold, unless as much stands there already."""
+def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use, meant: str = MEANT) -> None:
+    """Refuse sizes whose members this machine cannot hold, unless as much stands there already.
+
+    ``meant`` is how a person says that they mean it; empty where they have.
+    """
     uses = {name: of_member(group) for name, group in spec.workers.items()}
-    if why := refusal(uses, sizes, capacity(spec, this_machine()), before):
+    holds = capacity(spec, this_machine())
+    if why := refusal(uses, sizes, holds, before, meant=meant):
         raise PerennialError(f"{spec.name}: {why}")
-
-
-def check_idle(spec: ClusterSpec, sizes: Mapping[str, int]) -> None:
-    """Refuse more worker processes than have room here when they do nothing, whoever asks."""
-    machine, processes = this_machine(), of_groups(spec, sizes).processes
-    if processes > machine.most:
-        raise PerennialError(
-            f"{spec.name}: {processes:,} worker processes; this machine's"
-            f" {machine.memory / 2**30:.0f} GiB hold at most {machine.most:,} idle ones;"
-            " ask for fewer"
-        )
 
 
 def starting(group: WorkerGroup) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial import contracts
-from perennial.contracts import Glance, LogLine, Page, Resized, Say, Status
+from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, Status
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder, Plan
@@ -90,20 +90,27 @@ class LocalRuntime(contracts.Runtime):
         for path in paths:
             yield from (LogLine(path.stem, line) for line in reading.tail(path, lines))
 
-    def restart(self, service: str, say: Say) -> dict[str, str]:
+    def restart(self, service: str, say: Say, lost: Lost) -> int:
         """Restart a service, or a group's members one after another."""
         from perennial.platforms.local import operate
 
         deployment = self._find(say)
         members = operate.restart(deployment, service)
-        return {member: deployment.cluster.abandoned(member) for member in members}
+        for member in members:
+            lost(member, deployment.cluster.abandoned(member))
+        return len(members)
 
-    def scale(self, wanted: Mapping[str, int], force: bool, say: Say) -> dict[str, Resized]:
+    def scale(
+        self, wanted: Mapping[str, int], force: bool, say: Say, lost: Lost
+    ) -> dict[str, Resized]:
         """Give groups another size."""
         from perennial.platforms.local import operate
 
         deployment = self._find(say)
-        before, now = deployment.state.sizes, operate.scale(deployment, wanted, force).state.sizes
+        changed = operate.scale(deployment, wanted, force)
+        before, now = deployment.state.sizes, changed.state.sizes
+        for member, what in changed.abandoned.items():
+            lost(member, what)
         return {group: Resized(before[group], now[group]) for group in wanted}
 
     def checks(self, python: str | None) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def ask(*want: int, unstarted: Collection[int] = (), id: str = "1") -> dict[str,
 
 def message(**change: object) -> bytes:
     return json.dumps({"cpu": {"id": "1", "want": [0], "unstarted": [], **change}}).encode()
+
+
+def test_a_step_looks_at_the_machine_once(tmp_path: Path) -> None:
+    """Five times a second a look is what a keeper costs, and a step goes by one view of it."""
+    looks: list[int] = []
+    keeper = made(tmp_path, Units(cpu={0: "running"}))
+    keeper.bounds = replace(keeper.bounds, look=lambda: looks.append(1) or IDLE)
+    for said in (ask(0, 1), None, ask(0)):
+        keeper.step(said)
+        assert looks.pop() == 1
+        assert not looks
 
 
 def test_it_starts_what_is_asked_and_remembers_it_before(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from typer.testing import CliRunner
 from perennial import authority, connect
 from perennial.cli import app
 from perennial.errors import FleetError, PerennialError
+from perennial.files import make_private, write_json
 from perennial.paths import cluster_state
 from perennial.plan import Holder, Impact, Step, with_actors
-from perennial.platforms.hosts import deploy, operator
-from perennial.platforms.hosts.holding import abandoned, holders
+from perennial.platforms.hosts import deploy, operator, resizing
+from perennial.platforms.hosts.agent import journal, manifest, supervisord
+from perennial.platforms.hosts.arrange import Steps, arrange
+from perennial.platforms.hosts.holding import holders, member
+from perennial.platforms.hosts.share import shares
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump
+from perennial.supervision.hold import abandoned_mark
 from tests.platforms.hosts.clusters import spec_of
 
 PAGE = {
@@ -64,9 +70,41 @@ def test_a_plan_names_the_actors_that_it_ends() -> None:
     assert told == ["", more, "", more, more, "", ""]
 
 
-def test_a_log_says_what_was_abandoned() -> None:
-    assert abandoned(["a line", f"12:00 WARNING - {LINES['lost']}"]) == LOST
-    assert abandoned([LINES["kept"], "a line"]) == ""
+def test_the_journal_says_what_was_abandoned() -> None:
+    entries: list[dict[str, Any]] = [
+        {"_SYSTEMD_UNIT": "dask-lab-cpu@0.service", "MESSAGE": f"WARNING - {LINES['lost']}"},
+        {"_SYSTEMD_UNIT": "dask-lab-cpu@1.service", "MESSAGE": LINES["kept"]},
+        {"_SYSTEMD_UNIT": "dask-lab-cpu@2.service", "MESSAGE": [104, 255]},
+        {"MESSAGE": "a line of nobody's"},
+    ]
+    assert journal.abandoned(entries) == {"dask-lab-cpu@0.service": [LOST]}
+
+
+def test_marks_beside_supervisord_say_what_was_abandoned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A mark of before is not told; neither a link nor a pipe in the user's folder is read."""
+    monkeypatch.setattr(manifest, "STATE", tmp_path)
+    make_private(supervisord.root("lab") / "run")
+    write_json(manifest.path("lab"), {"init": "supervisord"})
+    names = ["cpu-machine-b-0", "cpu-machine-b-1", "cpu-machine-b-2", "cpu-machine-b-3"]
+    marks = [Path(abandoned_mark(supervisord.root("lab") / "run" / f"{n}.lock")) for n in names]
+    marks[0].write_text("of before\n")
+    since = journal.leaving("lab", names)
+    assert journal.left("lab", names, since) == {}
+    marks[1].write_text(f"{LOST}\n1 task (a)\n")
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    marks[2].symlink_to(secret)
+    os.mkfifo(marks[3])
+    assert journal.left("lab", names, since) == {"cpu-machine-b-1": f"{LOST}, 1 task (a)"}
+
+
+def test_a_unit_is_called_as_dask_calls_it() -> None:
+    share = shares(spec_of())["machine-b"]
+    assert member(share, "dask-lab-cpu@7.service") == "cpu-machine-b-7"
+    assert member(share, "dask-lab-gone-by-now@0.service") == "gone-by-now-machine-b-0"
+    assert member(share, "cpu-machine-b-7") == "cpu-machine-b-7"
 
 
 class Machine:
@@ -79,8 +117,11 @@ class Machine:
         self.asked.append(what)
         if what == "page":
             return '{"workers": {"1": {"name": "cpu-machine-b-0", "actors": 2}}}'
-        if what == "log_since":
-            return ([LINES["lost"]] if given["cursor"] else ["old"], "cursor")
+        if what == "leaving":
+            return "cursor"
+        if what == "left":
+            assert given["since"] == "cursor"
+            return {unit: LOST for unit in given["units"] if "@0" in unit}
         return {} if what == "manifest" else None
 
 
@@ -117,7 +158,35 @@ def test_a_restart_asks_before_an_actor_ends_and_says_what_was_lost(machine: Mac
     machine.asked.clear()
     done = CliRunner().invoke(app, ["restart", "jupyter"])
     assert (done.exception, done.output) == (None, "lab: jupyter restarted\n")
-    assert "log_since" not in machine.asked
+    assert "left" not in machine.asked
+
+
+@pytest.mark.parametrize("init", ["systemd", "supervisord"])
+def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) -> None:
+    """Those that restart, and those that leave, of groups that are in no file any more as well."""
+    share = shares(spec_of())["machine-b"]
+    parts = [part.at("10.0.0.2") for part in share.services]
+    wanted = arrange("lab", init, parts, {"cpu": 1}, {})
+    there = {"dask-lab-cpu@0.service": 1, "dask-lab-cpu@1.service": 2, "dask-lab-old@0.service": 3}
+    restart, *stop = there
+    found = {"manifest": {}, "programs": {}}
+    lost: list[tuple[str, str]] = []
+    deploy._change(
+        *(machine, share, wanted, (Steps((), (restart,), tuple(stop)), found)),
+        *(lambda _group: nullcontext(), lambda name, what: lost.append((name, what))),
+    )
+    assert lost == [("cpu-machine-b-0", LOST), ("old-machine-b-0", LOST)]
+
+
+def test_scale_says_what_was_lost(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scale(_operator: Any, wanted: Any, _say: Any, _force: bool, lost: Any) -> Any:
+        lost("cpu-machine-b-1", LOST)
+        return {group: (2, size) for group, size in wanted.items()}
+
+    monkeypatch.setattr(resizing, "scale", scale)
+    done = CliRunner().invoke(app, ["scale", "cpu=1"])
+    assert done.exception is None
+    assert done.output == f"lab: cpu-machine-b-1 abandoned {LOST}\nlab: cpu 2 → 1\n"
 
 
 def test_a_scheduler_that_does_not_answer_is_no_reason_to_ask(

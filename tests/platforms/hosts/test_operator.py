@@ -68,7 +68,7 @@ def test_what_can_be_read_of_a_group_is_read_before_the_error(
 def test_a_restart_needs_only_the_machines_of_what_is_named(
     tmp_path: Path, asked: list[str]
 ) -> None:
-    assert made(tmp_path).restart("scheduler", lambda _text: None) == {"scheduler": ""}
+    assert made(tmp_path).restart("scheduler", lambda _text: None) == ({}, 1)
     assert "systemd_restart" in asked
     asked.clear()
     with pytest.raises(FleetError, match="it is off"):

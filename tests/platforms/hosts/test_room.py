@@ -11,17 +11,19 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from perennial.capacity import Machine, Use, total
+from perennial.capacity import PER_CORE, Machine, Use, gib, total
 from perennial.cli import app
 from perennial.errors import FleetError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.hosts import deploy, remote, resizing, room
 from perennial.platforms.hosts.agent.machine import this_machine
-from perennial.platforms.hosts.resizing import Standing
-from perennial.platforms.hosts.share import shares
+from perennial.platforms.hosts.resizing import Asked, Standing
+from perennial.platforms.hosts.share import shares, to_json
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
 from perennial.stacks import planning
+from perennial.stacks.host_resources import ServicesProvider, packed
+from perennial.stacks.room import MEANT, described
 from tests.platforms.hosts.clusters import machines, spec_of
 from tests.platforms.hosts.sshd import MISSING, Place, make_place
 
@@ -59,6 +61,12 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     remote.close()
 
 
+def too_many() -> int:
+    """A number of members that this machine cannot hold, but could while they do nothing."""
+    has = this_machine()
+    return min(has.most, has.cores * PER_CORE + 1)
+
+
 def clustered(place: Place, **groups: dict[str, Any]) -> dict[str, Any]:
     machine = {"address": "127.0.0.1", "name": "machine-b", "port": place.sshd.port}
     return {**machines(machine), "workers": groups or {"cpu": {"count": 1000}}}
@@ -82,20 +90,58 @@ class TestOverSsh:
     pytestmark = over_ssh
 
     def test_a_first_size_is_refused_with_the_machine_and_the_numbers(self, place: Place) -> None:
-        has, data = this_machine(), clustered(place)
+        has, many = this_machine(), too_many()
+        data = clustered(place, cpu={"count": many})
         done = run(place, data, "up", "--yes")
         assert isinstance(done.exception, FleetError)
         said = str(done.exception)
-        assert said.startswith("machine-b: cpu=1000: 1,000 worker processes with ")
+        assert said.startswith(f"machine-b: cpu={many}: {many} worker processes with ")
         assert f"allowed: what machine-b holds, {has.cores} core" in said
         assert said.endswith("lower count, processes or memory, or add --force")
         assert "\n" not in said
         assert not cluster_state("lab").root.exists()
         # The plan shows all the same what it would be.
         done = run(place, data, "plan")
-        assert "1000 of cpu" in done.output
+        assert f"{many} of cpu" in done.output
         assert str(done.exception) == f"`perennial up` would refuse this: {said}"
         assert isinstance(run(place, data, "up", "--yes", "--force").exception, DeployedError)
+
+    def test_nobody_can_mean_more_than_the_machine_holds_idle(self, place: Place) -> None:
+        has = this_machine()
+        for force in ([], ["--force"]):
+            done = run(place, clustered(place, cpu={"count": 9000}), "up", "--yes", *force)
+            assert isinstance(done.exception, FleetError)
+            assert str(done.exception) == (
+                f"machine-b: cpu=9000: 9,000 worker processes; machine-b's {gib(has.memory)} hold"
+                f" at most {has.most:,} idle ones; ask for fewer"
+            )
+        data = clustered(place, cpu={"count": 1, "memory": "1 MiB"})
+        remembered(spec_of(data))
+        done = run(place, data, "scale", "cpu=9000", "--force")
+        assert str(done.exception).startswith("machine-b: cpu=9000: 9,000 worker processes;")
+
+    def test_pulumi_refuses_the_same_before_anything_is_changed(self, place: Place) -> None:
+        spec = spec_of(clustered(place, cpu={"count": too_many()}))
+        small = spec_of(clustered(place, cpu={"count": 1, "memory": "1 MiB"}))
+
+        def values(of: ClusterSpec, force: bool = False) -> dict[str, Any]:
+            share, asked = to_json(shares(of)["machine-b"]), described(of, force)
+            return {"share": packed(share), "secrets": {}, "room": packed(asked)}
+
+        def failures(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
+            return [each.reason for each in ServicesProvider().check(olds, news).failures]
+
+        [why] = failures({}, values(spec))
+        assert why.startswith(f"machine-b: cpu={too_many()}: {too_many()} worker processes with ")
+        assert why.endswith(f"lower count, processes or memory, or {MEANT}")
+        assert failures(values(small), values(spec)) == [why]
+        # Meant, unchanged, of an earlier release, or what fits.
+        assert failures({}, values(spec, force=True)) == []
+        assert failures(values(spec), values(spec)) == []
+        assert failures({}, values(small)) == []
+        # Idle they had no room either.
+        [why] = failures({}, values(spec_of(clustered(place, cpu={"count": 9000})), force=True))
+        assert why.endswith("idle ones; ask for fewer")
 
     def test_what_the_machine_holds_is_deployed(self, place: Place) -> None:
         fits = clustered(place, cpu={"count": 1, "memory": "1 MiB"})
@@ -112,15 +158,16 @@ class TestOverSsh:
         remembered(spec_of(data))
         applied: list[Any] = []
         monkeypatch.setattr(deploy, "apply_services", lambda *_, **how: applied.append(how))
-        done = run(place, data, "scale", "cpu=1000")
-        assert str(done.exception).startswith("machine-b: cpu=1000: 1,000 worker processes")
+        many = too_many()
+        done = run(place, data, "scale", f"cpu={many}")
+        assert str(done.exception).startswith(f"machine-b: cpu={many}: {many} worker processes")
         assert applied == []
         monkeypatch.setattr(
             "perennial.platforms.hosts.operator.Operator.secrets", lambda _self: None
         )
-        done = run(place, data, "scale", "cpu=1000", "--force")
-        assert (done.exception, done.output) == (None, "lab: cpu 0 → 1000\n")
-        assert [how["scaled"] for how in applied] == [{"cpu": 1000}]
+        done = run(place, data, "scale", f"cpu={many}", "--force")
+        assert (done.exception, done.output) == (None, f"lab: cpu 0 → {many}\n")
+        assert [how["scaled"] for how in applied] == [{"cpu": many}]
 
 
 def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
@@ -132,18 +179,19 @@ def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
         hosts={"machines": ["machine-a.example.org"]},
     )
     [share] = shares(spec).values()
-    found = total(use * share.counts[name] for name, use in room.uses(spec, share.counts).items())
+    found = total(use * share.counts[name] for name, use in room.uses(spec).items())
     assert found == Use(9, 24 * GIB)
     machine = Machine(2, 34 * GIB, 34 * GIB)
     empty = Standing(machine, {})
-    resizing.refuse(spec, share, empty, share.counts, spec)
+    asked = Asked(room.uses(spec), room.uses(spec))
+    resizing.refuse(share, empty, share.counts, asked)
     with pytest.raises(FleetError, match=r"^machine-a: cpu=5, gpu=1: 11 worker processes with 28"):
-        resizing.refuse(spec, share, empty, {"cpu": 5, "gpu": 1}, spec)
+        resizing.refuse(share, empty, {"cpu": 5, "gpu": 1}, asked)
     # What stands already may stay, whoever has meant it; and more of it may not come.
     meant = Standing(machine, {"sizes": {"cpu": 5}, "numbers": {"gpu": [3]}})
-    resizing.refuse(spec, share, meant, {"cpu": 5, "gpu": 1}, spec)
+    resizing.refuse(share, meant, {"cpu": 5, "gpu": 1}, asked)
     with pytest.raises(FleetError, match="cpu=6"):
-        resizing.refuse(spec, share, meant, {"cpu": 6, "gpu": 1}, spec)
+        resizing.refuse(share, meant, {"cpu": 6, "gpu": 1}, asked)
 
 
 def test_services_count_where_they_stand() -> None:

@@ -35,6 +35,9 @@ def plan_of_a_change(home: Home) -> str:
     return planned
 
 
+SMALLER = ("scale", "cpu=1")
+
+
 @pytest.mark.timeout(900)
 def test_restart_asks_about_actors_and_says_what_it_abandoned(home: Home) -> None:
     counter, long = functions()
@@ -62,3 +65,14 @@ def test_restart_asks_about_actors_and_says_what_it_abandoned(home: Home) -> Non
         said = home.run("restart", "cpu-1")  # nothing to ask: the drain has its time
         assert "lab: cpu-1 abandoned 1 task (long)" in said
         future.cancel()
+        # So do `up` and `scale`, in the same words beside what they say at their end.
+        home.spec["workers"]["cpu"]["drain"] = "4 s"
+        home.write()
+        for number, words in enumerate((("up", "--yes", "--file", str(home.file)), SMALLER)):
+            key = f"again-{number}"
+            again = {"workers": ["cpu-1"], "allow_other_workers": True}
+            future = client.submit(long, 120, key=key, **again)
+            wait_until(lambda key=key: [key] in map(list, client.processing().values()))
+            said = home.run_apart(*words)
+            assert f"lab: cpu-1 abandoned 1 task ({key})\n" in said
+            future.cancel()

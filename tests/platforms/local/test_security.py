@@ -209,3 +209,18 @@ def test_without_tls_it_works_and_warns(home: Home) -> None:
     code = "from distributed import Client; print(Client().submit(sum, [1, 2]).result())"
     assert home.python(code) == "3"
     assert "tcp://" in home.run("env")
+
+
+def test_an_open_dashboard_works_and_warns(home: Home) -> None:
+    home.spec["security"] = {"open_dashboard": True}
+    home.write()
+    for said in (home.run("check", str(home.file)), home.up()):
+        assert "security.open_dashboard: found true: WHOEVER REACHES PORT " in " ".join(
+            said.split()
+        )
+    port = home.spec["scheduler"]["dashboard_port"]
+    found = get(port, "/status")
+    assert found is not None
+    assert found[0] == 200
+    assert all(at.startswith("127.") for at, where in listeners(home) if where == port)
+    home.run("down", "--force")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from perennial.platforms.hosts.agent import manifest, supervisord, unprivileged
+from perennial.supervision.hold import abandoned_mark
 
 #: Seconds in which a log must be read.
 TIMEOUT = 60.0
+
+#: What a worker's log says of a drain that was not complete, see `perennial.preloads.drain`.
+_LEAVES = re.compile(r" leaves after [0-9.]+ s without a complete drain: .*; abandons (.+)$")
+#: Bytes of what a member says that it abandons.
+_NOTE = 1 << 16
 
 
 def log(cluster: str, unit: str, lines: int) -> list[str]:
@@ -31,27 +43,89 @@ def log_since(
     return found, marks[-1].removeprefix("-- cursor: ") if marks else cursor
 
 
+def leaving(cluster: str, units: Sequence[str]) -> str | None:
+    """Prepare to read what members abandon: returns what `left` is to be given."""
+    if manifest.read(cluster).get("init") == "supervisord":
+        with supervisord.owners_rights(cluster) as folder:
+            for unit in units:
+                _note(folder, unit).unlink(missing_ok=True)
+        return None
+    text = _run("journalctl", "--no-pager", "-o", "cat", "--show-cursor", "-n", "1")
+    marks = [line for line in text.splitlines() if line.startswith("-- cursor: ")]
+    return marks[-1].removeprefix("-- cursor: ") if marks else None
+
+
+def left(cluster: str, units: Sequence[str], since: str | None) -> dict[str, str]:
+    """Say what members abandoned since; who abandoned nothing is left out."""
+    if manifest.read(cluster).get("init") == "supervisord":
+        with supervisord.owners_rights(cluster) as folder:
+            found = {unit: _read(_note(folder, unit)).splitlines() for unit in units}
+    else:
+        where = [f"--after-cursor={since}"] if since else []
+        text = _run(
+            *("journalctl", "--no-pager", "--quiet", "-o", "json", *where),
+            *("--output-fields=MESSAGE,_SYSTEMD_UNIT", *(f"--unit={unit}" for unit in units)),
+        )
+        found = abandoned(map(json.loads, text.splitlines()))
+    return {unit: ", ".join(lost) for unit, lost in found.items() if lost}
+
+
+def abandoned(entries: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Find in entries of the journal what units abandoned. Pure."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:  # a message that is no text comes as a list of numbers
+        match = _LEAVES.search(str(entry.get("MESSAGE")))
+        if match and match[1] != "nothing":
+            found.setdefault(str(entry.get("_SYSTEMD_UNIT")), []).append(match[1])
+    return found
+
+
+def _note(folder: Path, name: str) -> Path:
+    return Path(abandoned_mark(folder / "run" / f"{name}.lock"))
+
+
+def _read(path: Path) -> str:
+    """Read what a program of another user has written; a link or a pipe is nothing."""
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return os.read(file, _NOTE).decode(errors="replace")
+        finally:
+            os.close(file)
+    return ""
+
+
 def _of_file(
     cluster: str, unit: str, lines: int, cursor: str | None, user: str
 ) -> tuple[list[str], str]:
-    """Read a log file with its owner's rights: root must not follow where its folder leads."""
+    """Read a log file with its owner's rights: root must not follow where its folder leads.
+
+    The cursor is the file's number and an offset in bytes, whatever letters the bytes make.
+    """
     path = str(supervisord.root(cluster) / "logs" / f"{unit}.log")
-    size = _run("stat", "-c", "%s", path, user=user).strip() or "0"
+    file, size = (*_read_as(user, "stat", "-c", "%i %s", path).decode().split(), "0", "0")[:2]
     if cursor is None:
-        return _run("tail", "-n", str(lines), path, user=user).splitlines(), size
-    # A log that became shorter was begun anew.
-    start = int(cursor) if int(cursor) <= int(size) else 0
+        return _lines(_read_as(user, "tail", "-n", str(lines), path)), f"{file} {size}"
+    known, _, offset = cursor.partition(" ")
+    # A log that is another file or became shorter was begun anew.
+    start = int(offset) if known == file and int(offset) <= int(size) else 0
     part = (f"skip={start}", f"count={unprivileged.LONGEST}", "iflag=skip_bytes,count_bytes")
-    text = _run("dd", f"if={path}", "bs=64K", *part, "status=none", user=user)
-    full = len(text) >= unprivileged.LONGEST
-    whole = text[: text.rfind("\n") + 1] or text * full  # a line that long has no end here
-    return whole.splitlines(), str(start + len(whole.encode()))
+    data = _read_as(user, "dd", f"if={path}", "bs=64K", *part, "status=none")
+    full = len(data) >= unprivileged.LONGEST
+    whole = data[: data.rfind(b"\n") + 1] or data * full  # a line that long has no end here
+    return _lines(whole), f"{file} {start + len(whole)}"
 
 
-def _run(*argv: str, user: str | None = None) -> str:
+def _lines(data: bytes) -> list[str]:
+    return data.decode(errors="replace").splitlines()
+
+
+def _read_as(user: str, *argv: str) -> bytes:
     # With the user's groups and not root's: what those may read is none of that user's business.
-    if user is not None:
-        code, text = unprivileged.run(argv, unprivileged.account(user), TIMEOUT)
-        return "" if code else text
+    code, data = unprivileged.run_bytes(argv, unprivileged.account(user), TIMEOUT)
+    return b"" if code else data
+
+
+def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, check=False, timeout=TIMEOUT)
     return done.stdout.decode(errors="replace")

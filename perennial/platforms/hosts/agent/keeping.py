@@ -98,11 +98,12 @@ class Keeper:
 
     def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, Any]:
         """Take up what is asked, bring what runs into line, and describe what there is."""
+        machine = self.bounds.look()
         try:
             with alone(self._lock):
                 states = self.units.states()
                 wanted = self._taken(asks or {}, self._remembered(states), states)
-                if self._mend(wanted, states):
+                if self._mend(wanted, states, machine):
                     states = self.units.states()
             self.trouble = ""
         except (PerennialError, OSError) as error:
@@ -111,7 +112,6 @@ class Keeper:
             self.trouble = str(error)
             states = self.units.states()
             wanted = self._known(states)
-        machine = self.bounds.look()
         holds = Capacity(machine.cores, machine.memory, self.bounds.services)
         used, uses = used_by(self.bounds.uses, wanted, states), self.bounds.uses
         return {
@@ -163,11 +163,10 @@ class Keeper:
                 self._done[group] = ask.id
         return wanted
 
-    def _mend(self, wanted: Mapping[str, set[int]], states: States) -> bool:
+    def _mend(self, wanted: Mapping[str, set[int]], states: States, machine: Machine) -> bool:
         """Start and stop what differs, few at a time; say whether anything did."""
         acted, now = False, time.monotonic()
         self._begun = on_their_way(self._begun, states, now)
-        machine = self.bounds.look()
         begun = sum(self.bounds.uses[group].processes for group, _ in self._begun)
         for group in self.most:
             start, stop = compare(wanted[group], states.get(group, {}))

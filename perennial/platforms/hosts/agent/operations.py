@@ -24,6 +24,8 @@ OPERATIONS = {
     "machine": "machine.look",
     "log": "journal.log",
     "log_since": "journal.log_since",
+    "leaving": "journal.leaving",
+    "left": "journal.left",
     "listening": "examining.listening_ports",
     "probe": "examining.probe",
     "firewall": "firewall.firewall",

@@ -47,6 +47,17 @@ def run(
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Run a program with a user's rights alone; returns its exit code and what it printed."""
+    code, data = run_bytes(argv, who, timeout, environment)
+    return code, data.decode(errors="replace")
+
+
+def run_bytes(
+    argv: Sequence[str],
+    who: Account,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """Do what `run` does, and return the bytes as they were printed."""
     # The requests of the operator, secrets among them, come through our own standard input.
     rights: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -71,5 +82,5 @@ def run(
             process.wait()
             raise
         start = max(os.fstat(said.fileno()).st_size - LONGEST, 0)
-        text = os.pread(said.fileno(), LONGEST, start)
-    return process.returncode, text.decode(errors="replace")
+        data = os.pread(said.fileno(), LONGEST, start)
+    return process.returncode, data
