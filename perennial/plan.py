@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
@@ -50,13 +50,43 @@ class Step:
     impact: Impact = Impact.NONE
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a change would do."""
+
+    steps: Sequence[Step]
+    #: How many services stay as they are; None where nobody counts them.
+    unchanged: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A member that holds actors."""
+
+    #: Where it runs, and how it is called; no machine where there is one alone.
+    machine: str
+    group: str
+    name: str
+    #: How many.
+    actors: int
+
+    def is_meant(self, word: str) -> bool:
+        """Whether a person who names a member, a group or a machine means it."""
+        return word in (self.name, self.group, self.machine)
+
+
 def drains(steps: Iterable[Step]) -> bool:
     """Whether any step drains members."""
     return any(step.impact is Impact.DRAINED for step in steps)
 
 
-def with_actors(steps: Iterable[Step], held: Callable[[Step], int]) -> list[Step]:
+def with_actors(steps: Iterable[Step], holders: Sequence[Holder]) -> list[Step]:
     """Say which actors a drain ends: nobody can take them."""
+
+    def held(step: Step) -> int:
+        here = [each for each in holders if each.machine == step.target]
+        return sum(each.actors for each in here if each.is_meant(step.resource))
+
     return [
         replace(step, reason=f"{step.reason}; {plural(count, 'actor')} cannot move and will end")
         if step.impact is Impact.DRAINED and (count := held(step))

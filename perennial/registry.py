@@ -16,17 +16,16 @@ __all__ = ["FLEETS", "PLATFORMS", "Platform", "fleet", "has_fleet", "options"]
 class Platform:
     """Where the parts of a platform are: dotted names, imported on use.
 
-    So a laptop needs no cloud's library. A function that `Deployer` or `Runtime` has and a
-    platform's module has not is an error that says what the platform cannot do.
+    So a laptop needs no cloud's library. See `perennial.contracts` for `Deployer` and `Runtime`.
     """
 
     #: Class of what a person writes under the platform's own key.
     options: str
     #: Class of the members of one group.
     fleet: str
-    #: Module with the functions of `Deployer`.
+    #: Class of what deploys it; `perennial.stacked.StackDeployer` deploys every stack.
     deployer: str
-    #: Module with the functions of `Runtime`.
+    #: Class of a cluster that runs.
     runtime: str
     #: Module of Pulumi's component, ``Cluster``.
     stack: str
@@ -40,16 +39,16 @@ PLATFORMS = {
     "local": Platform(
         options="perennial.platforms.local.options.Options",
         fleet="perennial.platforms.local.fleet.LocalFleet",
-        deployer="perennial.cli.life_local",
-        runtime="perennial.cli.operate_local",
+        deployer="perennial.platforms.local.deployer.LocalDeployer",
+        runtime="perennial.platforms.local.runtime.LocalRuntime",
         stack="perennial.stacks.local",
         renews="rotate",
     ),
     "hosts": Platform(
         options="perennial.platforms.hosts.options.Options",
         fleet="perennial.platforms.hosts.fleet.HostsFleet",
-        deployer="perennial.cli.life_stack",
-        runtime="perennial.cli.operate_stack",
+        deployer="perennial.platforms.hosts.deployer.HostsDeployer",
+        runtime="perennial.platforms.hosts.runtime.HostsRuntime",
         stack="perennial.stacks.hosts",
         extra="hosts",
     ),

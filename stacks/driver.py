@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from pulumi.automation import CommandError
 
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.registry import PLATFORMS
 from perennial.spec import ClusterSpec
 
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
 from .events import Tale, last_line
 from .process import AT_ONCE
-from .program import deploy
+from .program import deploy, own
 
 __all__ = [
     "MissingEngineError",
@@ -36,6 +34,7 @@ __all__ = [
     "forget",
     "install",
     "installable",
+    "machines",
     "plan",
     "refresh",
     "up",
@@ -68,7 +67,7 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     stack, tale = _open(folder, spec, say), Tale()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
-    wanted = _own(spec, "entries", lambda _spec: {})(spec)
+    wanted = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
     failed = _failure(
         tale,
@@ -131,7 +130,7 @@ def down(spec: ClusterSpec, say: Say) -> Outcome:
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, tale = _open(folder, spec, say), Tale()
     had = _deployed(folder, spec.name)
-    _own(spec, "stop_scheduler", lambda *_: None)(spec, had, say)
+    own(spec, "stop_scheduler", lambda *_: None)(spec, had, say)
     failed = _failure(
         tale, partial(stack.destroy, continue_on_error=True, parallel=AT_ONCE), spec.name, say
     )
@@ -149,6 +148,14 @@ def _not_clean(line: str) -> str:
     return f"{line}; then `perennial down` removes what was half made there"
 
 
+def machines(spec: ClusterSpec) -> set[str]:
+    """Name the machines of which the engine remembers something."""
+    folder = folder_of(cluster_state(spec.name))
+    # Of a machine that was only half made, the journal alone knows.
+    known = engine.machines(engine.state(folder, spec.name))
+    return known | set(journal.Journal(folder).entries())
+
+
 def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
     """Forget a machine that will never answer again; nothing is done to it."""
     folder = folder_of(cluster_state(spec.name))
@@ -159,11 +166,6 @@ def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
         for resource in now.get("resources") or []
         if resource["urn"].rpartition("::")[2] in (f"{machine}-services", f"{machine}-environment")
     ]
-    # Of a machine that was only half made, the journal alone knows.
-    machines = engine.machines(now) | set(book.entries())
-    if machine not in machines:
-        known = ", ".join(sorted(machines))
-        raise PerennialError(f"{machine}: no machine of {spec.name}; it has {known or 'none'}")
     # What depends on others goes first.
     for urn in sorted(found, key=lambda urn: not urn.endswith("-services")):
         with _in_one_line(spec.name):
@@ -192,17 +194,9 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     return stack
 
 
-def _own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """Find a function that the stack of a platform may have, see `perennial.stacks.hosts`."""
-    found: Callable[..., Any] = getattr(
-        import_module(PLATFORMS[spec.platform].stack), name, otherwise
-    )
-    return found
-
-
 def _unchanged(spec: ClusterSpec, folder: Path, say: Say) -> int:
     """Count the resources that are as the cluster file says; 0 when the engine has to look."""
-    same: int = _own(spec, "unchanged", lambda *_: 0)(spec, folder, say)
+    same: int = own(spec, "unchanged", lambda *_: 0)(spec, folder, say)
     return same
 
 

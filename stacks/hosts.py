@@ -16,12 +16,21 @@ from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
 from . import room
+from .host_planning import described, first
 from .host_resources import ClusterAuthority, HostEnvironment, HostServices
 from .journal import entries
 from .quick import unchanged
 
 #: Beside the component: what `perennial up` asks before and after the engine.
-__all__ = ["Cluster", "HostsCluster", "entries", "stop_scheduler", "unchanged"]
+__all__ = [
+    "Cluster",
+    "HostsCluster",
+    "described",
+    "entries",
+    "first",
+    "stop_scheduler",
+    "unchanged",
+]
 
 #: Time that a machine may take: a large environment over a slow line, a long drain.
 PATIENCE = "4h"

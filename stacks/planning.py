@@ -1,23 +1,17 @@
-"""From the engine's preview to what a person reads. Pure."""
+"""From the engine's preview to what a person reads, in the platform's words where it has some."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pulumi.automation.events import OpType, StepEventMetadata
 
-from perennial.plan import Action, Impact, Step
-from perennial.platforms.hosts.plan import Side, steps
+from perennial.plan import Action, Step
 from perennial.spec import ClusterSpec
 
+from . import program
 from .events import Tale
-from .host_resources import packed
-from .journal import entries
-
-_MADE = Step("create", "", "certificates", "the certificate authority and Jupyter's token")
 
 #: Pulumi's operations that change something, as `events.CHANGES`, → what a plan calls them.
 _ACTIONS: dict[OpType, Action] = {
@@ -28,85 +22,23 @@ _ACTIONS: dict[OpType, Action] = {
 }
 
 
-def planned(tale: Tale, order: Sequence[str] = ()) -> list[Step]:
-    """List what a deployment would do, machine by machine; those that go come last."""
-    places = {machine: place for place, machine in enumerate(order)}
-    found: list[Step] = []
-    machines: dict[str, dict[str, StepEventMetadata]] = {}
-    for step in tale.steps:
-        machine, _, kind = step.urn.rpartition("::")[2].rpartition("-")
-        if kind in ("environment", "services"):
-            machines.setdefault(machine, {})[kind] = step
-        elif step.type.endswith(":ClusterAuthority"):
-            found.append(_authority(step))
-        else:
-            found.append(_other(step))
-    for machine in sorted(machines, key=lambda name: (places.get(name, len(places)), name)):
-        found += _machine(machine, machines[machine])
+def planned(spec: ClusterSpec, tale: Tale) -> list[Step]:
+    """List what a deployment would do."""
+    described = program.own(spec, "described", _described)
+    found: list[Step] = described(spec, tale.steps)
     return found
 
 
-def first(spec: ClusterSpec) -> list[Step]:
-    """List what the first deployment of a cluster would do.
-
-    Nothing is there to compare with, so the engine is not asked: it needs 50 ms for a machine.
-    """
-    found = [_MADE]
-    for machine, entry in entries(spec).items():
-        asked = {"share": packed(entry["share"]), "wish": packed(entry["wish"])}
-        found += steps(machine, Side(), Side(_parsed(asked, "share"), _parsed(asked, "wish")), [])
+def first(spec: ClusterSpec, ask: Callable[[], Any]) -> list[Step]:
+    """List what the first deployment would do; only what no platform knows is asked."""
+    found: list[Step] = program.own(spec, "first", lambda spec: planned(spec, ask().tale))(spec)
     return found
 
 
-def _authority(step: StepEventMetadata) -> Step:
-    if step.op is OpType.UPDATE:
-        return Step("update", "", "client certificate", "it expires soon")
-    if step.op is OpType.DELETE:
-        return replace(_MADE, action="delete")
-    if step.op is OpType.REPLACE:
-        return replace(_MADE, action="replace", impact=Impact.LOSES_WORK)
-    return _MADE
+def _described(_spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list[Step]:
+    return [in_pulumis_words(step) for step in changes]
 
 
-def _other(step: StepEventMetadata) -> Step:
-    """Describe a resource that no platform describes, in Pulumi's own words: it is never hidden."""
+def in_pulumis_words(step: StepEventMetadata) -> Step:
+    """Describe a resource that no platform describes: it is never hidden."""
     return Step(_ACTIONS[step.op], "", step.urn.rpartition("::")[2], step.type)
-
-
-def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]:
-    services, environment = parts.get("services"), parts.get("environment")
-    before, after = _outputs(services), _inputs(services)
-    has, wants = _outputs(environment), _inputs(environment)
-    drift = [*has.get("drift", []), *before.get("drift", [])]
-    # An error names its machine, and so does every line of a plan.
-    drift = [line.removeprefix(f"{machine}: ") for line in drift]
-    outcome = _parsed(before, "outcome") or {}
-    old = Side(
-        _parsed(before, "share"),
-        _parsed(has, "wish"),
-        outcome.get("members"),
-        outcome.get("init"),
-    )
-    new = Side(_parsed(after, "share"), _parsed(wants, "wish"))
-    # Both resources of a machine that cannot be reached say so; once is enough.
-    return steps(machine, old, new, list(dict.fromkeys(drift)))
-
-
-def _outputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
-    """Read what the engine remembers."""
-    return (step.old.outputs or step.old.inputs or {}) if step and step.old else {}
-
-
-def _inputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
-    """Read what is asked for."""
-    if step is None or step.op is OpType.DELETE or step.new is None:
-        return {}
-    return step.new.inputs or {}
-
-
-def _parsed(values: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    text = values.get(key)
-    if not isinstance(text, str):
-        return None
-    found: dict[str, Any] = json.loads(text)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -41,6 +42,14 @@ def deploy(spec: ClusterSpec, force: bool = False) -> None:
         raise pulumi.RunError(str(error)) from None
     for output in OUTPUTS:
         pulumi.export(output, getattr(cluster, output))
+
+
+def own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """Find a function that the stack of a platform may have, see `perennial.stacks.hosts`."""
+    found: Callable[..., Any] = getattr(
+        import_module(PLATFORMS[spec.platform].stack), name, otherwise
+    )
+    return found
 
 
 def configured(config: pulumi.Config) -> ClusterSpec:

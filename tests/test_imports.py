@@ -14,12 +14,7 @@ from perennial.supervision.supervisor import started_as
 
 ROOT = Path(__file__).parents[1]
 #: What is a platform's own.
-OWN = (
-    "perennial/platforms/{}/",
-    "perennial/cli/life_{}",
-    "perennial/cli/operate_{}",
-    "stacks/{}.py",
-)
+OWN = ("perennial/platforms/{}/", "stacks/{}.py")
 
 
 def _sources(*folders: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from perennial.cli import doctor, files, life, operate, output, render, scaler, steer, use
+from perennial.cli import doctor, files, life, operate, output, render, scaler, status, steer, use
 from perennial.errors import PerennialError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     rich_markup_mode=None,
 )
-for part in (files, render, life, operate, scaler, steer, use, doctor):
+for part in (files, render, life, status, operate, scaler, steer, use, doctor):
     part.register(app)
 
 

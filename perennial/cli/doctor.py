@@ -62,7 +62,7 @@ def _examined(name: str | None, python: str | None) -> Iterator[Finding]:
     own = known_clusters()
     chosen = choose(name) if own and name in (None, *own) else connect.find(name).cluster
     if chosen in own:
-        return runtime(platform_of(chosen)).examine(chosen, python)
+        return runtime(platform_of(chosen), chosen, "checks").checks(python)
     from perennial.platforms.hosts.doctor import examine_from_outside
 
     return examine_from_outside(connect.find(chosen), python)

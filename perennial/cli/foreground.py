@@ -8,8 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.contracts import Runtime
 
 #: Seconds between two looks.
 _LOOK = 0.5
@@ -37,20 +41,18 @@ def until_asked() -> Iterator[Stop]:
         signal.signal(signal.SIGTERM, before)
 
 
-def stay(name: str, stop: Stop) -> bool:
+def stay(running: Runtime, stop: Stop) -> bool:
     """Stay until a signal or the end of the cluster; True where it is still to be taken down."""
     from perennial.paths import cluster_state
-    from perennial.platforms.local import deploy
 
+    name, missed = running.name, 0
     paths = cluster_state(name)
-    supervisor = deploy.find(name, lambda _text: None).cluster.supervisor
-    missed = 0
     try:
         print(f"{name}: waiting; SIGTERM or Ctrl-C takes the cluster down", flush=True)
         while not stop.asked:
             time.sleep(_LOOK)
             _reap()
-            if supervisor.pid():
+            if running.supervisor():
                 missed = 0
                 continue
             missed += 1

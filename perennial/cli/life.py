@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.files import DEFAULT_FILE
-from perennial.cli.platform import Wishes, deployer
+from perennial.cli.files import DEFAULT_FILE, judge
+from perennial.cli.output import Progress, alone, confirm, show_plan
+from perennial.cli.platform import deployer, runtime
+from perennial.cli.rollout import Wishes, equip, rollout, warn_uncleaned, with_actors
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
+    from perennial.contracts import Deployer, Say
     from perennial.spec import ClusterSpec, Document
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")]
@@ -42,9 +46,28 @@ def register(app: typer.Typer) -> None:
 
 def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
     """Show what `up` would change."""
+    from perennial.lock import exclusive
+    from perennial.paths import cluster_state
+
     document = _read(file)
-    _refuse_to_move(document.spec)
-    deployer(document.spec.platform).plan(document, file, strict)
+    spec = document.spec
+    _refuse_to_move(spec)
+    part, paths = deployer(spec.platform, "plan", spec.name), cluster_state(spec.name)
+    equip(part, install=False)
+    with Progress(spec.name) as say:
+        refused = _refusal(part, spec, say)
+        # What nobody gets is not planned either: that takes as long as there are members.
+        if refused and _refusal(part, spec, say, force=True):
+            raise PerennialError(refused)
+        # A cluster that is not there yet is planned without a trace.
+        with exclusive(paths.lock, say) if paths.spec.exists() else nullcontext():
+            planned = part.plan(spec, str(file.resolve()), say)
+            if planned.steps:
+                judge(document, strict)
+            planned = with_actors(spec, planned)
+    show_plan(spec.name, planned)
+    if refused:
+        raise PerennialError(refused)
 
 
 def up(
@@ -75,8 +98,17 @@ def up(
     document = _read(file)
     _refuse_to_move(document.spec)
     wishes = Wishes(yes, connect, strict, install, force)
-    part = deployer(document.spec.platform)
-    (part.up_and_stay if wait else part.up)(document, file, wishes)
+    if not wait:
+        rollout(document, file, wishes)
+        return
+    from perennial.cli import foreground
+
+    name = document.spec.name
+    running = runtime(document.spec.platform, name, "supervisor")
+    with foreground.until_asked() as stop:
+        rollout(document, file, wishes)
+        if foreground.stay(running, stop):
+            take_down(name, purge=False)
 
 
 def refresh(name: Cluster = None, file: ItsFile = None) -> None:
@@ -85,7 +117,10 @@ def refresh(name: Cluster = None, file: ItsFile = None) -> None:
     Nothing on the machines is changed; the next `up` repairs what is found.
     """
     chosen = choose(name, file)
-    deployer(platform_of(chosen)).refresh(chosen)
+    part = _standing(chosen, "refresh")
+    with alone(chosen) as say:
+        planned = with_actors(_deployed(chosen), part.refresh(chosen, say))
+    show_plan(chosen, planned)
 
 
 def down(
@@ -105,7 +140,10 @@ def down(
         _purge(left, purge)
         return
     chosen = choose(name, file)
-    deployer(platform_of(chosen)).down(chosen, force, purge)
+    part = _standing(chosen, "down")
+    if not force and (losses := part.losses(chosen)):
+        confirm(f"{losses}. Stop it?", "--force")
+    take_down(chosen, purge)
 
 
 def forget(
@@ -119,8 +157,43 @@ def forget(
     The machine itself is not contacted.
     """
     chosen = choose(name, file)
-    deployer(platform_of(chosen)).forget(chosen, machine, force)
+    part = _standing(chosen, "forget")
+    if machine not in (known := sorted(part.machines(chosen))):
+        there = ", ".join(known) or "none"
+        raise PerennialError(f"{machine}: no machine of {chosen}; it has {there}")
+    if not force:
+        what = f"services on {machine} keep running if it comes back"
+        confirm(f"{chosen}: {what}. Remove it?", "--force")
+    with alone(chosen) as say:
+        part.forget(chosen, machine, say)
     print(f"{chosen}: {machine} is removed from the state; remove it from the cluster file as well")
+
+
+def take_down(name: str, purge: bool) -> None:
+    """Stop a cluster; print what stays."""
+    part = deployer(platform_of(name))
+    with alone(name) as say:
+        removed = part.down(name, purge, say)
+    warn_uncleaned(removed.uncleaned)
+    print(f"{name} is down")
+    for note in removed.notes:
+        print(f"  {note}")
+
+
+def _standing(name: str, verb: str) -> Deployer:
+    """Return what deploys a cluster that is there, with all that it needs on this machine."""
+    part = deployer(platform_of(name), verb, name)
+    equip(part, install=False)
+    return part
+
+
+def _refusal(part: Deployer, spec: ClusterSpec, say: Say, force: bool = False) -> str:
+    """Say why `up` would refuse a cluster file's sizes; empty if it would not."""
+    try:
+        part.check_room(spec, force, say)
+    except PerennialError as error:
+        return f"`perennial up` would refuse this: {error}"
+    return ""
 
 
 def choose(name: str | None, file: Path | None = None) -> str:
@@ -158,8 +231,6 @@ def _purge(name: str, purge: bool) -> None:
     """Remove what stays of a cluster that is down."""
     import shutil
 
-    from perennial.cli.output import Progress
-    from perennial.lock import exclusive
     from perennial.paths import cluster_state
     from perennial.supervision.hold import holder
 
@@ -175,7 +246,7 @@ def _purge(name: str, purge: bool) -> None:
             f"{name}: {', '.join(running)} still runs; `perennial up -f FILE` adopts it, then"
             " `perennial down --purge` stops it and removes everything"
         )
-    with Progress(name) as say, exclusive(paths.lock, say):
+    with alone(name):
         shutil.rmtree(paths.root)
     print(f"{name}: certificates, token and logs are removed from {paths.root}")
 
@@ -198,10 +269,16 @@ def platform_of(name: str) -> str:
 def recorded_platform(name: str) -> str:
     """Return the platform that the state names, wherever the cluster runs."""
     from perennial.paths import cluster_state
+
+    return _deployed(name).platform if cluster_state(name).spec.exists() else "local"
+
+
+def _deployed(name: str) -> ClusterSpec:
+    """Read a cluster as it was deployed."""
+    from perennial.paths import cluster_state
     from perennial.spec import load
 
-    file = cluster_state(name).spec
-    return load(file, remembered=True).platform if file.exists() else "local"
+    return load(cluster_state(name).spec, remembered=True)
 
 
 def _refuse_to_move(spec: ClusterSpec) -> None:

@@ -1,41 +1,36 @@
-"""`status`, `list`, `logs`, `restart`, `scale`, `rotate`, `open`, `enable`, `disable`."""
+"""`logs`, `restart`, `scale`, `rotate`, `open`, `enable`, `disable`."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of, recorded_platform
-from perennial.cli.platform import Runtime, runtime
+from perennial.cli.life import Cluster, ItsFile, choose, named, platform_of
+from perennial.cli.output import alone, confirm, say_abandoned, show_plan
+from perennial.cli.platform import runtime
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from perennial.certificates import Pair
+    from perennial.contracts import Runtime
 
 
-class Page(StrEnum):
+class Opened(StrEnum):
     """What `open` opens."""
 
     jupyter = "jupyter"
     dashboard = "dashboard"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("list")(list_clusters)
-    app.command()(status)
     app.command()(logs)
     app.command()(restart)
     app.command()(scale)
@@ -46,128 +41,9 @@ def register(app: typer.Typer) -> None:
     app.command()(disable)
 
 
-def _running(name: str) -> Runtime:
-    """Return the functions of the platform that a cluster stands on."""
-    return runtime(platform_of(name))
-
-
-def list_clusters(as_json: Json = False) -> None:
-    """List your clusters."""
-    from perennial.paths import known_clusters
-
-    found = [_row(name) for name in known_clusters()]
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    if not found:
-        print("no clusters; `perennial init` writes a cluster file, `perennial up` starts it")
-    for row in found:
-        workers = "" if row["workers"] is None else f"{row['workers']} workers"
-        print(
-            f"{row['name']:20} {row['platform']:8} {row['state']:6} {workers:>13}  "
-            f"{row['scheduler']}  {row['file'] or ''}"
-        )
-
-
-def _row(name: str) -> dict[str, Any]:
-    """Describe a cluster; one that runs on another machine is not looked at."""
-    from perennial.paths import cluster_state
-    from perennial.placement import elsewhere
-
-    host = elsewhere(cluster_state(name))
-    platform = recorded_platform(name)
-    state = f"on {host}"
-    if not host:
-        try:
-            return runtime(platform).row(name)
-        except PerennialError as error:  # the others are listed all the same
-            state = f"unknown: {error}"
-    unknown = {"workers": None, "scheduler": "", "file": None}
-    return {"name": name, "platform": platform, "state": state, **unknown}
-
-
-def status(
-    name: Cluster = None,
-    file: ItsFile = None,
-    as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
-) -> None:
-    """Show services, workers and tasks of a cluster."""
-    chosen = choose(name, file)
-    if as_json:
-        print(json.dumps(_look(chosen), indent=2))
-        return
-    from perennial.cli.output import console as make_console
-
-    console = make_console(soft_wrap=True)
-    if not watch:
-        console.print(_table(_look(chosen)))
-        return
-    from rich.live import Live
-
-    with Live(_table(_look(chosen)), console=console, auto_refresh=False) as live:
-        while True:
-            live.update(_table(_look(chosen)), refresh=True)
-            time.sleep(1.0)
-
-
-def _look(name: str) -> dict[str, Any]:
-    from perennial.cli.steer import standing
-
-    report: dict[str, Any] = _running(name).report(name)
-    return {**report, "scaler": standing(name) if report["scheduler"] else None}
-
-
-def _table(report: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from perennial.spec.words import plural
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    machines = any("machine" in row for row in report["services"])
-    words = ("service", *(["machine"] if machines else []), "state")
-    for column in (*words, "pid", "uptime", "restarts", "memory", "cpu"):
-        right = column not in words
-        table.add_column(column, justify="right" if right else "left")
-    for row in report["services"]:
-        good = row["state"] in ("RUNNING", "STARTING")
-        table.add_row(
-            # A str would be read as markup.
-            Text(row["service"]),
-            *([Text(row["machine"])] if machines else []),
-            Text(row["state"], style="" if good else "red"),
-            str(row["pid"] or "-"),
-            _uptime(row["uptime"]),
-            str(row["restarts"]),
-            f"{row['memory'] / 2**20:.0f} MiB",
-            f"{100 * row['cpu']:.0f} %",
-        )
-    numbers = report["scheduler"]
-    last = (
-        f"{plural(numbers['workers'], 'worker')}, {plural(numbers['threads'], 'thread')},"
-        f" {plural(numbers['clients'], 'client')};"
-        f" tasks: {numbers['processing']} running, {numbers['waiting']} waiting,"
-        f" {numbers['unrunnable']} that no worker can run, {numbers['erred']} failed;"
-        f" {plural(numbers['memory'], 'result')}, {numbers['nbytes'] / 2**20:.0f} MiB"
-        if numbers
-        else "the scheduler does not answer"
-    )
-    for row in report["services"]:
-        last += f"\n{row['note']}" if row.get("note") else ""
-    if not report.get("supervisord", True):
-        last += "\nsupervisord does not run; `perennial up` starts it and adopts what still runs"
-    sized = report.get("scaler") or {"lines": (), "wrong": ()}
-    last += "".join(f"\n{line}" for line in (*sized["lines"], *sized["wrong"]))
-    return Group(table, Text(f"{report['name']}: {last}"))
-
-
-def _uptime(seconds: float) -> str:
-    days, rest = divmod(int(seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    clock = f"{hours}:{rest // 60:02}:{rest % 60:02}"
-    return f"{days}d {clock}" if days else clock
+def _running(name: str, verb: str) -> Runtime:
+    """Return a cluster, if its platform can do this to it."""
+    return runtime(platform_of(name), name, verb)
 
 
 def logs(
@@ -185,7 +61,7 @@ def logs(
 ) -> None:
     """Print the logs of a service or of all services."""
     chosen = choose(name, file)
-    for title, line in _running(chosen).logs(chosen, service, lines, follow):
+    for title, line in _running(chosen, "logs").logs(service, lines, follow):
         print(line if title == service else f"{title}: {line}", flush=follow)
 
 
@@ -200,8 +76,34 @@ def restart(
     The members of a group are drained and restarted one after another.
     """
     chosen = choose(name, file)
-    number = _running(chosen).restart(chosen, service, force)
+    running, abandoned = _running(chosen, "restart"), dict[str, str]()
+    if not force:
+        _ask_before_loss(running, service)
+    with alone(chosen) as say:
+        number = running.restart(service, say, abandoned.__setitem__)
+    say_abandoned(chosen, abandoned)
     print(f"{chosen}: {service} restarted" + (f", {number} members" if number != 1 else ""))
+
+
+def _ask_before_loss(running: Runtime, service: str) -> None:
+    """Ask before a restart ends work, results or actors."""
+    if service == "scheduler":
+        counts = running.counts()
+        if counts and (counts.processing or counts.memory):
+            confirm(
+                f"{counts.processing} running tasks and {counts.memory} results are lost with the"
+                " scheduler. Restart it?",
+                "--force",
+            )
+        return
+    held = [each for each in running.holders() if each.is_meant(service)]
+    if held:
+        holders = ", ".join(f"{each.name} ({each.actors})" for each in held)
+        confirm(
+            f"actors are lost with their member, as nobody can take them: {holders}."
+            f" Restart {service}?",
+            "--force",
+        )
 
 
 def scale(
@@ -244,9 +146,11 @@ def scale(
         raise PerennialError(
             f"{', '.join(fixed)}: no scaler sizes it; --for and --auto are for groups with `scale`"
         )
-    done = _running(chosen).scale(
-        chosen, {group: size or 0 for group, size in fixed.items()}, force
-    )
+    running, abandoned = _running(chosen, "scale"), dict[str, str]()
+    with alone(chosen) as say:
+        sizes_now = {group: size or 0 for group, size in fixed.items()}
+        done = running.scale(sizes_now, force, say, abandoned.__setitem__)
+    say_abandoned(chosen, abandoned)
     for group, (before, now) in done.items():
         print(f"{chosen}: {group} " + (f"{before} → {now}" if before != now else f"stays {now}"))
 
@@ -289,9 +193,25 @@ def rotate(
     chosen = choose(name, file)
     if force and not ca:
         raise PerennialError("--force: found no --ca; without it nothing is asked")
-    platform = _running(chosen)
-    renewed = platform.rotate_authority(chosen, force) if ca else platform.rotate(chosen)
-    print(f"{chosen}: {renewed}")
+    if ca:
+        _rotate_authority(chosen, force)
+        return
+    running = _running(chosen, "rotate")
+    with alone(chosen) as say:
+        first = running.rotate(say)
+    print(f"{chosen}: certificates renewed, the first expires on {first:%Y-%m-%d}")
+    print("  bundles that were handed out stay valid until their own date")
+
+
+def _rotate_authority(name: str, force: bool) -> None:
+    running = _running(name, "rotate_authority")
+    if not force:
+        show_plan(name, running.rotation())
+        confirm("Every bundle ends, and these restart. Do this?", "--force")
+    with alone(name) as say:
+        running.rotate_authority(say)
+    print(f"{name}: a new authority, and new keys for every service")
+    print("  every bundle has ended; `perennial connect --export FILE --for NAME` writes new ones")
 
 
 def revoke(
@@ -303,7 +223,9 @@ def revoke(
 ) -> None:
     """Revoke the client certificates of a person."""
     chosen = choose(name, file)
-    number = _running(chosen).revoke(chosen, person)
+    running = _running(chosen, "revoke")
+    with alone(chosen):
+        number = running.revoke(person)
     print(
         f"{chosen}: {person} is refused within seconds, and connections that stand are closed"
         + ("" if number else "; it was revoked before")
@@ -312,15 +234,16 @@ def revoke(
 
 def issue(name: str, person: str) -> Pair:
     """Issue a client's certificate to one person."""
-    pair: Pair = _running(name).issue(name, person)
-    return pair
+    running = _running(name, "issue")
+    with alone(name):
+        return running.issue(person)
 
 
 def open_jupyter(
     what: Annotated[
-        Page,
+        Opened,
         typer.Argument(help="`dashboard` opens Dask's dashboard alone, without JupyterLab."),
-    ] = Page.jupyter,
+    ] = Opened.jupyter,
     name: Cluster = None,
     file: ItsFile = None,
     show: Annotated[bool, typer.Option("--print", help="Print the address instead.")] = False,
@@ -331,14 +254,14 @@ def open_jupyter(
     from perennial.jupyter import open_url_file
 
     chosen = choose(name, file)
-    part = _running(chosen)
-    found = part.dashboard(chosen) if what is Page.dashboard else part.jupyter(chosen)
+    running = _running(chosen, what.value)
+    found = running.dashboard() if what is Opened.dashboard else running.jupyter()
     if found is None:
         raise PerennialError(
             f"{chosen} has no Jupyter; add `jupyter: {{}}` to its cluster file, or run"
             " `perennial open dashboard`"
         )
-    url, kept, folder = found
+    url, kept = found.url, found.token
     if not sys.stdout.isatty():  # what is printed is kept, as in the log of a CI
         print(url)
         typer.echo(f"its token is in {kept}", err=True)
@@ -347,7 +270,7 @@ def open_jupyter(
     if show:
         print(f"{url}?token={token}")
         return
-    page = open_url_file(url, token, folder)
+    page = open_url_file(url, token, found.folder)
     if not webbrowser.open(page.as_uri()):
         print(f"no browser here; open {url}?token={token}")
 
@@ -355,7 +278,9 @@ def open_jupyter(
 def enable(name: Cluster = None, file: ItsFile = None) -> None:
     """Start the cluster at boot, by a systemd unit."""
     chosen = choose(name, file)
-    unit = _running(chosen).enable(chosen)
+    running = _running(chosen, "enable")
+    with alone(chosen) as say:
+        unit = running.enable(say)
     print(f"{chosen}: {unit} starts it at boot and keeps its supervisord running")
 
 
@@ -363,5 +288,5 @@ def disable(name: Cluster = None, file: ItsFile = None) -> None:
     """Stop starting the cluster at boot."""
     # By its name alone: a cluster that is down may still be enabled.
     chosen = named(name, file) or choose(None)
-    unit = _running(chosen).disable(chosen)
+    unit = _running(chosen, "disable").disable()
     print(f"{chosen}: {unit} is gone; the cluster will not come back after a reboot")

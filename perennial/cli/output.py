@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-    from perennial.plan import Step
+    from perennial.plan import Plan
 
 #: Whole sequences first (colours, titles, links), so that their rest does not litter the line.
 _SEQUENCES = re.compile(
@@ -123,23 +123,22 @@ class Progress:
             self.__enter__()
 
 
+@contextmanager
+def alone(name: str) -> Iterator[Progress]:
+    """Hold a cluster's lock, and show what happens."""
+    from perennial.lock import exclusive
+    from perennial.paths import cluster_state
+
+    with Progress(name) as say, exclusive(cluster_state(name).lock, say):
+        yield say
+
+
 def confirm(question: str, otherwise: str) -> None:
     """Ask on a terminal; where nobody can answer, refuse."""
     if not sys.stdin.isatty():
         raise PerennialError(f"{question} stdin is no terminal: add {otherwise} to continue")
     if not typer.confirm(harmless(question), default=False):
         raise PerennialError("nothing was changed")
-
-
-def ask_before_actors_end(held: Mapping[str, int], service: str) -> None:
-    """Ask before a restart of members that hold actors; the count by member."""
-    if held:
-        holders = ", ".join(f"{member} ({count})" for member, count in held.items())
-        confirm(
-            f"actors are lost with their member, as nobody can take them: {holders}."
-            f" Restart {service}?",
-            "--force",
-        )
 
 
 def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
@@ -151,12 +150,12 @@ def say_abandoned(name: str, lost: Mapping[str, str]) -> None:
             print(f"{name}: {member}{ABANDONED}{what}")
 
 
-def show_plan(cluster: str, steps: Sequence[Step], unchanged: int | None = None) -> None:
+def show_plan(cluster: str, plan: Plan) -> None:
     """Print a plan, one line for each step, and how many there are."""
     from perennial.plan import lines
 
-    if not steps:
+    if not plan.steps:
         print(f"{cluster}: nothing to change")
         return
-    rest = "" if unchanged is None else f", {unchanged} unchanged"
-    print("\n".join([*lines(steps), f"{cluster}: {len(steps)} to change{rest}"]))
+    rest = "" if plan.unchanged is None else f", {plan.unchanged} unchanged"
+    print("\n".join([*lines(plan.steps), f"{cluster}: {len(plan.steps)} to change{rest}"]))

@@ -6,15 +6,12 @@ import os
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from perennial.cli.platform import deployer
 from perennial.errors import PerennialError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Format(StrEnum):
@@ -42,7 +39,7 @@ def render(
 
     spec = load(file)
     root = output.absolute()
-    files, note = deployer(spec.platform).render(spec, form.value, root)
+    files, note = deployer(spec.platform, "render", spec.name).render(spec, form.value, root)
     if not force:
         _refuse_others(root, files)
     for name, text in files.items():

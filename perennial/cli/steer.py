@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -95,7 +96,22 @@ def scaled(name: str) -> tuple[str, ...]:
     return tuple(spec.scaled) if spec.scaler is not None and has_fleet(spec.platform) else ()
 
 
-def standing(name: str) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the scaler and its groups stand."""
+
+    #: What keeps the scaler from its work.
+    wrong: Sequence[str]
+    groups: Mapping[str, Record]
+    #: The same of each group, for a person.
+    lines: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it for a script."""
+        return {"wrong": [*self.wrong], "groups": dict(self.groups), "lines": [*self.lines]}
+
+
+def standing(name: str) -> Standing | None:
     """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler."""
     if not scaled(name):
         return None
@@ -105,10 +121,9 @@ def standing(name: str) -> dict[str, Any] | None:
     try:
         report = ask(connection, asking.report, GLANCE)
     except PerennialError as error:
-        return {"wrong": [str(error)], "groups": {}, "lines": []}
-    wrong = list(report.wrong)
+        return Standing([str(error)], {}, [])
     lines = [explaining.line(record) for record in report.groups.values()]
-    return {"wrong": wrong, "groups": report.groups, "lines": lines}
+    return Standing(report.wrong, report.groups, lines)
 
 
 def pin(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from perennial.cli.life_local import token_line
 from perennial.cli.output import Progress
+from perennial.cli.rollout import token_line
 
 
 class Terminal(io.StringIO):

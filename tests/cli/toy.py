@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from perennial.cli.output import show_plan
-from perennial.cli.platform import Wishes
+from perennial import contracts
+from perennial.connect import Connection, save
+from perennial.contracts import Deployed, Glance, Observer, Removed, Say, ServiceStatus, Status
 from perennial.paths import cluster_state
-from perennial.plan import Impact, Step
-from perennial.spec import Document, dump
+from perennial.plan import Impact, Plan, Step
+from perennial.spec import ClusterSpec, dump
 from perennial.spec.options import PlatformOptions
 
 
@@ -20,30 +18,27 @@ class Options(PlatformOptions):
     """Its colour."""
 
 
-def faults(_document: Document) -> tuple[list[Any], list[Any]]:
-    return [], []
+class Deployer(contracts.Deployer):
+    def plan(self, spec: ClusterSpec, _file: str, _say: Say) -> Plan:
+        return Plan([Step("replace", "", "scheduler", spec.options.colour, Impact.LOSES_WORK)])
+
+    def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
+        paths = cluster_state(spec.name)
+        watched.planned(self.plan(spec, file, watched.say))
+        paths.spec.write_text(dump(spec))
+        connection = Connection(spec.name, "tcp://127.0.0.1:1")
+        save(paths, connection)
+        return Deployed(connection, "1 painted", changed=True)
+
+    def down(self, name: str, _purge: bool, _say: Say) -> Removed:
+        for path in (cluster_state(name).spec, cluster_state(name).connection):
+            path.unlink()
+        return Removed(["the paint stays"])
 
 
-def plan(document: Document, _file: Path, _strict: bool) -> None:
-    show_plan(document.spec.name, [Step("replace", "", "scheduler", "red", Impact.LOSES_WORK)])
+class Runtime(contracts.Runtime):
+    def glance(self) -> Glance:
+        return Glance(True, "tcp://127.0.0.1:1", 2)
 
-
-def up(document: Document, _file: Path, _wishes: Wishes) -> None:
-    paths = cluster_state(document.spec.name)
-    paths.root.mkdir(parents=True, mode=0o700)
-    paths.spec.write_text(dump(document.spec))
-    print(f"{document.spec.name} is up")
-
-
-def down(name: str, _force: bool, _purge: bool) -> None:
-    cluster_state(name).spec.unlink()
-    print(f"{name} is down")
-
-
-def row(name: str) -> dict[str, Any]:
-    found = {"name": name, "platform": "toy", "state": "up", "workers": 0}
-    return {**found, "scheduler": "", "file": None}
-
-
-def report(name: str) -> dict[str, Any]:
-    return {"name": name, "services": [], "scheduler": None}
+    def status(self) -> Status:
+        return Status(None, {"cpu": 2}, [ServiceStatus("cpu-0", None, "RUNNING")], None)

@@ -67,9 +67,14 @@ def test_pulumis_own_resources_are_not_told() -> None:
     assert not tale.steps
 
 
-def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan() -> None:
+@pytest.mark.parametrize(
+    "platform",
+    ["platform: local", "platform: hosts, environment: {python: /p}, hosts: {machines: [ma]}"],
+)
+def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan(platform: str) -> None:
     """Whatever the engine would do to it, a plan shows it; what changes nothing is not there."""
     from perennial.plan import Step
+    from perennial.spec import loads
     from perennial.stacks.planning import planned
 
     tale = Tale(preview=True)
@@ -81,7 +86,8 @@ def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan() -> None:
             "provider": "",
         }
         tale.hear(EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}}))
-    assert planned(tale) == [
+    spec = loads(f"{{name: lab, {platform}, workers: {{cpu: {{count: 1}}}}}}")
+    assert planned(spec, tale) == [
         Step(action, "", f"{action}d", "aws:ec2/instance:Instance")
         for action in ("create", "update", "replace", "delete")
     ]

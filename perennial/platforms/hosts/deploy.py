@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 from perennial import render
+from perennial.contracts import Lost
 from perennial.errors import FleetError
 from perennial.plan import ABANDONED
 from perennial.platforms.hosts import issuing
@@ -29,7 +30,7 @@ from perennial.platforms.hosts.arrange import (
 )
 from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
-from perennial.platforms.hosts.holding import Lost, losses
+from perennial.platforms.hosts.holding import losses
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.provision import (

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from perennial import plan
-from perennial.plan import Step
+from perennial.contracts import Lost
+from perennial.plan import Holder
 from perennial.platforms.hosts.remote import Agent
 from perennial.platforms.hosts.share import Share
-
-#: Is given a member's name and what it abandoned.
-Lost = Callable[[str, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A member that holds actors."""
-
-    #: Where it runs, and how it is called.
-    machine: str
-    group: str
-    name: str
-    #: How many.
-    actors: int
-
-    def is_meant(self, word: str) -> bool:
-        """Whether a person who names a member, a group or a machine means it."""
-        return word in (self.name, self.group, self.machine)
 
 
 def holders(
@@ -46,16 +26,6 @@ def holders(
                 key = (machine, group, match[1])
                 found[key] = found.get(key, 0) + int(worker.get("actors", 0))
     return [Holder(*key, count) for key, count in found.items() if count]
-
-
-def with_actors(steps: Iterable[Step], found: Sequence[Holder]) -> list[Step]:
-    """Say of the steps of a plan which actors they end."""
-
-    def held(step: Step) -> int:
-        ends = [each for each in found if each.machine == step.target]
-        return sum(each.actors for each in ends if each.is_meant(step.resource))
-
-    return plan.with_actors(steps, held)
 
 
 @contextmanager

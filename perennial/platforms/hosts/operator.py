@@ -6,23 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from perennial.contracts import LogLine, ServiceStatus, Status
 from perennial.errors import FleetError, PerennialError
-from perennial.pages import ROSTER, counts_of, parsed
+from perennial.pages import ROSTER, Counts, counts_of, parsed
 from perennial.paths import ClusterPaths, cluster_state
+from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
-from perennial.platforms.hosts.holding import Holder, holders, losses
+from perennial.platforms.hosts.holding import holders, losses
 from perennial.platforms.hosts.placing import Placed, concerned, placed_on
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets, own_certificate
-from perennial.platforms.hosts.share import connection_parts, shares
-from perennial.services import START_TIMEOUT, worker_names
+from perennial.platforms.hosts.share import Target, connection_parts, shares
+from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
-from perennial.state import State
-from perennial.supervision.supervisor import polls
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -31,8 +30,18 @@ T = TypeVar("T")
 AT_ONCE = 32
 #: Seconds between two looks at a log that is followed.
 FOLLOW = 0.5
-#: Seconds between two looks at who has registered.
-LOOK = 0.3
+
+
+#: What a machine says of a service beside its state.
+_USAGE = ("pid", "uptime", "restarts", "memory", "cpu")
+
+
+class _Look(NamedTuple):
+    """What a machine says of its services, and of the scheduler where that is there."""
+
+    manifest: Mapping[str, Any]
+    usage: Mapping[str, Mapping[str, Any]]
+    counts: Counts | None
 
 
 class Operator:
@@ -48,58 +57,56 @@ class Operator:
         """The cluster's name."""
         return self.spec.name
 
-    @property
-    def file(self) -> str | None:
-        """Its cluster file."""
-        return State.load(self.paths).file
-
-    def report(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Look at every service on every machine, and ask the scheduler for its numbers."""
-        rows: list[dict[str, Any]] = []
+        rows: list[ServiceStatus] = []
         sizes = dict.fromkeys(self.spec.workers, 0)
-        scheduler: dict[str, Any] | None = None
+        scheduler: Counts | None = None
         for machine, seen in self.everywhere(self._look).items():
             if isinstance(seen, FleetError):
-                rows.append(_row(machine, machine, "UNREACHABLE", {}) | {"note": str(seen)})
+                rows.append(ServiceStatus(machine, machine, "UNREACHABLE", note=str(seen)))
                 continue
-            for placed in self.placed(machine, seen["manifest"]):
-                now = seen["usage"].get(placed.unit, {})
-                state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
-                rows.append(_row(placed.name, machine, state.upper(), now))
+            for placed in self.placed(machine, seen.manifest):
+                rows.append(_row(placed.name, machine, seen.usage.get(placed.unit, {})))
                 if placed.group:
                     sizes[placed.group] += 1
-            scheduler = scheduler or seen["counts"]
-        return {"name": self.name, "sizes": sizes, "services": rows, "scheduler": scheduler}
+            scheduler = scheduler or seen.counts
+        return Status(None, sizes, rows, scheduler)
 
-    def await_workers(self, say: Say) -> None:
-        """Wait until every worker process has registered with the scheduler.
+    def counts(self) -> Counts | None:
+        """Ask the scheduler for its numbers; None where it does not answer."""
+        with borrowed(self._place()) as agent:
+            return self._counts(agent)
+
+    def _counts(self, agent: Agent) -> Counts | None:
+        return counts_of(self._page(agent, "/json/counts.json"), self._page(agent, ROSTER))
+
+    def awaited(self) -> set[str]:
+        """Return the workers that must register before the cluster is whole.
 
         systemd counts a worker as started once it has; supervisord as soon as it runs.
         """
         found = self.everywhere(self._manifest)
         manifests = {name: had for name, had in found.items() if not isinstance(had, FleetError)}
         if all(had.get("init", "systemd") == "systemd" for had in manifests.values()):
-            return
+            return set()
         members = {
             placed.name: self.spec.workers[placed.group]
             for machine, manifest in manifests.items()
             for placed in self.placed(machine, manifest)
             if placed.group and placed.group not in self.spec.scaled
         }
-        wanted = {name for member, group in members.items() for name in worker_names(group, member)}
-        (place,) = (share.target for share in self.shares.values() if share.pages)
-        with borrowed(place) as agent:
-            for _ in polls(START_TIMEOUT, LOOK):
-                page = self._page(agent, ROSTER)
-                known = {str(worker["name"]) for worker in page.get("workers", {}).values()}
-                missing = sorted(wanted - known)
-                if not missing:
-                    return
-                say(f"{len(wanted) - len(missing)} of {len(wanted)} workers")
-        raise PerennialError(
-            f"{self.name}: {', '.join(missing[:5])} not there after {START_TIMEOUT:g} s;"
-            f" see `perennial logs {missing[0]}`"
-        )
+        return {name for member, group in members.items() for name in worker_names(group, member)}
+
+    def registered(self) -> set[str]:
+        """Return the workers that the scheduler knows."""
+        with borrowed(self._place()) as agent:
+            page = self._page(agent, ROSTER)
+        return {str(worker["name"]) for worker in page.get("workers", {}).values()}
+
+    def _place(self) -> Target:
+        """Return the machine of the scheduler."""
+        return next(share.target for share in self.shares.values() if share.pages)
 
     def _page(self, agent: Agent, path: str) -> dict[str, Any]:
         """Read a page of the scheduler's; empty when it does not answer."""
@@ -109,9 +116,8 @@ class Operator:
 
     def actors(self) -> list[Holder]:
         """List the members that hold actors; none where the scheduler does not answer."""
-        place = next(share.target for share in self.shares.values() if share.pages)
         try:
-            with borrowed(place) as agent:
+            with borrowed(self._place()) as agent:
                 return holders(self._page(agent, ROSTER), self.shares, self.spec.workers)
         except FleetError:
             return []
@@ -138,7 +144,7 @@ class Operator:
                         agent.ask("supervisord_bounce", **named, worker=worker)
         return lost, len(chosen)
 
-    def logs(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+    def logs(self, word: str | None, lines: int) -> Iterator[LogLine]:
         """Yield the last lines of services, each with the service's name."""
         chosen, away = self._named(word)
         for placed in chosen:
@@ -151,17 +157,17 @@ class Operator:
                 away[placed.machine] = error
                 continue
             for line in found:
-                yield placed.name, line
+                yield LogLine(placed.name, line)
         needed = self._needed(word, away)
         _warn({name: error for name, error in away.items() if error not in needed[:1]})
         if needed:
             raise needed[0]
 
-    def follow(self, word: str | None, lines: int) -> Iterator[tuple[str, str]]:
+    def follow(self, word: str | None, lines: int) -> Iterator[LogLine]:
         """Yield the last lines of services and then each new one, for ever."""
         import queue
 
-        found: queue.Queue[tuple[str, str]] = queue.Queue()
+        found: queue.Queue[LogLine] = queue.Queue()
         chosen, away = self._named(word)
         if not chosen and (needed := self._needed(word, away)):
             raise needed[0]
@@ -172,7 +178,7 @@ class Operator:
             while True:
                 yield found.get()
 
-    def _follow(self, placed: Placed, lines: int, tell: Callable[[tuple[str, str]], None]) -> None:
+    def _follow(self, placed: Placed, lines: int, tell: Callable[[LogLine], None]) -> None:
         """Ask again and again for what is new: a lost connection costs no line."""
         cursor: str | None = None
         while True:
@@ -187,10 +193,10 @@ class Operator:
                             cursor=cursor,
                         )
                         for line in fresh:
-                            tell((placed.name, line))
+                            tell(LogLine(placed.name, line))
                         time.sleep(FOLLOW)
             except FleetError as error:
-                tell((placed.name, str(error)))
+                tell(LogLine(placed.name, str(error)))
                 time.sleep(10 * FOLLOW)
 
     @property
@@ -226,20 +232,12 @@ class Operator:
                 f"{error.filename} is missing here; `perennial up` writes it again"
             ) from None
 
-    def _look(self, machine: str) -> dict[str, Any]:
+    def _look(self, machine: str) -> _Look:
         share = self.shares[machine]
         with borrowed(share.target) as agent:
-            counts = None
-            if share.pages:
-                page = self._page(agent, "/json/counts.json")
-                roster = self._page(agent, ROSTER)
-                found = counts_of(page, roster)
-                counts = asdict(found) if found else None
-            return {
-                "manifest": agent.ask("manifest", cluster=self.name),
-                "usage": agent.ask("usage", cluster=self.name),
-                "counts": counts,
-            }
+            counts = self._counts(agent) if share.pages else None
+            manifest = agent.ask("manifest", cluster=self.name)
+            return _Look(manifest, agent.ask("usage", cluster=self.name), counts)
 
     def everywhere(self, work: Callable[[str], T]) -> dict[str, T | FleetError]:
         """Do something with every machine, many at the same time."""
@@ -301,14 +299,7 @@ def _warn(away: Mapping[str, FleetError]) -> None:
         print(f"warning: {error}", file=sys.stderr)
 
 
-def _row(name: str, machine: str, state: str, now: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "service": name,
-        "machine": machine,
-        "state": state,
-        "pid": now.get("pid", 0),
-        "uptime": now.get("uptime", 0.0),
-        "restarts": now.get("restarts", 0),
-        "memory": now.get("memory", 0),
-        "cpu": now.get("cpu", 0.0),
-    }
+def _row(name: str, machine: str, now: Mapping[str, Any]) -> ServiceStatus:
+    state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
+    numbers = {key: now[key] for key in _USAGE if key in now}
+    return ServiceStatus(name, machine, state.upper(), **numbers)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from perennial.capacity import MEANT, Capacity, Machine, Use, refusal, total
+from perennial.contracts import Lost, Resized
 from perennial.errors import FleetError, PerennialError
 from perennial.platforms.hosts import deploy, room
-from perennial.platforms.hosts.holding import Lost
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
@@ -84,7 +84,7 @@ def scale(
     say: Say,
     force: bool = False,
     lost: Lost | None = None,
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, Resized]:
     """Resize groups, spread over their machines; members are drained before they leave."""
     spec = operator.spec
     check_sizes(spec, wanted, force)
@@ -113,7 +113,9 @@ def scale(
             scaled=changed[machine],
             lost=lost,
         )
-    return {group: (sum(before[group].values()), sum(after[group].values())) for group in wanted}
+    return {
+        group: Resized(sum(before[group].values()), sum(after[group].values())) for group in wanted
+    }
 
 
 def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> None:

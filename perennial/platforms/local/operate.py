@@ -31,20 +31,12 @@ def members(deployment: Deployment, name: str) -> list[str]:
     raise PerennialError(f"{deployment.spec.name} has no service or group {name!r}; it has {known}")
 
 
-def restart(deployment: Deployment, name: str) -> int:
-    """Restart a service or the members of a group, one after another. Returns how many."""
+def restart(deployment: Deployment, name: str) -> list[str]:
+    """Restart a service or the members of a group, one after another; return their names."""
     names = members(deployment, name)
     _must_run(deployment)
     background.restart(deployment.cluster, deployment.programs, names)
-    return len(names)
-
-
-def actors(deployment: Deployment, name: str) -> dict[str, int]:
-    """Count the actors of each member that a restart would stop, of those that hold any."""
-    programs = [deployment.programs[each] for each in members(deployment, name)]
-    held = deployment.cluster.dashboard.actors()
-    found = {program.name: sum(held.get(at, 0) for at in program.registers) for program in programs}
-    return {member: count for member, count in found.items() if count}
+    return names
 
 
 def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False) -> Deployment:

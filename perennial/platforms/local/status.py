@@ -1,14 +1,13 @@
-"""What runs, and how it is: one table of services and the scheduler's own numbers."""
+"""What runs on this machine, and how it is."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import psutil
 
+from perennial.contracts import ServiceStatus
 from perennial.platforms.local.deploy import Deployment
 from perennial.supervision.hold import holder
 from perennial.supervision.plan import staying
@@ -22,29 +21,7 @@ MISSING = "MISSING"
 LOOPS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One service."""
-
-    #: Its name.
-    service: str
-    #: supervisord's word; ORPHAN without a supervisord, MISSING when there is nothing.
-    state: str
-    #: Process id, 0 when it does not run.
-    pid: int
-    #: Seconds.
-    uptime: float
-    #: Times that it came back by itself.
-    restarts: int
-    #: Resident bytes of its processes.
-    memory: int
-    #: Processors in use, as a share of one.
-    cpu: float
-    #: Why it does not stay up, from its log; empty while it runs.
-    note: str = ""
-
-
-def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
+def rows(deployment: Deployment, interval: float = 0.2) -> list[ServiceStatus]:
     """Look at every service."""
     cluster = deployment.cluster
     supervised = cluster.supervisor.processes() if cluster.supervisor.pid() else {}
@@ -59,18 +36,6 @@ def rows(deployment: Deployment, interval: float = 0.2) -> list[Row]:
     return [_row(name, pids[name], supervised.get(name), trees[name], deployment) for name in names]
 
 
-def report(deployment: Deployment) -> dict[str, Any]:
-    """Give the same for a script: services and the scheduler's numbers."""
-    counts = deployment.cluster.dashboard.counts()
-    return {
-        "name": deployment.spec.name,
-        "supervisord": deployment.cluster.supervisor.pid(),
-        "sizes": deployment.state.sizes,
-        "services": [asdict(row) for row in rows(deployment)],
-        "scheduler": asdict(counts) if counts else None,
-    }
-
-
 def _pid(name: str, supervised: dict[str, Process], deployment: Deployment) -> int:
     # An adopted service is not supervisord's child: its lock knows better.
     held, _ = holder(deployment.paths.run / f"{name}.lock")
@@ -83,15 +48,16 @@ def _row(
     process: Process | None,
     tree: list[psutil.Process],
     deployment: Deployment,
-) -> Row:
+) -> ServiceStatus:
     _, starts = holder(deployment.paths.run / f"{name}.lock")
     state = process.state if process else (ORPHAN if pid else MISSING)
     # Between two tries of a crash loop it is STARTING: then its starts tell.
     fails = process is not None and (
         process.unsteady or (process.state == "STARTING" and starts > LOOPS)
     )
-    return Row(
+    return ServiceStatus(
         service=name,
+        machine=None,
         state=state,
         pid=pid,
         uptime=max(0.0, time.time() - _started(tree)) if tree else 0.0,

@@ -16,11 +16,11 @@ from perennial.cli import app
 from perennial.errors import FleetError, PerennialError
 from perennial.files import make_private, write_json
 from perennial.paths import cluster_state
-from perennial.plan import Impact, Step
+from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator, resizing
 from perennial.platforms.hosts.agent import journal, manifest, supervisord
 from perennial.platforms.hosts.arrange import Steps, arrange
-from perennial.platforms.hosts.holding import Holder, holders, member, with_actors
+from perennial.platforms.hosts.holding import holders, member
 from perennial.platforms.hosts.share import shares
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump

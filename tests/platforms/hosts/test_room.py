@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from perennial.capacity import PER_CORE, Machine, Use, gib, total
-from perennial.cli import app, life_stack
+from perennial.cli import app
 from perennial.errors import FleetError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.hosts import deploy, remote, resizing, room
@@ -20,6 +20,8 @@ from perennial.platforms.hosts.agent.machine import this_machine
 from perennial.platforms.hosts.resizing import Asked, Standing
 from perennial.platforms.hosts.share import shares, to_json
 from perennial.spec import ClusterSpec, dump
+from perennial.stacked import StackDeployer
+from perennial.stacks import planning
 from perennial.stacks.host_resources import ServicesProvider, packed
 from perennial.stacks.room import MEANT, described
 from tests.platforms.hosts.clusters import machines, spec_of
@@ -41,14 +43,20 @@ class Driver:
 
     PartlyError = type("PartlyError", (Exception,), {})
 
+    def find_command(self) -> None:
+        pass
+
     def up(self, *_: Any, **__: Any) -> None:
         raise DeployedError
+
+
+PARTS = {"driver": Driver(), "planning": planning}
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(life_stack, "_driver", lambda install: Driver())
+    monkeypatch.setattr(StackDeployer, "_part", lambda _self, name: PARTS[name])
     yield from make_place(monkeypatch)
     remote.close()
 

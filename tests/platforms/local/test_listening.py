@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from perennial.cli import operate_local
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
 from perennial.platforms.local import deploy
+from perennial.platforms.local.runtime import LocalRuntime
 from perennial.spec import load
 from perennial.supervision import hold
 from perennial.supervision.listening import is_of
@@ -52,12 +52,12 @@ def jupyter_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_the_token_is_not_given_to_whoever_took_the_port(jupyter_port: int) -> None:
     refused = f"lab: JupyterLab does not listen on port {jupyter_port}, so its token is not"
     with pytest.raises(PerennialError, match=refused):
-        operate_local.jupyter("lab")
+        LocalRuntime("local", "lab").jupyter()
     with (
         socket.create_server(("127.0.0.1", jupyter_port)),
         pytest.raises(PerennialError, match=refused),
     ):
-        operate_local.jupyter("lab")
+        LocalRuntime("local", "lab").jupyter()
 
 
 @contextmanager
@@ -78,9 +78,9 @@ def listening(port: int) -> Iterator[None]:
 
 def test_the_token_is_given_to_the_service_that_holds_the_lock(jupyter_port: int) -> None:
     with listening(jupyter_port):
-        found = operate_local.jupyter("lab")
+        found = LocalRuntime("local", "lab").jupyter()
         assert found is not None
-        assert found[1].read_text() == "a-token\n"
+        assert found.token.read_text() == "a-token\n"
 
 
 def test_the_token_is_printed_on_a_terminal_alone(jupyter_port: int) -> None:

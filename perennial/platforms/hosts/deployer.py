@@ -1,0 +1,37 @@
+"""The life of a cluster on machines over SSH: what a stack's deployer has to know of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perennial.contracts import Rendered, Say
+from perennial.paths import cluster_state
+from perennial.spec import dump
+from perennial.stacked import StackDeployer, deployed
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+    from perennial.templating import Format
+
+
+class HostsDeployer(StackDeployer):
+    """Deploys on machines over SSH."""
+
+    def render(self, spec: ClusterSpec, form: Format, _root: Path) -> Rendered:
+        """Render a cluster on machines."""
+        from perennial.platforms.hosts.files import files
+
+        return Rendered(files(spec, form), "a folder for each machine")
+
+    def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
+        """Ask the machines what they hold."""
+        from perennial.platforms.hosts.operator import Operator
+        from perennial.platforms.hosts.resizing import check_room
+
+        paths = cluster_state(spec.name)
+        there = paths.spec.exists()
+        if there and paths.spec.read_text(encoding="utf-8") == dump(spec):
+            return  # looked at when it was deployed: an unchanged `up` stays quick
+        say("asking the machines what they hold")
+        check_room(Operator(spec, paths), deployed(paths) if there else spec, force)

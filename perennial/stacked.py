@@ -1,0 +1,172 @@
+"""The life of a cluster that Pulumi deploys, on any platform: its engine is driven from here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perennial import connect, contracts
+from perennial.connect import Connection
+from perennial.contracts import Deployed, Lacking, Observer, Removed, Say
+from perennial.errors import PerennialError
+from perennial.files import make_private, write_atomic
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.plan import Plan
+from perennial.registry import PLATFORMS
+from perennial.spec import dump, load
+from perennial.state import State
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+
+#: Part of the certificate that a stack gives a client → its file.
+_TLS = {"ca": "ca.pem", "cert": "client.pem", "key": "client-key.pem"}
+
+
+class StackDeployer(contracts.Deployer):
+    """Deploys the component that the registry names. A platform may know more of its cluster."""
+
+    def _part(self, name: str) -> Any:
+        """Load a module of Pulumi's part by name: nothing else here knows Pulumi."""
+        try:
+            return import_module(f"perennial.stacks.{name}")
+        except ModuleNotFoundError as error:
+            extra = PLATFORMS[self.platform].extra
+            raise PerennialError(
+                f"{error.name} is not installed here; `pip install 'dask-perennial[{extra}]'`"
+                " brings it"
+            ) from None
+
+    def lacking(self) -> Lacking | None:
+        """Look for Pulumi's command line."""
+        driver = self._part("driver")
+        try:
+            driver.find_command()
+        except driver.MissingEngineError as error:
+            return Lacking("pulumi", str(error), driver.installable())
+        return None
+
+    def install(self, say: Say) -> None:
+        """Download Pulumi's command line."""
+        say("downloading Pulumi's command line")
+        driver = self._part("driver")
+        driver.install()
+        driver.find_command()
+
+    def plan(self, spec: ClusterSpec, _file: str, say: Say) -> Plan:
+        """Ask the engine what it would do, unless the cluster is new and its platform knows."""
+        planning, driver = self._part("planning"), self._part("driver")
+        if not cluster_state(spec.name).spec.exists():
+            return Plan(planning.first(spec, lambda: driver.plan(spec, say)))
+        return Plan(planning.planned(spec, driver.plan(spec, say).tale))
+
+    def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
+        """Deploy a cluster, or change what runs into what the file says."""
+        driver, paths = self._part("driver"), cluster_state(spec.name)
+        # A plan costs as much as half the deployment.
+        watched.planned(self.plan(spec, file, watched.say) if watched.asks else None)
+        remember(spec, file, paths)
+        known = token_file(paths).exists()
+        try:
+            done = driver.up(spec, watched.say, fresh=not paths.connection.exists())
+        except driver.PartlyError as error:
+            # Those machines that are as they should be can be used all the same.
+            keep(spec, paths, error.outputs)
+            for member, what in error.tale.abandoned.items():
+                watched.lost(member, what)
+            raise
+        for member, what in done.tale.abandoned.items():
+            watched.lost(member, what)
+        keep(spec, paths, done.outputs)
+        token = token_file(paths)
+        return Deployed(
+            connection=connect.load(paths),
+            summary=self._part("events").summary(done.tale, done.seconds),
+            changed=bool(done.tale.steps),
+            token=token if token.exists() and not known else None,
+            uncleaned=done.warnings,
+        )
+
+    def refresh(self, name: str, say: Say) -> Plan:
+        """Look what became of the resources, and remember it."""
+        spec, driver = deployed(cluster_state(name)), self._part("driver")
+        driver.refresh(spec, say)
+        return Plan(self._part("planning").planned(spec, driver.plan(spec, say).tale))
+
+    def losses(self, name: str) -> str:
+        """Say what ends: also the authority, and with it every bundle."""
+        return f"{name}: running work and results are lost"
+
+    def down(self, name: str, purge: bool, say: Say) -> Removed:
+        """Take a cluster down: nothing of it stays on its machines but notebooks."""
+        paths = cluster_state(name)
+        done = self._part("driver").down(deployed(paths), say)
+        remove_state(paths, purge)
+        kept = f"the client's certificate and the token stay in {paths.root}; --purge removes them"
+        return Removed([*done.tale.notes, *([] if purge else [kept])], done.warnings)
+
+    def machines(self, name: str) -> Sequence[str]:
+        """Return the machines that the engine or the journal knows."""
+        known: Sequence[str] = self._part("driver").machines(deployed(cluster_state(name)))
+        return known
+
+    def forget(self, name: str, machine: str, say: Say) -> None:
+        """Forget a machine that will never answer again, so that nothing waits for it."""
+        self._part("driver").forget(deployed(cluster_state(name)), machine, say)
+
+
+def deployed(paths: ClusterPaths) -> ClusterSpec:
+    """Read a cluster as it was deployed."""
+    return load(paths.spec, remembered=True)
+
+
+def token_file(paths: ClusterPaths) -> Path:
+    """File of Jupyter's token on this machine."""
+    return paths.secrets / "jupyter-token"
+
+
+def remember(spec: ClusterSpec, file: str, paths: ClusterPaths) -> None:
+    """Remember a cluster before anything is done to it: cut off, `down` knows it."""
+    make_private(paths.root)
+    _write(paths.spec, dump(spec))
+    State(file, {name: group.count for name, group in spec.workers.items()}).save(paths)
+
+
+def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: Mapping[str, Any]) -> None:
+    """Keep what a client needs: its certificate, Jupyter's token, and where everything is."""
+    parts = outputs.get("connection")
+    if not parts:
+        return
+    if parts.get("tls"):
+        for part, name in _TLS.items():
+            _write(paths.tls / name, parts["tls"][part])
+    if parts.get("token"):
+        _write(token_file(paths), parts["token"])
+    connection = Connection(
+        cluster=spec.name,
+        scheduler_address=parts["scheduler_address"],
+        dashboard_link=parts.get("dashboard_link"),
+        tls=connect.Tls.in_folder(paths.tls) if parts.get("tls") else None,
+        jupyter_url=parts.get("jupyter_url"),
+    )
+    if not paths.connection.exists() or connect.load(paths) != connection:
+        connect.save(paths, connection)
+
+
+def remove_state(paths: ClusterPaths, purge: bool) -> None:
+    """Forget a cluster that is down."""
+    current = connect.current()
+    if current is not None and current.cluster == paths.root.name:
+        connect.remove(paths.root.name)
+    for path in (paths.spec, paths.state, paths.connection):
+        path.unlink(missing_ok=True)
+    if purge:
+        shutil.rmtree(paths.root)
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
