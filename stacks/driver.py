@@ -36,6 +36,7 @@ __all__ = [
     "forget",
     "install",
     "installable",
+    "log_in",
     "plan",
     "refresh",
     "up",
@@ -56,6 +57,11 @@ class Outcome:
     outputs: dict[str, Any] = field(default_factory=dict, repr=False)
     #: What could not be done, but need not stop anybody.
     warnings: tuple[str, ...] = ()
+
+
+def log_in(spec: ClusterSpec) -> None:
+    """Log in to machines that the engine is to work on, while a person may be asked."""
+    _own(spec, "log_in", lambda _spec: None)(spec)
 
 
 def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:

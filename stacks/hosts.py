@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 
+from perennial import ssh
 from perennial.errors import PerennialError
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts import share as sharing
@@ -132,6 +133,11 @@ class HostsCluster(pulumi.ComponentResource):
 
 #: What the registry of stacks looks for.
 Cluster = HostsCluster
+
+
+def log_in(spec: ClusterSpec) -> None:
+    """Log in to the machines, for the engine's processes, which have no terminal."""
+    ssh.log_in(share.target for share in sharing.shares(spec).values())
 
 
 def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str], None]) -> None:

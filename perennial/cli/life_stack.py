@@ -32,6 +32,7 @@ def plan(document: Document, _file: Path, strict: bool) -> None:
     judge(document, strict)
     driver = _driver(install=False)
     if paths.spec.exists():
+        driver.log_in(spec)
         with Progress(spec.name) as say, exclusive(paths.lock, say):
             steps = _steps(driver.plan(spec, say), spec, paths)
     else:  # never deployed; the plan leaves no trace either
@@ -71,6 +72,7 @@ def up(document: Document, file: Path, wishes: Wishes) -> None:
     judge(document, wishes.strict)
     driver = _driver(wishes.install)
     _check_room(spec, paths, wishes.force)  # refused, it leaves no trace at all
+    driver.log_in(spec)
     with Progress(spec.name) as say, exclusive(paths.lock, say):
         if paths.spec.exists() and not wishes.yes:
             steps = _steps(driver.plan(spec, say), spec, paths)
@@ -101,6 +103,7 @@ def refresh(name: str) -> None:
 
     paths, driver = cluster_state(name), _driver(install=False)
     spec = _deployed(paths)
+    driver.log_in(spec)
     with Progress(name) as say, exclusive(paths.lock, say):
         driver.refresh(spec, say)
         steps = _steps(driver.plan(spec, say), spec)
@@ -115,6 +118,7 @@ def down(name: str, force: bool, purge: bool) -> None:
     spec = _deployed(paths)
     if not force:
         confirm(f"{name}: running work and results are lost. Take it down?", "--force")
+    driver.log_in(spec)
     with Progress(name) as say, exclusive(paths.lock, say):
         done = driver.down(spec, say)
         remove_state(paths, purge)

@@ -23,7 +23,7 @@ from perennial.spec import ClusterSpec, dump
 from perennial.stacks.host_resources import ServicesProvider, packed
 from perennial.stacks.room import MEANT, described
 from tests.platforms.hosts.clusters import machines, spec_of
-from tests.platforms.hosts.sshd import MISSING, Place, make_place
+from tests.ssh.sshd import MISSING, Place, make_place
 
 GIB = 2**30
 over_ssh = [
@@ -40,6 +40,9 @@ class Driver:
     """The engine, which would need machines of its own."""
 
     PartlyError = type("PartlyError", (Exception,), {})
+
+    def log_in(self, _spec: Any) -> None:
+        """Log in nowhere: there is no person at a terminal."""
 
     def up(self, *_: Any, **__: Any) -> None:
         raise DeployedError
