@@ -217,6 +217,9 @@ class Deployer(Part, Protocol):
         """Return errors and warnings of a cluster file on this machine."""
         return [], []
 
+    def log_in(self, name: str, spec: ClusterSpec | None = None) -> None:
+        """Log in where a person may be asked: for a new spec, or as the cluster stands."""
+
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Refuse more members than there is room for, unless they stand or are forced."""
 

@@ -8,6 +8,8 @@ import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from perennial import ssh
+
 #: Machines that are worked on side by side. Each costs a thread and a connection of SSH.
 AT_ONCE = 32
 
@@ -32,6 +34,7 @@ def _watch() -> None:
     pipe = select.poll()
     pipe.register(1, 0)  # nothing is asked for but errors, which are always reported
     pipe.poll()
+    ssh.close()
     os._exit(1)
 
 

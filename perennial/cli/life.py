@@ -54,6 +54,8 @@ def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
     _refuse_to_move(spec)
     part, paths = deployer(spec.platform, "plan", spec.name), cluster_state(spec.name)
     equip(part, install=False)
+    if paths.spec.exists():
+        part.log_in(spec.name, spec)
     with Progress(spec.name) as say:
         refused = _refusal(part, spec, say)
         # What nobody gets is not planned either: that takes as long as there are members.
@@ -118,6 +120,7 @@ def refresh(name: Cluster = None, file: ItsFile = None) -> None:
     """
     chosen = choose(name, file)
     part = _standing(chosen, "refresh")
+    part.log_in(chosen)
     with alone(chosen) as say:
         planned = with_actors(_deployed(chosen), part.refresh(chosen, say))
     show_plan(chosen, planned)
@@ -172,6 +175,7 @@ def forget(
 def take_down(name: str, purge: bool) -> None:
     """Stop a cluster; print what stays."""
     part = deployer(platform_of(name))
+    part.log_in(name)
     with alone(name) as say:
         removed = part.down(name, purge, say)
     warn_uncleaned(removed.uncleaned)

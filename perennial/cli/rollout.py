@@ -88,6 +88,7 @@ def rollout(document: Document, file: Path, wishes: Wishes) -> None:
     if new:
         judge(document, wishes.strict)  # refused, it leaves no trace at all
     equip(part, wishes.install)
+    part.log_in(spec.name, spec)
     with Progress(spec.name) as say:
         if new:
             part.check_room(spec, wishes.force, say)

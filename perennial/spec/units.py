@@ -48,11 +48,12 @@ PORTS_PATTERN = r"^\s*\d{1,5}\s*:\s*\d{1,5}\s*$"
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 RESOURCE_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 #: Paths become part of units and command lines. What every service manager's file can hold: no
-#: control character, quote, backslash, colon or dollar, no white space at the end, and no comment
-#: or expansion of supervisord's. `perennial.quoting` refuses these too, but knows no line.
+#: control character, quote, backslash, colon or dollar, no white space at the end, no comment or
+#: expansion of supervisord's, and none of the letters that stand for what only a machine knows.
+#: `perennial.quoting` refuses these too, but knows no line.
 _CARRIED = (
     r"(?![^\n]*(\s$|\s[;#]|%\(here\)s))"
-    r"[^\u0000-\u001f\u007f-\u009f\"'\\:$\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]*$"
+    r"[^\u0000-\u001f\u007f-\u009f\"'\\:$\ud800-\udfff\ue000-\ue004\ufdd0-\ufdef\ufffe\uffff]*$"
 )
 PATH_PATTERN = rf"^/{_CARRIED}"
 FOLDER_PATTERN = rf"^(/|~$|~/){_CARRIED}"

@@ -24,6 +24,14 @@ class HostsDeployer(StackDeployer):
 
         return Rendered(files(spec, form), "a folder for each machine")
 
+    def log_in(self, name: str, spec: ClusterSpec | None = None) -> None:
+        """Log in to the machines, for the engine's processes, which have no terminal."""
+        from perennial import ssh
+        from perennial.platforms.hosts.share import shares
+
+        spec = spec or deployed(cluster_state(name))
+        ssh.log_in(share.target for share in shares(spec).values())
+
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask the machines what they hold."""
         from perennial.platforms.hosts.operator import Operator

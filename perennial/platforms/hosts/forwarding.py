@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from perennial.errors import FleetError, PerennialError
-from perennial.platforms.hosts.dial import Hop, Line, dial
-
-if TYPE_CHECKING:
-    from asyncssh import SSHReader, SSHWriter
+from perennial.ssh import Hop, Session
+from perennial.ssh.folder import folder
+from perennial.ssh.masters import cancel_logins
+from perennial.ssh.mux import RefusedError
 
 LOOPBACK = "127.0.0.1"
 _FIRST_PAUSE = 1.0
@@ -28,6 +31,8 @@ _LONGEST_PAUSE = 60.0
 #: How long who connects is kept waiting for the bastion; Dask's own patience is 30 s.
 _PATIENCE = 20.0
 _CHUNK = 65_536
+#: What ssh logs of a place that the bastion cannot connect to.
+_REFUSAL = re.compile(r"^channel \d+: open failed: (?:connect failed: )?(.+?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,56 @@ class Forward:
     host: str
     #: The port there.
     port: int
+
+
+class Line:
+    """The connection to the bastion, with a unix socket for each place behind it."""
+
+    def __init__(self, session: Session, sockets: dict[Forward, Path]) -> None:
+        self._session = session
+        self._sockets = sockets
+
+    async def ended(self) -> None:
+        """Wait until the connection is lost."""
+        loop, handle = asyncio.get_running_loop(), self._session.master.handle
+        lost = asyncio.Event()
+        loop.add_reader(handle, lost.set)
+        try:
+            await lost.wait()
+        finally:
+            loop.remove_reader(handle)
+
+    async def open(self, forward: Forward) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a place behind the bastion."""
+        return await asyncio.open_unix_connection(self._sockets[forward])
+
+    def refusal(self) -> str:
+        """Return why the bastion has opened no connection of late, and forget it."""
+        log = self._session.master.log
+        found = _REFUSAL.findall(log.read_text(errors="replace"))
+        os.truncate(log, 0)  # ssh goes on at its end, for weeks
+        return found[-1] if found else ""
+
+    async def close(self) -> None:
+        """End it."""
+        await asyncio.to_thread(self._session.__exit__, None, None, None)
+
+
+async def dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
+    """Connect to the bastion; when it fails, nothing stays open."""
+    return await asyncio.to_thread(_dial, bastion, forwards)
+
+
+def _dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(Session(bastion))
+        sockets = {each: folder() / f"to-{number}" for number, each in enumerate(forwards)}
+        for forward, path in sockets.items():
+            path.unlink(missing_ok=True)
+            with contextlib.closing(session.control()) as control:
+                control.forward(path, forward.host, forward.port)
+        stack.pop_all()
+        return Line(session, sockets)
 
 
 class Forwarder:
@@ -76,6 +131,7 @@ class Forwarder:
         finally:
             for server in servers:
                 server.close()
+            cancel_logins()
             tasks = (keeping, stopping, *self._carried)
             for task in tasks:
                 task.cancel()
@@ -89,11 +145,11 @@ class Forwarder:
         while True:
             began = math.inf
             try:
-                self._line = await dial(self._bastion)
+                self._line = await dial(self._bastion, self._forwards)
                 began = time.monotonic()
                 self._say(None)
                 self._connected.set()
-                await self._line.connection.wait_closed()
+                await self._line.ended()
                 fault = "the connection was lost"
             except (PerennialError, OSError) as error:
                 fault = str(error) or type(error).__name__
@@ -142,8 +198,6 @@ class Forwarder:
         self, forward: Forward, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Carry one connection; where there is no way, close it."""
-        import asyncssh
-
         self._wanted.set()
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -151,16 +205,18 @@ class Forwarder:
                 line = self._line
                 if line is None:
                     return
-                far_reader, far_writer = await line.connection.open_connection(
-                    forward.host, forward.port, encoding=None
-                )
-        except (TimeoutError, OSError, asyncssh.Error) as error:
+                far_reader, far_writer = await line.open(forward)
+        except (TimeoutError, OSError) as error:
             self._complain(forward, str(error) or "no answer")
             return
-        self._complaints.pop(forward, None)
         try:
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
-        except (OSError, asyncssh.Error):
+            _, received = await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            fault = line.refusal()
+            if received:
+                self._complaints.pop(forward, None)
+            elif fault:
+                self._complain(forward, fault)
+        except OSError:
             pass  # one end is gone: so is the other
         finally:
             far_writer.close()
@@ -172,38 +228,34 @@ class Forwarder:
             self._complaints[forward] = text
 
 
-async def _copy(
-    reader: asyncio.StreamReader | SSHReader[bytes],
-    writer: asyncio.StreamWriter | SSHWriter[bytes],
-) -> None:
-    """Copy until the end, and say that it is the end."""
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    """Copy until the end, say that it is the end, and return how many bytes there were."""
+    count = 0
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
+        count += len(data)
     with contextlib.suppress(OSError):
         writer.write_eof()
+    return count
 
 
-async def prove(bastion: Hop, places: Sequence[tuple[str, int]]) -> list[str]:
-    """Connect once, to find out whether the tunnel can work."""
-    import asyncssh
+def prove(bastion: Hop, places: Sequence[tuple[str, int]]) -> list[str]:
+    """Connect once, to find out whether the tunnel can work: empty for a place where it can."""
+    with Session(bastion, _PATIENCE) as session:
+        return [_proved(session, host, port) for host, port in places]
 
-    line = await dial(bastion)
-    try:
-        said = []
-        for host, port in places:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    _, writer = await line.connection.open_connection(host, port, encoding=None)
-                writer.close()
-                said.append("")
-            except TimeoutError:
-                said.append("no answer")
-            except asyncssh.ChannelOpenError as error:
-                said.append(error.reason or "refused")
-        return said
-    finally:
-        await line.close()
+
+def _proved(session: Session, host: str, port: int) -> str:
+    with contextlib.closing(session.control()) as control, open(os.devnull, "r+b") as nothing:
+        try:
+            control.connect(host, port, [nothing.fileno()] * 2)
+        except TimeoutError:
+            return "no answer"
+        except RefusedError as error:
+            refusals = _REFUSAL.findall(session.master.log.read_text(errors="replace"))
+            return refusals[-1] if refusals else str(error)
+    return ""
 
 
 def main(bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None], None]) -> int:

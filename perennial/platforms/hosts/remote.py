@@ -11,6 +11,7 @@ import ast
 import atexit
 import json
 import shlex
+import sys
 import threading
 import zlib
 from collections import defaultdict
@@ -26,7 +27,7 @@ from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.operations import OPERATIONS
 from perennial.platforms.hosts.program import LOADER
 from perennial.platforms.hosts.share import Target
-from perennial.platforms.hosts.ssh import Channel, Session, UnreachableError
+from perennial.ssh import Channel, Session, UnreachableError
 
 #: What is sent to every machine, each before those that import it.
 MODULES = (
@@ -103,7 +104,7 @@ class Agent:
     @property
     def alive(self) -> bool:
         """Whether the connection is there, as far as is known."""
-        return self._channel is not None and not self._session.line.lost
+        return self._channel is not None and not self._session.lost()
 
     def tell(self, say: Callable[[str], None]) -> None:
         """Change who is told what happens there."""
@@ -132,16 +133,6 @@ class Agent:
     def name(self) -> str:
         """The machine, for messages."""
         return self.target.name
-
-    @property
-    def sent(self) -> int:
-        """Bytes sent to the machine, SSH's own among them."""
-        return self._session.sent
-
-    @property
-    def received(self) -> int:
-        """Bytes received from the machine, SSH's own among them."""
-        return self._session.received
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Have something done and wait for the answer."""
@@ -273,7 +264,7 @@ def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) ->
         try:
             yield agent
         except BaseException:
-            agent.__exit__(None, None, None)
+            agent.__exit__(*sys.exc_info())
             raise
         _pool[target] = agent
 
@@ -289,10 +280,12 @@ def _command() -> str:
     """Write what the login shell runs: the best Python there is, as root."""
     python = " ".join(f"python3.{minor}" for minor in range(15, OLDEST[1] - 1, -1))
     run = f'"$python" -I -c {shlex.quote(_BOOTSTRAP)} "$(echo "$SSH_CONNECTION" | cut -d" " -f3)"'
+    # A shell waits for it, which tells of a signal that has ended it; ssh itself does not.
     script = (
         f"for python in {python} python3; do command -v $python >/dev/null 2>&1 && break; done; "
         f"command -v $python >/dev/null 2>&1 || exit {_NO_PYTHON}; "
-        f'if [ "$(id -u)" = 0 ]; then exec {run}; else exec sudo -n {run}; fi'
+        f'[ "$(id -u)" = 0 ] || root="sudo -n"; exec 3<&0; '
+        f"$root {run} <&3 3<&- & exec </dev/null 3<&-; wait $!"
     )
     return f"exec /bin/sh -c {shlex.quote(script)}"
 

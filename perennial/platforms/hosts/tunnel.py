@@ -11,7 +11,6 @@ The process outlives the command and the shell that started it, but no reboot of
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -30,8 +29,9 @@ from perennial.errors import FleetError, PerennialError
 from perennial.files import make_private, read_json, write_json
 from perennial.lock import exclusive
 from perennial.platforms.hosts import forwarding
-from perennial.platforms.hosts.dial import Hop, parse_jump
 from perennial.platforms.hosts.forwarding import LOOPBACK, Forward
+from perennial.ssh import Hop, parse_jump
+from perennial.ssh.folder import leave
 from perennial.supervision import hold
 
 #: Seconds until the process must have connected, after the command has just done so itself.
@@ -161,7 +161,7 @@ def _hop(bastion: str) -> Hop:
     """Read a bastion; those before the last comma are hops on the way to it."""
     *_, last = parse_jump(bastion)
     before, _, _ = bastion.rpartition(",")
-    return replace(last, jump=before or None, on_the_way=False)
+    return replace(last, jump=before or None)
 
 
 def _places(connection: Connection) -> list[tuple[str, int]]:
@@ -179,7 +179,7 @@ def _prove(
     hop: Hop, places: Sequence[tuple[str, int]], cluster: str, say: Callable[[str], None]
 ) -> None:
     """Go the way once: what is wrong is said now, and not in a log."""
-    first, *others = asyncio.run(forwarding.prove(hop, places))
+    first, *others = forwarding.prove(hop, places)
     host, port = places[0]
     if first:
         raise FleetError(
@@ -288,6 +288,7 @@ def _run(cluster: str) -> int:
     if tunnel is None:
         print(f"{cluster}: found no tunnel; `perennial connect {cluster} --ssh` makes one")
         return 1
+    leave()  # the command that has started this process ends before it
     said: list[Any] = []
 
     def tell(fault: str | None) -> None:

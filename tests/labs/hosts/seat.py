@@ -143,12 +143,12 @@ class Seat:
             Its standard input.
         """
         stdin = subprocess.DEVNULL if text is None else subprocess.PIPE
-        process = self.popen(*argv, cwd=cwd, env=env, stdin=stdin)
-        try:
-            said, errors = process.communicate(text, timeout)
-        except BaseException:
-            self.kill(process)
-            raise
+        with self.popen(*argv, cwd=cwd, env=env, stdin=stdin) as process:
+            try:
+                said, errors = process.communicate(text, timeout)
+            except BaseException:
+                self.kill(process)
+                raise
         if check and process.returncode:
             raise AssertionError(
                 f"{argv} exited with {process.returncode}\n{said[-6000:]}{errors[-6000:]}"

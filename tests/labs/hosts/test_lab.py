@@ -61,11 +61,9 @@ def test_the_operator_logs_in_and_becomes_root(plain: Network) -> None:
 
 def test_programs_of_the_seat_use_its_home_and_names(plain: Network) -> None:
     code = """
-import asyncio, asyncssh
-async def main():
-    async with asyncssh.connect("machine-b") as connection:
-        print((await connection.run("hostname")).stdout, end="")
-asyncio.run(main())
+from perennial.ssh import Hop, Session
+with Session(Hop("machine-b", "machine-b")) as session:
+    print(session.start("hostname").readline().decode(), end="")
 """
     assert plain.operator.python(code) == "machine-b\n"
 

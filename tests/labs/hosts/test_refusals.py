@@ -87,10 +87,16 @@ def _python(cluster: Standing, path: str) -> Iterator[None]:
 def _other_key(cluster: Standing) -> Iterator[None]:
     key = cluster.operator.home / "other"
     cluster.operator.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    config = cluster.operator.home / ".ssh/config"
+    before = config.read_text()
+    # `ssh` would try the keys that its configuration names as well, after the one in the file.
+    lines = [line for line in before.splitlines(True) if "IdentityFile" not in line]
     try:
         with _reached(cluster, identity="~/other"):
+            config.write_text("".join(lines))
             yield
     finally:
+        config.write_text(before)
         key.unlink()
 
 

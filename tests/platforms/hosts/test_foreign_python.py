@@ -17,7 +17,7 @@ from perennial.platforms.hosts import remote
 from perennial.platforms.hosts.agent import environments, unprivileged
 from perennial.platforms.hosts.remote import Agent
 from perennial.platforms.hosts.share import Target
-from tests.platforms.hosts.sshd import MISSING, Place, make_place
+from tests.ssh.sshd import MISSING, Place, make_place
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="the agent is root's")
 

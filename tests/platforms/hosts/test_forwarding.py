@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from perennial.platforms.hosts import forwarding
-from perennial.platforms.hosts.dial import Hop
 from perennial.platforms.hosts.forwarding import Forwarder, main
+from perennial.ssh import Hop
 
 BASTION = cast(Hop, None)
 
@@ -20,11 +20,7 @@ BASTION = cast(Hop, None)
 class Broken:
     """A line that is lost as soon as it is there."""
 
-    @property
-    def connection(self) -> Broken:
-        return self
-
-    async def wait_closed(self) -> None:
+    async def ended(self) -> None:
         await asyncio.sleep(0)
 
     async def close(self) -> None:
@@ -39,7 +35,7 @@ def dialling(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_up(*results: Any) -> None:
         left = list(results)
 
-        async def dial(_bastion: Hop) -> Any:
+        async def dial(_bastion: Hop, _forwards: object) -> Any:
             if not left:
                 os.kill(os.getpid(), 15)
                 await asyncio.Event().wait()

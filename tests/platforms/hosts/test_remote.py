@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.remote import LATER, MODULES, Agent, borrowed
 from perennial.platforms.hosts.share import Target
 from tests.homes import wait_until
-from tests.platforms.hosts.sshd import MISSING, Place, make_place
+from tests.ssh.sshd import MISSING, Meter, Place, make_place
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=MISSING),
@@ -89,10 +90,10 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
 
 
 def test_it_is_small_enough_for_a_look_in_20_kb(place: Place) -> None:
-    with Agent(target_of(place)) as agent:
+    with Meter(place) as meter, Agent(replace(target_of(place), port=meter.port)) as agent:
         wanted = {"ports": [8786], "claims": {"systemd": ["dask-nobody.target"]}}
         agent.ask("look", cluster="nobody", names=["127.0.0.1"], interface=None, **wanted)
-        assert agent.sent < 20_000
+        assert meter.sent < 20_000
     assert len(remote._archive()) < 16_000
     assert b"numpydoc" not in zlib.decompress(remote._archive())
 

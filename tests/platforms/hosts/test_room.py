@@ -25,7 +25,7 @@ from perennial.stacks import planning
 from perennial.stacks.host_resources import ServicesProvider, packed
 from perennial.stacks.room import MEANT, described
 from tests.platforms.hosts.clusters import machines, spec_of
-from tests.platforms.hosts.sshd import MISSING, Place, make_place
+from tests.ssh.sshd import MISSING, Place, make_place
 
 GIB = 2**30
 over_ssh = [

@@ -22,10 +22,9 @@ from perennial.files import write_atomic
 from perennial.platforms.hosts import tunnel
 from perennial.platforms.hosts.forwarding import Forward
 from tests.homes import PERENNIAL, Home, wait_until
-from tests.platforms.hosts.sshd import MISSING, USER, Place, keygen, make_place
 from tests.ports import free_ports
+from tests.ssh.sshd import MISSING, USER, Place, keygen, make_place
 
-pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 #: Uses a cluster, and says to which ports it has spoken.

@@ -8,13 +8,17 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from perennial.platforms.hosts.dial import Hop
+from perennial.errors import FleetError, PerennialError
+from perennial.ssh import Hop, Session, close
+from perennial.ssh.folder import VARIABLE
 from tests.ports import free_port
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
@@ -110,6 +114,48 @@ class Sshd:
         return f"[{host}]:{self.port} {kind} {key}\n"
 
 
+class Meter:
+    """A port that leads to an sshd, and counts what is on the wire."""
+
+    def __init__(self, place: Place) -> None:
+        self.sent = self.received = 0
+        self._there = ("127.0.0.1", place.sshd.port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self.port = int(self._server.getsockname()[1])
+        with place.known.open("a") as file:
+            file.write(place.sshd.known().replace(f":{place.sshd.port}", f":{self.port}"))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for each in self._ends:
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._server.accept()
+                there = socket.create_connection(self._there)
+                self._ends += here, there
+                for ends in ((here, there, True), (there, here, False)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, outwards: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if outwards:
+                    self.sent += len(data)
+                else:
+                    self.received += len(data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
 class Place:
     """A home with a key, and an sshd that this key may log in to."""
 
@@ -124,7 +170,7 @@ class Place:
 
     @property
     def target(self) -> Hop:
-        return Hop("machine-b", "127.0.0.1", port=self.sshd.port, on_the_way=False)
+        return Hop("machine-b", "127.0.0.1", port=self.sshd.port)
 
     def another(self, name: str, more: str = "") -> Sshd:
         server = Sshd(self.root / name, self.key, more)
@@ -140,10 +186,37 @@ def make_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     root.chmod(0o755)
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    close()
+    monkeypatch.delenv(VARIABLE, raising=False)
     made = Place(root)
     try:
         yield made
     finally:
+        close()
         for server in made.servers:
             server.stop()
         shutil.rmtree(root, ignore_errors=True)
+
+
+def says(target: Hop, *words: str, kind: type[PerennialError] = FleetError) -> str:
+    """Fail to connect, in one line that holds these words."""
+    with pytest.raises(kind) as caught, Session(target, 5.0):
+        pass
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+    return text
+
+
+def ssh_processes() -> list[str]:
+    """Commands of the `ssh` that this process has started, wherever they run now."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if f"perennial-ssh-{os.getpid()}-" in command:
+                found.append(command)
+    return found

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from perennial.errors import FleetError, PerennialError
-from perennial.platforms.hosts.dial import Hop
-from perennial.platforms.hosts.ssh import Session, UnreachableError
-from tests.platforms.hosts.sshd import MISSING, USER, Place, keygen, make_place
+from perennial.errors import PerennialError
+from perennial.ssh import Hop, Session, UnreachableError
+from tests.ssh.sshd import MISSING, USER, Place, keygen, make_place, says
 
-pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
@@ -40,17 +38,6 @@ def agent(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield sock
     process.kill()
     process.wait()
-
-
-def says(target: Hop, *words: str, kind: type[PerennialError] = FleetError) -> str:
-    """Fail to connect, in one line that holds these words."""
-    with pytest.raises(kind) as caught, Session(target, 5.0):
-        pass
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in words:
-        assert word in text, text
-    return text
 
 
 def test_a_host_key_that_is_not_known(place: Place) -> None:

@@ -1,0 +1,22 @@
+"""SSH by the user's own `ssh`: whatever it can do, and their configuration says, works here.
+
+`ssh` makes and holds the connection to a machine, as a control master of our own. Processes and
+forwardings are asked of it over its control socket, which takes along nothing but the command.
+"""
+
+from perennial.ssh.faults import UnreachableError
+from perennial.ssh.folder import close
+from perennial.ssh.masters import log_in
+from perennial.ssh.session import Channel, Session
+from perennial.ssh.target import Hop, TargetLike, parse_jump
+
+__all__ = [
+    "Channel",
+    "Hop",
+    "Session",
+    "TargetLike",
+    "UnreachableError",
+    "close",
+    "log_in",
+    "parse_jump",
+]

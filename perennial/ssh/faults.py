@@ -1,0 +1,378 @@
+"""Says in one line why a machine cannot be reached or logged in to, and what to do.
+
+What is known comes from ssh itself: its log of an attempt, what an `ssh` to a jump host has said,
+and the settings that ``ssh -G`` prints.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from perennial.errors import FleetError, PerennialError
+from perennial.ssh.target import TargetLike, label
+
+#: Exit status of what a signal has ended, as a shell tells it: with the signal's number added,
+#: which for a process that no shell waits for gets lost on the way.
+KILLED = 128
+
+_FIREWALL = "look whether the machine is up and whether a firewall is in between"
+_PROXY = re.compile(r"^debug1: Executing proxy command: exec (.*)$", re.MULTILINE)
+_SHOWN = re.compile(r"^debug1: Server host key: (\S+ \S+)", re.MULTILINE)
+_OFFERED = re.compile(r"^debug1: Offering public key: (.+) \S+ SHA256:\S+( explicit)?( agent)?")
+_ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+")
+_REFUSED_BY_HOP = re.compile(
+    r"(?:open failed|forwarding request failed): (?:connect failed: )?(.+)"
+)
+_CONFIG = re.compile(r"^(\S+?):? line \d+: |terminating, \d+ bad configuration|Bad owner or perm")
+
+
+class UnreachableError(FleetError):
+    """A machine does not answer, or the connection to it was lost."""
+
+
+class DeniedError(FleetError):
+    """A login was denied, which a person at a terminal may mend with a passphrase or a code."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A login that did not come about."""
+
+    #: The machine.
+    target: TargetLike
+    #: The options that `ssh` was given for it, its configuration first.
+    options: Sequence[str]
+    #: Seconds for each connection.
+    timeout: float
+    #: What `ssh` has logged.
+    log: str
+    #: What the `ssh` to a jump host has said, or a ``ProxyCommand``.
+    words: str
+
+    @property
+    def where(self) -> str:
+        """The machine, for messages."""
+        return label(self.target)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What the configuration says of the machine."""
+        done = subprocess.run(
+            ["ssh", "-G", *self.options, "--", self.target.address],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return dict(line.partition(" ")[::2] for line in done.stdout.splitlines()[::-1])
+
+    @property
+    def host(self) -> str:
+        """The name or address that was connected to."""
+        return self.settings.get("hostname", self.target.address)
+
+    @property
+    def port(self) -> str:
+        """The port there."""
+        return self.settings.get("port", "22")
+
+    @property
+    def user(self) -> str:
+        """The login name."""
+        return self.settings.get("user", "")
+
+    @property
+    def jump(self) -> str:
+        """The jump hosts on the way, as ``ssh -J`` takes them."""
+        found = self.settings.get("proxyjump", "none")
+        return self.target.jump or ("" if found == "none" else found)
+
+    @property
+    def proxy(self) -> str:
+        """The ``ProxyCommand``, of which no jump host made one."""
+        found = _PROXY.search(self.log)
+        return found[1] if found and not self.jump else ""
+
+    @property
+    def known_hosts(self) -> str:
+        """File in which the machine's key belongs."""
+        if self.target.known_hosts:
+            return self.target.known_hosts
+        file = self.settings.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]
+        home = f"{Path.home()}/"
+        return f"~/{file.removeprefix(home)}" if file.startswith(home) else file
+
+
+def explain(attempt: Attempt) -> PerennialError:
+    """Say why a login did not come about."""
+    where, log = attempt.where, attempt.log
+    if attempt.words.strip() and attempt.jump and (fault := _hop(attempt)):
+        return fault
+    lines = _lines(log) or _lines(attempt.words)
+    if found := next((line for line in lines if _CONFIG.search(line)), ""):
+        return PerennialError(
+            f"{where}: found something in the SSH configuration that cannot be used ({found}); "
+            "correct it there"
+        )
+    if "jumphost loop" in log:
+        return PerennialError(
+            f"{where}: found a jump host that is its own ({_last(lines)}); look whether ProxyJump"
+            " in ~/.ssh/config leads in a circle"
+        )
+    return _of(lines, attempt, where) or FleetError(
+        f"{where}: no SSH connection to {attempt.host} port {attempt.port} "
+        f"({_last(lines)}); look at sshd's log there"
+    )
+
+
+def lost(where: str) -> UnreachableError:
+    """Say that the connection ended in the middle."""
+    return UnreachableError(
+        f"{where}: the connection was lost; run this again when the machine answers, what was done"
+        " stays done"
+    )
+
+
+def silent(where: str, timeout: float) -> UnreachableError:
+    """Say that nothing came in time."""
+    return UnreachableError(f"{where}: no answer within {timeout:g} s; {_FIREWALL}")
+
+
+def _hop(attempt: Attempt) -> PerennialError | None:
+    """Say what the `ssh` to a jump host has found wrong."""
+    lines = _lines(attempt.words)
+    jump = attempt.jump
+    last = jump.rpartition(",")[2]
+    if found := _REFUSED_BY_HOP.search(attempt.words):
+        return UnreachableError(
+            f"{attempt.where}: {last} cannot connect to {attempt.host} port {attempt.port} "
+            f"({found[1].strip()}); look whether it may (AllowTcpForwarding) and whether sshd"
+            " listens"
+        )
+    where = f"{attempt.where}: the jump host {jump}"
+    return _of(lines, attempt, where, hop=True)
+
+
+def _of(
+    lines: Sequence[str], attempt: Attempt, where: str, hop: bool = False
+) -> PerennialError | None:
+    """Find what ssh says among the things that are known."""
+    said = "\n".join(lines)
+    kinds: tuple[tuple[str, Callable[[], PerennialError]], ...] = (
+        ("REVOKED HOST KEY|is revoked", lambda: _revoked(where)),
+        ("HOST IDENTIFICATION HAS CHANGED", lambda: _changed(attempt, where, hop)),
+        ("no matching host key type", lambda: _no_type(attempt, where, said)),
+        ("Host key verification failed|host key is known", lambda: _unknown(attempt, where, hop)),
+        ("Permission denied|Too many authentication", lambda: _denied(attempt, where, said, hop)),
+        ("Could not resolve hostname", lambda: _unresolved(where, said)),
+        ("Connection refused", lambda: _refused(attempt, where, said, hop)),
+        (r"connect to host \S+ port \d+: .*timed out", lambda: _unanswered(attempt, where)),
+        ("timed out|Timeout, server", lambda: silent(where, attempt.timeout)),
+        ("No route to host|Network is unreachable", lambda: _unrouted(attempt, where)),
+        (
+            "onnection closed|onnection reset|UNKNOWN port|Broken pipe",
+            lambda: _ended(attempt, where, lines),
+        ),
+    )
+    return next((make() for pattern, make in kinds if re.search(pattern, said)), None)
+
+
+def _revoked(where: str) -> FleetError:
+    return FleetError(
+        f"{where}: the machine's host key is revoked in the known hosts; do not log in there"
+    )
+
+
+def _changed(attempt: Attempt, where: str, hop: bool) -> FleetError:
+    if hop:
+        return FleetError(f"{where}: its host key has CHANGED: somebody may be in between")
+    return FleetError(
+        f"{where}: the host key has CHANGED to {_shown(attempt)}: somebody may be in between. If "
+        f"the machine was set up anew: {_forget(attempt)}, then `{_introduce(attempt)}`"
+    )
+
+
+def _no_type(attempt: Attempt, where: str, said: str) -> FleetError:
+    return FleetError(
+        f"{where}: the machine has no host key of the type that it is known by ({_last([said])}); "
+        f"if it was set up anew: {_forget(attempt)}, then `{_introduce(attempt)}`"
+    )
+
+
+def _unknown(attempt: Attempt, where: str, hop: bool) -> FleetError:
+    if hop:
+        return FleetError(
+            f"{where}: its host key is not known; log in there once by `ssh`, and compare the key"
+        )
+    return FleetError(
+        f"{where}: the host key is not known: found {_shown(attempt)}; compare it with the "
+        "machine's own (`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` there), then "
+        f"`{_introduce(attempt)}`"
+    )
+
+
+def _shown(attempt: Attempt) -> str:
+    found = _SHOWN.search(attempt.log)
+    return found[1] if found else "one of another kind"
+
+
+def _introduce(attempt: Attempt) -> str:
+    """Write the command that makes a machine's key known."""
+    file, port = attempt.known_hosts, f"-p {attempt.port} " if attempt.port != "22" else ""
+    proxied = attempt.jump or attempt.proxy
+    if not proxied and not attempt.settings.get("hostkeyalias"):
+        return f"ssh-keyscan {port}{attempt.host} >> {_quoted(file)}"
+    # Only ssh itself goes through jump hosts; it asks.
+    jump = f"-J {attempt.jump} " if attempt.jump else ""
+    return (
+        f"ssh -o UserKnownHostsFile={_quoted(file)} {jump}{port}"
+        f"{attempt.user}@{attempt.target.address} true"
+    )
+
+
+def _forget(attempt: Attempt) -> str:
+    host = attempt.settings.get("hostkeyalias") or attempt.host
+    entry = host if attempt.port == "22" else f"'[{host}]:{attempt.port}'"
+    return f"`ssh-keygen -R {entry} -f {_quoted(attempt.known_hosts)}`"
+
+
+def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
+    """Say as whom and with which keys a login was tried."""
+    found = re.search(r"(\S+)@\S+: Permission denied", said)
+    user = found[1] if found and hop else attempt.user
+    if hop:
+        return DeniedError(f"{where}: login as {user} was denied ({_last(said.splitlines())})")
+    files, agent, locked = _tried(attempt.log)
+    unsigned = re.search(r"^sign_and_send_pubkey: (.+)", said, re.MULTILINE)
+    if unsigned:
+        return DeniedError(f"{where}: login as {user} was denied ({unsigned[1].strip()})")
+    tried = [*files, *([f"{agent} of the agent's keys"] if agent else [])]
+    if "publickey" not in said and "Too many" not in said:
+        return DeniedError(
+            f"{where}: login as {user} was denied, and the machine takes no keys "
+            f"({_last(said.splitlines())}); run this at a terminal to be asked"
+        )
+    if not tried and not locked:
+        return DeniedError(
+            f"{where}: found no key to log in as {user} with; make one with `ssh-keygen`, start an "
+            "agent, or set `identity`"
+        )
+    text = f"{where}: login as {user} was denied"
+    if tried:
+        text += f", tried {', '.join(tried)}"
+    if locked:
+        return DeniedError(
+            f"{text}; {', '.join(locked)} has a passphrase: `ssh-add {locked[0]}` hands it to the "
+            "agent"
+        )
+    return DeniedError(
+        f"{text}; add its public half to authorized_keys there, or set `user` or `identity`"
+    )
+
+
+def _tried(log: str) -> tuple[list[str], int, list[str]]:
+    """Name the files of keys that were offered, how many of the agent, and those not opened."""
+    files: list[str] = []
+    agent, locked = 0, []
+    for line in log.splitlines():
+        if found := _OFFERED.match(line):
+            if found[3] and not found[2]:
+                agent += 1
+            elif Path(found[1]).is_file():  # else its public half is there alone
+                files.append(found[1])
+        elif (found := _ACCEPTED.match(line)) and found[1] in files:
+            # The machine would take it, and yet the login was denied: nobody could sign with it.
+            files.remove(found[1])
+            locked.append(found[1])
+    return files, agent, locked
+
+
+def _unresolved(where: str, said: str) -> UnreachableError:
+    found = re.search(r"Could not resolve hostname (\S+): (.+)", said)
+    name, reason = (found[1], found[2].strip()) if found else ("of the machine", "unknown")
+    return UnreachableError(
+        f"{where}: the name {name} does not resolve ({reason}); correct `address`, or "
+        "add it to DNS, /etc/hosts or ~/.ssh/config"
+    )
+
+
+def _refused(attempt: Attempt, where: str, said: str, hop: bool) -> UnreachableError:
+    found = re.search(r"connect to host (\S+) port (\d+): Connection refused", said)
+    host, port = (found[1], found[2]) if found else (attempt.host, attempt.port)
+    what = "start sshd there" if hop else "start sshd there or correct `port`"
+    return UnreachableError(f"{where}: {host} refused the connection to port {port}; {what}")
+
+
+def _unanswered(attempt: Attempt, where: str) -> UnreachableError:
+    return UnreachableError(
+        f"{where}: {attempt.host} does not answer at port {attempt.port}; {_FIREWALL}"
+    )
+
+
+def _unrouted(attempt: Attempt, where: str) -> UnreachableError:
+    return UnreachableError(
+        f"{where}: there is no route to {attempt.host}; look at the network, or name a `jump` host"
+    )
+
+
+def _ended(attempt: Attempt, where: str, lines: Sequence[str]) -> UnreachableError:
+    if attempt.proxy:
+        said = " ".join(attempt.words.split())[-200:] or _last(lines)
+        return UnreachableError(
+            f"{where}: the ProxyCommand of the SSH configuration ended before the login ({said}); "
+            f"try `{attempt.proxy}` by hand"
+        )
+    return UnreachableError(
+        f"{where}: port {attempt.port} of {attempt.host} ended the connection before the login "
+        f"({_last(lines)}); look whether sshd listens there, and at its log"
+    )
+
+
+def _lines(text: str) -> list[str]:
+    """Return what ssh says of an error, without its details."""
+    found = (line.strip() for line in text.splitlines())
+    return [line for line in found if line and not line.startswith(("debug", "@@@", "OpenSSH_"))]
+
+
+def _last(lines: Sequence[str]) -> str:
+    return lines[-1].removeprefix("ssh: ") if lines else "it said nothing"
+
+
+def _quoted(file: str) -> str:
+    """Quote a file for the shell, which is to expand a leading ``~/``."""
+    return f"~/{shlex.quote(file[2:])}" if file.startswith("~/") else shlex.quote(file)
+
+
+def process_fault(where: str, status: int, stderr: str) -> FleetError:
+    """Say why a command on a machine failed."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    lower = stderr.lower()
+    if "sudo:" in lower and ("password" in lower or "terminal is required" in lower):
+        return FleetError(
+            f"{where}: sudo asks for a password, and nobody is there to type it; allow the login "
+            "user `NOPASSWD: ALL` in /etc/sudoers.d, or log in as root (`user: root`)"
+        )
+    if "not in the sudoers file" in lower or "not allowed to execute" in lower:
+        return FleetError(
+            f"{where}: the login user may not use sudo ({said}); allow it in /etc/sudoers.d, or "
+            "log in as root (`user: root`)"
+        )
+    if status == 127 or "command not found" in lower:
+        return FleetError(
+            f"{where}: a command is missing there ({said}); install it (sudo and python3 are "
+            "needed), or log in as root where there is no sudo"
+        )
+    if status == 126:
+        return FleetError(f"{where}: a command may not be run there ({said}); look at its mode")
+    if status >= KILLED:
+        which = f"signal {status - KILLED}" if status > KILLED else "a signal"
+        return FleetError(f"{where}: the command was ended by {which} ({said})")
+    return FleetError(f"{where}: the command failed with exit status {status} ({said})")

@@ -1,0 +1,227 @@
+"""The `ssh` processes that hold the connections: one a machine, however often it is asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import subprocess
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from perennial.errors import PerennialError
+from perennial.ssh import config, faults
+from perennial.ssh.folder import end, ended, folder, owned
+from perennial.ssh.mux import Control
+from perennial.ssh.target import Hop, TargetLike, jump_option, label
+
+#: A login through several jump hosts takes so many times the seconds for one.
+_LOGINS = 3
+#: Seconds for a machine that another process will try as well.
+_SHORT = 5.0
+#: Logins at the same time.
+_AT_ONCE = 32
+#: One person answers one question at a time.
+_asking = threading.Lock()
+
+
+@dataclass(slots=True)
+class Master:
+    """A process that holds a connection."""
+
+    #: Its control socket.
+    socket: Path
+    #: The process, as a pidfd.
+    handle: int
+    #: How many of this process use it.
+    users: int = 0
+
+    def lost(self, timeout: float = 0.0) -> bool:
+        """Whether it has ended, at the latest within some seconds."""
+        return ended(self.handle, timeout)
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return _log(self.socket)
+
+
+_connecting: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+_masters: dict[Path, Master] = {}
+#: Logins that are under way.
+_logins: set[subprocess.Popen[bytes]] = set()
+
+
+def acquire(target: TargetLike, timeout: float) -> Master:
+    """Return the connection to a machine; made where there is none."""
+    path = folder() / _key(target)
+    with _connecting[path]:
+        master = _masters.get(path)
+        if master is None or master.lost():
+            # Of two processes of a run the second one finds what the first has made.
+            with path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                handle = _standing(path)
+                if handle is None:
+                    _log_in(target, path, timeout)
+                    handle = _standing(path)
+            if handle is None:
+                raise faults.lost(label(target))
+            master = _masters[path] = Master(path, handle)
+        master.users += 1
+        return master
+
+
+def release(master: Master, broken: bool) -> None:
+    """Give a connection back; who made the folder of this run ends it after its last use."""
+    with _connecting[master.socket]:
+        master.users -= 1
+        if master.users and not broken:
+            return
+        if _masters.get(master.socket) is master:
+            del _masters[master.socket]
+        if broken or owned():
+            end([master.handle])
+            master.log.unlink(missing_ok=True)
+        if not master.users:
+            os.close(master.handle)
+
+
+def log_in(targets: Iterable[TargetLike]) -> None:
+    """Log in to machines before other processes of this run need them.
+
+    Where a person is at a terminal they are asked here, for those processes have none. Who cannot
+    be reached is left to them.
+    """
+    folder()  # which they use as well
+    if not _person():
+        return
+
+    def attempt(target: TargetLike) -> None:
+        with suppress(PerennialError):
+            acquire(target, _SHORT)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(attempt, targets))
+
+
+def _standing(path: Path) -> int | None:
+    """Return the process that holds a connection, as a pidfd; None where none does."""
+    try:
+        control = Control(path)
+        try:
+            return os.pidfd_open(control.alive())
+        finally:
+            control.close()
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _log_in(target: TargetLike, path: Path, timeout: float) -> None:
+    """Log in, without a question first; then, where a person is there, with one."""
+    fault = _start(target, path, timeout, asks=False)
+    if isinstance(fault, faults.DeniedError) and _person():
+        with _asking:
+            fault = _start(target, path, timeout, asks=True)
+    if fault is not None:
+        raise fault
+
+
+def _start(target: TargetLike, path: Path, timeout: float, *, asks: bool) -> PerennialError | None:
+    """Start the process, which goes into the background once it has logged in."""
+    settings = [
+        *("-F", str(_written(config.text(target, path.parent, timeout, asks)))),
+        *(["-l", target.user] if target.user else []),
+        *(["-p", str(target.port)] if target.port else []),
+        *(["-J", jump_option(target.jump)] if target.jump else []),
+    ]
+    log = _log(path)
+    log.unlink(missing_ok=True)
+    # With -v, what the `ssh` to a jump host says is not thrown away.
+    ours = ["-v", "-E", str(log), "-S", str(path), "-M", "-f", "-N", *settings]
+    words = path.with_suffix(".words")
+    with words.open("w+b") as said:
+        try:
+            process = subprocess.Popen(
+                ["ssh", *ours, "--", target.address],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                # Ctrl-C is for this process; but a terminal asks only those of its own session.
+                start_new_session=not asks,
+            )
+        except FileNotFoundError:
+            raise PerennialError(
+                "found no program `ssh`; install OpenSSH's client, such as Debian's package"
+                " openssh-client"
+            ) from None
+        words.unlink()
+        _logins.add(process)
+        try:
+            status = process.wait(None if asks else timeout * _LOGINS)
+        except subprocess.TimeoutExpired:
+            return faults.silent(label(target), timeout * _LOGINS)
+        finally:
+            _logins.discard(process)
+            _kill(process)
+        if status == 0:
+            return None
+        said.seek(0)
+        hops = said.read().decode(errors="replace")
+    found = log.read_text(errors="replace") if log.exists() else ""
+    log.unlink(missing_ok=True)
+    return faults.explain(faults.Attempt(target, settings, timeout, found, hops))
+
+
+def cancel_logins() -> None:
+    """End the logins that are under way in other threads."""
+    for process in tuple(_logins):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a login, with what it has started for it; nothing where it has ended."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
+
+
+def _key(target: TargetLike) -> str:
+    """Name a socket: the same for the same way to the same machine."""
+    way = [str(getattr(target, field.name)) for field in fields(Hop)]
+    return hashlib.sha256("\0".join(way).encode()).hexdigest()[:16]
+
+
+def _log(path: Path) -> Path:
+    return path.with_suffix(".log")
+
+
+def _written(text: str) -> Path:
+    """Write a configuration, once for all machines that have the same."""
+    path = folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"
+    if not path.exists():
+        made = path.with_suffix(f".{threading.get_ident()}")
+        made.write_text(text)
+        made.chmod(0o600)
+        made.replace(path)
+    return path
+
+
+def _person() -> bool:
+    """Whether somebody sits at a terminal that this process may ask."""
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.isatty(0) and os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
