@@ -11,7 +11,7 @@ import typer
 from perennial.cli.files import DEFAULT_FILE, judge
 from perennial.cli.output import Progress, alone, confirm, show_plan
 from perennial.cli.platform import deployer, runtime
-from perennial.cli.rollout import Wishes, equip, rollout, warn_uncleaned, with_actors
+from perennial.cli.rollout import UpOptions, equip, rollout, warn_uncleaned, with_actors
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
@@ -99,16 +99,16 @@ def up(
         return
     document = _read(file)
     _refuse_to_move(document.spec)
-    wishes = Wishes(yes, connect, strict, install, force)
+    options = UpOptions(yes, connect, strict, install, force)
     if not wait:
-        rollout(document, file, wishes)
+        rollout(document, file, options)
         return
     from perennial.cli import foreground
 
     name = document.spec.name
     running = runtime(document.spec.platform, name, "supervisor")
     with foreground.until_asked() as stop:
-        rollout(document, file, wishes)
+        rollout(document, file, options)
         if foreground.stay(running, stop):
             take_down(name, purge=False)
 

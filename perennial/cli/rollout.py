@@ -28,8 +28,8 @@ LOOK = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """How `up` shall go about it."""
+class UpOptions:
+    """The options of `up`."""
 
     #: Do not ask.
     yes: bool = False
@@ -46,15 +46,15 @@ class Wishes:
 class _Watcher:
     """Shows a person what an `up` does, and asks them."""
 
-    def __init__(self, document: Document, wishes: Wishes, progress: Progress, judged: bool):
+    def __init__(self, document: Document, options: UpOptions, progress: Progress, judged: bool):
         from perennial.paths import cluster_state
 
-        self._document, self._wishes, self._progress = document, wishes, progress
+        self._document, self._wishes, self._progress = document, options, progress
         self._judged = judged
         self.say: Say = progress
-        self.asks = cluster_state(document.spec.name).spec.exists() and not wishes.yes
+        self.asks = cluster_state(document.spec.name).spec.exists() and not options.yes
         #: What a plain Client() does; empty until it was asked for.
-        self.client = "" if wishes.connect else "not connected"
+        self.client = "" if options.connect else "not connected"
 
     def planned(self, plan: Plan | None) -> None:
         """Judge what is about to be done, and ask whether it shall be."""
@@ -77,7 +77,7 @@ class _Watcher:
         self.client = self.client or connected(connection)
 
 
-def rollout(document: Document, file: Path, wishes: Wishes) -> None:
+def rollout(document: Document, file: Path, options: UpOptions) -> None:
     """Create or update a cluster."""
     from perennial.lock import exclusive
     from perennial.paths import cluster_state
@@ -86,16 +86,16 @@ def rollout(document: Document, file: Path, wishes: Wishes) -> None:
     part = deployer(spec.platform, "up", spec.name)
     new = not paths.root.exists()
     if new:
-        judge(document, wishes.strict)  # refused, it leaves no trace at all
-    equip(part, wishes.install)
+        judge(document, options.strict)  # refused, it leaves no trace at all
+    equip(part, options.install)
     part.log_in(spec.name, spec)
     with Progress(spec.name) as say:
         if new:
-            part.check_room(spec, wishes.force, say)
+            part.check_room(spec, options.force, say)
         with exclusive(paths.lock, say):
             if paths.spec.exists() or not new:
-                part.check_room(spec, wishes.force, say)
-            watcher = _Watcher(document, wishes, say, judged=new)
+                part.check_room(spec, options.force, say)
+            watcher = _Watcher(document, options, say, judged=new)
             done = part.up(spec, str(file.resolve()), watcher)
             if done.changed:
                 await_workers(runtime(spec.platform, spec.name), say)
