@@ -50,7 +50,7 @@ def read_json(path: Path, missing: Any = None) -> Any:
         return missing
     except ValueError as error:  # not JSON, or not UTF-8
         raise PerennialError(
-            f"{path} is damaged: found no JSON ({error}); restore the file or remove it"
+            f"{path} is damaged: not valid JSON ({error}); restore the file or remove it"
         ) from error
 
 

@@ -62,7 +62,7 @@ def _elsewhere(paths: ClusterPaths) -> Placement | None:
         then = Placement(**found)
     except TypeError:
         raise PerennialError(
-            f"{paths.machine} is damaged: found no machine; remove it where {paths.root.name} runs"
+            f"{paths.machine} is damaged: no machine in it; remove it where {paths.root.name} runs"
         ) from None
     held = any(is_held(lock) for lock in paths.run.glob("*.lock"))
     return then if may_run_elsewhere(then, here(), held) else None

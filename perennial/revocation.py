@@ -59,7 +59,7 @@ def issued(tls_dir: Path) -> tuple[Issued, ...]:
     except (TypeError, ValueError):
         pass
     raise PerennialError(
-        f"{file} is damaged: found no record of certificates; restore it from a backup, or"
+        f"{file} is damaged: it is no record of certificates; restore it from a backup, or"
         " `perennial rotate --ca` ends all certificates and begins a new one"
     )
 
@@ -70,7 +70,7 @@ def issue(tls_dir: Path, cluster: str, person: str) -> Pair:
 
     if not _NAME.fullmatch(person):
         raise PerennialError(
-            f"{person!r}: found no name for a certificate; allowed: up to 64 letters, digits and"
+            f"{person!r}: not a name for a certificate; allowed: up to 64 letters, digits and"
             " . _ @ + - between them, such as ada@example.org"
         )
     known = issued(tls_dir)
@@ -89,7 +89,7 @@ def revoke(tls_dir: Path, cluster: str, person: str) -> int:
     if not theirs:
         people = ", ".join(dict.fromkeys(each.person for each in known if not each.revoked))
         raise PerennialError(
-            f"{person!r}: found no certificate for this name in {cluster}; there is"
+            f"{person!r}: no certificate has this name in {cluster}; there is"
             f" {people or 'none for anybody'}; `perennial rotate --ca` ends every bundle, also"
             " those without a name"
         )

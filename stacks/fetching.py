@@ -57,7 +57,7 @@ def fetch(version: str, root: Path, source: Source | None = None) -> None:
     digest = source.digests.get((version, here()))
     if digest is None:
         raise PerennialError(
-            f"pulumi: found no checksum of version {version} for {here()} in this release of"
+            f"pulumi: no checksum of version {version} for {here()} in this release of"
             f" dask-perennial, and nothing unchecked is installed; {_BY_HAND}"
         )
     root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _unpacked(archive: IO[bytes], folder: Path) -> Path:
     programs = folder / "unpacked" / "pulumi"
     program = programs / "pulumi"
     if not program.is_file():
-        raise PerennialError(f"pulumi: found no program pulumi/pulumi in the archive; {_BY_HAND}")
+        raise PerennialError(f"pulumi: no program pulumi/pulumi in the archive; {_BY_HAND}")
     built, machine = built_for(program), os.uname().machine
     if built != machine:
         raise PerennialError(

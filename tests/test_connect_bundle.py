@@ -113,7 +113,7 @@ def test_a_bundle_without_tls(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", range(0, 2000, 97))
 def test_a_cut_off_bundle_is_damaged(home: Path, bundle: Path, kept: int) -> None:
     bundle.write_bytes(bundle.read_bytes()[:kept])
-    assert "is damaged: found no bundle, or a part of one; `perennial" in refused(bundle, home)
+    assert "is damaged: not a bundle, or a part of one; `perennial" in refused(bundle, home)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_cut_off_bundle_is_damaged(home: Path, bundle: Path, kept: int) -> Non
 )
 def test_what_is_no_bundle_is_said(home: Path, bundle: Path, content: bytes) -> None:
     bundle.write_bytes(content)
-    assert "is damaged: found no bundle, or a part of one" in refused(bundle, home)
+    assert "is damaged: not a bundle, or a part of one" in refused(bundle, home)
 
 
 def test_every_changed_letter_is_noticed(home: Path, bundle: Path) -> None:

@@ -326,7 +326,7 @@ def test_what_the_runbook_s_index_says_that_you_see_is_said_by_the_code() -> Non
 
 
 def test_the_check_of_messages_finds_what_is_wrong() -> None:
-    assert said_by_the_code("machine-b: found no sudo; install it there") == 1
+    assert said_by_the_code("machine-b: sudo not found; install it there") == 1
     assert said_by_the_code("machine-b: sudo is missing there; bring it along") < 0.3
 
 

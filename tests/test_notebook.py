@@ -91,7 +91,7 @@ def test_what_is_asked_reaches_the_scaler(lab: Connection, scaler: Scaler) -> No
         ]
         with pytest.raises(PerennialError, match=r"found 2 groups \(cpu, gpu\); name the one"):
             cluster.scale(3)
-        with pytest.raises(PerennialError, match=r"found no such group .*; there is cpu, gpu"):
+        with pytest.raises(PerennialError, match=r"does not size this group; there is cpu, gpu"):
             cluster.scale(tpu=3)
         with pytest.raises(PerennialError, match="min 3 above max 1"):
             cluster.adapt(3, 1, group="cpu")

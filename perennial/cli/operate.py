@@ -192,7 +192,7 @@ def rotate(
     """Renew the certificates of a cluster without restarts."""
     chosen = choose(name, file)
     if force and not ca:
-        raise PerennialError("--force: found no --ca; without it nothing is asked")
+        raise PerennialError("--force needs --ca; without it nothing is asked")
     if ca:
         _rotate_authority(chosen, force)
         return

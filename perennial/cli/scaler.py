@@ -158,7 +158,7 @@ def scaler(
     settings, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
     if not settings.is_file():
         raise PerennialError(
-            f"{chosen}: found no {settings}; `perennial up` writes it for a cluster that stands"
+            f"{chosen}: no {settings}; `perennial up` writes it for a cluster that stands"
             " here and has a group with `scale`"
         )
     if dask.is_file():

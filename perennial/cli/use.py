@@ -79,7 +79,7 @@ def connect_command(
         _export(connect.find(target), export, replace, person)
         return
     if person is not None:
-        raise PerennialError("--for: found no --export FILE, which is where the certificate goes")
+        raise PerennialError("--for needs --export FILE, where the certificate goes")
     if target is not None and _is_file(target):
         connection = connect.read_bundle(Path(target), replace, unencrypted, _agree)
         bundle = True

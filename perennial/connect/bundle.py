@@ -197,7 +197,7 @@ def _content(path: Path) -> Any:
         bundle = {}
     version = bundle.get("version")
     if bundle.get("format") != _FORMAT or not isinstance(version, int):
-        raise PerennialError(f"{path} is damaged: found no bundle, or a part of one; {_NEW}")
+        raise PerennialError(f"{path} is damaged: not a bundle, or a part of one; {_NEW}")
     if version != _VERSION:
         raise PerennialError(
             f"{path}: found a bundle of version {version}, this perennial reads "

@@ -264,7 +264,7 @@ def renewal(connection: Connection) -> str:
 def _read(file: Path, remedy: str) -> Connection:
     value = read_json(file)
     if value is None:
-        raise PerennialError(f"{file}: found no connection; {remedy}")
+        raise PerennialError(f"{file}: no connection stored here; {remedy}")
     try:
         return Connection.from_json(value)
     except ValueError as error:

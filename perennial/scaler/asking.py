@@ -149,7 +149,7 @@ def check_group(found: Report, group: str, cluster: str) -> None:
     if found.age is not None and group not in found.groups:
         sized = sorted(found.groups.keys() - found.fixed)
         raise PerennialError(
-            f"{group}: found no such group that the scaler of {cluster} sizes; there is"
+            f"{group}: the scaler of {cluster} does not size this group; there is"
             f" {', '.join(sized) or 'none'}"
         )
 

@@ -95,7 +95,7 @@ def moment(text: str, now: datetime) -> float:
             if stamp > now.timestamp():
                 raise PerennialError(f"{text}: found a time in the future; write {_TIMES}")
             return stamp
-    raise PerennialError(f"{text!r}: found no time; write {_TIMES}")
+    raise PerennialError(f"{text!r}: not a time; write {_TIMES}")
 
 
 def seconds(text: str) -> float:
@@ -106,7 +106,7 @@ def seconds(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise PerennialError(
-            f"{text!r}: found no duration; write one such as 30 s, 10 min or 2h"
+            f"{text!r}: not a duration; write one such as 30 s, 10 min or 2h"
         ) from None
 
 

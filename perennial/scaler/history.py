@@ -116,6 +116,6 @@ def known_group(group: str, records: Sequence[Record], cluster: str) -> None:
     names = sorted({str(record["group"]) for record in records})
     if group not in names:
         raise PerennialError(
-            f"{group}: found no record of this group of {cluster}; there is"
+            f"{group}: no record of this group of {cluster}; there is"
             f" {', '.join(names) or 'none of any group'}"
         )

@@ -115,7 +115,7 @@ def read(path: Path) -> Settings:
         ) from error
     except ValueError as error:  # not JSON, or not UTF-8
         raise PerennialError(
-            f"{path}: found no JSON ({error}); `perennial up` writes it anew"
+            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
         ) from error
 
 

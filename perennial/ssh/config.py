@@ -95,7 +95,7 @@ def _existing_hosts(name: str) -> Path:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
         raise PerennialError(
-            f"{path}: found no file of known host keys; correct `known_hosts`"
+            f"{path}: no file of known host keys there; correct `known_hosts`"
         ) from None
     for number, words in enumerate((line.split() for line in lines), 1):
         if words and not words[0].startswith("#") and len(words) < 3:
@@ -113,9 +113,7 @@ def _existing_key(name: str) -> Path:
     try:
         with path.open(errors="replace") as file:
             if not file.read(64).startswith(_KEYS):
-                raise PerennialError(
-                    f"{path}: found no SSH key that can be read; correct `identity`"
-                )
+                raise PerennialError(f"{path}: no readable SSH key; correct `identity`")
     except OSError as error:
         if not public.is_file():
             raise PerennialError(f"{path}: {error.strerror}; correct `identity`") from None

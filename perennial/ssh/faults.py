@@ -261,7 +261,7 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
         )
     if not tried and not locked:
         return DeniedError(
-            f"{where}: found no key to log in as {user} with; make one with `ssh-keygen`, start an "
+            f"{where}: no key to log in as {user}; make one with `ssh-keygen`, start an "
             "agent, or set `identity`"
         )
     text = f"{where}: login as {user} was denied"

@@ -159,7 +159,7 @@ def _start(target: TargetLike, path: Path, timeout: float, *, asks: bool) -> Per
             )
         except FileNotFoundError:
             raise PerennialError(
-                "found no program `ssh`; install OpenSSH's client, such as Debian's package"
+                "no program `ssh`; install OpenSSH's client, such as Debian's package"
                 " openssh-client"
             ) from None
         words.unlink()

@@ -149,12 +149,12 @@ def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
         (("scale", "cpu=-1"), "'cpu=-1': write GROUP=N, such as cpu=4"),
         (("scale", "cpu=4", "--auto"), "'cpu=4': found a size; with --auto write the group alone"),
         (("scale", "cpu", "--auto", "--for", "2h"), "--for and --auto: a group that follows"),
-        (("scale", "cpu=4", "--for", "soon"), "'soon': found no duration; write one such as"),
+        (("scale", "cpu=4", "--for", "soon"), "'soon': not a duration; write one such as"),
         (("scale", "fixed=1", "--for", "1h"), "fixed: no scaler sizes it; --for and --auto are"),
-        (("explain", "tpu"), "tpu: found no record of this group of lab; there is cpu, gpu"),
-        (("explain", "--at", "noon"), "'noon': found no time; write 14:05"),
+        (("explain", "tpu"), "tpu: no record of this group of lab; there is cpu, gpu"),
+        (("explain", "--at", "noon"), "'noon': not a time; write 14:05"),
         (("history", "--plot", "a.png"), "a.png: found .png; allowed: .svg or .html;"),
-        (("scaler", "run"), "lab: found no "),
+        (("scaler", "run"), "lab: no "),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

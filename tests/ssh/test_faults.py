@@ -80,7 +80,7 @@ def test_a_file_of_known_hosts_that_the_cluster_names(place: Place) -> None:
     file.write_text("what\n")
     says(target, "no list of known hosts", kind=PerennialError)
     file.unlink()
-    says(target, "found no file of known host keys", kind=PerennialError)
+    says(target, "no file of known host keys there", kind=PerennialError)
 
 
 def test_a_login_that_is_denied(place: Place) -> None:
@@ -91,9 +91,9 @@ def test_a_login_that_is_denied(place: Place) -> None:
     assert "id_ed25519" not in text
     says(replace(place.target, user="ann"), "login as ann was denied")
     says(replace(place.target, identity="/none"), "/none", kind=PerennialError)
-    says(replace(place.target, identity="/etc/passwd"), "no SSH key", kind=PerennialError)
+    says(replace(place.target, identity="/etc/passwd"), "no readable SSH key", kind=PerennialError)
     place.key.unlink()
-    says(place.target, f"found no key to log in as {USER} with")
+    says(place.target, f"no key to log in as {USER};")
 
 
 def test_a_key_with_a_passphrase(place: Place, agent: str) -> None:

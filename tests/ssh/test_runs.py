@@ -102,7 +102,7 @@ def test_what_a_killed_process_leaves_is_cleared_away(place: Place) -> None:
 
 def test_no_ssh_program_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place.root))
-    says(place.target, "found no program `ssh`; install OpenSSH's client", kind=PerennialError)
+    says(place.target, "no program `ssh`; install OpenSSH's client", kind=PerennialError)
 
 
 def test_a_person_at_a_terminal_is_asked(place: Place) -> None:

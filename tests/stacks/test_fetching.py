@@ -118,7 +118,7 @@ def test_another_archive_is_refused(serve: Serve, tmp_path: Path) -> None:
 
 def test_a_version_without_a_checksum_is_not_even_downloaded(tmp_path: Path) -> None:
     said = refused(tmp_path / "home" / "1", Source({}, "https://127.0.0.1:9/"), "1")
-    assert said.startswith(f"pulumi: found no checksum of version 1 for {fetching.here()} in this")
+    assert said.startswith(f"pulumi: no checksum of version 1 for {fetching.here()} in this")
 
 
 def test_what_leads_out_of_its_folder_is_refused(serve: Serve, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_another_architecture_is_refused(serve: Serve, tmp_path: Path) -> None:
 
 def test_an_archive_of_something_else_is_refused(serve: Serve, tmp_path: Path) -> None:
     root = tmp_path / "home" / VERSION
-    assert "found no program pulumi/pulumi" in refused(root, serve(archive(name="pulumi/x")))
+    assert "no program pulumi/pulumi" in refused(root, serve(archive(name="pulumi/x")))
     assert "cannot be unpacked" in refused(root, serve(b"<html>"))
 
 

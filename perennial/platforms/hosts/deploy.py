@@ -94,7 +94,7 @@ def apply_services(
             booted=bool(found["systemd"]),
         )
         if not found["systemd"] and not found["cron"]:
-            say("found no cron: nothing there starts the services again after a reboot")
+            say("cron not found: nothing there starts the services again after a reboot")
         _put(agent, share, wanted, found, issued.renewed)
         agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
         if not manifest:  # what runs all the same could not be seen without one

@@ -85,7 +85,7 @@ def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
     )
     if facts is None:
         raise FleetError(
-            f"{name}: environment.python: found no {python} there; give the path of an interpreter"
+            f"{name}: environment.python: no {python} there; give the path of an interpreter"
             " that has dask-perennial"
         )
     found = tuple(map(int, facts["version"].split(".")[:2]))

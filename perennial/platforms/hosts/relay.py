@@ -111,7 +111,7 @@ def read(path: Path) -> Settings:
         ) from None
     except ValueError as error:
         raise PerennialError(
-            f"{path}: found no JSON ({error}); `perennial up` writes it anew"
+            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
         ) from None
 
 

@@ -216,7 +216,7 @@ class Agent:
         oldest = ".".join(map(str, OLDEST))
         if status == _NO_PYTHON:
             return FleetError(
-                f"{self.name}: found no python3; install Python {oldest} or newer there, such as"
+                f"{self.name}: python3 not found; install Python {oldest} or newer there, such as"
                 " Debian's package python3"
             )
         if status == _OLD_PYTHON:
@@ -226,7 +226,7 @@ class Agent:
             )
         if "sudo: not found" in said:
             return FleetError(
-                f"{self.name}: found no sudo; install it there, or log in as root (`user: root`)"
+                f"{self.name}: sudo not found; install it there, or log in as root (`user: root`)"
             )
         if "sudo" in said:
             user = self.target.user or "the SSH user"

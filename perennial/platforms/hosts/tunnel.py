@@ -85,7 +85,7 @@ def open_tunnel(
     kept = _load(files)
     through = bastion or (kept.bastion if kept else None)
     if through is None:
-        raise PerennialError(f"{connection.cluster}: found no tunnel; name a bastion with --ssh")
+        raise PerennialError(f"{connection.cluster}: no tunnel; name a bastion with --ssh")
     hop = _hop(through)
     places = _places(connection)
     make_private(files.root)
@@ -286,7 +286,7 @@ def _run(cluster: str) -> int:
     files = _files(cluster)
     tunnel = _load(files)
     if tunnel is None:
-        print(f"{cluster}: found no tunnel; `perennial connect {cluster} --ssh` makes one")
+        print(f"{cluster}: no tunnel; `perennial connect {cluster} --ssh` makes one")
         return 1
     leave()  # the command that has started this process ends before it
     said: list[Any] = []

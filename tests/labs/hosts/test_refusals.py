@@ -172,7 +172,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     ),
     "sudo": (
         lambda _, ill: faults.no_sudo(ill),
-        ("found no sudo", "install it", "log in as root"),
+        ("sudo not found", "install it", "log in as root"),
     ),
     "password": (
         lambda cluster, _: _reached(cluster, user="nosudo"),
@@ -180,7 +180,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     ),
     "no python": (
         lambda _, ill: _no_python(ill),
-        ("found no python3", "install Python 3.11"),
+        ("python3 not found", "install Python 3.11"),
     ),
     "old python": (
         lambda _, ill: faults.old_python(ill),
@@ -243,7 +243,7 @@ def test_an_interpreter_that_is_nowhere(cluster: Standing) -> None:
     assert done.returncode == 1
     lines = sorted(complaints(done))
     assert [line.partition(": ")[0] for line in lines] == [WELL, ILL], lines
-    assert all("found no /opt/none/bin/python there" in line for line in lines)
+    assert all("no /opt/none/bin/python there" in line for line in lines)
 
 
 def test_a_bad_file_is_refused_before_anybody_is_spoken_to(cluster: Standing) -> None:

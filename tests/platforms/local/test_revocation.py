@@ -143,7 +143,7 @@ def test_a_certificate_names_its_person_and_is_recorded(cluster: Home, ada: Pers
     # The role is not for the person to choose.
     assert subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "client"
     said = cluster.run("connect", "lab", "--export", str(ada.home / "x"), "--for", "a\nb", code=1)
-    assert "found no name for a certificate" in said
+    assert "not a name for a certificate" in said
 
 
 def test_who_is_revoked_is_shut_out_and_nobody_else(
@@ -220,7 +220,7 @@ def refused(plain: socket.socket, context: ssl.SSLContext, session: ssl.SSLSessi
 
 def test_a_name_that_has_none_is_said(cluster: Home, bob: Person) -> None:
     said = cluster.run("revoke", "nobody", code=1)
-    assert "'nobody': found no certificate for this name in lab; there is bob" in said
+    assert "'nobody': no certificate has this name in lab; there is bob" in said
     assert "`perennial rotate --ca` ends every bundle" in said
 
 

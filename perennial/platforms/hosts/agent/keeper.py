@@ -189,7 +189,7 @@ def read(path: Path) -> Settings:
         raise PerennialError(f"{path}: {error.strerror}; `perennial up` writes it") from None
     except ValueError as error:
         raise PerennialError(
-            f"{path}: found no JSON ({error}); `perennial up` writes it anew"
+            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
         ) from None
     for key, is_right in _RIGHT.items():
         if not isinstance(found, dict) or not is_right(found.get(key)):

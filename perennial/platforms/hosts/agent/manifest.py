@@ -102,7 +102,7 @@ def _content(file: Path) -> bytes:
         return b"{}"
     with open(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("found no file")
+            raise ValueError("not a regular file")
         return stream.read(LONGEST)
 
 
