@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from tests.labs.hosts.base import CHECKOUT, cache
 from tests.labs.hosts.network import Network
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 #: What a clone has that the story needs.
 CLONE = ("perennial", "stacks", "systemd", "supervisord", "templates", "examples")
