@@ -72,7 +72,7 @@ def units(cluster: Cluster) -> dict[str, int]:
 
 def keepers(machine: Host) -> dict[str, int]:
     """Process ids of what asks and of what starts members; under supervisord that is one."""
-    return processes(machine, r".*(?:perennial\.hosts\.|/lab/)(relay|keeper\.py) ")
+    return processes(machine, r".*(?:perennial\.platforms\.hosts\.|/lab/)(relay|keeper\.py) ")
 
 
 def kill_keepers(cluster: Cluster) -> None:
