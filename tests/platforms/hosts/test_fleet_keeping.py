@@ -286,7 +286,7 @@ def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
             read_it(file)
     for each in (keeper.read, relay.read):
         file.write_text("{")
-        with pytest.raises(PerennialError, match="no JSON"):
+        with pytest.raises(PerennialError, match="not valid JSON"):
             each(file)
         with pytest.raises(PerennialError, match="perennial up"):
             each(tmp_path / "none")

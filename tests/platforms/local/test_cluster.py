@@ -61,7 +61,7 @@ def test_scale_up_and_down_keeps_the_others_and_every_key(standing: Home) -> Non
 def test_more_workers_than_the_machine_has_memory_for_are_refused(standing: Home) -> None:
     before = {name: standing.pid(name) for name in ("scheduler", "cpu-0", "cpu-1")}
     said = standing.run("scale", "cpu=99999", code=1)
-    assert "lab: cpu=99999: 99,999 worker processes with " in said
+    assert "lab: cpu=99999: 99,999 worker processes; this machine's " in said
     assert len(said.strip().splitlines()) == 1
     assert standing.workers() == {"cpu-0", "cpu-1"}
     assert before == {name: standing.pid(name) for name in before}
