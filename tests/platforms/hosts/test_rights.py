@@ -74,14 +74,14 @@ def test_whatever_happens_root_is_root_again(folder: Path) -> None:
 
 def test_who_reads_a_log_for_a_user_has_no_group_of_roots() -> None:
     user = USER.pw_name
-    assert journal._run("id", "-u", user=user).split() == [str(USER.pw_uid)]
-    assert journal._run("id", "-G", user=user).split() == [str(USER.pw_gid)]
+    assert journal._read_as(user, "id", "-u").decode().split() == [str(USER.pw_uid)]
+    assert journal._read_as(user, "id", "-G").decode().split() == [str(USER.pw_gid)]
 
 
 def test_who_reads_a_log_for_a_user_reads_nothing_else() -> None:
     code = (
         "from perennial.platforms.hosts.agent import journal\n"
-        f"print(journal._run('readlink', '/proc/self/fd/0', user={USER.pw_name!r}), end='')"
+        f"print(journal._read_as({USER.pw_name!r}, 'readlink', '/proc/self/fd/0').decode(), end='')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], input="a secret", capture_output=True, text=True, check=True
@@ -91,7 +91,10 @@ def test_who_reads_a_log_for_a_user_reads_nothing_else() -> None:
 
 def test_what_cannot_be_read_of_a_log_is_no_line_of_it(folder: Path) -> None:
     (folder / "logs").mkdir()
-    assert journal._of_file("lab", "cpu-0", 5, None, USER.pw_name) == ([], "0")
-    (folder / "logs" / "cpu-0.log").write_text("one\ntwo\n")
-    assert journal._of_file("lab", "cpu-0", 1, None, USER.pw_name) == (["two"], "8")
-    assert journal._of_file("lab", "cpu-0", 1, "4", USER.pw_name) == (["two"], "8")
+    assert journal._of_file("lab", "cpu-0", 5, None, USER.pw_name) == ([], "0 0")
+    log = folder / "logs" / "cpu-0.log"
+    log.write_text("one\ntwo\n")
+    file = log.stat().st_ino
+    assert journal._of_file("lab", "cpu-0", 1, None, USER.pw_name) == (["two"], f"{file} 8")
+    since = journal._of_file("lab", "cpu-0", 1, f"{file} 4", USER.pw_name)
+    assert since == (["two"], f"{file} 8")
