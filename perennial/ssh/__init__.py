@@ -8,13 +8,12 @@ from perennial.ssh.faults import UnreachableError
 from perennial.ssh.folder import close
 from perennial.ssh.masters import log_in
 from perennial.ssh.session import Channel, Session
-from perennial.ssh.target import Hop, TargetLike, parse_jump
+from perennial.ssh.target import Hop, parse_jump
 
 __all__ = [
     "Channel",
     "Hop",
     "Session",
-    "TargetLike",
     "UnreachableError",
     "close",
     "log_in",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from perennial.errors import PerennialError
-from perennial.ssh.target import TargetLike
+from perennial.ssh.target import Hop
 
 #: Seconds between two signs of life; a cut network is noticed after three without an answer.
 KEEPALIVE = 15.0
@@ -43,7 +43,7 @@ _FORCED = """\
 """
 
 
-def text(target: TargetLike, folder: Path, timeout: float, asks: bool) -> str:
+def text(target: Hop, folder: Path, timeout: float, asks: bool) -> str:
     """Write the configuration with which a machine is connected to.
 
     The control sockets of jump hosts are in the folder; the timeout is that of each connection;
@@ -52,7 +52,7 @@ def text(target: TargetLike, folder: Path, timeout: float, asks: bool) -> str:
     return "\n".join(_lines(target, folder, timeout, asks)) + "\n"
 
 
-def _lines(target: TargetLike, folder: Path, timeout: float, asks: bool) -> Iterator[str]:
+def _lines(target: Hop, folder: Path, timeout: float, asks: bool) -> Iterator[str]:
     home = Path.home()
     yield "Host *"
     yield _FORCED.rstrip("\n")

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from perennial.errors import FleetError, PerennialError
-from perennial.ssh.target import TargetLike, label
+from perennial.ssh.target import Hop, label
 
 #: Exit status of what a signal has ended, as a shell tells it: with the signal's number added,
 #: which for a process that no shell waits for gets lost on the way.
@@ -45,7 +45,7 @@ class Attempt:
     """A login that did not come about."""
 
     #: The machine.
-    target: TargetLike
+    target: Hop
     #: The options that `ssh` was given for it, its configuration first.
     options: Sequence[str]
     #: Seconds for each connection.

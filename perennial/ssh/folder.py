@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from perennial.ssh.mux import Control
+from perennial.ssh.mux import holder
 
 #: Names the folder to the processes that are started.
 VARIABLE = "PERENNIAL_SSH_FOLDER"
@@ -96,11 +96,7 @@ def _remove(made: Path) -> None:
     for path in made.iterdir():
         if path.is_socket():
             with suppress(OSError):
-                control = Control(path, _PATIENCE)
-                try:
-                    handles.append(os.pidfd_open(control.alive()))
-                finally:
-                    control.close()
+                handles.append(holder(path, _PATIENCE))
     end(handles)
     for each in handles:
         os.close(each)

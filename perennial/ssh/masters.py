@@ -18,8 +18,8 @@ from pathlib import Path
 from perennial.errors import PerennialError
 from perennial.ssh import config, faults
 from perennial.ssh.folder import end, ended, folder, owned
-from perennial.ssh.mux import Control
-from perennial.ssh.target import Hop, TargetLike, jump_option, label
+from perennial.ssh.mux import holder
+from perennial.ssh.target import Hop, jump_option, label
 
 #: A login through several jump hosts takes so many times the seconds for one.
 _LOGINS = 3
@@ -58,7 +58,7 @@ _masters: dict[Path, Master] = {}
 _logins: set[subprocess.Popen[bytes]] = set()
 
 
-def acquire(target: TargetLike, timeout: float) -> Master:
+def acquire(target: Hop, timeout: float) -> Master:
     """Return the connection to a machine; made where there is none."""
     path = folder() / _key(target)
     with _connecting[path]:
@@ -93,7 +93,7 @@ def release(master: Master, broken: bool) -> None:
             os.close(master.handle)
 
 
-def log_in(targets: Iterable[TargetLike]) -> None:
+def log_in(targets: Iterable[Hop]) -> None:
     """Log in to machines before other processes of this run need them.
 
     Where a person is at a terminal they are asked here, for those processes have none. Who cannot
@@ -103,7 +103,7 @@ def log_in(targets: Iterable[TargetLike]) -> None:
     if not _person():
         return
 
-    def attempt(target: TargetLike) -> None:
+    def attempt(target: Hop) -> None:
         with suppress(PerennialError):
             acquire(target, _SHORT)
 
@@ -114,17 +114,13 @@ def log_in(targets: Iterable[TargetLike]) -> None:
 def _standing(path: Path) -> int | None:
     """Return the process that holds a connection, as a pidfd; None where none does."""
     try:
-        control = Control(path)
-        try:
-            return os.pidfd_open(control.alive())
-        finally:
-            control.close()
+        return holder(path)
     except OSError:
         path.unlink(missing_ok=True)
         return None
 
 
-def _log_in(target: TargetLike, path: Path, timeout: float) -> None:
+def _log_in(target: Hop, path: Path, timeout: float) -> None:
     """Log in, without a question first; then, where a person is there, with one."""
     fault = _start(target, path, timeout, asks=False)
     if isinstance(fault, faults.DeniedError) and _person():
@@ -134,7 +130,7 @@ def _log_in(target: TargetLike, path: Path, timeout: float) -> None:
         raise fault
 
 
-def _start(target: TargetLike, path: Path, timeout: float, *, asks: bool) -> PerennialError | None:
+def _start(target: Hop, path: Path, timeout: float, *, asks: bool) -> PerennialError | None:
     """Start the process, which goes into the background once it has logged in."""
     settings = [
         *("-F", str(_written(config.text(target, path.parent, timeout, asks)))),
@@ -197,7 +193,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _key(target: TargetLike) -> str:
+def _key(target: Hop) -> str:
     """Name a socket: the same for the same way to the same machine."""
     way = [str(getattr(target, field.name)) for field in fields(Hop)]
     return hashlib.sha256("\0".join(way).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ the forwarding that was asked for, and closing it ends that.
 from __future__ import annotations
 
 import array
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -129,6 +130,15 @@ class Control:
                 raise ConnectionResetError("the control socket of ssh was closed")
             data += part
         return data
+
+
+def holder(path: Path, timeout: float | None = 10.0) -> int:
+    """Return the process that holds the connection, as a pidfd; OSError where none does."""
+    control = Control(path, timeout)
+    try:
+        return os.pidfd_open(control.alive())
+    finally:
+        control.close()
 
 
 def _text(value: str) -> bytes:

@@ -16,7 +16,7 @@ from perennial.ssh import faults, masters
 from perennial.ssh.faults import UnreachableError
 from perennial.ssh.folder import folder
 from perennial.ssh.mux import Control, RefusedError
-from perennial.ssh.target import TargetLike, label
+from perennial.ssh.target import Hop, label
 
 #: What is kept of a process's standard error.
 _TAIL = 16_384
@@ -32,7 +32,7 @@ class Session:
     The timeout is that of the connection to each machine on the way.
     """
 
-    def __init__(self, target: TargetLike, timeout: float = 20.0) -> None:
+    def __init__(self, target: Hop, timeout: float = 20.0) -> None:
         self.where = label(target)
         self._target = target
         self._timeout = timeout

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from perennial.errors import PerennialError
 
 
-class TargetLike(Protocol):
-    """What must be known of a machine to reach it; see `perennial.hosts.share.Target`."""
-
-    @property
-    def name(self) -> str:
-        """Name in the cluster file, for messages."""
-
-    @property
-    def address(self) -> str:
-        """DNS name, IP address, or a ``Host`` of ``~/.ssh/config``."""
-
-    @property
-    def user(self) -> str | None:
-        """Login name; None for what the configuration says."""
-
-    @property
-    def port(self) -> int | None:
-        """SSH port; None for what the configuration says."""
-
-    @property
-    def identity(self) -> str | None:
-        """File of the key to log in with; None for the usual ones."""
-
-    @property
-    def jump(self) -> str | None:
-        """Jump hosts, such as ``me@bastion:2222,inner``."""
-
-    @property
-    def known_hosts(self) -> str | None:
-        """File of the known host keys; None for the usual ones."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A machine on the way to another one, or a bastion."""
+    """How a machine is reached: one to work on, or one on the way to it."""
 
     #: What messages call it.
     name: str
     #: DNS name, IP address, or a ``Host`` of ``~/.ssh/config``.
     address: str
-    #: Login name.
+    #: Login name; None here and below for what the configuration says.
     user: str | None = None
     #: SSH port.
     port: int | None = None
@@ -89,7 +56,7 @@ def jump_option(text: str) -> str:
     )
 
 
-def label(target: TargetLike) -> str:
+def label(target: Hop) -> str:
     """Return what messages call a machine."""
     if target.name == target.address:
         return target.name

@@ -20,6 +20,7 @@ from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.environment import environment, python
 from perennial.services import ADDRESS, MACHINE, Service, Site
 from perennial.spec import ClusterSpec
+from perennial.ssh import Hop
 
 if TYPE_CHECKING:
     from perennial.platforms.hosts.duties import Duty
@@ -45,20 +46,9 @@ Size = int | Collection[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """How a machine is reached, and where its services listen."""
+class Target(Hop):
+    """How a machine of a cluster is reached, and where its services listen."""
 
-    #: The machine's name in the cluster.
-    name: str
-    #: IP address or host name of its SSH.
-    address: str
-    #: As in ssh_config; None where ``~/.ssh/config`` decides.
-    user: str | None = None
-    port: int | None = None
-    identity: str | None = None
-    jump: str | None = None
-    #: File of host keys; None for the user's own.
-    known_hosts: str | None = None
     #: Network interface on whose address its services listen.
     interface: str | None = None
     #: IP address or name by which other machines reach its services.
