@@ -116,7 +116,7 @@ def test_a_group_without_scale_is_not_the_scalers(lab: Connection, scaler: Scale
             cluster.scale(gpu=3)
         with pytest.raises(PerennialError, match="gpu: has no `scale` in the cluster file of lab"):
             cluster.adapt(0, 3, group="gpu")
-        with pytest.raises(PerennialError, match=r"that the scaler of lab sizes; there is cpu$"):
+        with pytest.raises(PerennialError, match=r"does not size this group; there is cpu$"):
             cluster.scale(tpu=3)
     assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 3, "seconds": None}]
 
