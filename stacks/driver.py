@@ -22,8 +22,8 @@ from perennial.spec import ClusterSpec
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
 from .events import Tale, last_line
-from .process import AT_ONCE
 from .program import deploy, own
+from .provider.servicer import AT_ONCE
 
 __all__ = [
     "MissingEngineError",
@@ -161,13 +161,9 @@ def forget(spec: ClusterSpec, machine: str, say: Say) -> None:
     folder = folder_of(cluster_state(spec.name))
     stack = _open(folder, spec, say)
     book, now = journal.Journal(folder), engine.state(folder, spec.name)
-    found = [
-        resource["urn"]
-        for resource in now.get("resources") or []
-        if resource["urn"].rpartition("::")[2] in (f"{machine}-services", f"{machine}-environment")
-    ]
+    found = [(kind, one["urn"]) for name, kind, one in engine.resources(now) if name == machine]
     # What depends on others goes first.
-    for urn in sorted(found, key=lambda urn: not urn.endswith("-services")):
+    for _, urn in sorted(found, key=lambda each: each[0] != "HostServices"):
         with _in_one_line(spec.name):
             stack.workspace.pulumi_command.run(
                 ["state", "delete", urn, "--yes", "--force", "--stack", spec.name],
@@ -202,7 +198,7 @@ def _unchanged(spec: ClusterSpec, folder: Path, say: Say) -> int:
 
 def _deployed(folder: Path, name: str) -> set[str]:
     """Machines whose services were deployed whole."""
-    return engine.machines(engine.state(folder, name), ("-services",))
+    return engine.machines(engine.state(folder, name), ("HostServices",))
 
 
 def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:

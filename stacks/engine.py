@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -44,8 +44,8 @@ FOREIGN = (
     "PULUMI_STACK",
 )
 
-#: Ends of the names of a machine's resources.
-MACHINE_KINDS = ("-environment", "-services")
+#: Types of a machine's resources; those of an earlier version end alike.
+MACHINE_KINDS = ("HostEnvironment", "HostServices")
 
 #: Seconds that an engine which was told to stop has for what it is in the middle of.
 GRACE = 60.0
@@ -134,6 +134,15 @@ class Workspace(automation.LocalWorkspace):
             raise errors.StackNotFoundError(automation.CommandResult("", "", 255))
 
 
+class Project(automation.ProjectSettings):
+    """A project that says where its provider is: beside the Python that runs this."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write what stands in Pulumi.yaml."""
+        provider = {"name": "perennial", "path": str(Path(sys.prefix, "bin"))}
+        return {**super().to_dict(), "plugins": {"providers": [provider]}}
+
+
 class Stack(automation.Stack):
     """A stack whose outputs are read when somebody needs them, not after each command."""
 
@@ -198,6 +207,8 @@ def environment(folder: Path) -> dict[str, str]:
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
+        # Nothing is downloaded during a deployment.
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         # The providers run in the Python that runs this; Pulumi starts them by these names.
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
@@ -217,12 +228,13 @@ def open_stack(folder: Path, name: str, program: Any) -> Stack:
             )
         write_atomic(phrase, secrets.token_hex(32))
     runtime = automation.ProjectRuntimeInfo("python", {"virtualenv": sys.prefix})
+    settings = Project(PROJECT, runtime, main=str(folder))
     workspace = Workspace(
         work_dir=str(folder),
         program=program,
         env_vars=environment(folder),
         secrets_provider="passphrase",
-        project_settings=automation.ProjectSettings(PROJECT, runtime, main=str(folder)),
+        project_settings=settings,
         pulumi_command=command,
     )
     return Stack(name, workspace, StackInitMode.CREATE_OR_SELECT)
@@ -279,14 +291,34 @@ def state(folder: Path, name: str) -> dict[str, Any]:
     return latest if isinstance(latest, dict) else {}
 
 
+def resources(latest: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """List what the engine remembers of machines: the machine, the kind, and the resource."""
+    for resource in latest.get("resources") or []:
+        kind = kind_of(resource["type"])
+        if kind in MACHINE_KINDS:
+            yield machine_of(resource), kind, resource
+
+
+def kind_of(token: str) -> str:
+    """Return the kind of one of our resources, such as ``HostServices``; empty for another."""
+    ours = token.startswith(("perennial:index:", "pulumi-python:dynamic/perennial:"))
+    return token.rpartition(":")[2] if ours else ""
+
+
+def machine_of(resource: Mapping[str, Any]) -> str:
+    """Return the machine of a resource."""
+    inputs = resource.get("inputs") or {}
+    entry = inputs.get("machine") or inputs.get("target")
+    if isinstance(entry, dict) and "name" in entry:
+        return str(entry["name"])
+    # An earlier version has written it into the name alone.
+    name = str(resource["urn"]).rpartition("::")[2]
+    return name.removesuffix("-environment").removesuffix("-services")
+
+
 def machines(latest: Mapping[str, Any], kinds: Sequence[str] = MACHINE_KINDS) -> set[str]:
     """Machines of which the engine remembers something."""
-    names = [
-        resource["urn"].rpartition("::")[2]
-        for resource in latest.get("resources") or []
-        if "dynamic/perennial:Host" in resource["type"]
-    ]
-    return {name.removesuffix(kind) for name in names for kind in kinds if name.endswith(kind)}
+    return {machine for machine, kind, _ in resources(latest) if kind in kinds}
 
 
 def half_made(latest: Mapping[str, Any]) -> bool:

@@ -10,10 +10,16 @@ from pulumi.automation.events import EngineEvent, OpType, StepEventMetadata
 
 from perennial.plan import ABANDONED
 
-#: End of a resource's name → what it is.
+from . import engine
+from .engine import MACHINE_KINDS, kind_of
+
+#: Kind of resource → what it is.
 KINDS = {
-    "-environment": "Python environment",
-    "-services": "services",
+    "HostEnvironment": "Python environment",
+    "HostServices": "services",
+    "LocalServices": "services",
+    "Authority": "certificate authority",
+    "ClusterAuthority": "certificate authority",
 }
 
 #: What is being done, and what was done.
@@ -30,9 +36,6 @@ CHANGES = {OpType.CREATE, OpType.UPDATE, OpType.REPLACE, OpType.DELETE}
 
 #: What stands in a line that says what stays on a machine that was cleaned.
 LEFT = " left in place: "
-
-#: What a resource's own name stands for.
-ALONE = {"authority": "certificate authority", "services": "services"}
 
 
 @dataclass(slots=True)
@@ -51,6 +54,8 @@ class Tale:
     abandoned: dict[str, str] = field(default_factory=dict)
     #: Whether nothing is done, and only what is looked at is worth telling.
     preview: bool = False
+    #: URN → machine, as far as the events have said.
+    machines: dict[str, str] = field(default_factory=dict)
 
     def hear(self, event: EngineEvent) -> str | None:
         """Take an event in; return what it says to a person who waits, if anything."""
@@ -65,14 +70,16 @@ class Tale:
     def _hear_begin(self, step: StepEventMetadata) -> str | None:
         if step.op in CHANGES and not bookkeeping(step.type):
             self.steps.append(step)
-        what = subject(step.urn, step.type)
+        if kind_of(step.type) in MACHINE_KINDS:
+            self.machines[step.urn] = machine_of(step)
+        what = subject(step)
         if what is None or step.op not in DOING:
             return None
         quiet = self.preview and step.op in DONE
         return None if quiet else f"{DOING[step.op]} {what}"
 
     def _hear_end(self, step: StepEventMetadata) -> str | None:
-        what = subject(step.urn, step.type)
+        what = subject(step)
         if what is None or step.op == OpType.REFRESH:
             return None
         word = DONE.get(step.op, "unchanged")
@@ -84,10 +91,9 @@ class Tale:
         if event.severity == "error":
             line = last_line(text)
             if line and line not in self.errors and not _echo(line):
-                machine = _machine(event.urn or "")
-                self.errors.append(_with_name(line, machine))
+                self.errors.append(_with_name(line, self.machines.get(event.urn or "")))
             return None
-        if event.severity == "info" and not event.urn and text:
+        if event.severity == "info" and text:
             self.notes += [line for line in text.splitlines() if LEFT in line]
             self.abandoned |= dict(_losses(text))
             return str(text.splitlines()[-1])
@@ -100,17 +106,20 @@ def bookkeeping(kind: str) -> bool:
     return component or kind.startswith("pulumi:")
 
 
-def subject(urn: str, kind: str) -> str | None:
+def subject(step: StepEventMetadata) -> str | None:
     """Name what a resource is to an operator; None for what is only Pulumi's bookkeeping."""
-    if "dynamic/perennial:" not in kind:
+    kind = kind_of(step.type)
+    if not kind or bookkeeping(step.type):
         return None
-    name = urn.rpartition("::")[2]
-    if name in ALONE:
-        return ALONE[name]
-    for end, word in KINDS.items():
-        if name.endswith(end):
-            return f"{word} of {name.removesuffix(end)}"
-    return name
+    word = KINDS.get(kind, step.urn.rpartition("::")[2])
+    return f"{word} of {machine_of(step)}" if kind in MACHINE_KINDS else word
+
+
+def machine_of(step: StepEventMetadata) -> str:
+    """Return the machine of a resource."""
+    side = step.new if step.new is not None and step.new.inputs else step.old
+    inputs = (side.inputs if side is not None else None) or {}
+    return engine.machine_of({"urn": step.urn, "inputs": inputs})
 
 
 def last_line(text: str) -> str:
@@ -137,14 +146,6 @@ def _losses(text: str) -> Iterator[tuple[str, str]]:
         member = told.rpartition(": ")[2]
         if found and " " not in member:
             yield member, what
-
-
-def _machine(urn: str) -> str | None:
-    name = urn.rpartition("::")[2]
-    for end in KINDS:
-        if name.endswith(end):
-            return name.removesuffix(end)
-    return None
 
 
 def _with_name(line: str, machine: str | None) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pulumi.automation.events import OpType, StepEventMetadata
 
@@ -13,10 +11,15 @@ from perennial.plan import Impact, Step
 from perennial.platforms.hosts.plan import Side, steps
 from perennial.spec import ClusterSpec
 
-from .host_resources import packed
+from . import engine
+from .events import machine_of
 from .journal import entries
 from .planning import in_pulumis_words
+from .provider.hosts import HostEnvironment, HostServices, side
+from .provider.kinds import State
+from .provider.values import decoded
 
+_ENVIRONMENT, _SERVICES = HostEnvironment(), HostServices()
 _MADE = Step("create", "", "certificates", "the certificate authority and Jupyter's token")
 
 
@@ -27,10 +30,10 @@ def described(spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list[S
     found: list[Step] = []
     machines: dict[str, dict[str, StepEventMetadata]] = {}
     for step in changes:
-        machine, _, kind = step.urn.rpartition("::")[2].rpartition("-")
-        if kind in ("environment", "services"):
-            machines.setdefault(machine, {})[kind] = step
-        elif step.type.endswith(":ClusterAuthority"):
+        kind = engine.kind_of(step.type)
+        if kind in engine.MACHINE_KINDS:
+            machines.setdefault(machine_of(step), {})[kind] = step
+        elif kind.endswith("Authority"):
             found.append(_authority(step))
         else:
             found.append(in_pulumis_words(step))
@@ -46,8 +49,7 @@ def first(spec: ClusterSpec) -> list[Step]:
     """
     found = [_MADE]
     for machine, entry in entries(spec).items():
-        asked = {"share": packed(entry["share"]), "wish": packed(entry["wish"])}
-        found += steps(machine, Side(), Side(_parsed(asked, "share"), _parsed(asked, "wish")), [])
+        found += steps(machine, Side(), Side(entry["share"], entry["wish"]), [])
     return found
 
 
@@ -62,39 +64,26 @@ def _authority(step: StepEventMetadata) -> Step:
 
 
 def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]:
-    services, environment = parts.get("services"), parts.get("environment")
-    before, after = _outputs(services), _inputs(services)
-    has, wants = _outputs(environment), _inputs(environment)
-    drift = [*has.get("drift", []), *before.get("drift", [])]
+    services, environment = parts.get("HostServices"), parts.get("HostEnvironment")
+    before, has = _SERVICES.upgraded(_old(services)), _ENVIRONMENT.upgraded(_old(environment))
+    drift = [*has.outputs.get("drift", []), *before.outputs.get("drift", [])]
     # An error names its machine, and so does every line of a plan.
     drift = [line.removeprefix(f"{machine}: ") for line in drift]
-    outcome = _parsed(before, "outcome") or {}
-    old = Side(
-        _parsed(before, "share"),
-        _parsed(has, "wish"),
-        outcome.get("members"),
-        outcome.get("init"),
-    )
-    new = Side(_parsed(after, "share"), _parsed(wants, "wish"))
+    old = replace(side(before), wish=has.inputs.get("environment"))
+    new = replace(side(_new(services)), wish=_new(environment).inputs.get("environment"))
     # Both resources of a machine that cannot be reached say so; once is enough.
     return steps(machine, old, new, list(dict.fromkeys(drift)))
 
 
-def _outputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
+def _old(step: StepEventMetadata | None) -> State:
     """Read what the engine remembers."""
-    return (step.old.outputs or step.old.inputs or {}) if step and step.old else {}
+    if step is None or step.old is None:
+        return State()
+    return State(decoded(step.old.inputs or {}), decoded(step.old.outputs or {}))
 
 
-def _inputs(step: StepEventMetadata | None) -> Mapping[str, Any]:
+def _new(step: StepEventMetadata | None) -> State:
     """Read what is asked for."""
     if step is None or step.op is OpType.DELETE or step.new is None:
-        return {}
-    return step.new.inputs or {}
-
-
-def _parsed(values: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    text = values.get(key)
-    if not isinstance(text, str):
-        return None
-    found: dict[str, Any] = json.loads(text)
-    return found
+        return State()
+    return State(decoded(step.new.inputs or {}))

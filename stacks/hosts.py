@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pulumi
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts import deploy, machine_spec
 from perennial.platforms.hosts import share as sharing
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.secrets import own_certificate
+from perennial.platforms.hosts.share import Share
 from perennial.spec import ClusterSpec
 
-from . import room
+from .base import ClusterComponent
 from .host_planning import described, first
-from .host_resources import ClusterAuthority, HostEnvironment, HostServices
+from .inputs import Inputs
 from .journal import entries
-from .quick import unchanged
+from .resources import Authority, HostEnvironment, HostServices
 
 #: Beside the component: what `perennial up` asks before and after the engine.
 __all__ = [
@@ -32,111 +34,116 @@ __all__ = [
     "unchanged",
 ]
 
-#: Time that a machine may take: a large environment over a slow line, a long drain.
-PATIENCE = "4h"
+#: Parts of a machine's entry which say how it is reached, and where its services listen.
+_TARGET = (
+    *("name", "address", "user", "port", "identity", "jump", "known_hosts"),
+    *("interface", "internal", "init"),
+)
 
 
-class HostsCluster(pulumi.ComponentResource):
+class HostsCluster(ClusterComponent):
     """A scheduler, worker groups and Jupyter on hosts.
 
-    Its children are ``authority``, and ``<machine>-environment`` and ``<machine>-services`` for
-    each machine; these names are a contract. The scheduler's machine is deployed first, because
-    a worker is ready when its scheduler knows it; the others side by side, and one of them that
-    fails keeps no other from being finished.
+    Its children are ``<name>-authority``, and ``<name>-<machine>-environment`` and
+    ``<name>-<machine>-services`` for each machine. The scheduler's machine is deployed first,
+    because a worker is ready when its scheduler knows it; the others side by side.
 
     Parameters
     ----------
     name : str
         Name of the component.
-    spec : ClusterSpec
-        The cluster file.
+    args : HostsClusterArgs, mapping or ClusterSpec
+        The keys of a cluster file. Names, groups, counts and roles are known when the program runs;
+        any other value may be an Output.
     opts : pulumi.ResourceOptions or None
         Pulumi's own options.
     force : bool
         Deploy members although their machine cannot hold what they may use.
+
+    Raises
+    ------
+    pulumi.RunError
+        Where the arguments are no valid cluster file; one line for each fault.
     """
 
-    scheduler_address: pulumi.Output[str]
-    dashboard_url: pulumi.Output[str | None]
-    jupyter_url: pulumi.Output[str | None]
-    connection: pulumi.Output[dict[str, Any]]
-    fleets: pulumi.Output[dict[str, Any]]
+    platform = "hosts"
+    component_type = "perennial:index:HostsCluster"
+    earlier = ("perennial:hosts:HostsCluster",)
 
-    def __init__(
-        self,
-        name: str,
-        spec: ClusterSpec,
-        opts: pulumi.ResourceOptions | None = None,
-        *,
-        force: bool = False,
-    ) -> None:
-        super().__init__("perennial:hosts:HostsCluster", name, None, opts)
-        self._room = room.described(spec, force)
-        shares = sharing.shares(spec)
-        authority = ClusterAuthority("authority", spec.name, self._child())
-        secrets = _secrets(spec, authority)
-        first: list[pulumi.Resource] = []
-        for share in sorted(shares.values(), key=lambda share: not share.runs("scheduler")):
-            made = self._machine(spec, share, secrets, first)
-            first = first or [made]
-        self._register(spec, shares, authority)
-
-    def _child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
-        times = pulumi.CustomTimeouts(create=PATIENCE, update=PATIENCE, delete=PATIENCE)
-        # A machine has one of each: made first, the new one would be removed with the old one.
-        return pulumi.ResourceOptions(
-            parent=self,
-            depends_on=list(after),
-            custom_timeouts=times,
-            delete_before_replace=True,
-        )
-
-    def _machine(
-        self,
-        spec: ClusterSpec,
-        share: sharing.Share,
-        secrets: pulumi.Output[dict[str, Any]],
-        first: Sequence[pulumi.Resource],
-    ) -> HostServices:
-        values = sharing.to_json(share)
-        machine = share.target.name
-        wish = sharing.wish(spec, share)
-        environment = HostEnvironment(
-            f"{machine}-environment", values["target"], wish, claims(share), self._child()
-        )
-        after = self._child(environment, *first)
-        return HostServices(f"{machine}-services", values, secrets, self._room, after)
-
-    def _register(
-        self,
-        spec: ClusterSpec,
-        shares: dict[str, sharing.Share],
-        authority: ClusterAuthority,
-    ) -> None:
-        outside = sharing.connection_parts(spec)
-        self.scheduler_address = pulumi.Output.from_input(outside.scheduler)
-        self.jupyter_url = pulumi.Output.from_input(outside.jupyter)
-        self.dashboard_url = pulumi.Output.from_input(outside.dashboard)
-        tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
-        parts = {
-            "cluster": spec.name,
-            "scheduler_address": outside.scheduler,
-            "dashboard_link": outside.dashboard,
-            "jupyter_url": outside.jupyter,
-            "token": authority.token if spec.jupyter is not None else None,
-            "tls": tls if spec.security.tls else None,
-        }
-        self.connection = pulumi.Output.secret(pulumi.Output.all(**parts))
-        self.fleets = pulumi.Output.from_input(sharing.fleets(spec))
-        self.register_outputs(
-            {
-                "scheduler_address": self.scheduler_address,
-                "dashboard_url": self.dashboard_url,
-                "jupyter_url": self.jupyter_url,
-                "connection": self.connection,
-                "fleets": self.fleets,
+    def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
+        """Register the authority, and the resources of each machine."""
+        spec = given.spec
+        specs, shares = machine_spec.machine_specs(spec, given.tree), sharing.shares(spec)
+        authority = Authority(f"{name}-authority", spec.name, self.child())
+        secrets = _secrets(given, authority)
+        begun: list[pulumi.Resource] = []
+        for machine in sorted(specs, key=lambda machine: "scheduler" not in specs[machine]["runs"]):
+            props = {**specs[machine], "secrets": secrets, **({"force": True} if force else {})}
+            own = {
+                "target": host_target(specs[machine]),
+                "environment": needed_environment(spec, specs[machine], shares[machine]),
+                "claims": claims(shares[machine]),
             }
+            environment = HostEnvironment(
+                f"{name}-{machine}-environment", machine, own, self.child()
+            )
+            services = HostServices(
+                f"{name}-{machine}-services", machine, props, self.child(environment, *begun)
+            )
+            begun = begun or [services]
+        return _outputs(specs, authority)
+
+
+def needed_environment(
+    spec: ClusterSpec, values: Mapping[str, Any], share: Share
+) -> dict[str, Any]:
+    """Say what Python environment a machine needs."""
+    needed = {key: value for key, value in sharing.wish(spec, share).items() if value is not None}
+    return {**needed, "python": values["python"]} if needed["kind"] == "python" else needed
+
+
+def host_target(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a machine is reached."""
+    return {key: values["machine"][key] for key in _TARGET if key in values["machine"]}
+
+
+def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[str, Any]:
+    scheduler = next(values for values in specs.values() if "scheduler" in values["runs"])
+    jupyter = next((values for values in specs.values() if "jupyter" in values["runs"]), None)
+    members = {name: values["members"] for name, values in specs.items()}
+
+    def told(values: Any) -> dict[str, Any]:
+        first = machine_spec.read(values[0])
+        outside = sharing.connection_parts(
+            first, machine_spec.read(values[1]) if values[1] else None
         )
+        return {
+            "scheduler_address": outside.scheduler,
+            "dashboard_url": outside.dashboard,
+            "jupyter_url": outside.jupyter,
+            "fleets": sharing.fleets_of(first, members),
+        }
+
+    found = pulumi.Output.all(scheduler, jupyter).apply(told)
+    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
+    secure = scheduler["cluster"].get("security", {}).get("tls", True)
+    connection = {
+        "cluster": scheduler["cluster"]["name"],
+        "scheduler_address": found["scheduler_address"],
+        "dashboard_link": found["dashboard_url"],
+        "jupyter_url": found["jupyter_url"],
+        "token": authority.token if jupyter is not None else None,
+        "tls": tls if secure else None,
+    }
+    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
+    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+
+
+def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> int:
+    """Count the resources that are as the cluster file says; 0 when the engine has to look."""
+    from .quick import unchanged
+
+    return unchanged(spec, folder, say)
 
 
 #: What the registry of stacks looks for.
@@ -152,15 +159,10 @@ def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str],
                 deploy.stop_scheduler(share, say)
 
 
-def _secrets(spec: ClusterSpec, authority: ClusterAuthority) -> pulumi.Output[dict[str, Any]]:
+def _secrets(given: Inputs, authority: Authority) -> pulumi.Output[dict[str, Any]]:
     """Collect what a machine's certificates and its Jupyter are made of."""
-    certificate, key = own_certificate(spec) or (None, None)
+    certificate, key = own_certificate(given.spec) or (None, None)
+    own = {} if certificate is None else {"jupyter_certificate": certificate, "jupyter_key": key}
     return pulumi.Output.secret(
-        pulumi.Output.all(
-            ca=authority.ca,
-            ca_key=authority.ca_key,
-            token=authority.token,
-            jupyter_certificate=certificate,
-            jupyter_key=key,
-        )
+        pulumi.Output.all(ca=authority.ca, ca_key=authority.ca_key, token=authority.token, **own)
     )

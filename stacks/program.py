@@ -15,11 +15,10 @@ from perennial.errors import Fault, PerennialError, SpecError
 from perennial.registry import PLATFORMS
 from perennial.spec import ClusterSpec, loads
 
+from .base import OUTPUTS
+
 #: Where a cluster's keys stand in a stack's file.
 KEY = "perennial:cluster"
-
-#: What every cluster tells, on every platform.
-OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets")
 
 
 def main() -> None:
@@ -35,11 +34,7 @@ def main() -> None:
 
 def deploy(spec: ClusterSpec, force: bool = False) -> None:
     """Register a cluster with the engine and export what it tells."""
-    component = import_module(PLATFORMS[spec.platform].stack).Cluster
-    try:
-        cluster = component(spec.name, spec, force=force)
-    except (PerennialError, OSError) as error:
-        raise pulumi.RunError(str(error)) from None
+    cluster = import_module(PLATFORMS[spec.platform].stack).Cluster(spec.name, spec, force=force)
     for output in OUTPUTS:
         pulumi.export(output, getattr(cluster, output))
 

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
+from perennial.platforms.hosts import machine_spec
+from perennial.platforms.hosts import share as sharing
 from perennial.spec import ClusterSpec
 from perennial.spec.words import plural
 
 from . import engine
-from .host_resources import ends_soon, environment_drift, packed
-from .journal import Journal, entries
+from .hosts import host_target, needed_environment
+from .journal import Journal
+from .provider.authority import ends_soon
+from .provider.hosts import (
+    HostEnvironment,
+    HostServices,
+    changed,
+    digest,
+    environment,
+    target,
+)
+from .provider.kinds import State
+from .provider.values import decoded, keep_nulls
 
 #: Machines that are looked at side by side.
 AT_ONCE = 16
+
+#: Inputs that are encrypted in the state, or of which another value is no change.
+_ASIDE = ("secrets", "force", "claims")
+
+_ENVIRONMENT, _SERVICES = HostEnvironment(), HostServices()
+
+#: A machine and the kind of its resource; the authority is nobody's.
+Place = tuple[str, str]
 
 
 def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> int:
@@ -28,16 +48,17 @@ def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> in
     if own or _cut_off(folder, latest):
         return 0
     resources = {
-        resource["urn"].rpartition("::")[2]: resource
-        for resource in latest.get("resources") or []
-        if "dynamic/perennial:" in resource["type"]
+        (engine.machine_of(one) if kind in engine.MACHINE_KINDS else "", kind): one
+        for one in latest.get("resources") or []
+        if (kind := engine.kind_of(one["type"]))
+        and not one["type"].startswith("perennial:index:HostsCluster")
     }
     if not _as_asked(spec, resources):
         return 0
     if not set(Journal(folder).entries()) <= engine.machines(latest):
         return 0
     say(f"looking at {plural(len(engine.machines(latest)), 'machine')}")
-    return len(resources) if _as_found(resources) else 0
+    return len(resources) if _as_found(spec, resources) else 0
 
 
 def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
@@ -45,48 +66,57 @@ def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
     return bool(latest.get("pending_operations")) or bool(engine.locks(folder))
 
 
-def _as_asked(spec: ClusterSpec, resources: Mapping[str, Any]) -> bool:
+def _as_asked(spec: ClusterSpec, resources: Mapping[Place, Any]) -> bool:
     """Whether the engine was asked for just this before, and has done it."""
-    wanted: dict[str, dict[str, str]] = {"authority": {"cluster": spec.name}}
-    for machine, entry in entries(spec).items():
-        target, wish = packed(entry["share"]["target"]), packed(entry["wish"])
-        wanted[f"{machine}-environment"] = {"target": target, "wish": wish}
-        wanted[f"{machine}-services"] = {"share": packed(entry["share"])}
+    wanted: dict[Place, dict[str, Any]] = {("", "Authority"): {"cluster": spec.name}}
+    shares = sharing.shares(spec)
+    for machine, values in machine_spec.machine_specs(spec).items():
+        share = shares[machine]
+        wanted[machine, "HostEnvironment"] = {
+            "target": host_target(values),
+            "environment": needed_environment(spec, values, share),
+        }
+        wanted[machine, "HostServices"] = {**keep_nulls(values), "digest": digest(share)}
     return set(wanted) == set(resources) and all(
-        _holds(resources[name], values) for name, values in wanted.items()
+        _holds(resources[place], values) for place, values in wanted.items()
     )
 
 
-def _holds(resource: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+def _holds(resource: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether a resource was made with these inputs, and nothing about it is pending."""
+    if not resource["type"].startswith("perennial:") or resource.get("initErrors"):
+        return False
     inputs, outputs = resource.get("inputs") or {}, resource.get("outputs") or {}
-    same = all(inputs.get(key) == outputs.get(key) == text for key, text in values.items())
+    same = {key: value for key, value in inputs.items() if key not in _ASIDE} == values
     return same and not outputs.get("drift") and not ends_soon(outputs.get("ends"))
 
 
-def _as_found(resources: Mapping[str, Any]) -> bool:
+def _as_found(spec: ClusterSpec, resources: Mapping[Place, Any]) -> bool:
     """Whether every machine is as it was left."""
-    machines = [name.removesuffix("-services") for name in resources if name.endswith("-services")]
+    shares = sharing.shares(spec)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looks = pool.map(
             _whole,
-            [resources[f"{machine}-services"]["outputs"] for machine in machines],
-            [resources[f"{machine}-environment"]["outputs"] for machine in machines],
+            shares.values(),
+            [_SERVICES.upgraded(_state(resources[name, "HostServices"])) for name in shares],
+            [_ENVIRONMENT.upgraded(_state(resources[name, "HostEnvironment"])) for name in shares],
         )
         return all(looks)
 
 
-def _whole(services: Mapping[str, Any], environment: Mapping[str, Any]) -> bool:
-    from perennial.platforms.hosts import deploy
-    from perennial.platforms.hosts.share import from_json
+def _state(resource: Mapping[str, Any]) -> State:
+    return State(decoded(resource["inputs"]), decoded(resource["outputs"]))
 
-    share, outcome = from_json(json.loads(services["share"])), json.loads(services["outcome"])
-    wish, facts = json.loads(environment["wish"]), json.loads(environment["facts"])
-    if ends_soon(outcome.get("expires")):
+
+def _whole(share: sharing.Share, services: State, made: State) -> bool:
+    from perennial.platforms.hosts import deploy
+
+    outcome, facts = services.outputs.get("outcome") or {}, made.outputs["facts"]
+    if not outcome or ends_soon(outcome.get("expires")):
         return False
     try:
-        found = deploy.look_environment(share.target, wish, facts)
-        if found is None or environment_drift(facts, found):
+        found = deploy.look_environment(target(made.inputs), environment(made.inputs), facts)
+        if found is None or changed(facts, found):
             return False
         return not deploy.look_services(share, outcome)
     except PerennialError:

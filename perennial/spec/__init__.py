@@ -2,7 +2,7 @@
 
 from perennial.spec.json_schema import schema
 from perennial.spec.models import ClusterSpec, WorkerGroup, cluster_model
-from perennial.spec.reading import Document, dump, load, loads, parse, read
+from perennial.spec.reading import Document, dump, load, loads, parse, plain, read
 
 __all__ = [
     "ClusterSpec",
@@ -13,6 +13,7 @@ __all__ = [
     "load",
     "loads",
     "parse",
+    "plain",
     "read",
     "schema",
 ]

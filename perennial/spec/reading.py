@@ -186,8 +186,8 @@ def parse(
     return Document(spec, source, tree)
 
 
-def dump(spec: ClusterSpec) -> str:
-    """Write a spec as the shortest YAML that loads to the same spec.
+def plain(spec: ClusterSpec) -> dict[str, Any]:
+    """Write a spec as values of JSON, without what is usual.
 
     Parameters
     ----------
@@ -200,8 +200,19 @@ def dump(spec: ClusterSpec) -> str:
         # A size that was written counts, also where a platform would choose another one.
         if "count" in group.model_fields_set:
             data["workers"][name] = {"count": group.count, **data["workers"][name]}
+    return data
+
+
+def dump(spec: ClusterSpec) -> str:
+    """Write a spec as the shortest YAML that loads to the same spec.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The spec.
+    """
     return yaml.dump(
-        data,
+        plain(spec),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

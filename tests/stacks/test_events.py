@@ -20,7 +20,7 @@ perennial.errors.FleetError: ma: refused the connection; start sshd there
 
 def step(kind: str, op: str, resource: str, name: str) -> EngineEvent:
     """An event about a resource."""
-    typ = f"pulumi-python:dynamic/perennial:{resource}"
+    typ = f"perennial:index:{resource}"
     metadata = {"op": op, "urn": f"{URN}{typ}::{name}", "type": typ, "provider": ""}
     return EngineEvent.from_json({kind: {"metadata": metadata}})
 
@@ -102,9 +102,10 @@ def test_a_preview_tells_only_what_it_looks_at() -> None:
 
 def test_errors_are_one_line_each() -> None:
     tale = Tale()
+    tale.hear(step("resourcePreEvent", "create", "HostServices", "mb-services"))
     tale.hear(said("error", TRACEBACK, f"{URN}x::ma-services"))
     tale.hear(said("error", TRACEBACK, f"{URN}x::ma-environment"))
-    tale.hear(said("error", "disk full", f"{URN}x::mb-services"))
+    tale.hear(said("error", "disk full", f"{URN}perennial:index:HostServices::mb-services"))
     tale.hear(said("error", "update failed\n"))
     assert tale.errors == ["ma: refused the connection; start sshd there", "mb: disk full"]
 

@@ -2,89 +2,127 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.rpc import UNKNOWN
 
 import perennial.platforms.hosts
 from perennial.capacity import PER_CORE
 from perennial.certificates import Pair, ends, fault
 from perennial.errors import FleetError
-from perennial.platforms.hosts.share import shares, to_json
+from perennial.platforms.hosts.machine_spec import machine_specs
 from perennial.platforms.local.machine import this_machine
-from perennial.spec import dump, loads
-from perennial.stacks import host_resources as resources
-from perennial.stacks.local import LocalProvider
-from perennial.stacks.room import MEANT
+from perennial.spec import loads, plain
+from perennial.stacks.provider.authority import Authority
+from perennial.stacks.provider.hosts import (
+    MEANT,
+    HostEnvironment,
+    HostServices,
+    changed,
+    digest,
+    wanted_share,
+)
+from perennial.stacks.provider.kinds import HalfMadeError, State
+from perennial.stacks.provider.local import LocalServices
 from perennial.stacks.turns import turns
 
 SPEC = loads(
     "{name: lab, platform: hosts, environment: {python: /p}, workers: {cpu: {}},"
     " hosts: {machines: [ma]}}"
 )
-SHARE = resources.packed(to_json(shares(SPEC)["ma"]))
 SECRETS = {"ca": "a", "ca_key": "b", "token": "c"}
+INPUTS = {**machine_specs(SPEC)["ma"], "secrets": SECRETS}
+INPUTS["digest"] = digest(wanted_share(INPUTS))
 
 
 @pytest.fixture
 def deploy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What is done to machines, to be filled in."""
-    made = SimpleNamespace()
+    made = SimpleNamespace(reach=lambda *_: None)
     monkeypatch.setattr(perennial.platforms.hosts, "deploy", made, raising=False)
     return made
 
 
-def old(**values: Any) -> dict[str, Any]:
+def outputs(**values: Any) -> dict[str, Any]:
     outcome = {"expires": "2100-01-01T00:00:00+00:00", "machine": "1"}
-    known = {"share": SHARE, "secrets": SECRETS, "drift": [], "outcome": json.dumps(outcome)}
-    return {**known, **values}
+    return {"drift": [], "outcome": outcome, **values}
 
 
-def test_text_of_a_provider_is_its_name() -> None:
-    text = serialize_provider(resources.ServicesProvider())
-    assert text == serialize_provider(resources.ServicesProvider())
-    assert len(text) < 200
+def test_earlier_resources_are_found_by_their_names() -> None:
+    """Dynamic providers stand in a state as the names of their classes."""
+    for module, name in (
+        ("host_resources", "AuthorityProvider"),
+        ("host_resources", "EnvironmentProvider"),
+        ("host_resources", "ServicesProvider"),
+        ("local", "LocalProvider"),
+    ):
+        made = getattr(import_module(f"perennial.stacks.{module}"), name)()
+        assert made.diff("", {}, {}).changes is False
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "expected"),
+    ("found", "pending"),
     [
-        (old(), {"share": SHARE, "secrets": SECRETS}, False),
-        (old(), {"share": SHARE, "secrets": {**SECRETS, "ca": UNKNOWN}}, False),
-        (old(), {"share": SHARE, "secrets": {**SECRETS, "token": "d"}}, True),
-        (old(), {"share": SHARE.replace("8786", "9786"), "secrets": SECRETS}, True),
-        (old(drift=["a file was edited"]), {"share": SHARE, "secrets": SECRETS}, True),
-        (old(outcome='{"expires": "2020-01-01"}'), {"share": SHARE, "secrets": SECRETS}, True),
+        (outputs(), []),
+        (outputs(drift=["a file was edited"]), ["drift"]),
+        (outputs(outcome={"expires": "2020-01-01"}), ["outcome"]),
+        (outputs(outcome={}), ["outcome"]),
     ],
 )
-def test_changes(before: dict[str, Any], now: dict[str, Any], expected: bool) -> None:
-    assert resources.ServicesProvider().diff("ma", before, now).changes is expected
+def test_what_has_to_be_done_though_nothing_else_is_asked(
+    found: dict[str, Any], pending: list[str]
+) -> None:
+    assert list(HostServices().pending(State(INPUTS, found), INPUTS)) == pending
 
 
-def test_another_cluster_is_made_after_this_one_is_gone() -> None:
-    other = SHARE.replace('"cluster": "lab"', '"cluster": "gpu"')
-    found = resources.ServicesProvider().diff("ma", old(), {"share": other, "secrets": SECRETS})
-    assert (found.changes, found.replaces, found.delete_before_replace) == (True, ["share"], True)
-    wish = {"target": "{}", "wish": '{"cluster": "lab"}'}
-    now = {**wish, "wish": '{"cluster": "gpu"}'}
-    found = resources.EnvironmentProvider().diff("ma", wish, now)
-    assert (found.changes, found.replaces, found.delete_before_replace) == (True, ["wish"], True)
-    found = resources.EnvironmentProvider().diff("ma", wish, {**wish, "wish": UNKNOWN})
-    assert (found.changes, found.replaces) == (False, [])
+def test_an_input_says_what_this_version_makes_of_the_others() -> None:
+    kind = HostServices()
+    checked, refusals = kind.check(INPUTS, {**INPUTS, "digest": "another"})
+    assert (checked, list(refusals)) == (INPUTS, [])
+    changed, _ = kind.check(INPUTS, {**INPUTS, "scheduler_host": "mb"})
+    assert changed["digest"] != INPUTS["digest"]
+    unknown = {**INPUTS, "scheduler_host": UNKNOWN}
+    assert kind.check(INPUTS, unknown) == (unknown, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "said"),
+    [
+        (
+            {"cluster": {"name": "lab", "jupyter": {}, "workers": {"cpu": {"memory": "4 Gib"}}}},
+            None,
+            None,
+        ),
+        (
+            {"cluster": {"name": "lab", "jupyter": {}, "workers": {"cpu": {"memory": "4 XB"}}}},
+            "workers.cpu.memory",
+            "found '4 XB'; allowed: a size such as 8 GiB",
+        ),
+        (
+            {"machine": {"name": "ma", "address": "ops@ma"}},
+            "hosts.machines[ma].address",
+            "found 'ops@ma'; allowed: an IP address or a host name",
+        ),
+    ],
+)
+def test_what_only_a_deployment_knows_is_refused_by_its_key(
+    deploy: SimpleNamespace, change: dict[str, Any], path: str | None, said: str | None
+) -> None:
+    _, refusals = HostServices().check({}, {**INPUTS, **change})
+    assert [each.property for each in refusals] == ([path] if path else [])
+    assert all(str(said) in each.reason for each in refusals)
 
 
 def test_missing_inputs_are_refused() -> None:
-    result = resources.ServicesProvider().check({}, {"share": SHARE, "outcome": None})
-    assert [failure.property for failure in result.failures] == ["secrets"]
-    assert set(result.inputs) == {"share"}
+    _, refusals = HostServices().check({}, {key: INPUTS[key] for key in ("cluster", "machine")})
+    assert [each.property for each in refusals] == ["secrets"]
 
 
 def test_a_machine_that_is_off_is_drift(deploy: SimpleNamespace) -> None:
@@ -92,13 +130,27 @@ def test_a_machine_that_is_off_is_drift(deploy: SimpleNamespace) -> None:
         raise FleetError("ma: refused the connection")
 
     deploy.look_services = deploy.look_environment = look
-    assert resources.ServicesProvider().read("ma", old()).outs == old(
-        drift=["ma: refused the connection"]
-    )
-    target = json.dumps(json.loads(SHARE)["target"])
-    props = {"target": target, "wish": '{"python": "/p"}', "facts": "{}", "drift": []}
-    found = resources.EnvironmentProvider().read("ma", props).outs
-    assert found == {**props, "drift": ["ma: refused the connection"]}
+    found = HostServices().read(State(INPUTS, outputs()), print)
+    assert found == outputs(drift=["ma: refused the connection"])
+    inputs = {"target": {"name": "ma", "address": "ma"}, "environment": {"python": "/p"}}
+    environment = HostEnvironment().read(State(inputs, {"facts": {}, "drift": []}), print)
+    assert environment == {"facts": {}, "drift": ["ma: refused the connection"]}
+
+
+def test_what_fails_after_it_has_begun_is_remembered(deploy: SimpleNamespace) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise FleetError("ma: no space left on device")
+
+    deploy.apply_services = fail
+    with pytest.raises(HalfMadeError, match="ma: no space left") as raised:
+        HostServices().create(INPUTS, print)
+    assert raised.value.made.id == "ma"
+    state = State(INPUTS, raised.value.made.outputs)
+    assert HostServices().pending(state, INPUTS), "the next deployment finishes it"
+    deploy.reach = fail
+    with pytest.raises(FleetError) as refused:
+        HostServices().create(INPUTS, print)
+    assert not isinstance(refused.value, HalfMadeError), "nothing was begun"
 
 
 @pytest.mark.parametrize(("machine", "cleaned"), [("1", []), ("2", ["old.example.org"])])
@@ -106,38 +158,31 @@ def test_another_address_may_be_the_same_machine(
     deploy: SimpleNamespace, machine: str, cleaned: list[str]
 ) -> None:
     removed: list[str] = []
-    deploy.apply_services = lambda *_, **__: {"machine": machine, "expires": ""}
+    deploy.apply_services = lambda *_, **__: {"machine": machine, "expires": "", "init": "systemd"}
     deploy.remove_services = lambda share, _say: removed.append(share.target.address) or []
-    before = json.loads(SHARE)
-    before["target"]["address"] = "old.example.org"
-    news = {"share": SHARE, "secrets": SECRETS}
-    resources.ServicesProvider().update("ma", old(share=resources.packed(before)), news)
+    before = {**INPUTS, "machine": {"name": "ma", "address": "old.example.org"}}
+    HostServices().update(State(before, outputs()), INPUTS, print)
     assert removed == cleaned
 
 
 def test_environment_drift_names_packages() -> None:
     before = {"digest": "1", "packages": {"dask": "1", "numpy": "2"}}
     now = {"digest": "2", "packages": {"dask": "2"}}
-    assert resources.environment_drift(before, before) == []
-    assert resources.environment_drift(before, now) == [
-        "dask was 1 and is 2",
-        "numpy was 2 and is missing",
-    ]
+    assert changed(before, before) == []
+    assert changed(before, now) == ["dask was 1 and is 2", "numpy was 2 and is missing"]
 
 
 def test_authority() -> None:
-    provider = resources.AuthorityProvider()
-    made = provider.create({"cluster": "lab"}).outs or {}
+    kind, inputs = Authority(), {"cluster": "lab"}
+    made = kind.create(inputs, print).outputs
     pair = Pair(made["client"].encode(), made["client_key"].encode())
     assert fault(made["ca"].encode(), pair) is None
-    assert provider.diff("lab", made, {"cluster": "lab"}).changes is False
+    assert kind.pending(State(inputs, made), inputs) == []
     soon = {**made, "ends": (datetime.now(UTC) + timedelta(days=29)).isoformat()}
-    assert provider.diff("lab", soon, {"cluster": "lab"}).changes is True
-    renewed = provider.update("lab", soon, {"cluster": "lab"}).outs or {}
-    assert (renewed["ca_key"], renewed["token"]) == (made["ca_key"], made["token"])
-    assert renewed["client_key"] == made["client_key"]
+    assert kind.pending(State(inputs, soon), inputs) == ["ends"]
+    renewed = kind.update(State(inputs, soon), inputs, print)
+    assert all(renewed[key] == made[key] for key in kind.stable)
     assert ends(renewed["client"].encode()) == datetime.fromisoformat(renewed["ends"])
-    assert provider.diff("lab", made, {"cluster": "other"}).replaces == ["cluster"]
 
 
 def test_turns() -> None:
@@ -173,10 +218,11 @@ def test_local_refuses_what_this_machine_cannot_hold(
     many = min(has.most, has.cores * PER_CORE + 1)
 
     def failures(count: int, olds: dict[str, Any], force: bool = False) -> list[str]:
-        spec = dump(loads(f"{{name: lab, platform: local, workers: {{cpu: {{count: {count}}}}}}}"))
-        found = LocalProvider().check(olds, {"spec": spec, "force": force})
-        assert found.inputs == {"spec": spec, "force": force}
-        return [each.reason for each in found.failures]
+        spec = loads(f"{{name: lab, platform: local, workers: {{cpu: {{count: {count}}}}}}}")
+        inputs = {"cluster": plain(spec), "force": force}
+        found, refusals = LocalServices().check(olds, inputs)
+        assert found == inputs
+        return [each.reason for each in refusals]
 
     [why] = failures(many, {})
     assert why.startswith(f"lab: cpu={many}: {many} worker processes with ")

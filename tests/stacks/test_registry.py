@@ -9,11 +9,15 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 
 from perennial.fleet import opened
+from perennial.paths import cluster_state
+from perennial.platforms.local.deploy import connection
 from perennial.registry import PLATFORMS
-from perennial.spec import loads
-from perennial.stacks.program import OUTPUTS
+from perennial.spec import loads, parse
+from perennial.stacks.base import OUTPUTS
+from perennial.stacks.provider.values import decoded
 
 HOSTS = """
 name: lab
@@ -38,10 +42,13 @@ class Recorder(pulumi.runtime.Mocks):
         self.inputs: dict[str, dict[str, Any]] = {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        self.made.append((args.typ.rpartition("/")[2], args.name))
+        self.made.append((args.typ, args.name))
         self.inputs[args.name] = args.inputs
         names = ("ca", "ca_key", "client", "client_key", "token", "created", "ends")
-        told = dict.fromkeys(names, "made") if args.name == "authority" else {}
+        told: dict[str, Any] = dict.fromkeys(names, "made") if "Authority" in args.typ else {}
+        if args.typ.endswith("LocalServices"):
+            spec = parse(yaml.safe_dump(decoded(args.inputs["cluster"]))).spec
+            told = {"connection": connection(spec, cluster_state(spec.name)).to_json()}
         return args.name, {**args.inputs, **told}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -94,19 +101,17 @@ def _hosts(outputs: dict[str, Any]) -> None:
 
 def test_names_of_a_cluster_on_hosts(recorder: Recorder) -> None:
     run_hosts()
-    assert recorder.made[0] == ("perennial:hosts:HostsCluster", "lab")
+    assert recorder.made[0] == ("perennial:index:HostsCluster", "lab")
     # Side by side they come in any order.
     assert sorted(recorder.made[1:]) == [
-        ("perennial:ClusterAuthority", "authority"),
-        ("perennial:HostEnvironment", "10-0-0-3-environment"),
-        ("perennial:HostEnvironment", "ma-environment"),
-        ("perennial:HostEnvironment", "mb-environment"),
-        ("perennial:HostServices", "10-0-0-3-services"),
-        ("perennial:HostServices", "ma-services"),
-        ("perennial:HostServices", "mb-services"),
+        ("perennial:index:Authority", "lab-authority"),
+        ("perennial:index:HostEnvironment", "lab-10-0-0-3-environment"),
+        ("perennial:index:HostEnvironment", "lab-ma-environment"),
+        ("perennial:index:HostEnvironment", "lab-mb-environment"),
+        ("perennial:index:HostServices", "lab-10-0-0-3-services"),
+        ("perennial:index:HostServices", "lab-ma-services"),
+        ("perennial:index:HostServices", "lab-mb-services"),
     ]
-    # What the engine keeps of a provider is where its class stands, and no line of its text.
-    assert len({inputs["__provider"] for inputs in recorder.inputs.values() if inputs}) == 3
 
 
 @pulumi.runtime.test
@@ -125,6 +130,6 @@ def _local(outputs: dict[str, Any]) -> None:
 def test_names_of_a_cluster_on_this_machine(recorder: Recorder) -> None:
     run_local()
     assert recorder.made == [
-        ("perennial:local:LocalCluster", "lab"),
-        ("perennial:LocalServices", "services"),
+        ("perennial:index:LocalCluster", "lab"),
+        ("perennial:index:LocalServices", "lab-services"),
     ]

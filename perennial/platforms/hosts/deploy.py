@@ -40,7 +40,7 @@ from perennial.platforms.hosts.provision import (
 )
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets
-from perennial.platforms.hosts.share import Share
+from perennial.platforms.hosts.share import Share, Target
 from perennial.platforms.hosts.starting import start_in_steps
 from perennial.services import Service
 
@@ -49,6 +49,7 @@ __all__ = [
     "look_environment",
     "look_services",
     "make_environment",
+    "reach",
     "remove_environment",
     "remove_services",
     "stop_scheduler",
@@ -60,6 +61,12 @@ Turn = Callable[[str], AbstractContextManager[object]]
 
 #: Seconds in which Jupyter must listen.
 JUPYTER = 90.0
+
+
+def reach(target: Target, say: Say) -> None:
+    """Log in to a machine, so that whatever fails afterwards has begun there."""
+    with borrowed(target, say):
+        pass
 
 
 def apply_services(

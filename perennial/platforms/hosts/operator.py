@@ -19,7 +19,7 @@ from perennial.platforms.hosts.holding import holders, losses
 from perennial.platforms.hosts.placing import Placed, concerned, placed_on
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets, own_certificate
-from perennial.platforms.hosts.share import Target, connection_parts, shares
+from perennial.platforms.hosts.share import Target, addresses, shares
 from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
 
@@ -217,7 +217,7 @@ class Operator:
 
     def jupyter_url(self) -> str | None:
         """Where JupyterLab is, without its token."""
-        return connection_parts(self.spec).jupyter
+        return addresses(self.spec).jupyter
 
     def secrets(self) -> Secrets:
         """Read what this machine has of the secrets, without the key: a scale signs nothing."""

@@ -32,6 +32,8 @@ class Side:
     members: Mapping[str, str] | None = None
     #: The service manager that was found there; None where that is not known.
     init: str | None = None
+    #: Fingerprints by group or service as they were deployed, maybe by an earlier version.
+    services: Mapping[str, str] | None = None
 
 
 def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
@@ -182,10 +184,11 @@ def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
 def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     from perennial.platforms.hosts.keeper import united
     from perennial.platforms.hosts.share import from_json, members
-    from perennial.services import fingerprint
 
     before, after = from_json(old.share or {}), from_json(share)
-    if (after.target.init or old.init) == "supervisord":
+    init = after.target.init or old.init
+    prints = old.services or fingerprints(before, init), fingerprints(after, init)
+    if init == "supervisord":
         before, after = (replace(each, services=united(each.services)) for each in (before, after))
     # Which members the scaler has chosen is not known here, and they stay.
     chosen = [group for group in after.kept if group in before.kept]
@@ -197,14 +200,19 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     }
     sizes |= dict.fromkeys(chosen, ())
     have, want = members(before, sizes), members(after, sizes)
-    prints = {name: fingerprint(service) for name, service in have.items()}
+    changed = {name for name in prints[1] if prints[0].get(name) != prints[1][name]}
     found = []
     for name, service in want.items():
         if name not in have:
             found.append(Step("create", machine, name, "new"))
-        elif prints[name] != fingerprint(service):
+        elif (service.group or service.name) in changed:
             found.append(Step("restart", machine, name, "changed", _impact(service)))
-    found += _chosen(machine, chosen, before, after)
+    # Which members of these groups there are, the scaler has chosen.
+    found += [
+        Step("restart", machine, name, "each member changed", Impact.DRAINED)
+        for name in chosen
+        if name in changed
+    ]
     gone = [name for name in have if name not in want]
     return found + [
         Step("delete", machine, name, "no longer in the cluster file", _impact(have[name]))
@@ -212,19 +220,13 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     ]
 
 
-def _chosen(machine: str, groups: Sequence[str], before: Share, after: Share) -> list[Step]:
-    """Say which groups change whose members the scaler has chosen."""
+def fingerprints(share: Share, init: str | None) -> dict[str, str]:
+    """Say in 16 letters what each group and service is, before the machine's facts are known."""
+    from perennial.platforms.hosts.keeper import united
     from perennial.services import fingerprint
 
-    old, new = (
-        {part.group: fingerprint(part) for part in share.services if part.group in groups}
-        for share in (before, after)
-    )
-    return [
-        Step("restart", machine, name, "each member changed", Impact.DRAINED)
-        for name in groups
-        if old[name] != new[name]
-    ]
+    parts = united(share.services) if init == "supervisord" else share.services
+    return {part.group or part.name: fingerprint(part) for part in parts}
 
 
 def _impact(service: Service) -> Impact:

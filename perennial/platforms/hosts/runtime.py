@@ -54,9 +54,9 @@ class HostsRuntime(contracts.Runtime):
 
     def glance(self) -> Glance:
         """Try the scheduler's port; the machines are not asked."""
-        from perennial.platforms.hosts.share import connection_parts
+        from perennial.platforms.hosts.share import addresses
 
-        address = connection_parts(self._operator.spec).scheduler
+        address = addresses(self._operator.spec).scheduler
         host, _, port = address.rpartition("://")[2].rpartition(":")
         with suppress(OSError):
             socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()

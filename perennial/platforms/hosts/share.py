@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from perennial import render
 from perennial import services as values
@@ -17,25 +17,31 @@ from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
 from perennial.platforms.hosts import keeper, room
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.environment import environment, python
+from perennial.platforms.hosts.environment import environment
+from perennial.platforms.hosts.machine_spec import (
+    MachineCluster,
+    MachineEntry,
+    MachineSpec,
+    Members,
+    machine_specs,
+    read,
+)
 from perennial.services import ADDRESS, MACHINE, Service, Site
 from perennial.spec import ClusterSpec
 from perennial.ssh import Hop
-
-if TYPE_CHECKING:
-    from perennial.platforms.hosts.duties import Duty
-    from perennial.platforms.hosts.machines import Machine
 
 __all__ = [
     "Addresses",
     "Share",
     "Target",
+    "addresses",
     "connection_parts",
     "environment",
     "fleets",
     "from_json",
     "members",
     "numbers",
+    "share",
     "shares",
     "to_json",
     "wish",
@@ -105,13 +111,7 @@ class Addresses:
 
 def shares(spec: ClusterSpec) -> dict[str, Share]:
     """Divide a cluster among its machines, in the order of the file."""
-    duties = spec.options.duties(spec)
-    site = _site(spec, duties)
-    groups = {name: values.worker(spec, site, name, group) for name, group in spec.workers.items()}
-    return {
-        machine.called: _share(spec, machine, duties[machine.called], site, groups)
-        for machine in spec.options.machines
-    }
+    return {name: share(read(values)) for name, values in machine_specs(spec).items()}
 
 
 def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
@@ -119,127 +119,154 @@ def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
     return {**environment(spec, share.runs("jupyter")), "cluster": spec.name}
 
 
-def connection_parts(spec: ClusterSpec) -> Addresses:
+def connection_parts(scheduler: MachineSpec, jupyter: MachineSpec | None) -> Addresses:
     """Say where a cluster's scheduler, dashboard and JupyterLab are, seen from outside."""
-    duties = spec.options.duties(spec)
-    dashboard = f"http://127.0.0.1:{spec.scheduler.dashboard_port}/status"
-    url = None
-    for machine in spec.options.machines:
-        duty = duties[machine.called]
-        if duty.jupyter and spec.jupyter is not None:
-            base = f"https://{values.host(machine.service_host)}:{spec.jupyter.port}"
-            url = f"{base}/lab"
-            dashboard = f"{base}{DASHBOARD_LINK}" if duty.scheduler else dashboard
-    return Addresses(values.scheduler_address(spec, _site(spec, duties)), dashboard, url)
+    cluster, url = scheduler.cluster, None
+    dashboard = f"http://127.0.0.1:{cluster.scheduler.dashboard_port}/status"
+    if jupyter is not None and jupyter.cluster.jupyter is not None:
+        host, port = values.host(jupyter.machine.service_host), jupyter.cluster.jupyter.port
+        url = f"https://{host}:{port}/lab"
+        if scheduler.dashboard:
+            dashboard = f"https://{host}:{port}{DASHBOARD_LINK}"
+    return Addresses(values.scheduler_address(cluster, _site(scheduler)), dashboard, url)
 
 
-def _site(spec: ClusterSpec, duties: Mapping[str, Duty]) -> Site:
+def addresses(spec: ClusterSpec) -> Addresses:
+    """Say where a cluster's scheduler, dashboard and JupyterLab are, seen from outside."""
+    machines = machine_specs(spec).values()
+    [scheduler] = [read(one) for one in machines if "scheduler" in one["runs"]]
+    jupyter = next((read(one) for one in machines if "jupyter" in one["runs"]), None)
+    return connection_parts(scheduler, jupyter)
+
+
+def _site(spec: MachineSpec) -> Site:
     """Say where things are on every machine alike, with the machine's name still to come."""
-    [first] = [one for one in spec.options.machines if duties[one.called].scheduler]
-    state = f"{render.STATE}/dask-perennial/{spec.name}"
+    cluster = spec.cluster
+    state = f"{render.STATE}/dask-perennial/{cluster.name}"
     return replace(
-        systemd_site(spec, python(spec), ADDRESS),
+        systemd_site(cluster, spec.python, ADDRESS),
         scaler=f"{state}/scaler",
         keeper=f"{state}/keeper",
-        socket=str(manifest.socket(spec.name)),
+        socket=str(manifest.socket(cluster.name)),
         machine=MACHINE,
-        scheduler=first.service_host,
+        scheduler=spec.scheduler_host,
         jupyter_address=ADDRESS,
-        dashboard=duties[first.called].jupyter,
+        dashboard=spec.dashboard,
     )
 
 
-def _share(
-    spec: ClusterSpec, machine: Machine, duty: Duty, site: Site, groups: Mapping[str, Service]
-) -> Share:
-    found = [values.scheduler(spec, site)] if duty.scheduler else []
-    found += [values.filled(groups[name], MACHINE, machine.called) for name in duty.counts]
-    found += [values.jupyter(spec, site)] if duty.jupyter else []
-    if duty.scheduler and spec.scaled:
-        found.append(values.scaler(spec, site, fleets(spec)))
-    kept = _kept(spec, duty)
+def share(spec: MachineSpec) -> Share:
+    """Say what one machine has to do with."""
+    cluster, machine, site = spec.cluster, spec.machine, _site(spec)
+    scheduler, counts, kept = "scheduler" in spec.runs, spec.members.counts, spec.members.most
+    found = [values.scheduler(cluster, site)] if scheduler else []
+    found += [
+        values.filled(_worker(cluster, site, name), MACHINE, machine.called) for name in counts
+    ]
+    found += [values.jupyter(cluster, site)] if "jupyter" in spec.runs else []
+    if spec.everywhere:
+        found.append(values.scaler(cluster, site, _fleets(spec)))
     if kept:
-        relay = keeper.relay(spec, site, machine.called)
-        user, of_all = render.user(spec.name, relay), room.uses(spec)
-        uses = {group: of_all[group] for group in duty.counts}
-        found += [relay, keeper.keeper(spec, site, user, kept, (uses, room.services(found)))]
+        relay = keeper.relay(cluster, site, machine.called)
+        user, of_all = render.user(cluster.name, relay), room.uses(cluster)
+        uses = {group: of_all[group] for group in counts}
+        found += [relay, keeper.keeper(cluster, site, user, kept, (uses, room.services(found)))]
     return Share(
-        cluster=spec.name,
-        target=_target(spec, machine),
+        cluster=cluster.name,
+        target=_target(machine),
         services=tuple(found),
-        counts=dict(duty.counts),
-        kept=kept,
-        roles=_certificates(spec, duty),
+        counts=dict(counts),
+        kept=dict(kept),
+        roles=_certificates(spec),
         names=tuple(dict.fromkeys((machine.called, machine.address, machine.service_host))),
-        scheduler=values.scheduler_address(spec, site),
-        tls=spec.security.tls,
-        max_unavailable=spec.options.max_unavailable,
-        pages=socket_of(site.pages) if duty.scheduler else "",
-        watchdog=spec.scheduler.watchdog if duty.scheduler else 0.0,
+        scheduler=values.scheduler_address(cluster, site),
+        tls=cluster.security.tls,
+        max_unavailable=spec.max_unavailable,
+        pages=socket_of(site.pages) if scheduler else "",
+        watchdog=cluster.scheduler.watchdog if scheduler else 0.0,
     )
+
+
+def _worker(cluster: MachineCluster, site: Site, name: str) -> Service:
+    """Describe a group, the same for every machine until its name is filled in."""
+    known = cluster.described
+    if (site, name) not in known:
+        known[site, name] = values.worker(cluster, site, name, cluster.workers[name])
+    return known[site, name]
 
 
 def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
-    """Say how each group's fleet is reached: what makes a `HostsFleet`.
+    """Say how each group's fleet is reached: what makes a `HostsFleet`."""
+    machines = machine_specs(spec)
+    [scheduler] = [read(one) for one in machines.values() if "scheduler" in one["runs"]]
+    return fleets_of(scheduler, {name: one["members"] for name, one in machines.items()})
+
+
+def fleets_of(
+    scheduler: MachineSpec, machines: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Say the same from what the scheduler's machine has to do, and the members of all machines."""
+    if scheduler.everywhere:
+        return _fleets(scheduler)
+    every = {name: Members.model_validate(own) for name, own in machines.items()}
+    groups = dict.fromkeys(group for own in every.values() for group in own.counts)
+    return {group: {"members": _members(group, every)} for group in groups}
+
+
+def _fleets(spec: MachineSpec) -> dict[str, dict[str, Any]]:
+    """Say how each group's fleet is reached.
 
     Groups without `scale` are fixed: the scaler knows of them, for they do some of the work.
     """
-    duties = spec.options.duties(spec)
-    site = _site(spec, duties)
+    cluster, site = spec.cluster, _site(spec)
     names = {"ca": "ca", "cert": "client", "key": "client-key"}
     tls = {key: f"{site.tls}/{name}.pem" for key, name in names.items()}
-    most = {machine: _kept(spec, duty) for machine, duty in duties.items()}
+    every = spec.everywhere
     return {
         group: {
             "group": group,
-            "machines": {machine: kept[group] for machine, kept in most.items() if group in kept},
-            "scheduler": values.scheduler_address(spec, site),
-            "tls": tls if spec.security.tls else None,
+            "machines": {one: own.most[group] for one, own in every.items() if group in own.most},
+            "scheduler": values.scheduler_address(cluster, site),
+            "tls": tls if cluster.security.tls else None,
         }
-        if group in spec.scaled
-        else {"members": _members(group, duties)}
-        for group in spec.workers
+        if group in cluster.scaled
+        else {"members": _members(group, every)}
+        for group in cluster.workers
     }
 
 
-def _members(group: str, duties: Mapping[str, Duty]) -> list[str]:
+def _members(group: str, machines: Mapping[str, Members]) -> list[str]:
     """Name the members of a group on all machines."""
     return [
         f"{group}-{machine}-{number}"
-        for machine, duty in duties.items()
-        for number in range(duty.counts.get(group, 0))
+        for machine, own in machines.items()
+        for number in range(own.counts.get(group, 0))
     ]
 
 
-def _kept(spec: ClusterSpec, duty: Duty) -> dict[str, int]:
-    """List the groups on a machine whose members the scaler chooses: how many may run there."""
-    return {group: duty.most[group] for group in duty.counts if group in spec.scaled}
-
-
-def _target(spec: ClusterSpec, machine: Machine) -> Target:
-    options = spec.options
+def _target(machine: MachineEntry) -> Target:
     return Target(
         name=machine.called,
         address=machine.address,
-        user=options.of(machine, "user"),
-        port=options.of(machine, "port"),
-        identity=options.of(machine, "identity"),
-        jump=options.of(machine, "jump"),
-        known_hosts=options.known_hosts,
+        user=machine.user,
+        port=machine.port,
+        identity=machine.identity,
+        jump=machine.jump,
+        known_hosts=machine.known_hosts,
         interface=machine.interface,
         internal=machine.internal,
-        init=options.of(machine, "init"),
+        init=machine.init,
     )
 
 
-def _certificates(spec: ClusterSpec, duty: Duty) -> tuple[str, ...]:
+def _certificates(spec: MachineSpec) -> tuple[str, ...]:
     """List the certificates that the cluster's authority signs for a machine."""
-    own = spec.jupyter is not None and spec.jupyter.certificate is not None
+    tls, jupyter = spec.cluster.security.tls, spec.cluster.jupyter
     wanted = {
-        "scheduler": duty.scheduler and spec.security.tls,
-        "worker": bool(duty.counts) and spec.security.tls,
-        "client": (duty.jupyter or (duty.scheduler and bool(spec.scaled))) and spec.security.tls,
-        "jupyter": duty.jupyter and not own,
+        "scheduler": "scheduler" in spec.runs and tls,
+        "worker": bool(spec.members.counts) and tls,
+        "client": (jupyter is not None or bool(spec.everywhere)) and tls,
+        "jupyter": jupyter is not None and jupyter.certificate is None,
     }
     return tuple(role for role, is_wanted in wanted.items() if is_wanted)
 

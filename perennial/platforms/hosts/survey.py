@@ -15,7 +15,7 @@ from perennial.platforms.hosts.firewalls import Firewall
 from perennial.platforms.hosts.operator import Operator
 from perennial.platforms.hosts.reach import HERE, End, Result, Source
 from perennial.platforms.hosts.remote import borrowed
-from perennial.platforms.hosts.share import connection_parts, wish
+from perennial.platforms.hosts.share import addresses, wish
 from perennial.render import STATE
 
 _HTTPS = 443
@@ -100,13 +100,13 @@ def tried_from_outside(link: Connection) -> list[Result]:
 
 def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
     """List the ports of a cluster that others must reach."""
-    spec, addresses = operator.spec, connection_parts(operator.spec)
+    spec, outside = operator.spec, addresses(operator.spec)
     found = []
     for machine, share in operator.shares.items():
         each = seen.get(machine)
         listening = each.listening if each else {}
         open_here = {port for some in listening.values() for port in some}
-        for role, url in (("scheduler", addresses.scheduler), ("jupyter", addresses.jupyter)):
+        for role, url in (("scheduler", outside.scheduler), ("jupyter", outside.jupyter)):
             if url is not None and any(part.role == role for part in share.services):
                 found.append(_end(machine, url, role, open_here))
         for placed in operator.placed(machine, each.look["manifest"]) if each else []:

@@ -134,7 +134,7 @@ def secrets(lab: Cluster) -> dict[str, str]:
     export = ("pulumi", "stack", "export", "--show-secrets", "--stack", "lab")
     text = lab.operator.run(*export, cwd=folder, env=env).stdout
     state = json.loads(text)["deployment"]["resources"]
-    (authority,) = (each for each in state if each["type"].endswith(":ClusterAuthority"))
+    (authority,) = (each for each in state if each["type"].endswith(":Authority"))
     outputs = {
         name: json.loads(value["plaintext"]) if isinstance(value, dict) else value
         for name, value in authority["outputs"].items()

@@ -17,13 +17,13 @@ from perennial.errors import FleetError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.hosts import deploy, remote, resizing, room
 from perennial.platforms.hosts.agent.machine import this_machine
+from perennial.platforms.hosts.machine_spec import machine_specs
 from perennial.platforms.hosts.resizing import Asked, Standing
-from perennial.platforms.hosts.share import shares, to_json
+from perennial.platforms.hosts.share import shares
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
 from perennial.stacks import planning
-from perennial.stacks.host_resources import ServicesProvider, packed
-from perennial.stacks.room import MEANT, described
+from perennial.stacks.provider.hosts import MEANT, HostServices
 from tests.platforms.hosts.clusters import machines, spec_of
 from tests.ssh.sshd import MISSING, Place, make_place
 
@@ -125,11 +125,11 @@ class TestOverSsh:
         small = spec_of(clustered(place, cpu={"count": 1, "memory": "1 MiB"}))
 
         def values(of: ClusterSpec, force: bool = False) -> dict[str, Any]:
-            share, asked = to_json(shares(of)["machine-b"]), described(of, force)
-            return {"share": packed(share), "secrets": {}, "room": packed(asked)}
+            return {**machine_specs(of)["machine-b"], "secrets": {}, "force": force}
 
         def failures(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
-            return [each.reason for each in ServicesProvider().check(olds, news).failures]
+            known = HostServices().check({}, {**olds, "force": True})[0] if olds else {}
+            return [each.reason for each in HostServices().check(known, news)[1]]
 
         [why] = failures({}, values(spec))
         assert why.startswith(f"machine-b: cpu={too_many()}: {too_many()} worker processes with ")

@@ -119,7 +119,7 @@ def test_a_group_without_a_count_has_one_member_on_each_machine(
 
 
 def test_jupyter_beside_the_scheduler_shows_the_dashboard() -> None:
-    where = sharing.connection_parts(spec_of())
+    where = sharing.addresses(spec_of())
     text = jupyter_text(spec_of(), "machine-a")
 
     assert where.jupyter == "https://machine-a.example.org:8888/lab"
@@ -135,7 +135,7 @@ def test_jupyter_elsewhere_has_no_dashboard_and_a_warning() -> None:
         {"address": "a", "roles": ["scheduler"]}, {"address": "b", "roles": ["jupyter", "cpu"]}
     )
     document = parse(yaml.safe_dump(data), "lab.yaml")
-    where = sharing.connection_parts(document.spec)
+    where = sharing.addresses(document.spec)
 
     assert where.jupyter == "https://b:8888/lab"
     assert where.dashboard == "http://127.0.0.1:8787/status"

@@ -1,0 +1,211 @@
+"""What one machine has to know of a cluster: the part of its cluster file that concerns it. Pure.
+
+It holds nothing of other machines but the scheduler's address, so that a change elsewhere leaves it
+equal; only the machine of the scaler has all groups and all members. It is what a deployment is
+given for a machine, compares and remembers, so it is written as values of JSON. Until it is read,
+any value in it may be one that is not known yet, such as an `Output` of Pulumi's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from json import dumps, loads
+from typing import Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from perennial.errors import Fault, SpecError
+from perennial.platforms.hosts.duties import Duty
+from perennial.platforms.hosts.environment import python
+from perennial.platforms.hosts.machines import Address, Machine, Path
+from perennial.services import Service
+from perennial.spec import ClusterSpec, WorkerGroup, plain
+from perennial.spec.faults import Explainer
+from perennial.spec.models import GroupName, Jupyter
+from perennial.spec.scaling import Scaler
+from perennial.spec.strict import Model
+from perennial.spec.tree import read_tree
+from perennial.spec.units import Refusal
+from perennial.spec.words import key_path, show
+
+Tree = Mapping[str, Any]
+
+#: Keys of the file that a cluster's services have in common.
+_COMMON = ("protocol", "security", "dask", "env", "umask", "scheduler")
+#: Keys of all machines that a machine may have for itself.
+_REACH = ("user", "port", "identity", "jump", "init")
+
+
+class MachineCluster(ClusterSpec):
+    """The keys of a cluster file that concern one machine."""
+
+    platform: Literal["hosts"] = "hosts"
+    workers: dict[GroupName, WorkerGroup] = Field(default_factory=dict)
+    jupyter: Jupyter | None = None
+    scaler: Scaler | None = None
+
+    #: Groups that were described already: many machines have the same ones.
+    _described: dict[Any, Service] = PrivateAttr(default_factory=dict)
+
+    @property
+    def described(self) -> dict[Any, Service]:
+        """Groups that were described already, by site and name."""
+        return self._described
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Nothing: the whole file was looked at before it was divided."""
+        return self
+
+
+class MachineEntry(Machine):
+    """How a machine is reached, with what is said for all machines."""
+
+    known_hosts: Path | None = None
+    """File of its host key."""
+
+
+class Members(Model):
+    """The members that machines have of each group."""
+
+    counts: dict[GroupName, int] = Field(default_factory=dict)
+    """First number of members."""
+
+    most: dict[GroupName, int] = Field(default_factory=dict)
+    """Of groups that the scaler sizes: how many may run."""
+
+
+class MachineSpec(Model):
+    """What one machine has to do."""
+
+    cluster: MachineCluster
+    """The part of the cluster file that concerns it."""
+
+    machine: MachineEntry
+    """How it is reached, and where its services listen."""
+
+    runs: list[Literal["scheduler", "jupyter"]] = Field(default_factory=list)
+    """Which services run there."""
+
+    members: Members = Field(default_factory=Members)
+    """The members there."""
+
+    everywhere: dict[str, Members] = Field(default_factory=dict)
+    """The members of all machines, where the scaler runs."""
+
+    python: str
+    """Interpreter of the services."""
+
+    scheduler_host: Address
+    """Where other machines reach the scheduler."""
+
+    dashboard: bool = True
+    """Whether the scheduler's dashboard and JupyterLab are on one machine."""
+
+    max_unavailable: int = 1
+    """Members of a group that a change may stop at the same time."""
+
+
+def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict[str, Any]]:
+    """Divide a cluster file among its machines, in the order of the file.
+
+    ``tree`` is the same file, in which values may not be known yet.
+    """
+    tree, options = tree or plain(spec), spec.options
+    duties: Mapping[str, Duty] = options.duties(spec)
+    entries = [_entry(tree["hosts"], index, name) for index, name in enumerate(duties)]
+    [place] = [place for place, duty in enumerate(duties.values()) if duty.scheduler]
+    first, given = entries[place], tree.get("environment", {})
+    whole = {
+        "python": given["python"] if "python" in given else python(spec),
+        "scheduler_host": first.get("internal", first["address"]),
+        "dashboard": [*duties.values()][place].jupyter,
+        "max_unavailable": tree["hosts"].get("max_unavailable", 1),
+    }
+    found = {}
+    for entry, (name, duty) in zip(entries, duties.items(), strict=True):
+        scales = duty.scheduler and bool(spec.scaled)
+        runs = [each for each in ("scheduler", "jupyter") if getattr(duty, each)]
+        found[name] = {
+            "cluster": _cluster(spec, tree, duty, scales),
+            "machine": entry,
+            "runs": runs,
+            "members": _members(spec, duty),
+            **whole,
+        }
+        if scales:
+            every = {one: _members(spec, each) for one, each in duties.items() if each.counts}
+            found[name]["everywhere"] = every
+    return found
+
+
+def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
+    own = options["machines"][index]
+    own = dict(own) if isinstance(own, Mapping) else {"address": own}
+    own.pop("roles", None)
+    common = {key: options[key] for key in (*_REACH, "known_hosts") if key in options}
+    return {**common, **own, "name": name}
+
+
+def _members(spec: ClusterSpec, duty: Duty) -> dict[str, Any]:
+    most = {group: duty.most[group] for group in duty.counts if group in spec.scaled}
+    return {"counts": dict(duty.counts), "most": most}
+
+
+def _cluster(spec: ClusterSpec, tree: Tree, duty: Duty, scales: bool) -> dict[str, Any]:
+    """Choose the keys that concern a machine."""
+    found = {"name": spec.name, **{key: tree[key] for key in _COMMON if key in tree}}
+    groups = {name: group or {} for name, group in tree["workers"].items()}
+    found["workers"] = {
+        # Bounds are the scaler's; to whom a group's members listen, `members` says.
+        name: _without(group, "count" if scales else "count scale")
+        for name, group in groups.items()
+        if scales or name in duty.counts
+    }
+    if duty.jupyter:
+        found["jupyter"] = tree.get("jupyter") or {}
+    if scales:
+        found["scaler"] = tree.get("scaler") or {}
+    return found
+
+
+def _without(group: Tree, keys: str) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in keys.split()}
+
+
+def read(values: Tree) -> MachineSpec:
+    """Read what `machine_specs` has made, once every value is known."""
+    cluster = _read_cluster(dumps(values["cluster"], sort_keys=True))
+    try:
+        found = MachineSpec.model_validate({**values, "cluster": {"name": cluster.name}})
+    except ValidationError as error:
+        raise SpecError([*_faults(error, values)]) from None
+    return found.model_copy(update={"cluster": cluster})
+
+
+@lru_cache(64)
+def _read_cluster(text: str) -> MachineCluster:
+    """Read the part of a cluster file, which is the same for many machines."""
+    values = loads(text, parse_float=_number)
+    try:
+        return MachineCluster.model_validate(values)
+    except ValidationError as error:
+        explainer = Explainer(read_tree("{}"), "hosts", {"platform": "hosts", **values})
+        raise SpecError(explainer.explain(error)) from None
+
+
+def _number(text: str) -> float | int:
+    """Read a number, whole ones as such: on their way they may have become floats."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _faults(error: ValidationError, values: Tree) -> Iterator[Fault]:
+    """Say what is wrong with a value that was not known when the file was looked at."""
+    name = values["machine"].get("name")
+    for one in error.errors(include_url=False):
+        at = [step for step in one["loc"] if step != "machine"]
+        path = key_path(["hosts", "machines", *at]).replace("machines", f"machines[{name}]", 1)
+        for refusal in one.get("ctx", {}).get("refusals") or [Refusal(one["msg"], "correct it")]:
+            yield Fault(path, show(one["input"]), refusal.allowed, refusal.fix)

@@ -1,0 +1,71 @@
+"""What the component of every platform shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from perennial.errors import PerennialError
+from perennial.spec import ClusterSpec
+
+from . import inputs
+
+#: What every cluster tells, on every platform.
+OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets")
+
+#: Time that a resource may take: a large environment over a slow line, a long drain.
+PATIENCE = "4h"
+
+
+class ClusterComponent(pulumi.ComponentResource):
+    """A standing Dask cluster.
+
+    Names of its children begin with its own, so that several stand in one stack; these names are a
+    contract.
+    """
+
+    #: Such as ``hosts``.
+    platform: str
+    #: Type of the component, such as ``perennial:index:HostsCluster``, and of earlier versions.
+    component_type: str
+    earlier: tuple[str, ...] = ()
+
+    scheduler_address: pulumi.Output[str]
+    dashboard_url: pulumi.Output[str | None]
+    jupyter_url: pulumi.Output[str | None]
+    connection: pulumi.Output[dict[str, Any]]
+    fleets: pulumi.Output[dict[str, Any]]
+
+    def __init__(
+        self,
+        name: str,
+        args: ClusterSpec | Any,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        aliases = [pulumi.Alias(type_=earlier) for earlier in self.earlier]
+        own = pulumi.ResourceOptions(aliases=list(aliases))
+        super().__init__(self.component_type, name, None, pulumi.ResourceOptions.merge(opts, own))
+        try:
+            given = inputs.read(args, self.platform, name)
+            outputs = self.deploy(name, given, force)
+        except (PerennialError, OSError) as error:
+            # One line for each fault and no traceback: this ends the program, and Pulumi says so.
+            raise pulumi.RunError(str(error)) from None
+        for output in OUTPUTS:
+            setattr(self, output, pulumi.Output.from_input(outputs[output]))
+        self.connection = pulumi.Output.secret(self.connection)
+        self.register_outputs({output: getattr(self, output) for output in OUTPUTS})
+
+    def deploy(self, name: str, given: inputs.Inputs, force: bool) -> dict[str, Any]:
+        """Register the children; return the outputs."""
+        raise NotImplementedError
+
+    def child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        """Return the options of a child: it has time, and is never there twice."""
+        times = pulumi.CustomTimeouts(create=PATIENCE, update=PATIENCE, delete=PATIENCE)
+        return pulumi.ResourceOptions(
+            parent=self, depends_on=list(after), custom_timeouts=times, delete_before_replace=True
+        )

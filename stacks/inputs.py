@@ -1,0 +1,141 @@
+"""Cluster files with values that Pulumi knows only during a deployment. Pure.
+
+What is deployed, and under which names, has to be known when the program runs; any other value may
+be an `Output`. So the file is validated twice: here without these values, and by the provider, once
+it has them, as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import pulumi
+import yaml
+
+from perennial.errors import Fault, SpecError
+from perennial.spec import ClusterSpec, loads, plain
+from perennial.spec.words import key_path
+
+Location = tuple[str | int, ...]
+Tree = dict[str, Any]
+
+#: Keys by which resources are chosen and named, as patterns of key paths.
+_STRUCTURE = re.compile(
+    r"name|platform|protocol|security(\.tls)?|environment|environment\.(requirements|wheelhouse|build)"
+    r"(\[\d+\])?|workers|workers\.[^.]+|workers\.[^.]+\.(count|scale)(\..*)?|jupyter|scaler|scheduler"
+    r"|[a-z0-9]+\.machines|[a-z0-9]+\.machines\[\d+\]"
+    r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles)(\[\d+\])?(\..*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A cluster file as a program writes it."""
+
+    #: What is known of it, validated.
+    spec: ClusterSpec
+    #: All of it; its values may be Outputs.
+    tree: Tree
+
+
+def read(args: Any, platform: str, source: str = "args") -> Inputs:
+    """Read the arguments of a component: a spec, a mapping or typed arguments."""
+    if isinstance(args, ClusterSpec):
+        return Inputs(args, plain(args))
+    tree: Tree = {"platform": platform, **_values(args)}
+    outputs = dict(_outputs(tree))
+    if faults := [_structural(at, source) for at in outputs if _is_structure(at)]:
+        raise SpecError(faults, source)
+    spec = loads(_dumped(_without(tree, outputs, platform)), source)
+    return Inputs(spec, _with(plain(spec), outputs))
+
+
+def _values(value: Any) -> Any:
+    """Read typed arguments as the mappings that they stand for."""
+    if isinstance(value, pulumi.Output):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {name: getattr(value, name) for name in value.__dataclass_fields__}
+        return {name: _values(inner) for name, inner in own.items() if inner is not None}
+    if isinstance(value, Mapping):
+        return {str(key): _values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_values(inner) for inner in value]
+    return value
+
+
+def _outputs(value: Any, at: Location = ()) -> Iterator[tuple[Location, pulumi.Output[Any]]]:
+    if isinstance(value, pulumi.Output):
+        yield at, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _outputs(inner, (*at, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _outputs(inner, (*at, place))
+
+
+def _is_structure(at: Location) -> bool:
+    return _STRUCTURE.fullmatch(key_path(at)) is not None
+
+
+def _structural(at: Location, source: str) -> Fault:
+    machine = isinstance(at[-1], int) and at[-2] == "machines"
+    fix = "give it a name, and make its address the Output" if machine else "write a plain value"
+    return Fault(key_path(at), "an Output", "a value that is known when the program runs", fix)
+
+
+def _without(tree: Tree, outputs: Mapping[Location, Any], platform: str) -> Tree:
+    """Leave out what is not known yet; a machine without a known address is called by its name."""
+    found: Tree = _copied(tree)
+    for at in sorted(outputs, key=_places, reverse=True):
+        inner: Any = found
+        for step in at[:-1]:
+            inner = inner[step]
+        if at[-1] == "address":
+            inner["address"] = f"{inner.get('name') or f'unknown-{at[-2]}'}.invalid"
+        else:
+            del inner[at[-1]]
+    for place, machine in enumerate(found.get(platform, {}).get("machines", [])):
+        if (platform, "machines", place, "address") in outputs and "name" not in machine:
+            fault = Fault(
+                f"{platform}.machines[{place}].name",
+                "nothing",
+                "a name, since its address is an Output",
+                "add a name such as machine-a",
+            )
+            raise SpecError([fault], "args")
+    return found
+
+
+def _places(at: Location) -> tuple[tuple[bool, str, int], ...]:
+    return tuple(
+        (isinstance(step, int), str(step), step if isinstance(step, int) else 0) for step in at
+    )
+
+
+def _with(tree: Tree, outputs: Mapping[Location, Any]) -> Tree:
+    """Put what is not known yet back in its place."""
+    found: Tree = _copied(tree)
+    for at, output in sorted(outputs.items(), key=lambda item: _places(item[0])):
+        inner: Any = found
+        for step in at[:-1]:
+            inner = inner[int(step)] if isinstance(inner, list) else inner.setdefault(step, {})
+        if isinstance(inner, list):
+            inner.insert(int(at[-1]), output)
+        else:
+            inner[at[-1]] = output
+    return found
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _dumped(tree: Tree) -> str:
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

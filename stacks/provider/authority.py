@@ -1,0 +1,86 @@
+"""The certificate authority of a cluster: its secrets are in the engine's state alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from perennial import certificates
+from perennial.authority import RENEW_WITHIN
+
+from .kinds import Kind, Made, Refusal, Say, State, missing
+from .values import Values
+
+
+class Authority(Kind):
+    """Makes the authority, the client's certificate and Jupyter's token."""
+
+    type: ClassVar[str] = "perennial:index:Authority"
+    secrets: ClassVar[tuple[str, ...]] = ("ca_key", "client_key", "token")
+    computed: ClassVar[tuple[str, ...]] = (
+        *("ca", "ca_key", "client", "client_key", "token", "created", "ends"),
+    )
+    stable: ClassVar[tuple[str, ...]] = ("ca", "ca_key", "client_key", "token", "created")
+    identity: ClassVar[tuple[str, ...]] = ("cluster",)
+
+    def check(self, _old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
+        """Refuse one that is nobody's."""
+        return new, missing(("cluster",), new)
+
+    def upgraded(self, state: State) -> State:
+        """Leave out what Pulumi's dynamic providers add."""
+        return replace(state, inputs={"cluster": state.inputs.get("cluster")})
+
+    def pending(self, state: State, _new: Values) -> Sequence[str]:
+        """Renew the client's certificate in time."""
+        return ["ends"] if ends_soon(state.outputs.get("ends")) else []
+
+    def create(self, new: Values, _say: Say) -> Made:
+        """Make the authority, the client's certificate and Jupyter's token."""
+        now = datetime.now(UTC)
+        authority = certificates.make_authority(new["cluster"], now)
+        outputs = {
+            "ca": authority.cert.decode(),
+            "ca_key": authority.key.decode(),
+            "token": secrets.token_hex(24),
+            "created": now.isoformat(timespec="seconds"),
+        }
+        return Made(new["cluster"], {**outputs, **_client(outputs, now)})
+
+    def read(self, state: State, _say: Say) -> Values:
+        """Nothing of it is anywhere else."""
+        return {key: state.outputs[key] for key in self.computed if key in state.outputs}
+
+    def update(self, state: State, _new: Values, say: Say) -> Values:
+        """Renew the client's certificate, with the key that it has."""
+        outputs = self.read(state, say)
+        return {**outputs, **_client(outputs, datetime.now(UTC))}
+
+    def delete(self, _state: State, _say: Say) -> None:
+        """Forget it."""
+
+
+def _client(authority: Values, now: datetime) -> Values:
+    """Make the client's certificate."""
+    pair = certificates.Pair(authority["ca"].encode(), authority["ca_key"].encode())
+    key = authority.get("client_key", "").encode()
+    client = certificates.make_certificate(pair, "client", (), now, key)
+    end = certificates.ends(client.cert)
+    return {
+        "client": client.cert.decode(),
+        "client_key": client.key.decode(),
+        "ends": end.isoformat() if end else "",
+    }
+
+
+def ends_soon(end: str | None) -> bool:
+    """Whether a certificate which ends at this time of ISO 8601 is to be renewed by now."""
+    if not end:
+        return False
+    moment = datetime.fromisoformat(end)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment - datetime.now(UTC) < RENEW_WITHIN

@@ -1,0 +1,307 @@
+"""The resources of a machine that is reached over SSH: its Python environment and its services.
+
+What is done there stands in `perennial.platforms.hosts.deploy`, which is imported on use: it is the
+one part that tests replace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import ClassVar
+
+from perennial.capacity import Use
+from perennial.errors import PerennialError, SpecError
+from perennial.plan import Impact
+from perennial.platforms.hosts import libraries, machine_spec, room
+from perennial.platforms.hosts.plan import Side, fingerprints, steps
+from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json
+
+from ..turns import turns
+from .authority import ends_soon
+from .kinds import HalfMadeError, Kind, Made, Refusal, Say, State, missing, refused
+from .values import Values, is_known
+
+#: How a person says in a Pulumi program that a size is meant.
+MEANT = "set `perennial:force` of the stack, or `force` of the component, to true"
+
+# Threads ask for it from the beginning.
+libraries.load()
+
+
+class HostEnvironment(Kind):
+    """Makes the Python environment on a machine."""
+
+    type: ClassVar[str] = "perennial:index:HostEnvironment"
+    ignored: ClassVar[tuple[str, ...]] = ("claims",)
+    computed: ClassVar[tuple[str, ...]] = ("facts", "drift")
+    identity: ClassVar[tuple[str, ...]] = ("environment.cluster",)
+
+    def check(self, _old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
+        """Refuse inputs that are missing."""
+        return new, missing(("target", "environment"), new)
+
+    def upgraded(self, state: State) -> State:
+        """Read what dynamic providers have remembered: texts in JSON."""
+        inputs, outputs = state.inputs, state.outputs
+        if old := _earlier(state, "wish"):
+            inputs = {"target": _compact(old["target"]), "environment": _compact(old["wish"])}
+        if isinstance(outputs.get("facts"), str):
+            outputs = {"facts": json.loads(outputs["facts"]), "drift": outputs.get("drift") or []}
+        return State(inputs, outputs)
+
+    def pending(self, state: State, _new: Values) -> Sequence[str]:
+        """Mend what was found to be other."""
+        return ["drift"] if state.outputs.get("drift") else []
+
+    def create(self, new: Values, say: Say) -> Made:
+        """Make it."""
+        from perennial.platforms.hosts import deploy
+
+        deploy.reach(target(new), say)
+        return Made(new["target"]["name"], self._made(new, say))
+
+    def read(self, state: State, _say: Say) -> Values:
+        """Look what it is now; a machine that is off must not keep the others from being mended."""
+        from perennial.platforms.hosts import deploy
+
+        facts = state.outputs.get("facts", {})
+        try:
+            found = deploy.look_environment(target(state.inputs), environment(state.inputs), facts)
+        except PerennialError as error:
+            return {"facts": facts, "drift": [str(error)]}
+        drift = ["the Python environment is gone"] if found is None else changed(facts, found)
+        return {"facts": facts, "drift": drift}
+
+    def update(self, _state: State, new: Values, say: Say) -> Values:
+        """Make the new one; the old one goes when nothing runs in it any more."""
+        return self._made(new, say)
+
+    def delete(self, state: State, _say: Say) -> None:
+        """Remove it."""
+        from perennial.platforms.hosts import deploy
+
+        deploy.remove_environment(target(state.inputs), environment(state.inputs))
+
+    def _made(self, new: Values, say: Say) -> Values:
+        from perennial.platforms.hosts import deploy
+
+        where, told = target(new), _named(new["target"]["name"], say)
+        facts = deploy.make_environment(where, environment(new), told, new.get("claims"))
+        return {"facts": facts, "drift": []}
+
+
+class HostServices(Kind):
+    """Deploys the services of a machine."""
+
+    type: ClassVar[str] = "perennial:index:HostServices"
+    ignored: ClassVar[tuple[str, ...]] = ("force",)
+    computed: ClassVar[tuple[str, ...]] = ("outcome", "drift")
+    identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
+
+    def check(self, old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
+        """Refuse what is wrong, and what the machine cannot hold.
+
+        What this version makes of the same inputs is an input as well: it changes with an upgrade.
+        """
+        if lacking := missing(("cluster", "machine", "secrets"), new):
+            return new, lacking
+        if not is_known(_described(new)):
+            return new, ()
+        try:
+            wanted = wanted_share(new)
+        except SpecError as error:
+            return new, refused(error)
+        why = self._refusal(wanted, old, new)
+        return {**new, "digest": digest(wanted)}, [Refusal("machine", why)] if why else ()
+
+    def upgraded(self, state: State) -> State:
+        """Read what dynamic providers have remembered: services as they were rendered."""
+        inputs, outputs = state.inputs, state.outputs
+        old = _earlier(state, "share")
+        if old:
+            known = old.get("secrets")  # an event of the engine's does not show them
+            secrets = {k: v for k, v in known.items() if v} if isinstance(known, dict) else {}
+            had = digest(from_json(json.loads(old["share"])))
+            inputs = {"legacy": old["share"], "digest": had, "secrets": secrets}
+        if isinstance(outputs.get("outcome"), str):
+            outcome = json.loads(outputs["outcome"])
+            outputs = {"outcome": outcome, "drift": outputs.get("drift") or []}
+        return State(inputs, outputs, partial=bool(old))
+
+    def pending(self, state: State, _new: Values) -> Sequence[str]:
+        """Mend what was found to be other, and renew certificates in time."""
+        found = ["drift"] if state.outputs.get("drift") else []
+        outcome = state.outputs.get("outcome") or {}
+        return found + (["outcome"] if not outcome or ends_soon(outcome.get("expires")) else [])
+
+    def warnings(self, state: State, new: Values) -> Sequence[str]:
+        """Return what people lose by a change."""
+        if not state.inputs or not new:
+            return ()
+        machine = new["machine"]["name"]
+        found = steps(machine, side(state), side(State(new)))
+        return [
+            f"{machine}: {step.resource} restarts: running work and results are lost"
+            for step in found
+            if step.impact is Impact.LOSES_WORK
+        ]
+
+    def create(self, new: Values, say: Say) -> Made:
+        """Deploy them for the first time; what was begun on a machine is remembered."""
+        from perennial.platforms.hosts import deploy
+
+        wanted = wanted_share(new)
+        deploy.reach(wanted.target, say)
+        name = wanted.target.name
+        try:
+            return Made(name, {"outcome": self._applied(wanted, new, say), "drift": []})
+        except PerennialError as error:
+            made = Made(name, {"outcome": {}, "drift": [str(error)]})
+            raise HalfMadeError(made, str(error)) from None
+
+    def read(self, state: State, _say: Say) -> Values:
+        """Look what became of them."""
+        from perennial.platforms.hosts import deploy
+
+        outcome = state.outputs.get("outcome") or {}
+        if not outcome:
+            return state.outputs  # they were never whole
+        try:
+            drift = deploy.look_services(wanted_share(state.inputs), outcome)
+        except PerennialError as error:
+            drift = [str(error)]
+        return {"outcome": outcome, "drift": list(drift)}
+
+    def update(self, state: State, new: Values, say: Say) -> Values:
+        """Change them; a machine that was left for another one of the same name is cleaned."""
+        outcome = self._applied(wanted_share(new), new, say)
+        before = (state.outputs.get("outcome") or {}).get("machine")
+        # Another address can well be the same machine: only the machine's own id tells.
+        if before and before != outcome.get("machine"):
+            self.delete(state, say)
+        return {"outcome": outcome, "drift": []}
+
+    def delete(self, state: State, say: Say) -> None:
+        """Drain them, stop them and remove what they needed."""
+        from perennial.platforms.hosts import deploy
+
+        had = wanted_share(state.inputs)
+        told = _named(had.target.name, say)
+        for left in deploy.remove_services(had, told):
+            told(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
+
+    def _applied(self, wanted: Share, new: Values, say: Say) -> Values:
+        from perennial.platforms.hosts import deploy
+        from perennial.platforms.hosts.secrets import Secrets
+
+        told = _named(wanted.target.name, say)
+        turn = turns(wanted.cluster, wanted.max_unavailable)
+        secrets = Secrets(**{key: value for key, value in new["secrets"].items() if value})
+        outcome = deploy.apply_services(wanted, secrets, told, turn=turn)
+        return {**outcome, "services": fingerprints(wanted, outcome["init"])}
+
+    def _refusal(self, wanted: Share, old: Values, new: Values) -> str:
+        """Say why a machine cannot hold what is new there; empty where it can."""
+        from perennial.platforms.hosts.resizing import Asked, refuse_share
+
+        before = self.upgraded(State(old)).inputs if old else {}
+        if before.get("digest") == digest(wanted):
+            return ""
+        uses = _uses(new)
+        asked = Asked(uses, _uses(before) or uses, meant="" if new.get("force") else MEANT)
+        try:
+            refuse_share(wanted, asked)
+        except PerennialError as error:
+            return str(error)
+        return ""
+
+
+class _named:  # noqa: N801  (a function that remembers)
+    """Names the machine before what is said of it."""
+
+    def __init__(self, machine: str, say: Say) -> None:
+        self._machine, self._say = machine, say
+
+    def __call__(self, text: str, keep: bool = False) -> None:
+        from perennial.plan import ABANDONED
+
+        mark = "!" if keep or ABANDONED in text else ""
+        self._say(f"{mark}{self._machine}: {text}")
+
+
+def target(values: Values) -> Target:
+    """Read how a machine is reached."""
+    return Target(**values["target"])
+
+
+def environment(values: Values) -> Values:
+    """Read what environment a machine needs; what is None is not in the engine's state."""
+    found: Values = values["environment"]
+    return {"wheelhouse": None, **found} if found.get("kind") == "requirements" else found
+
+
+def wanted_share(values: Values) -> Share:
+    """Read what a machine has to do."""
+    if "legacy" in values:
+        return from_json(json.loads(values["legacy"]))
+    return share(machine_spec.read(_described(values)))
+
+
+def _described(values: Values) -> Values:
+    """Choose the inputs that describe a machine."""
+    return {key: values[key] for key in machine_spec.MachineSpec.model_fields if key in values}
+
+
+def digest(wanted: Share) -> str:
+    """Say in 16 letters what is deployed to a machine."""
+    text = json.dumps(to_json(wanted), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def side(state: State) -> Side:
+    """Describe what a machine has, or shall have, for a plan."""
+    outcome = state.outputs.get("outcome") or {}
+    if not state.inputs:
+        return Side()
+    return Side(
+        to_json(wanted_share(state.inputs)),
+        members=outcome.get("members"),
+        init=outcome.get("init"),
+        services=outcome.get("services"),
+    )
+
+
+def changed(before: Values, now: Values) -> list[str]:
+    """Say what became of an environment, one line each."""
+    if before.get("digest") == now.get("digest"):
+        return []
+    old, new = before.get("packages", {}), now.get("packages", {})
+    lines = [
+        f"{name} was {old.get(name, 'missing')} and is {new.get(name, 'missing')}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    return lines or ["the Python environment changed"]
+
+
+def _uses(values: Values) -> dict[str, Use]:
+    """Say what a member of each group may use."""
+    if "cluster" not in values:
+        return {}
+    with suppress(SpecError):
+        return room.uses(machine_spec.read(_described(values)).cluster)
+    return {}
+
+
+def _earlier(state: State, key: str) -> Values:
+    """Return what an earlier version remembers; empty where this one has written the inputs."""
+    old = {**state.outputs, **state.inputs}
+    return old if key in old and not {"machine", "environment"} & state.inputs.keys() else {}
+
+
+def _compact(text: str) -> Values:
+    """Read a text in JSON as it is written now: without what is None."""
+    return {key: value for key, value in json.loads(text).items() if value is not None}

@@ -1,0 +1,105 @@
+"""What a kind of resource does for the engine: one class each, without the engine's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple, Protocol
+
+from perennial.errors import PerennialError, SpecError
+
+from .values import Values
+
+Say = Callable[[str], None]
+
+
+class Made(NamedTuple):
+    """A resource that is there."""
+
+    id: str
+    outputs: Values
+
+
+class Refusal(NamedTuple):
+    """Why an input cannot be used."""
+
+    property: str
+    reason: str
+
+
+class HalfMadeError(PerennialError):
+    """A resource is there, but not whole; the next deployment finishes it."""
+
+    def __init__(self, made: Made, message: str) -> None:
+        super().__init__(message)
+        self.made = made
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the engine remembers of a resource."""
+
+    inputs: Values = field(default_factory=dict, repr=False)
+    outputs: Values = field(default_factory=dict, repr=False)
+    #: Whether an earlier version wrote the inputs, of which only some can be compared.
+    partial: bool = False
+
+
+class Kind(Protocol):
+    """A kind of resource."""
+
+    #: Its type, such as ``perennial:index:Authority``.
+    type: ClassVar[str]
+    #: Inputs of which another value is no change.
+    ignored: ClassVar[tuple[str, ...]] = ()
+    #: Outputs that are encrypted wherever they are kept.
+    secrets: ClassVar[tuple[str, ...]] = ()
+    #: Outputs that are known only when it is there.
+    computed: ClassVar[tuple[str, ...]] = ()
+    #: Outputs that an update leaves as they are.
+    stable: ClassVar[tuple[str, ...]] = ()
+    #: Inputs without which it is another resource, as paths: it is deleted before it is made anew.
+    identity: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, _old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
+        """Return the inputs as they are remembered, and what is wrong with them."""
+        return new, ()
+
+    def upgraded(self, state: State) -> State:
+        """Return what an earlier version has remembered in the words of this one."""
+        return state
+
+    def pending(self, _state: State, _new: Values) -> Sequence[str]:
+        """Return the outputs for which it has to be updated though its inputs are the same."""
+        return ()
+
+    def warnings(self, _state: State, _new: Values) -> Sequence[str]:
+        """Return what a person has to know of a change before it is made."""
+        return ()
+
+    def create(self, new: Values, say: Say) -> Made:
+        """Make it."""
+        ...
+
+    def read(self, state: State, say: Say) -> Values | None:
+        """Return its outputs as they are now; None where it is gone."""
+        ...
+
+    def update(self, state: State, new: Values, say: Say) -> Values:
+        """Change it; return its outputs."""
+        ...
+
+    def delete(self, state: State, say: Say) -> None:
+        """Remove it."""
+        ...
+
+
+def refused(error: SpecError) -> list[Refusal]:
+    """List what is wrong with a cluster file; there is no file, so there are no lines."""
+    faults = [replace(fault, line=None) for fault in error.faults]
+    return [Refusal(fault.path, fault.render("inputs")) for fault in faults]
+
+
+def missing(names: Sequence[str], new: Values) -> list[Refusal]:
+    """List inputs that are not there."""
+    return [Refusal(name, "this input is missing") for name in names if name not in new]

@@ -1,0 +1,109 @@
+"""A cluster on the machine that runs Pulumi, as one resource."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import yaml
+
+from perennial.errors import PerennialError, SpecError
+from perennial.paths import cluster_state
+from perennial.spec import ClusterSpec, parse
+
+from .hosts import MEANT
+from .kinds import Kind, Made, Refusal, Say, State, missing, refused
+from .values import Values, is_known
+
+
+class LocalServices(Kind):
+    """Starts, changes and stops a cluster on this machine."""
+
+    type: ClassVar[str] = "perennial:index:LocalServices"
+    ignored: ClassVar[tuple[str, ...]] = ("force",)
+    computed: ClassVar[tuple[str, ...]] = ("connection", "drift")
+    secrets: ClassVar[tuple[str, ...]] = ("connection",)
+    identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
+
+    def check(self, old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
+        """Refuse what is wrong, and what this machine cannot hold."""
+        from perennial.platforms.local import deploy
+
+        if lacking := missing(("cluster",), new):
+            return new, lacking
+        if not is_known(new) or old.get("cluster") == new["cluster"]:
+            return new, ()
+        try:
+            deploy.check_room(read(new), force=bool(new.get("force")), meant=MEANT)
+        except SpecError as error:
+            return new, refused(error)
+        except PerennialError as error:
+            return new, [Refusal("cluster", str(error))]
+        return new, ()
+
+    def upgraded(self, state: State) -> State:
+        """Read what dynamic providers have remembered: the cluster file as a text."""
+        old = {**state.outputs, **state.inputs}
+        if "spec" not in old or "cluster" in state.inputs:
+            return state
+        cluster = yaml.safe_load(old["spec"])
+        return State({"cluster": cluster}, {"drift": old.get("drift") or []}, partial=True)
+
+    def pending(self, state: State, _new: Values) -> Sequence[str]:
+        """Mend what was found to be other."""
+        found = ["drift"] if state.outputs.get("drift") else []
+        return found + (["connection"] if "connection" not in state.outputs else [])
+
+    def create(self, new: Values, say: Say) -> Made:
+        """Start the cluster."""
+        return Made(new["cluster"]["name"], _applied(new, say))
+
+    def read(self, state: State, say: Say) -> Values:
+        """Look what is not as the cluster file says."""
+        from perennial.platforms.local import deploy
+
+        spec = read(state.inputs)
+        deployment = deploy.prepare(spec, None, say)
+        drift = [f"{step.name}: {step.reason}" for step in deployment.steps]
+        if deploy.secrets_missing(spec, deployment.paths):
+            drift.append("certificates or token are missing")
+        return {**state.outputs, "drift": drift}
+
+    def update(self, _state: State, new: Values, say: Say) -> Values:
+        """Change what runs into what the cluster file says."""
+        return _applied(new, say)
+
+    def delete(self, state: State, say: Say) -> None:
+        """Stop the cluster; certificates, token, logs and notebooks stay."""
+        from perennial.lock import exclusive
+        from perennial.platforms.local import deploy
+        from perennial.platforms.local.operate import take_down
+
+        name = state.inputs["cluster"]["name"]
+        paths = cluster_state(name)
+        if paths.spec.exists():
+            with exclusive(paths.lock, say):
+                take_down(deploy.find(name, say), purge=False)
+
+
+def _applied(new: Values, say: Say) -> Values:
+    from perennial.lock import exclusive
+    from perennial.platforms.local import deploy
+
+    spec = read(new)
+    paths = cluster_state(spec.name)
+    with exclusive(paths.lock, say):
+        deploy.check_room(spec, force=bool(new.get("force")), meant=MEANT)
+        deployment = deploy.prepare(spec, None, say)
+        if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
+            deploy.apply(deployment)
+        else:
+            deploy.settle(deployment)
+    connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
+    return {"connection": connection, "drift": []}
+
+
+def read(values: Values) -> ClusterSpec:
+    """Read a cluster; the files that it names were read when it was written."""
+    text = yaml.safe_dump(values["cluster"], sort_keys=False, allow_unicode=True)
+    return parse(text, "inputs", remembered=True).spec
