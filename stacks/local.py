@@ -45,13 +45,15 @@ class LocalCluster(ClusterComponent):
 
     def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
         """Register the services."""
-        props = {"cluster": given.tree, **({"force": True} if force else {})}
+        groups = [*given.spec.workers]  # mappings lose their order on their way
+        props = {"cluster": given.tree, "groups": groups, **({"force": True} if force else {})}
         services = LocalServices(f"{name}-services", props, self.child())
         connection = services.connection
         return {
             "scheduler_address": connection["scheduler_address"],
-            "dashboard_url": connection["dashboard_link"],
-            "jupyter_url": connection["jupyter_url"],
+            # The engine leaves out what is None.
+            "dashboard_url": connection.apply(lambda known: known.get("dashboard_link")),
+            "jupyter_url": connection.apply(lambda known: known.get("jupyter_url")),
             "connection": connection,
             "fleets": pulumi.Output.from_input(fleets(given.spec, cluster_state(given.spec.name))),
         }

@@ -26,13 +26,10 @@ from .provider.hosts import (
     target,
 )
 from .provider.kinds import State
-from .provider.values import decoded, keep_nulls
+from .provider.values import decoded
 
 #: Machines that are looked at side by side.
 AT_ONCE = 16
-
-#: Inputs that are encrypted in the state, or of which another value is no change.
-_ASIDE = ("secrets", "force", "claims")
 
 _ENVIRONMENT, _SERVICES = HostEnvironment(), HostServices()
 
@@ -76,7 +73,7 @@ def _as_asked(spec: ClusterSpec, resources: Mapping[Place, Any]) -> bool:
             "target": host_target(values),
             "environment": needed_environment(spec, values, share),
         }
-        wanted[machine, "HostServices"] = {**keep_nulls(values), "digest": digest(share)}
+        wanted[machine, "HostServices"] = {"digest": digest(share)}
     return set(wanted) == set(resources) and all(
         _holds(resources[place], values) for place, values in wanted.items()
     )
@@ -87,7 +84,7 @@ def _holds(resource: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     if not resource["type"].startswith("perennial:") or resource.get("initErrors"):
         return False
     inputs, outputs = resource.get("inputs") or {}, resource.get("outputs") or {}
-    same = {key: value for key, value in inputs.items() if key not in _ASIDE} == values
+    same = all(inputs.get(key) == value for key, value in values.items())
     return same and not outputs.get("drift") and not ends_soon(outputs.get("ends"))
 
 

@@ -82,7 +82,7 @@ class HostServices(pulumi.CustomResource):
         super().__init__(
             "perennial:index:HostServices",
             name,
-            {**keep_nulls(props), "outcome": None, "drift": None},
+            {**keep_nulls(props), "outcome": None, "drift": None, "owner": None},
             _options(opts, f"{machine}-services", "HostServices"),
         )
 
@@ -99,6 +99,6 @@ class LocalServices(pulumi.CustomResource):
         super().__init__(
             "perennial:index:LocalServices",
             name,
-            {**keep_nulls(props), "connection": None, "drift": None},
+            {**keep_nulls(props), "connection": None, "drift": None, "owner": None},
             _options(opts, "services", "LocalServices"),
         )

@@ -11,7 +11,9 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar
+from uuid import uuid4
 
+from perennial import render
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
 from perennial.plan import Impact
@@ -98,7 +100,8 @@ class HostServices(Kind):
 
     type: ClassVar[str] = "perennial:index:HostServices"
     ignored: ClassVar[tuple[str, ...]] = ("force",)
-    computed: ClassVar[tuple[str, ...]] = ("outcome", "drift")
+    computed: ClassVar[tuple[str, ...]] = ("outcome", "drift", "owner")
+    stable: ClassVar[tuple[str, ...]] = ("owner",)
     identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
 
     def check(self, old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
@@ -131,6 +134,12 @@ class HostServices(Kind):
             outputs = {"outcome": outcome, "drift": outputs.get("drift") or []}
         return State(inputs, outputs, partial=bool(old))
 
+    def compared(self, state: State, new: Values) -> tuple[Values, Values]:
+        """Compare what this version makes of the inputs; the others say why it differs."""
+        if "digest" in new and state.inputs.get("digest") == new["digest"]:
+            return {"secrets": state.inputs.get("secrets")}, {"secrets": new["secrets"]}
+        return super().compared(state, new)
+
     def pending(self, state: State, _new: Values) -> Sequence[str]:
         """Mend what was found to be other, and renew certificates in time."""
         found = ["drift"] if state.outputs.get("drift") else []
@@ -155,12 +164,13 @@ class HostServices(Kind):
 
         wanted = wanted_share(new)
         deploy.reach(wanted.target, say)
-        name = wanted.target.name
+        name, owner = wanted.target.name, uuid4().hex[:12]
         try:
-            return Made(name, {"outcome": self._applied(wanted, new, say), "drift": []})
+            outcome = self._applied(wanted, new, owner, say)
         except PerennialError as error:
-            made = Made(name, {"outcome": {}, "drift": [str(error)]})
+            made = Made(name, {"outcome": {}, "drift": [str(error)], "owner": owner})
             raise HalfMadeError(made, str(error)) from None
+        return Made(name, {"outcome": outcome, "drift": [], "owner": owner})
 
     def read(self, state: State, _say: Say) -> Values:
         """Look what became of them."""
@@ -173,34 +183,36 @@ class HostServices(Kind):
             drift = deploy.look_services(wanted_share(state.inputs), outcome)
         except PerennialError as error:
             drift = [str(error)]
-        return {"outcome": outcome, "drift": list(drift)}
+        return {**state.outputs, "drift": list(drift)}
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Change them; a machine that was left for another one of the same name is cleaned."""
-        outcome = self._applied(wanted_share(new), new, say)
+        owner = state.outputs.get("owner") or uuid4().hex[:12]
+        outcome = self._applied(wanted_share(new), new, owner, say)
         before = (state.outputs.get("outcome") or {}).get("machine")
         # Another address can well be the same machine: only the machine's own id tells.
         if before and before != outcome.get("machine"):
             self.delete(state, say)
-        return {"outcome": outcome, "drift": []}
+            _leave(state)
+        return {"outcome": outcome, "drift": [], "owner": owner}
 
     def delete(self, state: State, say: Say) -> None:
-        """Drain them, stop them and remove what they needed."""
+        """Drain them, stop them and remove what they needed, unless another resource owns them."""
         from perennial.platforms.hosts import deploy
 
         had = wanted_share(state.inputs)
         told = _named(had.target.name, say)
-        for left in deploy.remove_services(had, told):
+        for left in deploy.remove_services(had, told, state.outputs.get("owner", had.target.name)):
             told(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
 
-    def _applied(self, wanted: Share, new: Values, say: Say) -> Values:
+    def _applied(self, wanted: Share, new: Values, owner: str, say: Say) -> Values:
         from perennial.platforms.hosts import deploy
         from perennial.platforms.hosts.secrets import Secrets
 
         told = _named(wanted.target.name, say)
         turn = turns(wanted.cluster, wanted.max_unavailable)
         secrets = Secrets(**{key: value for key, value in new["secrets"].items() if value})
-        outcome = deploy.apply_services(wanted, secrets, told, turn=turn)
+        outcome = deploy.apply_services(wanted, secrets, told, turn=turn, owner=owner)
         return {**outcome, "services": fingerprints(wanted, outcome["init"])}
 
     def _refusal(self, wanted: Share, old: Values, new: Values) -> str:
@@ -294,6 +306,17 @@ def _uses(values: Values) -> dict[str, Use]:
     with suppress(SpecError):
         return room.uses(machine_spec.read(_described(values)).cluster)
     return {}
+
+
+def _leave(state: State) -> None:
+    """Remove the environment of a machine that its resource has left for another one."""
+    from perennial.platforms.hosts import deploy
+
+    had = wanted_share(state.inputs)
+    python = had.services[0].command.argv[0] if had.services else ""
+    made = python.startswith(f"{render.STATE}/dask-perennial/{had.cluster}/")
+    kind = "requirements" if made else "python"
+    deploy.remove_environment(had.target, {"kind": kind, "python": python, "cluster": had.cluster})
 
 
 def _earlier(state: State, key: str) -> Values:

@@ -69,6 +69,13 @@ class Kind(Protocol):
         """Return what an earlier version has remembered in the words of this one."""
         return state
 
+    def compared(self, state: State, new: Values) -> tuple[Values, Values]:
+        """Return old and new inputs, as far as a difference between them is a change."""
+        if not state.partial:
+            return state.inputs, new
+        both = state.inputs.keys() & new.keys()
+        return {key: state.inputs[key] for key in both}, {key: new[key] for key in both}
+
     def pending(self, _state: State, _new: Values) -> Sequence[str]:
         """Return the outputs for which it has to be updated though its inputs are the same."""
         return ()

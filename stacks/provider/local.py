@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import yaml
 
 from perennial.errors import PerennialError, SpecError
-from perennial.paths import cluster_state
+from perennial.files import write_atomic
+from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
 
 from .hosts import MEANT
@@ -21,8 +24,8 @@ class LocalServices(Kind):
 
     type: ClassVar[str] = "perennial:index:LocalServices"
     ignored: ClassVar[tuple[str, ...]] = ("force",)
-    computed: ClassVar[tuple[str, ...]] = ("connection", "drift")
-    secrets: ClassVar[tuple[str, ...]] = ("connection",)
+    computed: ClassVar[tuple[str, ...]] = ("connection", "drift", "owner")
+    stable: ClassVar[tuple[str, ...]] = ("owner",)
     identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
 
     def check(self, old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
@@ -56,7 +59,7 @@ class LocalServices(Kind):
 
     def create(self, new: Values, say: Say) -> Made:
         """Start the cluster."""
-        return Made(new["cluster"]["name"], _applied(new, say))
+        return Made(new["cluster"]["name"], _applied(new, uuid4().hex[:12], say))
 
     def read(self, state: State, say: Say) -> Values:
         """Look what is not as the cluster file says."""
@@ -69,9 +72,9 @@ class LocalServices(Kind):
             drift.append("certificates or token are missing")
         return {**state.outputs, "drift": drift}
 
-    def update(self, _state: State, new: Values, say: Say) -> Values:
+    def update(self, state: State, new: Values, say: Say) -> Values:
         """Change what runs into what the cluster file says."""
-        return _applied(new, say)
+        return _applied(new, state.outputs.get("owner") or uuid4().hex[:12], say)
 
     def delete(self, state: State, say: Say) -> None:
         """Stop the cluster; certificates, token, logs and notebooks stay."""
@@ -81,12 +84,27 @@ class LocalServices(Kind):
 
         name = state.inputs["cluster"]["name"]
         paths = cluster_state(name)
-        if paths.spec.exists():
-            with exclusive(paths.lock, say):
-                take_down(deploy.find(name, say), purge=False)
+        if not paths.spec.exists():
+            return
+        with exclusive(paths.lock, say):
+            if not _owns(paths, state.outputs.get("owner")):
+                say(f"!{name}: another resource owns this cluster by now; it stays")
+                return
+            take_down(deploy.find(name, say), purge=False)
+            _owner(paths).unlink(missing_ok=True)
 
 
-def _applied(new: Values, say: Say) -> Values:
+def _owner(paths: ClusterPaths) -> Path:
+    """File that says which resource has deployed a cluster last."""
+    return paths.root / "owner"
+
+
+def _owns(paths: ClusterPaths, owner: str | None) -> bool:
+    file = _owner(paths)
+    return owner is None or not file.exists() or file.read_text(encoding="utf-8") == owner
+
+
+def _applied(new: Values, owner: str, say: Say) -> Values:
     from perennial.lock import exclusive
     from perennial.platforms.local import deploy
 
@@ -99,11 +117,15 @@ def _applied(new: Values, say: Say) -> Values:
             deploy.apply(deployment)
         else:
             deploy.settle(deployment)
+        write_atomic(_owner(paths), owner)
     connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
-    return {"connection": connection, "drift": []}
+    return {"connection": connection, "drift": [], "owner": owner}
 
 
 def read(values: Values) -> ClusterSpec:
     """Read a cluster; the files that it names were read when it was written."""
-    text = yaml.safe_dump(values["cluster"], sort_keys=False, allow_unicode=True)
+    workers = values["cluster"].get("workers", {})
+    groups = values.get("groups") or sorted(workers)
+    cluster = {**values["cluster"], "workers": {name: workers[name] for name in groups}}
+    text = yaml.safe_dump(cluster, sort_keys=False, allow_unicode=True)
     return parse(text, "inputs", remembered=True).spec

@@ -117,7 +117,7 @@ class Servicer(ProviderServicer):
         olds = state.inputs
         found = {
             path: provider_pb2.PropertyDiff(kind=how, inputDiff=True)
-            for path, how in differences(*_comparable(state, news))
+            for path, how in differences(*kind.compared(state, news))
             if _key(path) not in kind.ignored
         }
         moved = [path for path in kind.identity if _moved(path, olds, news)]
@@ -255,14 +255,6 @@ def _state(inputs: Struct, outputs: Struct) -> State:
 def _key(path: str) -> str:
     """Return the property to which a path leads."""
     return path.partition(".")[0].partition("[")[0]
-
-
-def _comparable(state: State, news: Values) -> tuple[Values, Values]:
-    """Return old and new inputs, as far as both can be compared."""
-    if not state.partial:
-        return state.inputs, news
-    both = state.inputs.keys() & news.keys()
-    return {key: state.inputs[key] for key in both}, {key: news[key] for key in both}
 
 
 def _moved(path: str, olds: Values, news: Values) -> bool:

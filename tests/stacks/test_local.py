@@ -41,7 +41,7 @@ class Project:
         self.folder.mkdir()
         self.environment = {
             **home.environment,
-            "PATH": f"{engine}:{home.environment['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{engine}:{home.environment['PATH']}",
             "PULUMI_BACKEND_URL": self.folder.as_uri(),
             "PULUMI_CONFIG_PASSPHRASE": "x",
             "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,

@@ -17,6 +17,7 @@ import perennial.platforms.hosts
 from perennial.capacity import PER_CORE
 from perennial.certificates import Pair, ends, fault
 from perennial.errors import FleetError
+from perennial.paths import cluster_state
 from perennial.platforms.hosts.machine_spec import machine_specs
 from perennial.platforms.local.machine import this_machine
 from perennial.spec import loads, plain
@@ -39,6 +40,7 @@ SPEC = loads(
 )
 SECRETS = {"ca": "a", "ca_key": "b", "token": "c"}
 INPUTS = {**machine_specs(SPEC)["ma"], "secrets": SECRETS}
+#: What this version makes of them.
 INPUTS["digest"] = digest(wanted_share(INPUTS))
 
 
@@ -153,13 +155,14 @@ def test_what_fails_after_it_has_begun_is_remembered(deploy: SimpleNamespace) ->
     assert not isinstance(refused.value, HalfMadeError), "nothing was begun"
 
 
-@pytest.mark.parametrize(("machine", "cleaned"), [("1", []), ("2", ["old.example.org"])])
+@pytest.mark.parametrize(("machine", "cleaned"), [("1", []), ("2", ["old.example.org"] * 2)])
 def test_another_address_may_be_the_same_machine(
     deploy: SimpleNamespace, machine: str, cleaned: list[str]
 ) -> None:
     removed: list[str] = []
     deploy.apply_services = lambda *_, **__: {"machine": machine, "expires": "", "init": "systemd"}
-    deploy.remove_services = lambda share, _say: removed.append(share.target.address) or []
+    deploy.remove_services = lambda share, _say, _owner: removed.append(share.target.address) or []
+    deploy.remove_environment = lambda target, _wish: removed.append(target.address)
     before = {**INPUTS, "machine": {"name": "ma", "address": "old.example.org"}}
     HostServices().update(State(before, outputs()), INPUTS, print)
     assert removed == cleaned
@@ -230,3 +233,19 @@ def test_local_refuses_what_this_machine_cannot_hold(
     assert failures(many, {}, force=True) == []
     [why] = failures(99_999, {}, force=True)
     assert why.endswith("idle ones; ask for fewer")
+
+
+def test_another_resource_may_own_what_this_one_has_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A component by another name: the new resource is made before the old one is deleted."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    paths = cluster_state("lab")
+    paths.root.mkdir(parents=True)
+    paths.spec.write_text("name: lab\n")
+    (paths.root / "owner").write_text("new")
+    said: list[str] = []
+    state = State({"cluster": {"name": "lab"}}, {"owner": "old"})
+    LocalServices().delete(state, said.append)
+    assert said == ["!lab: another resource owns this cluster by now; it stays"]
+    assert paths.spec.exists()

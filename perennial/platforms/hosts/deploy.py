@@ -76,8 +76,9 @@ def apply_services(
     turn: Turn = lambda _group: nullcontext(),
     scaled: Mapping[str, int] | None = None,
     lost: Lost | None = None,
+    owner: str = "",
 ) -> dict[str, Any]:
-    """Change what runs on a machine into its share.
+    """Change what runs on a machine into its share; ``owner`` alone removes it later.
 
     Only members whose fingerprint changed restart, one after another, each drained. New
     members start before old ones leave, so that data has somewhere to go. What members abandon
@@ -102,7 +103,7 @@ def apply_services(
         )
         if not found["systemd"] and not found["cron"]:
             say("cron not found: nothing there starts the services again after a reboot")
-        _put(agent, share, wanted, found, issued.renewed)
+        _put(agent, share, (wanted, owner), found, issued.renewed)
         agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
         if not manifest:  # what runs all the same could not be seen without one
             found["members"] = agent.ask("members", cluster=share.cluster)
@@ -158,10 +159,10 @@ def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
         return drift(share.cluster, look(agent, share), outcome)
 
 
-def remove_services(share: Share, say: Say) -> list[str]:
-    """Stop what runs on a machine, drained, and remove all that is the cluster's."""
+def remove_services(share: Share, say: Say, owner: str | None = None) -> list[str]:
+    """Stop what runs on a machine, drained, and remove all that is the cluster's, or an owner's."""
     with alone(share, say) as agent:
-        kept: list[str] = agent.ask("remove", cluster=share.cluster, machine=share.target.name)
+        kept: list[str] = agent.ask("remove", cluster=share.cluster, owner=owner)
         return kept
 
 
@@ -192,11 +193,12 @@ def alone(share: Share, say: Say) -> Iterator[Agent]:
 def _put(
     agent: Agent,
     share: Share,
-    wanted: Arrangement,
+    what: tuple[Arrangement, str],
     found: Mapping[str, Any],
     renewed: Sequence[str],
 ) -> None:
     """Bring the files there, those that differ."""
+    wanted, owner = what
     notebooks = [part.command.directory for part in share.services if part.role == "jupyter"]
     gone = set(found["manifest"].get("units", ())) - set(wanted.units)
     agent.ask(
@@ -207,7 +209,7 @@ def _put(
         users=[{"name": name, "home": home} for name, home in wanted.users.items()],
         remember={
             "init": wanted.init,
-            "machine": share.target.name,
+            **({"owner": owner} if owner else {}),
             # What is no longer wanted is still there, until `finish`.
             "units": [*wanted.units, *sorted(gone)],
             "targets": list(wanted.targets)

@@ -8,7 +8,7 @@ any value in it may be one that is not known yet, such as an `Output` of Pulumi'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from json import dumps, loads
 from typing import Any, Literal, Self
@@ -76,6 +76,13 @@ class Members(Model):
     """Of groups that the scaler sizes: how many may run."""
 
 
+class MachineMembers(Members):
+    """The members that one machine has of each group."""
+
+    machine: str
+    """Its name."""
+
+
 class MachineSpec(Model):
     """What one machine has to do."""
 
@@ -91,8 +98,11 @@ class MachineSpec(Model):
     members: Members = Field(default_factory=Members)
     """The members there."""
 
-    everywhere: dict[str, Members] = Field(default_factory=dict)
+    everywhere: list[MachineMembers] = Field(default_factory=list)
     """The members of all machines, where the scaler runs."""
+
+    groups: list[GroupName] = Field(default_factory=list)
+    """The groups in the order of the file: mappings lose theirs on their way."""
 
     python: str
     """Interpreter of the services."""
@@ -132,11 +142,12 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
             "machine": entry,
             "runs": runs,
             "members": _members(spec, duty),
+            "groups": [group for group in spec.workers if scales or group in duty.counts],
             **whole,
         }
         if scales:
             every = {one: _members(spec, each) for one, each in duties.items() if each.counts}
-            found[name]["everywhere"] = every
+            found[name]["everywhere"] = [{"machine": one, **own} for one, own in every.items()]
     return found
 
 
@@ -156,6 +167,8 @@ def _members(spec: ClusterSpec, duty: Duty) -> dict[str, Any]:
 def _cluster(spec: ClusterSpec, tree: Tree, duty: Duty, scales: bool) -> dict[str, Any]:
     """Choose the keys that concern a machine."""
     found = {"name": spec.name, **{key: tree[key] for key in _COMMON if key in tree}}
+    if not duty.scheduler and "scheduler" in found:  # others need its address alone
+        found["scheduler"] = {k: v for k, v in found["scheduler"].items() if k == "port"}
     groups = {name: group or {} for name, group in tree["workers"].items()}
     found["workers"] = {
         # Bounds are the scaler's; to whom a group's members listen, `members` says.
@@ -176,18 +189,29 @@ def _without(group: Tree, keys: str) -> dict[str, Any]:
 
 def read(values: Tree) -> MachineSpec:
     """Read what `machine_specs` has made, once every value is known."""
-    cluster = _read_cluster(dumps(values["cluster"], sort_keys=True))
+    groups = values.get("groups", [])
+    own = {key: in_order(each, groups) for key, each in values.get("members", {}).items()}
+    cluster = _read_cluster(dumps(values["cluster"], sort_keys=True), tuple(groups))
+    known = {**values, "members": own, "cluster": {"name": cluster.name}}
     try:
-        found = MachineSpec.model_validate({**values, "cluster": {"name": cluster.name}})
+        found = MachineSpec.model_validate(known)
     except ValidationError as error:
         raise SpecError([*_faults(error, values)]) from None
     return found.model_copy(update={"cluster": cluster})
 
 
+def in_order(values: Tree, keys: Sequence[str]) -> dict[str, Any]:
+    """Put a mapping in the order of some keys; what is not among them comes last, by its name."""
+    return {
+        key: values[key] for key in (*keys, *sorted(values.keys() - set(keys))) if key in values
+    }
+
+
 @lru_cache(64)
-def _read_cluster(text: str) -> MachineCluster:
+def _read_cluster(text: str, groups: tuple[str, ...]) -> MachineCluster:
     """Read the part of a cluster file, which is the same for many machines."""
     values = loads(text, parse_float=_number)
+    values["workers"] = in_order(values.get("workers", {}), groups)
     try:
         return MachineCluster.model_validate(values)
     except ValidationError as error:

@@ -209,7 +209,7 @@ def fleets_of(
     if scheduler.everywhere:
         return _fleets(scheduler)
     every = {name: Members.model_validate(own) for name, own in machines.items()}
-    groups = dict.fromkeys(group for own in every.values() for group in own.counts)
+    groups = sorted({group for own in every.values() for group in own.counts})
     return {group: {"members": _members(group, every)} for group in groups}
 
 
@@ -221,7 +221,7 @@ def _fleets(spec: MachineSpec) -> dict[str, dict[str, Any]]:
     cluster, site = spec.cluster, _site(spec)
     names = {"ca": "ca", "cert": "client", "key": "client-key"}
     tls = {key: f"{site.tls}/{name}.pem" for key, name in names.items()}
-    every = spec.everywhere
+    every = {one.machine: one for one in spec.everywhere}
     return {
         group: {
             "group": group,

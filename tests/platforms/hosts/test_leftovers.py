@@ -51,17 +51,18 @@ def test_what_a_power_cut_has_left_of_a_file_goes_with_it(state: Path, tmp_path:
     assert not state.exists()
 
 
-def test_what_a_machine_has_under_another_name_by_now_is_kept(state: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["owner", "machine"])  # an earlier version has written its name
+def test_what_another_resource_owns_by_now_is_kept(state: Path, tmp_path: Path, key: str) -> None:
     folder = state / "lab" / "env-1"
     own = [written(tmp_path / "etc" / "dask-lab.target"), written(folder / "bin" / "python")]
-    there = {"init": "systemd", "files": [str(own[0])], "machine": "w1"}
+    there = {"init": "systemd", "files": [str(own[0])], key: "w1"}
     write_json(manifest.path("lab"), {**there, "environment": str(folder)})
     said: list[str] = []
-    assert store.remove("lab", said.append, machine="machine-b") == []
+    assert store.remove("lab", said.append, owner="machine-b") == []
     making.remove(str(folder), "lab")
-    assert said == ["this machine is w1 by now, and keeps its services"]
+    assert said == ["another resource owns the services of this machine by now; they stay"]
     assert [path.exists() for path in own] == [True, True]
-    store.remove("lab", said.append, machine="w1")
+    store.remove("lab", said.append, owner="w1")
     making.remove(str(folder), "lab")
     assert not own[0].exists()
     assert not state.exists()

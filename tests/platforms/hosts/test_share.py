@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from perennial.platforms.hosts import share as sharing
 from perennial.platforms.hosts.files import files
+from perennial.platforms.hosts.machine_spec import machine_specs, read
 from perennial.platforms.hosts.secrets import Secrets
 from perennial.services import ADDRESS, INSTANCE, Service, fingerprint, to_json
 from perennial.spec import ClusterSpec, dump, load, loads, parse
@@ -389,3 +391,26 @@ def test_files_for_every_machine(form: Format) -> None:
     own = unit if form == "systemd" else "conf.d/cpu-machine-b-1.conf"
     assert "--host machine-b.example.org" in found[f"machine-b/{own}"]
     assert "scheduler" not in " ".join(path for path in found if path.startswith("machine-b"))
+
+
+def test_a_machine_is_the_same_in_whatever_order_its_keys_come() -> None:
+    """As they do from Pulumi's engine: what came of another order would be a change."""
+    groups = {name: {"count": 1, "scale": {"max": 3}} for name in ("zeta", "alpha", "mu")}
+    fixed = {"omega": {"count": 2}, "beta": {"count": 1}}
+    spec = loads(json.dumps({**machines("ma", "mb"), "workers": {**groups, **fixed}}))
+    for values in machine_specs(spec).values():
+        for chance in range(5):
+            other = shuffled(values, Random(chance))
+            assert sharing.to_json(sharing.share(read(other))) == sharing.to_json(
+                sharing.share(read(values))
+            )
+    assert list(sharing.shares(spec)["mb"].counts) == ["zeta", "alpha", "mu", "omega", "beta"]
+
+
+def shuffled(value: Any, chance: Random) -> Any:
+    if isinstance(value, list):
+        return [shuffled(each, chance) for each in value]
+    if not isinstance(value, dict):
+        return value
+    keys = chance.sample(list(value), len(value))
+    return {key: shuffled(value[key], chance) for key in keys}

@@ -1,8 +1,8 @@
 """What `perennial.platforms.hosts.deploy` promises, with machines that are folders.
 
 A machine's folder, named after its address, holds `environment` and `services` when they are whole,
-with `.half` behind the name while they are being made. The folder `names` holds the name under
-which each was deployed. A file `broken` in STANDIN lists machines that refuse.
+with `.half` behind the name while they are being made. The folder `owners` says whose services
+each has. A file `broken` in STANDIN lists machines that refuse.
 """
 
 import json
@@ -36,12 +36,12 @@ def remove_environment(target, wish):
         _remove(target.address, "environment")
 
 
-def apply_services(share, secrets, say, turn=None):
+def apply_services(share, secrets, say, turn=None, owner=""):
     assert secrets.ca_key.startswith("-----BEGIN")
     say("starting")
     _write(share.target.address, "services", _text(share))
-    _name(share).parent.mkdir(exist_ok=True)
-    _name(share).write_text(share.target.name)
+    _owner(share).parent.mkdir(exist_ok=True)
+    _owner(share).write_text(owner)
     return {
         "init": "systemd",
         "address": share.target.address,
@@ -58,11 +58,11 @@ def look_services(share, outcome):
     return [] if path.read_text() == _text(share) else ["a file was edited"]
 
 
-def remove_services(share, say):
-    if _name(share).exists() and _name(share).read_text() != share.target.name:
+def remove_services(share, say, owner=None):
+    if owner and _owner(share).exists() and _owner(share).read_text() != owner:
         return []
     _remove(share.target.address, "services")
-    _name(share).unlink(missing_ok=True)
+    _owner(share).unlink(missing_ok=True)
     return ["/home/dask/notebooks"] if "jupyter" in {part.role for part in share.services} else []
 
 
@@ -74,8 +74,8 @@ def _text(share):
     return json.dumps(to_json(share), sort_keys=True)
 
 
-def _name(share):
-    return ROOT / "names" / share.target.address
+def _owner(share):
+    return ROOT / "owners" / share.target.address
 
 
 def _machine(name):

@@ -147,16 +147,16 @@ def finish(
 
 
 def remove(
-    cluster: str, say: Callable[[str], None], again: bool = False, machine: str | None = None
+    cluster: str, say: Callable[[str], None], again: bool = False, owner: str | None = None
 ) -> list[str]:
     """Stop a cluster's services, each drained, and remove all that is ours.
 
-    With ``machine``, only what was deployed under that name: a machine that has another name in
-    the cluster file by now keeps what it runs.
+    With ``owner``, only what it has deployed: what another resource has taken over stays.
     """
     now = manifest.read(cluster)
-    if machine is not None and now.get("machine", machine) != machine:
-        say(f"this machine is {now['machine']} by now, and keeps its services")
+    # An earlier version has written the machine's name alone.
+    if owner is not None and now.get("owner", now.get("machine", owner)) != owner:
+        say("another resource owns the services of this machine by now; they stay")
         return []
     if not now:  # nothing, or the end of a removal that was cut off
         _clear(cluster)
