@@ -23,11 +23,8 @@ from perennial.platforms.hosts.share import Share, Target, from_json, share, to_
 
 from ..turns import turns
 from .authority import ends_soon
-from .kinds import HalfMadeError, Kind, Made, Refusal, Say, State, missing, refused
+from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, missing, refused
 from .values import Values, is_known
-
-#: How a person says in a Pulumi program that a size is meant.
-MEANT = "set `perennial:force` of the stack, or `force` of the component, to true"
 
 # Threads ask for it from the beginning.
 libraries.load()

@@ -12,6 +12,9 @@ from .values import Values
 
 Say = Callable[[str], None]
 
+#: How a person says in a Pulumi program that a size is meant.
+MEANT = "set `perennial:force` of the stack, or `force` of the component, to true"
+
 
 class Made(NamedTuple):
     """A resource that is there."""

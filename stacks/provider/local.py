@@ -14,8 +14,7 @@ from perennial.files import write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
 
-from .hosts import MEANT
-from .kinds import Kind, Made, Refusal, Say, State, missing, refused
+from .kinds import MEANT, Kind, Made, Refusal, Say, State, missing, refused
 from .values import Values, is_known
 
 

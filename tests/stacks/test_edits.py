@@ -131,6 +131,7 @@ class Editor:
 
     def scale(self, _name: str, args: Args) -> None:
         args["workers"]["cpu"].pop("count", None)
+        args["security"] = {"tls": True}  # else it is refused
         args["workers"]["cpu"]["scale"] = {"max": self.chance.randint(3, 9)}
 
     def dask(self, _name: str, args: Args) -> None:

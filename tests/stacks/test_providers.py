@@ -23,14 +23,13 @@ from perennial.platforms.local.machine import this_machine
 from perennial.spec import loads, plain
 from perennial.stacks.provider.authority import Authority
 from perennial.stacks.provider.hosts import (
-    MEANT,
     HostEnvironment,
     HostServices,
     changed,
     digest,
     wanted_share,
 )
-from perennial.stacks.provider.kinds import HalfMadeError, State
+from perennial.stacks.provider.kinds import MEANT, HalfMadeError, State
 from perennial.stacks.provider.local import LocalServices
 from perennial.stacks.turns import turns
 

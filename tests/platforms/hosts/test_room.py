@@ -23,7 +23,8 @@ from perennial.platforms.hosts.share import shares
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
 from perennial.stacks import planning
-from perennial.stacks.provider.hosts import MEANT, HostServices
+from perennial.stacks.provider.hosts import HostServices
+from perennial.stacks.provider.kinds import MEANT
 from tests.platforms.hosts.clusters import machines, spec_of
 from tests.ssh.sshd import MISSING, Place, make_place
 
