@@ -33,6 +33,8 @@ class Platform:
     extra: str = ""
     #: Command that renews the client's certificate.
     renews: str = "up"
+    #: What `perennial render` can write of it.
+    formats: tuple[str, ...] = ("systemd", "supervisord")
 
 
 PLATFORMS = {
