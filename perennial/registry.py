@@ -54,6 +54,15 @@ PLATFORMS = {
         stack="perennial.stacks.hosts",
         extra="hosts",
     ),
+    "kubernetes": Platform(
+        options="perennial.platforms.kubernetes.options.Options",
+        fleet="perennial.platforms.kubernetes.fleet.KubernetesFleet",
+        deployer="perennial.platforms.kubernetes.deployer.KubernetesDeployer",
+        runtime="perennial.platforms.kubernetes.runtime.KubernetesRuntime",
+        stack="perennial.stacks.kubernetes",
+        extra="kubernetes",
+        formats=("kubernetes",),
+    ),
 }
 
 #: Fleets of what no cluster file can name: simulations and tests.
