@@ -30,8 +30,14 @@ class Api:
     """The parts of the API that a cluster uses."""
 
     def __init__(self) -> None:
-        from kubernetes import client, config
-
+        try:
+            from kubernetes import client, config
+        except ModuleNotFoundError as error:
+            raise ApiError(
+                f"{error.name} is not installed here; `pip install 'dask-perennial[kubernetes]'`"
+                " brings it",
+                0,
+            ) from None
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config()
