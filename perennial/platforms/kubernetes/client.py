@@ -64,6 +64,27 @@ class Api:
             reason = getattr(error, "reason", None) or error
             raise ApiError(f"cannot {what}: the API server does not answer ({reason})", 0) from None
 
+    def run(self, pod: str, namespace: str, command: list[str]) -> str:
+        """Run a command in a pod; return what it prints."""
+        from kubernetes.stream import stream
+
+        # As a string it would be the text of Python's own, not what was printed.
+        answer = self.call(
+            f"run a command in {pod}",
+            lambda *where, **more: stream(
+                self.core.connect_get_namespaced_pod_exec,
+                *where,
+                command=command,
+                **{"stdin": False, "stdout": True, "stderr": False, "tty": False},
+                _preload_content=False,
+                **more,
+            ),
+            pod,
+            namespace,
+        )
+        answer.run_forever(timeout=TIMEOUT[1])
+        return str(answer.read_stdout())
+
 
 def is_ready(pod: Any) -> bool:
     """Whether a pod is ready."""

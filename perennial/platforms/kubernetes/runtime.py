@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from perennial import contracts
 from perennial.contracts import Glance, LogLine, Lost, Say, ServiceStatus, Status
 from perennial.errors import PerennialError
+from perennial.pages import ROSTER, counts_of, socket_of
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import names
-from perennial.platforms.kubernetes.client import Api, is_ready, labelled
-from perennial.platforms.kubernetes.parts import Part, parts, site
+from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
 from perennial.services import scheduler_address
 from perennial.stacked import deployed
 
 if TYPE_CHECKING:
+    from perennial.pages import Counts
     from perennial.spec import ClusterSpec
 
 _SECRETS = "{name}: run `python -m perennial.platforms.kubernetes.secrets CLUSTER.yaml`"
@@ -61,14 +64,29 @@ class KubernetesRuntime(contracts.Runtime):
         return Glance(ready, scheduler_address(self._spec, site(self._spec)))
 
     def status(self) -> Status:
-        """Look at every pod; the scheduler's own numbers are inside the cluster."""
-        rows = [_row(pod) for pod in self._pods(None)]
+        """Look at every pod, and ask the scheduler for its numbers."""
+        pods = self._pods(None)
+        rows = [_row(pod) for pod in pods]
         sizes = dict.fromkeys(self._spec.workers, 0)
-        for pod in self._pods(None):
+        for pod in pods:
             part = pod.metadata.labels[names.PART]
             if part in sizes and pod.metadata.deletion_timestamp is None:
                 sizes[part] += 1
-        return Status(None, sizes, rows, None)
+        return Status(None, sizes, rows, self.counts())
+
+    def counts(self) -> Counts | None:
+        """Ask in the scheduler's pod: nobody else reaches its pages."""
+        ready = [pod for pod in self._pods("scheduler") if is_ready(pod)]
+        if not ready:
+            return None
+        python = self._spec.environment.python or "python"
+        asked = (socket_of(f"{RUN}/pages"), "/json/counts.json", ROSTER)
+        command = [python, "-P", "-m", "perennial.platforms.kubernetes.page", *asked]
+        try:
+            pages = json.loads(self._api.run(ready[0].metadata.name, self._namespace, command))
+            return counts_of(*pages)
+        except (ApiError, ValueError, TypeError):
+            return None
 
     def logs(self, service: str | None, lines: int, follow: bool) -> Iterator[LogLine]:
         """Read the logs of pods; one alone can be followed."""
