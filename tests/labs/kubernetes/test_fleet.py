@@ -17,7 +17,7 @@ from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
 from tests.platforms.contract import Contract, Platform
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(600)]  # may wait for the lab
 
 NAMESPACE = "fleet"
 LABELS = {"app": "cpu"}
