@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from perennial.pages import Counts
     from perennial.plan import Holder, Plan
     from perennial.spec import ClusterSpec, Document
-    from perennial.templating import Format
 
 Say = Callable[[str], None]
 #: Is given a member's name and what it abandoned.
@@ -210,8 +209,8 @@ class Deployer(Part, Protocol):
         """Return the machines that `forget` knows."""
         return ()
 
-    def render(self, spec: ClusterSpec, form: Format, root: Path) -> Rendered:
-        """Return the files of `render`."""
+    def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
+        """Return the files of `render`, in one of the formats that the registry names."""
 
     def faults(self, _document: Document) -> tuple[list[Fault], list[Fault]]:
         """Return errors and warnings of a cluster file on this machine."""

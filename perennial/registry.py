@@ -33,6 +33,8 @@ class Platform:
     extra: str = ""
     #: Command that renews the client's certificate.
     renews: str = "up"
+    #: What `perennial render` can write of it.
+    formats: tuple[str, ...] = ("systemd", "supervisord")
 
 
 PLATFORMS = {
@@ -51,6 +53,15 @@ PLATFORMS = {
         runtime="perennial.platforms.hosts.runtime.HostsRuntime",
         stack="perennial.stacks.hosts",
         extra="hosts",
+    ),
+    "kubernetes": Platform(
+        options="perennial.platforms.kubernetes.options.Options",
+        fleet="perennial.platforms.kubernetes.fleet.KubernetesFleet",
+        deployer="perennial.platforms.kubernetes.deployer.KubernetesDeployer",
+        runtime="perennial.platforms.kubernetes.runtime.KubernetesRuntime",
+        stack="perennial.stacks.kubernetes",
+        extra="kubernetes",
+        formats=("kubernetes",),
     ),
 }
 

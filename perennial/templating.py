@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from posixpath import basename
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from perennial import quoting
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 #: The service managers whose files can be rendered.
 Format = Literal["systemd", "supervisord"]
+
+
+def manager(form: str) -> Format:
+    """Return a format as that of a service manager."""
+    if form not in get_args(Format):
+        raise ValueError(f"{form}: no service manager")
+    return cast("Format", form)
+
 
 _FILTERS: dict[str, dict[str, Callable[..., Any]]] = {
     "systemd": {

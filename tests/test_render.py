@@ -444,6 +444,16 @@ def test_the_command_writes_what_it_says(tmp_path: Path, form: Format) -> None:
     assert {path: Path(path).read_bytes() for path in files} == before
 
 
+def test_the_command_refuses_a_format_that_the_platform_does_not_have(tmp_path: Path) -> None:
+    done = perennial(str(CASES / "bare" / "cluster.yaml"), "-o", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (
+        1,
+        "--format: found nothing; the platform local has systemd or supervisord; choose one of"
+        " them\n",
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_leaves_other_files_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     arguments = (str(CASES / "bare" / "cluster.yaml"), "--format", "systemd", "-o", str(tmp_path))

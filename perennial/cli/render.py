@@ -1,10 +1,9 @@
-"""`render`: the files of a service manager, for people who want only the files."""
+"""`render`: plain files of a cluster, for people who want only the files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +11,10 @@ import typer
 
 from perennial.cli.platform import deployer
 from perennial.errors import PerennialError
+from perennial.registry import PLATFORMS
 
-
-class Format(StrEnum):
-    """A service manager."""
-
-    systemd = "systemd"
-    supervisord = "supervisord"
+#: What any platform can write.
+FORMATS = tuple(dict.fromkeys(form for each in PLATFORMS.values() for form in each.formats))
 
 
 def register(app: typer.Typer) -> None:
@@ -28,24 +24,45 @@ def register(app: typer.Typer) -> None:
 
 def render(
     file: Annotated[Path, typer.Argument(help="The cluster file.")],
-    form: Annotated[Format, typer.Option("--format", help="Service manager.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMATS),
+            help="What runs the files; needed where the platform has several.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that has other files.")
     ] = False,
 ) -> None:
-    """Write systemd units or supervisord programs to a folder."""
+    """Write a cluster as plain files to a folder."""
     from perennial.spec import load
 
     spec = load(file)
     root = output.absolute()
-    files, note = deployer(spec.platform, "render", spec.name).render(spec, form.value, root)
+    renders = deployer(spec.platform, "render", spec.name)
+    files, note = renders.render(spec, _format(spec.platform, form), root)
     if not force:
         _refuse_others(root, files)
     for name, text in files.items():
         _write(root, name, text)
         print(root / name)
     print(f"{spec.name}: {len(files)} files; {note}")
+
+
+def _format(platform: str, asked: str | None) -> str:
+    """Choose what to write: what was asked, or all that the platform has."""
+    formats = PLATFORMS[platform].formats
+    if asked is None and len(formats) == 1:
+        return formats[0]
+    if asked not in formats:
+        raise PerennialError(
+            f"--format: found {asked or 'nothing'}; the platform {platform} has"
+            f" {' or '.join(formats)}; choose one of them"
+        )
+    return asked
 
 
 def _refuse_others(root: Path, files: Collection[str]) -> None:

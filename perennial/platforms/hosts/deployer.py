@@ -12,17 +12,17 @@ from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
-    from perennial.templating import Format
 
 
 class HostsDeployer(StackDeployer):
     """Deploys on machines over SSH."""
 
-    def render(self, spec: ClusterSpec, form: Format, _root: Path) -> Rendered:
+    def render(self, spec: ClusterSpec, form: str, _root: Path) -> Rendered:
         """Render a cluster on machines."""
         from perennial.platforms.hosts.files import files
+        from perennial.templating import manager
 
-        return Rendered(files(spec, form), "a folder for each machine")
+        return Rendered(files(spec, manager(form)), "a folder for each machine")
 
     def log_in(self, name: str, spec: ClusterSpec | None = None) -> None:
         """Log in to the machines, for the engine's processes, which have no terminal."""

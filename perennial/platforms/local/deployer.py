@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from perennial.errors import Fault
     from perennial.platforms.local.deploy import Deployment
     from perennial.spec import ClusterSpec, Document
-    from perennial.templating import Format
 
 
 class LocalDeployer(contracts.Deployer):
@@ -34,9 +33,10 @@ class LocalDeployer(contracts.Deployer):
         own = frozenset(holder(lock)[0] for lock in locks) - {0}
         return faults_of_machine(document.spec, own)
 
-    def render(self, spec: ClusterSpec, form: Format, root: Path) -> Rendered:
+    def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
         """Render a cluster that has one machine, with what a person needs to know."""
         from perennial import eject
+        from perennial.templating import manager
 
         python = spec.environment.python or sys.executable
         address, temporary = spec.options.address, spec.options.temporary_directory
@@ -44,7 +44,7 @@ class LocalDeployer(contracts.Deployer):
             site = eject.systemd_site(spec, python, address, temporary)
         else:
             site = eject.folder_site(spec, str(root), str(Path.home()), python, address, temporary)
-        files = eject.eject(spec, form, site)
+        files = eject.eject(spec, manager(form), site)
         return Rendered(files, f"{root / 'README.txt'} says what to do with them")
 
     def check_room(self, spec: ClusterSpec, force: bool, _say: Say) -> None:

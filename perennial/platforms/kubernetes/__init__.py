@@ -1,0 +1,1 @@
+"""A Kubernetes cluster: a Deployment for each group, rendered as plain manifests."""

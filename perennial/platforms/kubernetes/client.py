@@ -1,0 +1,104 @@
+"""The API server's client, and its errors in one line each. The library is imported on use."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from perennial.errors import PerennialError
+
+Result = TypeVar("Result")
+
+#: Seconds in which the API server must connect, and answer.
+TIMEOUT = (5, 20)
+GONE = 404
+CONFLICT = 409
+
+
+class ApiError(PerennialError):
+    """The API server refused, or did not answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        #: HTTP status; 0 where nobody answered.
+        self.status = status
+
+
+class Api:
+    """The parts of the API that a cluster uses."""
+
+    def __init__(self) -> None:
+        try:
+            from kubernetes import client, config
+        except ModuleNotFoundError as error:
+            raise ApiError(
+                f"{error.name} is not installed here; `pip install 'dask-perennial[kubernetes]'`"
+                " brings it",
+                0,
+            ) from None
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config()
+            else:
+                config.load_kube_config()
+        except config.ConfigException as error:
+            raise ApiError(
+                f"kubeconfig: {error}; set KUBECONFIG to the file of your cluster", 0
+            ) from None
+        self.core: Any = client.CoreV1Api()
+        self.apps: Any = client.AppsV1Api()
+
+    def call(self, what: str, function: Callable[..., Result], *args: Any, **more: Any) -> Result:
+        """Call the API; raise `ApiError` that says what could not be done."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return function(*args, _request_timeout=TIMEOUT, **more)
+        except ApiException as error:
+            status = int(error.status or 0)
+            raise ApiError(f"cannot {what}: {_reason(error)}", status) from None
+        except HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            raise ApiError(f"cannot {what}: the API server does not answer ({reason})", 0) from None
+
+    def run(self, pod: str, namespace: str, command: list[str]) -> str:
+        """Run a command in a pod; return what it prints."""
+        from kubernetes.stream import stream
+
+        # As a string it would be the text of Python's own, not what was printed.
+        answer = self.call(
+            f"run a command in {pod}",
+            lambda *where, **more: stream(
+                self.core.connect_get_namespaced_pod_exec,
+                *where,
+                command=command,
+                **{"stdin": False, "stdout": True, "stderr": False, "tty": False},
+                _preload_content=False,
+                **more,
+            ),
+            pod,
+            namespace,
+        )
+        answer.run_forever(timeout=TIMEOUT[1])
+        return str(answer.read_stdout())
+
+
+def is_ready(pod: Any) -> bool:
+    """Whether a pod is ready."""
+    conditions = pod.status.conditions or ()
+    return any(each.type == "Ready" and each.status == "True" for each in conditions)
+
+
+def labelled(labels: dict[str, str]) -> str:
+    """Write labels as the API takes a selector."""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _reason(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,179 @@
+"""From a cluster file to Kubernetes' objects: plain values, in the order to make them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.network import policies
+from perennial.platforms.kubernetes.options import Options
+from perennial.platforms.kubernetes.parts import Part, parts
+from perennial.platforms.kubernetes.pods import key_of, template
+from perennial.quoting import check_filled
+from perennial.spec import ClusterSpec
+
+Tree = dict[str, Any]
+
+#: Old versions of a Deployment's pods that `kubectl rollout undo` can go back to.
+HISTORY = 3
+
+
+def manifests(spec: ClusterSpec) -> dict[str, list[Tree]]:
+    """Describe every object of a cluster, by the part that it belongs to."""
+    every = parts(spec)
+    found = {part.key: list(_of_part(spec, part)) for part in every}
+    for key, policy in policies(spec, every):
+        found[key].append(policy)
+    return found
+
+
+def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+    if part.pod.service_account is None:
+        yield _object(spec, part, "v1", "ServiceAccount", automountServiceAccountToken=False)
+    if part.service.role == "scaler":
+        yield from _rights(spec, part)
+    for file in part.service.files:
+        check_filled(file.text, file.path)
+    data = {key_of(file.path): file.text for file in part.service.files}
+    yield _object(spec, part, "v1", "ConfigMap", data=data)
+    if part.service.role == "jupyter":
+        yield from _of_jupyter(spec, part)
+    if part.service.role in ("scheduler", "jupyter"):
+        yield _service(spec, part)
+    if budget := _budget(spec, part):
+        yield budget
+    yield deployment(spec, part)
+
+
+def deployment(spec: ClusterSpec, part: Part) -> Tree:
+    """Describe the Deployment of a part; the size of a group that is scaled is the scaler's."""
+    group = part.service.group
+    # Two schedulers behind one Service, or two writers of one home, are none.
+    strategy: Tree = {"type": "Recreate"}
+    if group is not None:
+        own = spec.options.group(group)
+        rolling = {"maxSurge": own.max_surge, "maxUnavailable": own.max_unavailable}
+        strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    size = 1 if group is None else spec.workers[group].count
+    return _object(
+        spec,
+        part,
+        "apps/v1",
+        "Deployment",
+        spec={
+            **({} if group in spec.scaled else {"replicas": size}),
+            "revisionHistoryLimit": HISTORY,
+            "selector": {"matchLabels": names.selector(spec.name, part.key)},
+            "strategy": strategy,
+            "template": template(spec, part),
+        },
+    )
+
+
+def _of_jupyter(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+    own = spec.options.jupyter
+    if own.storage is not None and own.storage.claim is None:
+        wanted: Tree = {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": own.storage.size}},
+        }
+        if own.storage.storage_class is not None:
+            wanted["storageClassName"] = own.storage.storage_class
+        yield _object(spec, part, "v1", "PersistentVolumeClaim", spec=wanted)
+    if own.ingress is not None:
+        yield _ingress(spec, part)
+
+
+def _ingress(spec: ClusterSpec, part: Part) -> Tree:
+    own = spec.options.jupyter.ingress
+    backend = {"service": {"name": part.name, "port": {"name": "https"}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    wanted: Tree = {"rules": [{"host": own.host, "http": {"paths": paths}}]}
+    if own.class_name is not None:
+        wanted["ingressClassName"] = own.class_name
+    if own.tls_secret is not None:
+        wanted["tls"] = [{"hosts": [own.host], "secretName": own.tls_secret}]
+    made = _object(spec, part, "networking.k8s.io/v1", "Ingress", spec=wanted)
+    return _annotated(made, own.annotations)
+
+
+def _service(spec: ClusterSpec, part: Part) -> Tree:
+    options: Options = spec.options
+    own = options.scheduler.service if part.key == "scheduler" else options.jupyter.service
+    port = spec.scheduler.port if part.key == "scheduler" else spec.ports()["jupyter.port"]
+    name = "comm" if part.key == "scheduler" else "https"
+    wanted: Tree = {
+        "type": own.type,
+        "selector": names.selector(spec.name, part.key),
+        "ports": [{"name": name, "port": port, "targetPort": name, "protocol": "TCP"}],
+    }
+    if own.source_ranges:
+        wanted["loadBalancerSourceRanges"] = own.source_ranges
+    return _annotated(_object(spec, part, "v1", "Service", spec=wanted), own.annotations)
+
+
+def _budget(spec: ClusterSpec, part: Part) -> Tree | None:
+    """Say how many pods a node drain may evict at a time; None where it does not matter."""
+    if part.service.role == "scaler":
+        return None
+    options: Options = spec.options
+    if part.service.group is not None:
+        most = options.group(part.service.group).evictable
+    else:
+        most = int(getattr(options, part.key).evictable)
+    selector = {"matchLabels": names.selector(spec.name, part.key)}
+    wanted = {"maxUnavailable": most, "selector": selector}
+    return _object(spec, part, "policy/v1", "PodDisruptionBudget", spec=wanted)
+
+
+def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+    """Let the scaler size its own groups; pods cannot be named, so its namespace's are its own."""
+    mine = [names.name_of(spec.name, group) for group in spec.workers]
+    rules = [
+        {
+            "apiGroups": ["apps"],
+            "resources": ["deployments"],
+            "resourceNames": mine,
+            "verbs": ["get"],
+        },
+        {
+            "apiGroups": ["apps"],
+            "resources": ["deployments/scale"],
+            "resourceNames": mine,
+            "verbs": ["get", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list"]},
+    ]
+    group = "rbac.authorization.k8s.io"
+    account = part.pod.service_account or part.name
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": spec.options.namespace}
+    yield _object(spec, part, f"{group}/v1", "Role", rules=rules)
+    yield _object(
+        spec,
+        part,
+        f"{group}/v1",
+        "RoleBinding",
+        roleRef={"apiGroup": group, "kind": "Role", "name": part.name},
+        subjects=[subject],
+    )
+
+
+def _object(cluster: ClusterSpec, part: Part, version: str, kind: str, **content: Any) -> Tree:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {
+            "name": part.name,
+            "namespace": cluster.options.namespace,
+            "labels": names.labels(cluster.name, part.service.role, part.key),
+        },
+        **content,
+    }
+
+
+def _annotated(made: Tree, annotations: Tree) -> Tree:
+    if annotations:
+        made["metadata"]["annotations"] = annotations
+    return made

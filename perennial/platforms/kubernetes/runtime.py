@@ -1,0 +1,185 @@
+"""A cluster on Kubernetes that runs, as the command line asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from perennial import contracts
+from perennial.contracts import Glance, LogLine, Lost, Say, ServiceStatus, Status
+from perennial.errors import PerennialError
+from perennial.pages import ROSTER, counts_of, socket_of
+from perennial.paths import cluster_state
+from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
+from perennial.services import scheduler_address
+from perennial.stacked import deployed
+
+if TYPE_CHECKING:
+    from perennial.pages import Counts
+    from perennial.spec import ClusterSpec
+
+_SECRETS = "{name}: run `python -m perennial.platforms.kubernetes.secrets CLUSTER.yaml`"
+
+#: What kubectl itself sets, so that a Deployment replaces its pods one after another.
+RESTARTED = f"{names.OURS}/restarted-at"
+
+
+class KubernetesRuntime(contracts.Runtime):
+    """Pods of a cluster, as the API server sees them."""
+
+    cannot: ClassVar = {
+        "scale": "{name}: on kubernetes a group without `scale` has the size that its Deployment"
+        " says; `kubectl scale` changes it, and each pod that goes drains first",
+        "rotate": f"{_SECRETS} again and apply what it writes: it renews what ends soon",
+        "rotate_authority": "{name}: no new authority for a cluster that stands on kubernetes yet",
+        "issue": "{name}: no certificates for single people on kubernetes yet",
+        "revoke": "{name}: no certificates for single people on kubernetes yet",
+        "jupyter": "{name}: `kubectl port-forward` reaches JupyterLab; see README.txt of"
+        " `perennial render`",
+        "dashboard": "{name}: `kubectl port-forward` reaches the dashboard; see README.txt of"
+        " `perennial render`",
+        "checks": "{name}: no checks on kubernetes yet; `perennial status` and `kubectl describe`"
+        " show what its pods wait for",
+        "enable": "{name}: Kubernetes starts its pods by itself",
+        "disable": "{name}: Kubernetes keeps its pods running until `kubectl delete -k`",
+        "supervisor": "{name}: --wait is for the platform local, found kubernetes",
+    }
+
+    @cached_property
+    def _spec(self) -> ClusterSpec:
+        return deployed(cluster_state(self.name))
+
+    @cached_property
+    def _api(self) -> Api:
+        return Api()
+
+    def glance(self) -> Glance:
+        """Ask whether the scheduler's pod is ready."""
+        ready = any(is_ready(pod) for pod in self._pods("scheduler"))
+        return Glance(ready, scheduler_address(self._spec, site(self._spec)))
+
+    def status(self) -> Status:
+        """Look at every pod, and ask the scheduler for its numbers."""
+        pods = self._pods(None)
+        rows = [_row(pod) for pod in pods]
+        sizes = dict.fromkeys(self._spec.workers, 0)
+        for pod in pods:
+            part = pod.metadata.labels[names.PART]
+            if part in sizes and pod.metadata.deletion_timestamp is None:
+                sizes[part] += 1
+        return Status(None, sizes, rows, self.counts())
+
+    def counts(self) -> Counts | None:
+        """Ask in the scheduler's pod: nobody else reaches its pages."""
+        ready = [pod for pod in self._pods("scheduler") if is_ready(pod)]
+        if not ready:
+            return None
+        python = self._spec.environment.python or "python"
+        asked = (socket_of(f"{RUN}/pages"), "/json/counts.json", ROSTER)
+        command = [python, "-P", "-m", "perennial.platforms.kubernetes.page", *asked]
+        try:
+            pages = json.loads(self._api.run(ready[0].metadata.name, self._namespace, command))
+            return counts_of(*pages)
+        except (ApiError, ValueError, TypeError):
+            return None
+
+    def logs(self, service: str | None, lines: int, follow: bool) -> Iterator[LogLine]:
+        """Read the logs of pods; one alone can be followed."""
+        pods = self._named(service)
+        if follow and len(pods) > 1:
+            raise PerennialError(
+                f"{self.name}: found {len(pods)} pods to follow; name one of"
+                f" {', '.join(pod.metadata.name for pod in pods)}"
+            )
+        for pod in pods:
+            name = pod.metadata.name
+            read = self._api.core.read_namespaced_pod_log
+            where = (name, self._namespace)
+            if follow:
+                from kubernetes import watch
+
+                for line in watch.Watch().stream(read, *where, tail_lines=lines):
+                    yield LogLine(name, str(line))
+                continue
+            text = self._api.call(f"read the log of {name}", read, *where, tail_lines=lines)
+            for line in text.splitlines():
+                yield LogLine(name, line)
+
+    def restart(self, service: str, say: Say, _lost: Lost) -> int:
+        """Have a Deployment replace its pods, one after another and drained; does not wait."""
+        part = self._part(service)
+        stamp = {RESTARTED: datetime.now(UTC).isoformat(timespec="seconds")}
+        body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
+        say(f"restarting the Deployment {part.name}")
+        patch = self._api.apps.patch_namespaced_deployment
+        self._api.call(f"restart {part.name}", patch, part.name, self._namespace, body)
+        return len(self._pods(part.key))
+
+    # Inside
+
+    @property
+    def _namespace(self) -> str:
+        return str(self._spec.options.namespace)
+
+    def _part(self, key: str) -> Part:
+        every = {part.key: part for part in parts(self._spec)}
+        if key not in every:
+            raise PerennialError(
+                f"{self.name} has no service or group {key!r}; it has {', '.join(every)}"
+            )
+        return every[key]
+
+    def _named(self, word: str | None) -> list[Any]:
+        pods = self._pods(None)
+        if word is None:
+            return pods
+        chosen = [
+            pod for pod in pods if word in (pod.metadata.name, pod.metadata.labels.get(names.PART))
+        ]
+        if not chosen:
+            self._part(word)
+        return chosen
+
+    def _pods(self, part: str | None) -> list[Any]:
+        wanted: Mapping[str, str] = {"app.kubernetes.io/instance": self.name}
+        chosen = wanted if part is None else names.selector(self.name, part)
+        listed = self._api.call(
+            f"list the pods of {self.name}",
+            self._api.core.list_namespaced_pod,
+            self._namespace,
+            label_selector=labelled({**chosen, "app.kubernetes.io/managed-by": names.OURS}),
+        )
+        return list(listed.items)
+
+
+def _row(pod: Any) -> ServiceStatus:
+    """Describe a pod; what it waits for stands in its containers or its conditions."""
+    containers = pod.status.container_statuses or ()
+    started = pod.status.start_time
+    state = "STOPPING" if pod.metadata.deletion_timestamp else str(pod.status.phase).upper()
+    if state == "RUNNING" and not is_ready(pod):
+        state = "STARTING"
+    return ServiceStatus(
+        pod.metadata.name,
+        pod.spec.node_name,
+        state,
+        uptime=(datetime.now(UTC) - started).total_seconds() if started else 0.0,
+        restarts=sum(each.restart_count for each in containers),
+        note=_waits(pod) or None,
+    )
+
+
+def _waits(pod: Any) -> str:
+    for each in pod.status.container_statuses or ():
+        waiting = each.state.waiting if each.state else None
+        if waiting is not None and waiting.reason not in (None, "ContainerCreating"):
+            return f"{waiting.reason}: {waiting.message or 'see `kubectl describe pod`'}"
+    for each in pod.status.conditions or ():
+        if each.type == "PodScheduled" and each.status == "False":
+            return str(each.message or each.reason)
+    return ""

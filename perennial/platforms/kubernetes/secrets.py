@@ -1,0 +1,151 @@
+"""The Secrets of a cluster: ``python -m … CLUSTER.yaml | kubectl apply -f -``.
+
+The authority, the keys and Jupyter's token are made once and stay in the cluster's folder of this
+user. Each Secret has what one role reads; the authority's key is in none.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perennial import authority
+from perennial.connect import Connection, Tls, save
+from perennial.errors import PerennialError
+from perennial.files import write_atomic
+from perennial.paths import ClusterPaths, cluster_state
+from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.files import written
+from perennial.platforms.kubernetes.parts import site
+from perennial.services import scheduler_address
+from perennial.spec import load
+from perennial.stacked import remember, token_file
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+
+#: Certificate and key of JupyterLab's own port.
+JUPYTER = ("jupyter.pem", "jupyter-key.pem")
+
+
+def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
+    """Make what is missing of a cluster's secrets, renew what ends soon; remember the cluster."""
+    paths = cluster_state(spec.name)
+    remember(spec, file, paths)
+    reached = dns_names(spec, "scheduler")
+    authority.ensure(paths.tls, spec.name, reached)
+    soon = datetime.now(UTC) + authority.RENEW_WITHIN
+    ends = authority.expiry(paths.tls)
+    if min(ends[role] for role in authority.ROLES) < soon:
+        authority.renew(paths.tls, spec.name, reached)
+    if spec.jupyter is not None:
+        _prepare_jupyter(spec, paths, soon)
+    save(
+        paths,
+        Connection(
+            cluster=spec.name,
+            scheduler_address=scheduler_address(spec, site(spec)),
+            tls=Tls.in_folder(paths.tls) if spec.security.tls else None,
+            jupyter_url=None if spec.jupyter is None else _jupyter_url(spec),
+        ),
+    )
+    return paths
+
+
+def manifests(spec: ClusterSpec, paths: ClusterPaths) -> list[dict[str, Any]]:
+    """Describe the Secrets, from what stands in the cluster's folder."""
+    known = names.secret_names(spec.name)
+    found = []
+    if spec.security.tls:
+        for role in authority.ROLES:
+            files = ("ca.pem", f"{role}.pem", f"{role}-key.pem")
+            found.append(_secret(spec, known[role], {name: paths.tls / name for name in files}))
+    if spec.jupyter is not None:
+        files_of_jupyter = {name: paths.tls / name for name in JUPYTER}
+        token = {"jupyter-token": token_file(paths)}
+        found.append(_secret(spec, known["jupyter"], {**files_of_jupyter, **token}))
+    return found
+
+
+def dns_names(spec: ClusterSpec, part: str) -> tuple[str, ...]:
+    """Names under which a Service is reached."""
+    name = names.name_of(spec.name, part)
+    namespace = spec.options.namespace
+    short = (name, f"{name}.{namespace}", f"{name}.{namespace}.svc")
+    return (*short, f"{name}.{namespace}.svc.cluster.local")
+
+
+def _prepare_jupyter(spec: ClusterSpec, paths: ClusterPaths, soon: datetime) -> None:
+    from perennial import certificates
+
+    token = token_file(paths)
+    if not token.exists():
+        write_atomic(token, secrets.token_hex(24))
+    ingress = spec.options.jupyter.ingress
+    reached = (*dns_names(spec, "jupyter"), *([ingress.host] if ingress else []))
+    cert, key = (paths.tls / name for name in JUPYTER)
+    there = cert.read_bytes() if cert.exists() and key.exists() else b""
+    end = certificates.ends(there)
+    signer = authority.signer(paths.tls, spec.name)
+    pair = certificates.Pair(there, key.read_bytes() if there else b"")
+    fits = there and certificates.fault(signer.cert, pair) is None
+    if fits and end is not None and end > soon and certificates.covers(there, reached):
+        return
+    # A scheduler's certificate would let JupyterLab's users stand in for the scheduler.
+    made = certificates.make_certificate(signer, "jupyter", reached, datetime.now(UTC), pair.key)
+    write_atomic(key, made.key)
+    write_atomic(cert, made.cert)
+
+
+def _jupyter_url(spec: ClusterSpec) -> str:
+    ingress = spec.options.jupyter.ingress
+    if ingress is not None:
+        return f"https://{ingress.host}/lab"
+    host = f"{names.name_of(spec.name, 'jupyter')}.{spec.options.namespace}.svc"
+    return f"https://{host}:{spec.ports()['jupyter.port']}/lab"
+
+
+def _secret(spec: ClusterSpec, name: str, files: Mapping[str, Path]) -> dict[str, Any]:
+    data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": spec.options.namespace,
+            "labels": names.labels(spec.name, "secret", "secret"),
+        },
+        "type": "Opaque",
+        "data": data,
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the Secrets of a cluster to standard output, unless a person would read them."""
+    if len(arguments) != 1:
+        print("usage: python -m perennial.platforms.kubernetes.secrets FILE", file=sys.stderr)
+        return 2
+    if sys.stdout.isatty():
+        raise PerennialError(
+            "stdout is a terminal, and this writes private keys; add `| kubectl apply -f -`"
+        )
+    spec = load(Path(arguments[0]))
+    if not isinstance(getattr(spec.options, "namespace", None), str):
+        raise PerennialError(
+            f"{arguments[0]}: found the platform {spec.platform}; allowed: kubernetes"
+        )
+    print(written(manifests(spec, prepared(spec, str(Path(arguments[0]).absolute())))), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
