@@ -43,6 +43,8 @@ class Inputs:
 
 def read(args: Any, platform: str, source: str = "args") -> Inputs:
     """Read the arguments of a component: a spec, a mapping or typed arguments."""
+    if isinstance(args, Inputs):
+        return args
     if isinstance(args, ClusterSpec):
         return Inputs(args, plain(args))
     tree: Tree = {"platform": platform, **_values(args)}
@@ -51,6 +53,21 @@ def read(args: Any, platform: str, source: str = "args") -> Inputs:
         raise SpecError(faults, source)
     spec = loads(_dumped(_without(tree, outputs, platform)), source)
     return Inputs(spec, _with(plain(spec), outputs))
+
+
+def hidden(spec: ClusterSpec) -> Inputs:
+    """Make every value of a cluster secret but those by which resources are chosen and named."""
+    return Inputs(spec, _hidden(plain(spec)))
+
+
+def _hidden(value: Any, at: Location = ()) -> Any:
+    if at and _is_structure(at) and not isinstance(value, Mapping | list):
+        return value
+    if isinstance(value, Mapping) and (value or _is_structure(at)):
+        return {key: _hidden(inner, (*at, key)) for key, inner in value.items()}
+    if isinstance(value, list) and (value or _is_structure(at)):
+        return [_hidden(inner, (*at, place)) for place, inner in enumerate(value)]
+    return pulumi.Output.secret(value)
 
 
 def _values(value: Any) -> Any:
