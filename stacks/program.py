@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any
 
 import pulumi
-import yaml
 from pulumi.runtime import config as runtime
 
 from perennial.errors import Fault, PerennialError, SpecError
@@ -161,7 +160,7 @@ def _whole(config: pulumi.Config, key: str, default: int) -> int | str:
 def _loaded(value: Any, source: str) -> ClusterSpec:
     """Validate a cluster as its file would be; its faults have no lines to be looked up."""
     try:
-        return loads(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), source)
+        return loads(inputs.dumped(value), source)
     except SpecError as error:
         faults = [replace(fault, line=None) for fault in error.faults]
         raise SpecError(faults, error.source) from None
