@@ -53,12 +53,12 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
             **{key: {"type": "boolean"} for key in ("dashboard", "force")},
             "max_unavailable": {"type": "integer"},
         },
-        {"outcome": _MAP, "drift": _LINES},
+        {"outcome": _MAP, "drift": _LINES, "owner": _TEXT},
     ),
     "LocalServices": (
         "The services of a cluster on this machine.",
-        {"cluster": _MAP, "force": {"type": "boolean"}},
-        {"connection": {**_MAP, "secret": True}, "drift": _LINES},
+        {"cluster": _MAP, "groups": _LINES, "force": {"type": "boolean"}},
+        {"connection": _MAP, "drift": _LINES, "owner": _TEXT},
     ),
 }
 _NEEDED = {
