@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from perennial.registry import PLATFORMS
 from perennial.spec import json_schema as schemas
+from perennial.stacks.components import COMPONENTS
 from perennial.stacks.inputs import is_structure
 
 FILE = Path(__file__).parents[1] / "stacks" / "args.py"
@@ -39,7 +39,7 @@ _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bo
 def render() -> str:
     """Write the module."""
     done: dict[str, str] = {}
-    for platform in PLATFORMS:
+    for platform in (each.platform for each in COMPONENTS.values()):
         root = schemas.shared((platform,))
         keys = {key: node for key, node in root["properties"].items() if key != "platform"}
         whole = {**root, "properties": keys}

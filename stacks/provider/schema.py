@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from perennial.registry import PLATFORMS
 from perennial.spec import json_schema as cluster_file
+
+from ..components import COMPONENTS
 
 Node = Mapping[str, Any]
 Spec = dict[str, Any]
@@ -73,8 +74,8 @@ def schema() -> str:
     """Return the schema of the provider's resources and components."""
     types: Spec = {}
     resources: Spec = {f"{PACKAGE}:index:{name}": _part(name) for name in _PARTS}
-    for platform in PLATFORMS:
-        whole = cluster_file.shared((platform,))
+    for token, component in COMPONENTS.items():
+        whole = cluster_file.shared((component.platform,))
         for name, node in whole["$defs"].items():
             types[f"{PACKAGE}:index:{name}"] = {
                 "type": "object",
@@ -82,7 +83,7 @@ def schema() -> str:
                 "properties": _properties(node["properties"]),
                 "required": _required(node),
             }
-        resources[f"{PACKAGE}:index:{platform.capitalize()}Cluster"] = _component(whole)
+        resources[token] = _component(whole)
     found = {
         "name": PACKAGE,
         "version": version("dask-perennial"),
