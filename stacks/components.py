@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -16,8 +17,17 @@ COMPONENTS = {each.component_type: each for each in (HostsCluster, LocalCluster)
 
 def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResult:
     """Construct a component; its inputs have the keys of a cluster file, and `force`."""
-    known = dict(inputs)
+    known = {key: _whole(value) for key, value in dict(inputs).items()}
     force = bool(known.pop("force", False))
     made = COMPONENTS[type_](name, known, options, force=force)
     outputs: dict[str, pulumi.Input[Any]] = {each: getattr(made, each) for each in OUTPUTS}
     return ConstructResult(urn=made.urn, state=outputs)
+
+
+def _whole(value: Any) -> Any:
+    """Read whole numbers as such: the engine hands every number over as a float."""
+    if isinstance(value, Mapping):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

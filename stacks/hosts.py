@@ -17,6 +17,16 @@ from perennial.platforms.hosts.secrets import own_certificate
 from perennial.platforms.hosts.share import Share
 from perennial.spec import ClusterSpec
 
+from .args import (
+    EnvironmentArgs,
+    HostsClusterArgs,
+    HostsOptionsArgs,
+    JupyterArgs,
+    MachineArgs,
+    ScaleArgs,
+    SchedulerArgs,
+    WorkerGroupArgs,
+)
 from .base import ClusterComponent
 from .host_planning import described, first
 from .inputs import Inputs
@@ -26,7 +36,15 @@ from .resources import Authority, HostEnvironment, HostServices
 #: Beside the component: what `perennial up` asks before and after the engine.
 __all__ = [
     "Cluster",
+    "EnvironmentArgs",
     "HostsCluster",
+    "HostsClusterArgs",
+    "HostsOptionsArgs",
+    "JupyterArgs",
+    "MachineArgs",
+    "ScaleArgs",
+    "SchedulerArgs",
+    "WorkerGroupArgs",
     "described",
     "entries",
     "first",

@@ -7,13 +7,13 @@ it has them, as a whole.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import pulumi
-import yaml
 
 from perennial.errors import Fault, SpecError
 from perennial.spec import ClusterSpec, loads, plain
@@ -43,14 +43,36 @@ class Inputs:
 
 def read(args: Any, platform: str, source: str = "args") -> Inputs:
     """Read the arguments of a component: a spec, a mapping or typed arguments."""
+    if isinstance(args, Inputs):
+        return args
     if isinstance(args, ClusterSpec):
         return Inputs(args, plain(args))
     tree: Tree = {"platform": platform, **_values(args)}
     outputs = dict(_outputs(tree))
-    if faults := [_structural(at, source) for at in outputs if _is_structure(at)]:
+    if faults := [_structural(at, source) for at in outputs if is_structure(at)]:
         raise SpecError(faults, source)
-    spec = loads(_dumped(_without(tree, outputs, platform)), source)
+    try:
+        spec = loads(dumped(_without(tree, outputs, platform)), source)
+    except SpecError as error:
+        # These lines are of a text that nobody has written.
+        faults = [replace(fault, line=None) for fault in error.faults]
+        raise SpecError(faults, error.source) from None
     return Inputs(spec, _with(plain(spec), outputs))
+
+
+def hidden(spec: ClusterSpec) -> Inputs:
+    """Make every value of a cluster secret but those by which resources are chosen and named."""
+    return Inputs(spec, _hidden(plain(spec)))
+
+
+def _hidden(value: Any, at: Location = ()) -> Any:
+    if at and is_structure(at) and not isinstance(value, Mapping | list):
+        return value
+    if isinstance(value, Mapping) and (value or is_structure(at)):
+        return {key: _hidden(inner, (*at, key)) for key, inner in value.items()}
+    if isinstance(value, list) and (value or is_structure(at)):
+        return [_hidden(inner, (*at, place)) for place, inner in enumerate(value)]
+    return pulumi.Output.secret(value)
 
 
 def _values(value: Any) -> Any:
@@ -58,8 +80,13 @@ def _values(value: Any) -> Any:
     if isinstance(value, pulumi.Output):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        own = {name: getattr(value, name) for name in value.__dataclass_fields__}
-        return {name: _values(inner) for name, inner in own.items() if inner is not None}
+        own = ((each, getattr(value, each.name)) for each in fields(value))
+        return {
+            # `from` is no name in Python; None means nothing was written, unless it is a choice.
+            each.name.removesuffix("_"): _values(inner)
+            for each, inner in own
+            if inner is not None or each.default is not None
+        }
     if isinstance(value, Mapping):
         return {str(key): _values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -78,7 +105,8 @@ def _outputs(value: Any, at: Location = ()) -> Iterator[tuple[Location, pulumi.O
             yield from _outputs(inner, (*at, place))
 
 
-def _is_structure(at: Location) -> bool:
+def is_structure(at: Location) -> bool:
+    """Whether a key has to be known when the program runs."""
     return _STRUCTURE.fullmatch(key_path(at)) is not None
 
 
@@ -137,5 +165,6 @@ def _copied(value: Any) -> Any:
     return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _dumped(tree: Tree) -> str:
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+def dumped(tree: Tree) -> str:
+    """Write a cluster file; as JSON, since YAML's writer leaves out quotes, as those of 08:00."""
+    return json.dumps(tree, ensure_ascii=False)

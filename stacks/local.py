@@ -9,13 +9,31 @@ import pulumi
 from perennial.paths import cluster_state
 from perennial.platforms.local.layout import fleets
 
+from .args import (
+    JupyterArgs,
+    LocalClusterArgs,
+    LocalOptionsArgs,
+    ScaleArgs,
+    SchedulerArgs,
+    WorkerGroupArgs,
+)
 from .base import ClusterComponent
 from .host_resources import LocalProvider
 from .inputs import Inputs
 from .resources import LocalServices
 
 #: `LocalProvider` is found here by what earlier versions have left in a stack.
-__all__ = ["Cluster", "LocalCluster", "LocalProvider"]
+__all__ = [
+    "Cluster",
+    "JupyterArgs",
+    "LocalCluster",
+    "LocalClusterArgs",
+    "LocalOptionsArgs",
+    "LocalProvider",
+    "ScaleArgs",
+    "SchedulerArgs",
+    "WorkerGroupArgs",
+]
 
 
 class LocalCluster(ClusterComponent):

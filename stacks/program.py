@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import pulumi
-import yaml
+from pulumi.runtime import config as runtime
 
 from perennial.errors import Fault, PerennialError, SpecError
 from perennial.registry import PLATFORMS
 from perennial.spec import ClusterSpec, loads
+from perennial.spec.words import nearest, show_key
 
+from . import inputs
 from .base import OUTPUTS
 
 #: Where a cluster's keys stand in a stack's file.
 KEY = "perennial:cluster"
+_PREFIX = "perennial:"
+
+#: What `pulumi new` asks for, and where that stands in a cluster file.
+ANSWERS = {
+    "name": "name",
+    "machines": "hosts.machines",
+    "python": "environment.python",
+    "requirements": "environment.requirements",
+    "workers": "workers.cpu.count",
+    "threads": "workers.cpu.threads",
+    "memory": "workers.cpu.memory",
+}
+#: All keys of a stack's configuration that are read.
+KEYS = ("cluster", *ANSWERS, "force")
 
 
 def main() -> None:
@@ -29,14 +45,20 @@ def main() -> None:
     except PerennialError as error:
         # One line for each fault and no traceback: this ends the program, and Pulumi says so.
         raise pulumi.RunError(str(error)) from None
-    deploy(spec, force)
+    deploy(inputs.hidden(spec) if is_secret() else spec, force)
 
 
-def deploy(spec: ClusterSpec, force: bool = False) -> None:
+def deploy(args: ClusterSpec | inputs.Inputs, force: bool = False) -> None:
     """Register a cluster with the engine and export what it tells."""
-    cluster = import_module(PLATFORMS[spec.platform].stack).Cluster(spec.name, spec, force=force)
+    spec = args.spec if isinstance(args, inputs.Inputs) else args
+    cluster = import_module(PLATFORMS[spec.platform].stack).Cluster(spec.name, args, force=force)
     for output in OUTPUTS:
         pulumi.export(output, getattr(cluster, output))
+
+
+def is_secret() -> bool:
+    """Whether any of the configuration is secret; Pulumi does not say which part of a key is."""
+    return any(runtime.is_config_secret(f"{_PREFIX}{key}") for key in KEYS)
 
 
 def own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,14 +71,55 @@ def own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable
 
 def configured(config: pulumi.Config) -> ClusterSpec:
     """Read the cluster from a stack's configuration."""
+    try:
+        return _configured(config)
+    except SpecError as error:
+        if not is_secret():
+            raise
+        # A message is shown and kept where secrets must not be.
+        faults = [replace(fault, found="a secret value") for fault in error.faults]
+        raise SpecError(faults, error.source) from None
+
+
+def _configured(config: pulumi.Config) -> ClusterSpec:
+    if faults := [*_misspelt()]:
+        raise SpecError(faults, _file())
     text = config.get("cluster")
     if text is None:
-        return _loaded(from_answers(config), "perennial:machines")
+        try:
+            return _loaded(from_answers(config), _file())
+        except SpecError as error:
+            faults = [replace(fault, path=_asked(fault.path)) for fault in error.faults]
+            raise SpecError(faults, error.source) from None
     try:
         value = json.loads(text)  # so Pulumi hands an object over
     except ValueError:
         return loads(text, KEY)
     return _loaded(value, KEY)
+
+
+def _file() -> str:
+    return f"Pulumi.{pulumi.get_stack()}.yaml"
+
+
+def _misspelt() -> Iterator[Fault]:
+    """Find keys that nothing reads."""
+    given = {**runtime.get_config_env(), **runtime.CONFIG.get()}
+    for key in sorted(given):
+        name = key.removeprefix(_PREFIX)
+        if key == name or name in KEYS:
+            continue
+        near = nearest(name, KEYS)
+        fix = f"did you mean {_PREFIX}{near}?" if near else f"run `pulumi config rm {key}`"
+        yield Fault(f"{_PREFIX}{show_key(name)}", "a key that nothing reads", ", ".join(KEYS), fix)
+
+
+def _asked(path: str) -> str:
+    """Name a fault of an answer by its key in the configuration."""
+    for key, place in ANSWERS.items():
+        if path.startswith(place):
+            return f"{_PREFIX}{key}{path.removeprefix(place)}"
+    return path
 
 
 def from_answers(config: pulumi.Config) -> dict[str, Any]:
@@ -69,7 +132,7 @@ def from_answers(config: pulumi.Config) -> dict[str, Any]:
             "an object with the keys of a cluster file, or perennial:machines",
             "set perennial:machines to the addresses of your machines",
         )
-        raise SpecError([fault], f"Pulumi.{pulumi.get_stack()}.yaml")
+        raise SpecError([fault], _file())
     environment = {key: config.get(key) for key in ("python", "requirements") if config.get(key)}
     return {
         "name": config.get("name") or pulumi.get_stack(),
@@ -97,7 +160,7 @@ def _whole(config: pulumi.Config, key: str, default: int) -> int | str:
 def _loaded(value: Any, source: str) -> ClusterSpec:
     """Validate a cluster as its file would be; its faults have no lines to be looked up."""
     try:
-        return loads(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), source)
+        return loads(inputs.dumped(value), source)
     except SpecError as error:
         faults = [replace(fault, line=None) for fault in error.faults]
         raise SpecError(faults, error.source) from None

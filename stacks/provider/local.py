@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -126,5 +127,6 @@ def read(values: Values) -> ClusterSpec:
     workers = values["cluster"].get("workers", {})
     groups = values.get("groups") or sorted(workers)
     cluster = {**values["cluster"], "workers": {name: workers[name] for name in groups}}
-    text = yaml.safe_dump(cluster, sort_keys=False, allow_unicode=True)
+    # As JSON: YAML's writer leaves out quotes, as those of 08:00.
+    text = json.dumps(cluster, ensure_ascii=False)
     return parse(text, "inputs", remembered=True).spec

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf import empty_pb2
 from google.protobuf.struct_pb2 import Struct
+from pulumi import RunError
 from pulumi.provider import Provider
 from pulumi.provider.server import ProviderServicer
 from pulumi.runtime import proto
@@ -91,6 +92,14 @@ class Servicer(ProviderServicer):
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True, acceptResources=True, acceptOutputs=True, supportsPreview=True
         )
+
+    async def Construct(self, request: Any, context: Any) -> proto.ConstructResponse:  # noqa: N802
+        """Construct a component; what is wrong with its inputs is one line for each fault."""
+        try:
+            return await super().Construct(request, context)
+        except RunError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
 
     @_answered
     async def Check(self, request: Any, context: Any) -> proto.CheckResponse:  # noqa: N802

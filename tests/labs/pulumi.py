@@ -2,8 +2,9 @@
 
 It is made once and kept in the cache folder, 4 minutes the first time. Beside ``pulumi`` stands
 ``pulumi-resource-pulumi-python`` from the same module, as in the ordinary installation: it starts
-the server of dynamic providers in the Python of the caller. There is no language host, so no
-``pulumi up`` of a folder: a program is run inline, through the Automation API.
+the server of dynamic providers in the Python of the caller. There is no host for Python, so no
+``pulumi up`` of such a folder: a program is run inline, through the Automation API. The host for
+programs in YAML is made here too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from typing import IO
 from tests.labs.hosts.base import UnavailableError, cache
 
 VERSION = "v3.246.0"
+YAML_VERSION = "v1.25.0"
 
 #: Its own replacement, which the ones who require its module have to repeat.
 _CLIPBOARD = (
     "github.com/atotto/clipboard=github.com/tgummerer/clipboard@v0.0.0-20241001131231-d02d263e614e"
 )
 _COMMAND = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
+_YAML = "github.com/pulumi/pulumi-yaml/cmd/pulumi-language-yaml"
 _STAMP = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={VERSION}"
 
 
@@ -54,6 +57,34 @@ def engine(say: IO[str] = sys.stderr) -> Path:
     return made
 
 
+def yaml_host(say: IO[str] = sys.stderr) -> Path:
+    """Give the folder of ``pulumi-language-yaml``; makes it the first time, in some minutes.
+
+    Raises
+    ------
+    UnavailableError
+        Where it cannot be made.
+    """
+    kept = cache("pulumi")
+    made = kept / f"yaml-{YAML_VERSION}"
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_dir():
+            if shutil.which("go") is None:
+                raise UnavailableError("Pulumi's YAML host needs go, to be built")
+            print(f"making {made}", file=say)
+            with tempfile.TemporaryDirectory(dir=kept) as name:
+                folder = Path(name)
+                (folder / "tools.go").write_text(f'package lab\n\nimport _ "{_YAML}"\n')
+                _go(folder, "mod", "init", "lab")
+                module = _YAML.partition("/cmd/")[0]
+                _go(folder, "mod", "edit", f"-require={module}@{YAML_VERSION}")
+                _go(folder, "mod", "tidy")
+                _go(folder, "build", "-o", "bin/pulumi-language-yaml", "-ldflags", "-s -w", _YAML)
+                (folder / "bin").rename(made)
+    return made
+
+
 def _build(folder: Path) -> None:
     (folder / "tools.go").write_text(f'package lab\n\nimport _ "{_COMMAND}"\n')
     _go(folder, "mod", "init", "lab")
@@ -78,5 +109,5 @@ def _go(folder: Path, *arguments: str) -> str:
     )
     if done.returncode:
         reason = " ".join(done.stderr.split())[-300:]
-        raise UnavailableError(f"go {arguments[0]} cannot make the Pulumi engine: {reason}")
+        raise UnavailableError(f"go {arguments[0]} cannot build for the Pulumi lab: {reason}")
     return done.stdout

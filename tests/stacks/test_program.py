@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from perennial.stacks.program import configured
 ROOT = Path(__file__).parents[2]
 
 
-def read(values: dict[str, Any]) -> ClusterSpec:
+def read(values: dict[str, Any], secret: Sequence[str] = ()) -> ClusterSpec:
     """Read a configuration as the engine hands it over: objects as JSON."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
     }
-    pulumi.runtime.set_all_config(texts)
+    pulumi.runtime.set_all_config(texts, list(secret))
     return configured(pulumi.Config("perennial"))
 
 
@@ -45,7 +46,35 @@ def test_template_asks_for_what_is_read() -> None:
 def test_answers_are_checked_like_a_file() -> None:
     with pytest.raises(SpecError) as caught:
         read({"perennial:machines": "ma", "perennial:python": "/p", "perennial:workers": "many"})
-    assert "workers.cpu.count: found 'many'" in str(caught.value)
+    assert "Pulumi.stack.yaml: perennial:workers: found 'many'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("wokers", "did you mean perennial:workers?"),
+        ("zzz", "run `pulumi config rm perennial:zzz`"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(key: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read({"perennial:machines": "ma", "perennial:python": "/p", f"perennial:{key}": "3"})
+    assert f"perennial:{key}: found a key that nothing reads; allowed: cluster, " in str(
+        caught.value
+    )
+    assert str(caught.value).endswith(said)
+
+
+def test_keys_of_others_are_left_alone() -> None:
+    assert read({"perennial:machines": "ma", "perennial:python": "/p", "aws:region": "x"})
+
+
+def test_a_fault_does_not_show_a_secret() -> None:
+    cluster = {"name": "lab", "platform": "local", "workers": {"cpu": {"memory": "Tr0ub4dor"}}}
+    with pytest.raises(SpecError) as caught:
+        read({"perennial:cluster": cluster}, secret=["perennial:cluster"])
+    assert "workers.cpu.memory: found a secret value" in str(caught.value)
+    assert "Tr0ub4dor" not in str(caught.value)
 
 
 def test_no_machines() -> None:
