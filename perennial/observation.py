@@ -42,3 +42,5 @@ class Observation:
     #: Size beyond which `Fleet.resize` takes none, even when it is meant; None where the platform
     #: finds out.
     utmost: int | None = None
+    #: What sets it and what to do about it, as the end of a refusal.
+    beyond: str = field(default="", compare=False)

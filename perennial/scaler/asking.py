@@ -155,14 +155,17 @@ def check_group(found: Report, group: str, cluster: str) -> None:
 
 
 def check_size(found: Report, group: str, size: int, cluster: str, force: bool = False) -> None:
-    """Refuse a size beyond the group's max, or beyond what its platform holds."""
+    """Refuse a size beyond the group's max, or beyond what its platform holds.
+
+    Force is named only where it helps.
+    """
     limits = (found.latest.get("limits") or {}).get(group) or {}
     largest, most, utmost = limits.get("max"), limits.get("most"), limits.get("utmost")
     now = int((found.groups.get(group) or {}).get("asked") or 0)
     if utmost is not None and size > max(utmost, now):
         raise PerennialError(
-            f"{group}={size}: allowed: up to {utmost}, the scale.max that its machines were"
-            f" deployed with; raise it in the cluster file of {cluster} and run `perennial up`"
+            f"{group}={size}: allowed: up to {utmost},"
+            f" {limits.get('beyond') or 'which is all that the platform holds; ask for fewer'}"
         )
     if force:
         return

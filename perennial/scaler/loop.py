@@ -299,6 +299,7 @@ class Loop:
             "most": seen.most if seen else None,
             "room": seen.room if seen else "",
             "utmost": seen.utmost if seen else None,
+            "beyond": seen.beyond if seen else "",
         }
 
     def _save(self, force: bool = False) -> None:

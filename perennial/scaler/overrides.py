@@ -174,7 +174,7 @@ def _taken(
             )
             largest = _ceiling(to, name, most)
             if largest is not None and pin.size > largest and not pin.force:
-                raise ValueError(f"{name}={pin.size} is above its max, {largest}; force it")
+                raise ValueError(f"{name}={pin.size}: allowed: up to {largest} without force")
             to.pins[name] = pin
             return f"{name}: pinned at {request['size']}" + (
                 f" for {seconds:g} s" if seconds else ""

@@ -84,9 +84,10 @@ def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
 
 
 def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: Scaler) -> None:
+    beyond = "the max of its machines; raise it"
     scaler.limits = {
-        "cpu": {"max": 400, "most": 28, "room": "this machine has 2 cores"},
-        "gpu": {"max": 2, "most": 28, "room": "", "utmost": 8},
+        "cpu": {"max": 400, "most": 28, "room": "this machine has 2 cores", "utmost": 240},
+        "gpu": {"max": 2, "most": 28, "room": "", "utmost": 8, "beyond": beyond},
     }
     time.sleep(1)
     for words, says in (
@@ -98,14 +99,16 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
         assert error.startswith(says)
         assert error.endswith("ask for fewer, or add --force\n")
         assert error.count("\n") == 1
-    # Beyond what the machines were deployed with nobody can mean it.
-    for force in ((), ("--force",)):
-        code, out, error = perennial(machine, "scale", "gpu=9", *force)
-        assert (code, out) == (1, "")
-        assert error == (
-            "gpu=9: allowed: up to 8, the scale.max that its machines were deployed with; raise it"
-            " in the cluster file of lab and run `perennial up`\n"
-        )
+    # Beyond what the platform can do at all nobody can mean it, and force is not named.
+    for words, says in (
+        (("gpu=9",), "gpu=9: allowed: up to 8, the max of its machines; raise it"),
+        (
+            ("cpu=401",),
+            "cpu=401: allowed: up to 240, which is all that the platform holds; ask for fewer",
+        ),
+    ):
+        for force in ((), ("--force",)):
+            assert perennial(machine, "scale", *words, *force) == (1, "", f"{says}\n")
     assert scaler.taken == []
     assert perennial(machine, "scale", "cpu=28")[0] == 0
     assert perennial(machine, "scale", "gpu=3", "--force")[0] == 0

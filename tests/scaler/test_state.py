@@ -358,7 +358,7 @@ def test_a_pin_beyond_max_is_refused_unless_it_is_forced(tmp_path: Path) -> None
     wish = {"id": "1", "kind": "pin", "group": "cpu", "size": 1000, "seconds": 60.0}
     [said] = overrides.take([wish], GROUPS, 0.0)
     assert said.startswith("refused: ")
-    assert "cpu=1000 is above its max, 4" in said
+    assert "cpu=1000: allowed: up to 4 without force" in said
     assert overrides.applied(Group("cpu", 0, 4)).pin is None
     overrides.take([wish | {"id": "2", "force": True}], GROUPS, 0.0)
     forced = Overrides(tmp_path, {"cpu": 4}).applied(Group("cpu", 0, 4))

@@ -23,6 +23,12 @@ GATHERING = 30.0
 #: Machines that are named with what they hold.
 NAMED = 3
 
+#: What ends a refusal of more members than the machines may start.
+BEYOND = (
+    "the scale.max that its machines were deployed with; raise it in the cluster file and run"
+    " `perennial up`"
+)
+
 #: A member's place: the machine and its number there.
 Place = tuple[str, int]
 
@@ -112,6 +118,7 @@ class HostsFleet:
             room=_held_by({name: one.holds for name, one in held.items() if one.holds}),
             step=sum(steps) if steps else None,
             utmost=sum(self.machines.values()),
+            beyond=BEYOND,
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:

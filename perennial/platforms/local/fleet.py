@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from perennial import sizes
+from perennial.capacity import gib
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
 from perennial.lock import exclusive
@@ -79,11 +80,15 @@ class LocalFleet:
             return replace(observation, most=len(units))
         holds, group = room.capacity(spec, this_machine()), spec.workers[self.group]
         more = holds.more(sizes.of_names(spec, names), sizes.of_member(group))
+        idle = self._idle(spec, names)
         return replace(
             observation,
-            most=len(units) + min(more, self._idle(spec, names)),
+            most=len(units) + min(more, idle),
             room=f"this machine has {holds}",
             step=room.starting(group),
+            utmost=len(units) + idle,
+            beyond=f"as this machine's {gib(holds.memory)} hold {holds.most:,} idle workers in all;"
+            " ask for fewer",
         )
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:

@@ -216,6 +216,7 @@ class TestHosts(Contract):
         ]
         assert {member.state for member in seen.members} == {"running"}
         assert (seen.least, seen.most, seen.utmost) == (0, 20, 20)
+        assert seen.beyond.startswith("the scale.max that its machines were deployed with; raise")
         assert seen.room.startswith("machine-b has ")
         assert "worker processes" in seen.room
 

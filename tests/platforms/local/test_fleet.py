@@ -245,9 +245,13 @@ def test_it_holds_what_its_members_are_promised(platform: OnThisMachine) -> None
     assert platform.fleet.observe().most == 3 + (16 - 4)
     platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 4 * IDLE, 4 * IDLE))
     assert platform.fleet.observe().most == 3  # never fewer than stand
+    assert platform.fleet.observe().utmost == 3
     # Who means it gets more, as far as there is memory for idle processes.
     platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 5 * IDLE, 5 * IDLE))
-    assert platform.fleet.resize(9) == 4
+    seen = platform.fleet.observe()
+    assert seen.utmost == 4
+    assert seen.beyond == "as this machine's 0.5 GiB hold 5 idle workers in all; ask for fewer"
+    assert platform.fleet.resize(9) == seen.utmost
 
 
 def test_busy_says_who_is_at_work(platform: OnThisMachine) -> None:
