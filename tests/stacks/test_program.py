@@ -34,7 +34,7 @@ def test_examples(name: str) -> None:
 
 
 def test_template_asks_for_what_is_read() -> None:
-    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    project = yaml.safe_load((ROOT / "template" / "Pulumi.yaml").read_text())
     asked = project["template"]["config"]
     answers = {key: question.get("default", "ma, mb,mc") for key, question in asked.items()}
     spec = read(answers)

@@ -1,0 +1,5 @@
+"""What `pulumi up` runs."""
+
+from perennial.stacks.program import main
+
+main()
