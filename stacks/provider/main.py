@@ -78,13 +78,16 @@ async def _serve(engine: str, port: Any) -> None:
 
 
 async def _watch(channel: grpc.aio.Channel, done: asyncio.Event) -> None:
-    """End this process when the engine is gone: it must not change machines beside the next one."""
+    """End this process when the engine is gone: it must not change machines beside the next one.
+
+    A channel that is idle for half an hour is closed, and opened again here.
+    """
+    gone, was_there = grpc.ChannelConnectivity.TRANSIENT_FAILURE, False
     state = channel.get_state(try_to_connect=True)
-    while state != grpc.ChannelConnectivity.SHUTDOWN:
+    while not (was_there and state is gone) and state is not grpc.ChannelConnectivity.SHUTDOWN:
+        was_there = was_there or state is grpc.ChannelConnectivity.READY
         await channel.wait_for_state_change(state)
-        before, state = state, channel.get_state(try_to_connect=True)
-        if before == grpc.ChannelConnectivity.READY and state != before:
-            break
+        state = channel.get_state(try_to_connect=True)
     done.set()
 
 
