@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from perennial import authority, certificates, connect, paths
+from perennial.cli import use
 from perennial.connect import Connection, Tls, configuration
 from perennial.errors import PerennialError
 from tests import dask_processes
@@ -113,6 +115,38 @@ class TestProcesses:
             "        print(cluster.dashboard_link.endswith(f':9999/proxy/{port}/status'))\n"
         )
         assert python(own, home).splitlines() == ["3 True"] * 3
+
+    def test_a_local_clusters_arguments_are_refused_as_the_guide_and_connect_say(
+        self, home: Path, tls: Path, address: str
+    ) -> None:
+        """Dask takes no arguments of a LocalCluster beside an address; what to write is said."""
+        guide = Path(__file__).parents[1] / "docs" / "guide" / "connecting.md"
+        told = " ".join(guide.read_text().split())
+        asked = ("n_workers=2", "processes=False", "threads_per_worker=1")
+        ask = "from distributed import Client, LocalCluster\n" + "".join(
+            f"try: print(Client({how}))\nexcept ValueError as error: print(error)\n"
+            for how in asked
+        )
+        connect.write(lab(tls, address))
+        refused = "Unexpected keyword arguments"
+        assert python(ask, home).splitlines() == [
+            f"{refused}: {[how.partition('=')[0]]}" for how in asked
+        ]
+        for how in asked[:2]:
+            assert f"`Client({how})`" in told
+        assert f"`{refused}`" in told
+        # Both that `connect` prints, with the first argument, as a script has to write it.
+        right, wrong = re.findall(r"Client\(.*?\)+(?=,|$)", use.OWN)
+        assert wrong == f"Client({asked[0]})"
+        assert f"`{right}`" in told
+        small = "n_workers=1, processes=False, dashboard_address='127.0.0.1:0'"
+        own = right.replace(asked[0], small)
+        start = f"from distributed import Client, LocalCluster\nprint({own}.scheduler.address[:9])"
+        assert python(start, home) == "inproc://"
+        connect.remove()
+        assert python(start, home) == "inproc://"
+        start = f"from distributed import Client\nprint(Client({small}).scheduler.address[:9])"
+        assert python(start, home) == "inproc://"
 
     def test_dask_processes_started_by_hand_work_while_connected(
         self, home: Path, tls: Path, address: str

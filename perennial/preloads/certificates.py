@@ -24,9 +24,9 @@ from typing import Any
 import dask.config
 from dask.utils import parse_timedelta
 from distributed import Scheduler, Worker
-from tornado.ioloop import PeriodicCallback
 
 from perennial.preloads import registration, revoked
+from perennial.preloads.watching import Watched
 
 logger = logging.getLogger("distributed.perennial.certificates")
 
@@ -46,45 +46,32 @@ def dask_setup(server: Any) -> None:
         return
     revoked.watch(server, files["ca_file"])
     seconds = parse_timedelta(dask.config.get("perennial.certificates.interval", 10), default="s")
-    renewal = Renewal(server, files)
-    # Dask starts and stops these with the server.
-    server.periodic_callbacks["perennial-certificates"] = PeriodicCallback(
-        renewal.look, seconds * 1000
-    )
+    Renewal(server, files).follow(server, "perennial-certificates", seconds)
 
 
-class Renewal:
+class Renewal(Watched):
     """The certificate files of a server, and which version of them is in use."""
 
     def __init__(self, server: Any, files: Mapping[str, Path]) -> None:
+        super().__init__(files.values())
         self.server = server
         self.files = files
-        #: Nothing at first: files may have changed since Dask has read them.
-        self.used: tuple[object, ...] = ()
-        self.refused: tuple[object, ...] = ()
 
-    def look(self) -> None:
-        """Load the files when they have changed."""
-        stamp: tuple[object, ...] = ()
-        try:
-            stamp = tuple(_stamp(path) for path in self.files.values())
-            if stamp == self.used:
-                return
-            with snapshot(self.files) as paths:
-                load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), paths)
-                for context in contexts(self.server):
-                    load(context, paths)
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            if stamp != self.refused:
-                logger.warning(
-                    "%s keeps its certificate: %s cannot be used yet (%s); tries again",
-                    *(self.server.address_safe, self.files["cert"], error),
-                )
-            self.refused = stamp
-            return
+    def take(self) -> None:
+        """Load the files into every context."""
+        with snapshot(self.files) as paths:
+            load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), paths)
+            for context in contexts(self.server):
+                load(context, paths)
         if self.used:
             logger.info("%s now uses the renewed %s", self.server.address_safe, self.files["cert"])
-        self.used = stamp
+
+    def complain(self, error: OSError | ValueError) -> None:
+        """Say that the certificate of before stays in use."""
+        logger.warning(
+            "%s keeps its certificate: %s cannot be used yet (%s); tries again",
+            *(self.server.address_safe, self.files["cert"], error),
+        )
 
 
 def contexts(server: Any) -> list[ssl.SSLContext]:
@@ -119,9 +106,3 @@ def snapshot(files: Mapping[str, Path]) -> Iterator[dict[str, str]]:
             os.write(descriptor, path.read_bytes())
             paths[name] = f"/proc/self/fd/{descriptor}"
         yield paths
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Tell one version of a file from the next."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -19,7 +19,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from tornado.ioloop import PeriodicCallback
+from perennial.preloads.watching import Watched
 
 logger = logging.getLogger("distributed.perennial.revoked")
 
@@ -33,56 +33,44 @@ def watch(server: Any, authority: Path) -> None:
     """Refuse what is revoked, from now on and as long as the server lives."""
     revocation = Revocation(server, authority)
     revocation.look()
-    server.periodic_callbacks["perennial-revoked"] = PeriodicCallback(
-        revocation.look, INTERVAL * 1000
-    )
+    revocation.follow(server, "perennial-revoked", INTERVAL)
 
 
-class Revocation:
+class Revocation(Watched):
     """The list of revoked certificates, as a server has it in use."""
 
     def __init__(self, server: Any, authority: Path) -> None:
         self.server = server
         self.authority = authority
         self.file = authority.with_name(LIST)
+        super().__init__([self.file])
         self.serials: frozenset[int] = frozenset()
-        self.used: tuple[int, ...] = ()
-        self.refused: tuple[int, ...] = ()
         for listener in server.listeners:
             if hasattr(listener, "_prepare_stream"):
                 listener._prepare_stream = self._refusing(listener._prepare_stream)
 
-    def look(self) -> None:
-        """Take the list up when it has changed, and close what its certificates have opened."""
-        try:
-            status = self.file.stat()
-        except OSError:
-            return
-        stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-        if stamp == self.used:
-            return
-        try:
-            serials = read(self.file, self.authority)
-            for listener in self.server.listeners:
-                context = getattr(listener, "server_args", {}).get("ssl_options")
-                if context is not None:
-                    context.load_verify_locations(str(self.file))
-                    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            if stamp != self.refused:
-                logger.error(
-                    "%s cannot be used (%s): what is new in it is not refused; tries again",
-                    *(self.file, error),
-                )
-            self.refused = stamp
-            return
-        self.used, self.serials = stamp, serials
+    def take(self) -> None:
+        """Refuse what is on the list, and close what its certificates have opened."""
+        serials = read(self.file, self.authority)
+        for listener in self.server.listeners:
+            context = getattr(listener, "server_args", {}).get("ssl_options")
+            if context is not None:
+                context.load_verify_locations(str(self.file))
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        self.serials = serials
         closed = 0
         for comm in list(self.server._comms):
             if _serial(comm.extra_info.get("peercert")) in serials:
                 comm.abort()
                 closed += 1
         logger.info("refuses %d revoked certificates; closed %d connections", len(serials), closed)
+
+    def complain(self, error: OSError | ValueError) -> None:
+        """Say that the list of before stays in use."""
+        logger.error(
+            "%s cannot be used (%s): what is new in it is not refused; tries again",
+            *(self.file, error),
+        )
 
     def _refusing(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         """Let a listener refuse a stream after its handshake when its certificate is revoked."""

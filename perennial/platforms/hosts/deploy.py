@@ -84,13 +84,13 @@ def apply_services(
     members start before old ones leave, so that data has somewhere to go. What members abandon
     is reported, where nobody else takes it, in a line of its own.
     """
-    lost = lost or (lambda member, what: say(f"{member}{ABANDONED}{what}"))
+    lost = lost or _telling(say)
     with alone(share, say) as agent:
         found = look(agent, share)
         init = manager(share, found)
         check(share, found)
         if found["manifest"].get("init") not in (None, init):
-            agent.ask("remove", cluster=share.cluster, again=True)
+            _remove(agent, share, lost, again=True)
             found = look(agent, share)
         manifest = found["manifest"]
         now = chosen(share, found) | dict(scaled or {})
@@ -160,10 +160,27 @@ def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
 
 
 def remove_services(share: Share, say: Say, owner: str | None = None) -> list[str]:
-    """Stop what runs on a machine, drained, and remove all that is the cluster's, or an owner's."""
+    """Stop what runs on a machine, drained, and remove all that is the cluster's, or an owner's.
+
+    What members abandon is reported as `apply_services` does.
+    """
     with alone(share, say) as agent:
-        kept: list[str] = agent.ask("remove", cluster=share.cluster, owner=owner)
-        return kept
+        return _remove(agent, share, _telling(say), owner=owner)
+
+
+def _remove(agent: Agent, share: Share, lost: Lost, **asked: Any) -> list[str]:
+    """Take all of a cluster off a machine; returns what stays there."""
+    there = sorted(agent.ask("members", cluster=share.cluster))
+    # Where members write down what they abandon is removed as well: it is read in between.
+    with losses(agent, share, there, lost):
+        ours = agent.ask("take_down", cluster=share.cluster, owner=asked.get("owner"))
+    kept: list[str] = agent.ask("remove", cluster=share.cluster, **asked) if ours else []
+    return kept
+
+
+def _telling(say: Say) -> Lost:
+    """Report what members abandon in lines, see `perennial.plan.ABANDONED`."""
+    return lambda member, what: say(f"{member}{ABANDONED}{what}")
 
 
 def stop_scheduler(share: Share, say: Say) -> None:

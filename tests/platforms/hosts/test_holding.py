@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +20,8 @@ from perennial.files import make_private, write_json
 from perennial.paths import cluster_state
 from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator, resizing
-from perennial.platforms.hosts.agent import journal, manifest, supervisord
+from perennial.platforms.hosts.agent import journal, manifest, supervisord, systemd
+from perennial.platforms.hosts.agent.main import Server
 from perennial.platforms.hosts.arrange import Steps, arrange
 from perennial.platforms.hosts.holding import holders, member
 from perennial.platforms.hosts.share import shares
@@ -176,6 +179,72 @@ def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) ->
         *(lambda _group: nullcontext(), lambda name, what: lost.append((name, what))),
     )
     assert lost == [("cpu-machine-b-0", LOST), ("old-machine-b-0", LOST)]
+
+
+class Here:
+    """An agent whose requests are answered in this process."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("STATE", "LOCKS", "PYTHONS"):
+            monkeypatch.setattr(manifest, name, folder / name)
+        # As members of a supervisord leave: one is done, one has to abandon something.
+        monkeypatch.setattr(supervisord, "take_down", self.take_down)
+        monkeypatch.setattr(systemd, "reload", lambda: None)
+        self.said: list[str] = []
+        self.server = Server(io.BytesIO(), io.StringIO())
+        monkeypatch.setattr(self.server, "say", self.said.append)
+        self.run = supervisord.root("lab") / "run"
+        make_private(self.run)
+        for name in ("cpu-machine-b-0", "cpu-machine-b-1"):
+            (self.run / f"{name}.lock").touch()
+            Path(abandoned_mark(self.run / f"{name}.lock")).write_text("of before\n")
+        known = {"init": "supervisord", "machine": "machine-b"}
+        write_json(manifest.path("lab"), known)
+
+    def ask(self, what: str, **given: Any) -> Any:
+        return json.loads(json.dumps(self.server._do(what, given)))
+
+    def take_down(self, *_: Any) -> None:
+        mark = Path(abandoned_mark(self.run / "cpu-machine-b-1.lock"))
+        if not self.said:
+            self.said.append("stopping")
+            mark.write_text(f"{LOST}\n")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
+    found = Here(tmp_path, monkeypatch)
+
+    @contextmanager
+    def alone(*_: Any) -> Iterator[Here]:
+        yield found
+
+    monkeypatch.setattr(deploy, "alone", alone)
+    return found
+
+
+def test_a_machine_that_leaves_the_file_says_what_its_members_abandon(here: Here) -> None:
+    share = shares(spec_of())["machine-b"]
+    assert deploy.remove_services(share, here.said.append) == []
+    assert here.said == ["stopping", f"cpu-machine-b-1 abandoned {LOST}"]
+    assert not here.run.exists()
+    # Taken away by now: nothing is told again.
+    assert deploy.remove_services(share, here.said.append) == []
+    assert len(here.said) == 2
+
+
+def test_a_machine_that_another_resource_owns_by_now_tells_nothing(here: Here) -> None:
+    write_json(manifest.path("lab"), {"init": "supervisord", "owner": "another"})
+    share = shares(spec_of())["machine-b"]
+    assert deploy.remove_services(share, here.said.append, owner="this") == []
+    assert here.said == ["another resource owns the services of this machine by now; they stay"]
+    assert here.run.exists()
+
+
+def test_another_init_says_what_members_abandon_as_well(here: Here) -> None:
+    share, lost = shares(spec_of())["machine-b"], list[tuple[str, str]]()
+    deploy._remove(here, share, lambda *found: lost.append(found), again=True)  # type: ignore[arg-type]
+    assert lost == [("cpu-machine-b-1", LOST)]
 
 
 def test_scale_says_what_was_lost(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

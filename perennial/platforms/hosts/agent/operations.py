@@ -18,6 +18,7 @@ OPERATIONS = {
     "upload": "store.upload",
     "keep": "manifest.keep",
     "finish": "store.finish",
+    "take_down": "store.take_down",
     "remove": "store.remove",
     "digests": "store.digests",
     "usage": "usage.usage",
@@ -50,5 +51,6 @@ TELLING = (
     "supervisord_apply",
     "supervisord_bounce",
     "environment_make",
+    "take_down",
     "remove",
 )

@@ -146,10 +146,8 @@ def finish(
     return gone
 
 
-def remove(
-    cluster: str, say: Callable[[str], None], again: bool = False, owner: str | None = None
-) -> list[str]:
-    """Stop a cluster's services, each drained, and remove all that is ours.
+def take_down(cluster: str, say: Callable[[str], None], owner: str | None = None) -> bool:
+    """Stop a cluster's services, each drained; False where they are to be kept.
 
     With ``owner``, only what it has deployed: what another resource has taken over stays.
     """
@@ -157,14 +155,24 @@ def remove(
     # An earlier version has written the machine's name alone.
     if owner is not None and now.get("owner", now.get("machine", owner)) != owner:
         say("another resource owns the services of this machine by now; they stay")
+        return False
+    if now.get("init") == "supervisord":
+        supervisord.take_down(cluster, now, say)
+    elif now:
+        systemd.take_down(now.get("units", ()), now.get("targets", ()), say)
+    return True
+
+
+def remove(
+    cluster: str, say: Callable[[str], None], again: bool = False, owner: str | None = None
+) -> list[str]:
+    """Stop a cluster's services, see `take_down`, and remove all that is ours."""
+    if not take_down(cluster, say, owner):
         return []
+    now = manifest.read(cluster)
     if not now:  # nothing, or the end of a removal that was cut off
         _clear(cluster)
         return []
-    if now.get("init") == "supervisord":
-        supervisord.take_down(cluster, now, say)
-    else:
-        systemd.take_down(now.get("units", ()), now.get("targets", ()), say)
     root = manifest.STATE / cluster
     for path in (*unfinished(now.get("files", ())), *map(Path, now.get("files", ()))):
         path.unlink(missing_ok=True)
