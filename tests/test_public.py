@@ -18,6 +18,7 @@ PUBLIC = {
     "perennial.render",
     "perennial.services",
     "perennial.spec",
+    "perennial.stacks.args",
     "perennial.stacks.hosts",
     "perennial.stacks.local",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -68,6 +70,18 @@ def test_a_word_of_python_has_a_line_behind_it() -> None:
     assert found.schedules[0].start == "08:00"
 
 
+@pytest.fixture
+def loop() -> Iterator[None]:
+    """The loop of the thread, which an Output needs; other tests leave none."""
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield
+    made.run_until_complete(asyncio.gather(*asyncio.all_tasks(made)))
+    asyncio.set_event_loop(None)
+    made.close()
+
+
+@pytest.mark.usefixtures("loop")
 def test_an_output_stands_where_a_value_may() -> None:
     made = typed()
     address = pulumi.Output.from_input("10.0.0.1")

@@ -103,7 +103,7 @@ def apply_services(
         )
         if not found["systemd"] and not found["cron"]:
             say("cron not found: nothing there starts the services again after a reboot")
-        _put(agent, share, (wanted, owner), found, issued.renewed)
+        _put(agent, share, wanted, found, issued.renewed, owner)
         agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
         if not manifest:  # what runs all the same could not be seen without one
             found["members"] = agent.ask("members", cluster=share.cluster)
@@ -210,12 +210,12 @@ def alone(share: Share, say: Say) -> Iterator[Agent]:
 def _put(
     agent: Agent,
     share: Share,
-    what: tuple[Arrangement, str],
+    wanted: Arrangement,
     found: Mapping[str, Any],
     renewed: Sequence[str],
+    owner: str = "",
 ) -> None:
     """Bring the files there, those that differ."""
-    wanted, owner = what
     notebooks = [part.command.directory for part in share.services if part.role == "jupyter"]
     gone = set(found["manifest"].get("units", ())) - set(wanted.units)
     agent.ask(
