@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from perennial.observation import Member, Observation
 from perennial.scaler.policy import decide
 from perennial.scaler.policy.rules import FULL
-from perennial.scaler.policy.views import group_view, remembered
+from perennial.scaler.policy.views import GroupView, group_view, remembered
 from perennial.scaler.values import (
     Demand,
     Group,
@@ -109,10 +109,28 @@ def members_hold(decision, view) -> None:
         "last": lambda: (
             sum(m.status == "running" for m in staying if m.worker not in decision.leave) == 1
         ),
-        "memory": lambda: view.seen.memory > FULL * view.seen.limit,
+        "memory": lambda: overfull(view),
         "steady": lambda: decision.to == decision.current,
     }
     assert claims.get(rule, lambda: True)(), text
+
+
+def overfull(view: GroupView) -> bool:
+    """Whether the data and what processes need are too much for those who stay."""
+    seen = view.seen
+    own = max(0, seen.memory - max(0, seen.nbytes - seen.spilled)) / seen.members
+    limit = (seen.limit or view.group.memory * seen.members) / seen.members
+    return seen.nbytes + own * view.current > FULL * limit * view.current
+
+
+def test_data_is_compared_with_those_who_stay():
+    """One of two is draining: its memory is not there for the data."""
+    each = MemberSeen("cpu-0", processing=1), MemberSeen("cpu-1", nbytes=3 * GIB)
+    said = group_of(*each, nbytes=3 * GIB, memory=3 * GIB, limit=8 * GIB)
+    stands = replace(standing("cpu", 2), draining={"cpu-1": False})
+    decision = one(cpu(memory=4 * GIB, max=2), said, stands)
+    assert decision.rule == "memory"
+    assert "more than 0.6 of the 4 GiB that 1 member may use" in decision.reason
 
 
 @st.composite

@@ -104,10 +104,11 @@ _KEPT_ONE = "is kept by a shuffle, or by tasks that may run nowhere else"
 
 
 def _data(view: GroupView) -> str:
-    seen = view.seen
+    seen, stay = view.seen, view.current  # those that are draining will not hold it
+    limit = seen.limit / max(1, seen.members) * stay
     return (
         f"{seen.nbytes / 2**30:.3g} GiB of data beside what the processes need are more than"
-        f" {FULL:g} of the {seen.limit / 2**30:.3g} GiB that {members(seen.members)} may use"
+        f" {FULL:g} of the {limit / 2**30:.3g} GiB that {members(stay)} may use"
     )
 
 
