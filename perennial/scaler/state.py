@@ -87,12 +87,15 @@ class Memory:
     def save(self, history: History) -> None:
         """Write it down."""
         self.history = history
+        # Before the clock is read: what passes between the two is then counted twice, never lost, and
+        # the next scaler's clock is not behind this one's.
+        passed = uptime()
         value = {
             "history": _HISTORY.dump_python(history, mode="json"),
             "now": self.clock(),
             "wall": clocks.time(),
             "boot": boot(),
-            "uptime": uptime(),
+            "uptime": passed,
         }
         write_json(self.path, value)
 
