@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 class PerennialError(Exception):
@@ -66,6 +67,10 @@ class SpecError(PerennialError):
         self.faults = tuple(faults)
         self.source = source
         super().__init__("\n".join(fault.render(source) for fault in self.faults))
+
+    def without_lines(self) -> Self:
+        """Return the same faults of a text that nobody has written as a file."""
+        return type(self)([replace(fault, line=None) for fault in self.faults], self.source)
 
 
 class FleetError(PerennialError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import pulumi
@@ -55,8 +55,7 @@ def read(args: Any, platform: str, source: str = "args") -> Inputs:
         spec = loads(dumped(_without(tree, outputs, platform)), source)
     except SpecError as error:
         # These lines are of a text that nobody has written.
-        faults = [replace(fault, line=None) for fault in error.faults]
-        raise SpecError(faults, error.source) from None
+        raise error.without_lines() from None
     return Inputs(spec, _with(plain(spec), outputs))
 
 
@@ -139,24 +138,22 @@ def _without(tree: Tree, outputs: Mapping[Location, Any], platform: str) -> Tree
     return found
 
 
-def _places(at: Location) -> tuple[tuple[bool, str, int], ...]:
-    return tuple(
-        (isinstance(step, int), str(step), step if isinstance(step, int) else 0) for step in at
-    )
+def _places(at: Location) -> tuple[tuple[str, int], ...]:
+    """Order locations; those in one list by their numbers."""
+    return tuple(("", step) if isinstance(step, int) else (step, 0) for step in at)
 
 
 def _with(tree: Tree, outputs: Mapping[Location, Any]) -> Tree:
     """Put what is not known yet back in its place."""
-    found: Tree = _copied(tree)
     for at, output in sorted(outputs.items(), key=lambda item: _places(item[0])):
-        inner: Any = found
+        inner: Any = tree
         for step in at[:-1]:
             inner = inner[int(step)] if isinstance(inner, list) else inner.setdefault(step, {})
         if isinstance(inner, list):
             inner.insert(int(at[-1]), output)
         else:
             inner[at[-1]] = output
-    return found
+    return tree
 
 
 def _copied(value: Any) -> Any:

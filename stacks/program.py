@@ -162,5 +162,4 @@ def _loaded(value: Any, source: str) -> ClusterSpec:
     try:
         return loads(inputs.dumped(value), source)
     except SpecError as error:
-        faults = [replace(fault, line=None) for fault in error.faults]
-        raise SpecError(faults, error.source) from None
+        raise error.without_lines() from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +46,7 @@ def init(
     try:
         spec = parse(text, str(file)).spec
     except SpecError as error:  # nothing but the name comes from outside
-        raise SpecError([replace(fault, line=None) for fault in error.faults], "--name") from None
+        raise SpecError(error.without_lines().faults, "--name") from None
     _write(schema, _schema_text())
     _write(file, text)
     option = "" if file == DEFAULT_FILE else f" --file {shlex.quote(str(file))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 from perennial.errors import PerennialError, SpecError
@@ -106,8 +106,7 @@ class Kind(Protocol):
 
 def refused(error: SpecError) -> list[Refusal]:
     """List what is wrong with a cluster file; there is no file, so there are no lines."""
-    faults = [replace(fault, line=None) for fault in error.faults]
-    return [Refusal(fault.path, fault.render("inputs")) for fault in faults]
+    return [Refusal(each.path, each.render("inputs")) for each in error.without_lines().faults]
 
 
 def missing(names: Sequence[str], new: Values) -> list[Refusal]:

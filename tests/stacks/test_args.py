@@ -91,6 +91,17 @@ def test_an_output_stands_where_a_value_may() -> None:
     assert [*found.spec.options.duties(found.spec)] == ["ma"]
 
 
+@pytest.mark.usefixtures("loop")
+def test_outputs_in_a_long_list_keep_their_places() -> None:
+    made = typed()
+    words = [f"--word-{place}" for place in range(12)]
+    wanted = [
+        pulumi.Output.from_input(word) if place % 2 else word for place, word in enumerate(words)
+    ]
+    made.workers = {"cpu": WorkerGroupArgs(memory="2 GiB", extra_args=wanted)}
+    assert inputs.read(made, "hosts").tree["workers"]["cpu"]["extra_args"] == wanted
+
+
 def test_a_fault_has_no_line_that_nobody_wrote() -> None:
     made = typed()
     made.workers = {"cpu": WorkerGroupArgs(memory="much")}
