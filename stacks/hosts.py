@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -14,7 +13,6 @@ from perennial.platforms.hosts import deploy, machine_spec
 from perennial.platforms.hosts import share as sharing
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.secrets import own_certificate
-from perennial.platforms.hosts.share import Share
 from perennial.spec import ClusterSpec
 
 from .args import (
@@ -31,6 +29,8 @@ from .base import ClusterComponent
 from .host_planning import described, first
 from .inputs import Inputs
 from .journal import entries
+from .provider.hosts import environment_inputs
+from .quick import unchanged
 from .resources import Authority, HostEnvironment, HostServices
 
 #: Beside the component: what `perennial up` asks before and after the engine.
@@ -51,12 +51,6 @@ __all__ = [
     "stop_scheduler",
     "unchanged",
 ]
-
-#: Parts of a machine's entry which say how it is reached, and where its services listen.
-_TARGET = (
-    *("name", "address", "user", "port", "identity", "jump", "known_hosts"),
-    *("interface", "internal", "init"),
-)
 
 
 class HostsCluster(ClusterComponent):
@@ -97,11 +91,8 @@ class HostsCluster(ClusterComponent):
         begun: list[pulumi.Resource] = []
         for machine in sorted(specs, key=lambda machine: "scheduler" not in specs[machine]["runs"]):
             props = {**specs[machine], "secrets": secrets, **({"force": True} if force else {})}
-            own = {
-                "target": host_target(specs[machine]),
-                "environment": needed_environment(spec, specs[machine], shares[machine]),
-                "claims": claims(shares[machine]),
-            }
+            share = shares[machine]
+            own = {**environment_inputs(spec, specs[machine], share), "claims": claims(share)}
             environment = HostEnvironment(
                 f"{name}-{machine}-environment", machine, own, self.child()
             )
@@ -110,19 +101,6 @@ class HostsCluster(ClusterComponent):
             )
             begun = begun or [services]
         return _outputs(specs, authority)
-
-
-def needed_environment(
-    spec: ClusterSpec, values: Mapping[str, Any], share: Share
-) -> dict[str, Any]:
-    """Say what Python environment a machine needs."""
-    needed = {key: value for key, value in sharing.wish(spec, share).items() if value is not None}
-    return {**needed, "python": values["python"]} if needed["kind"] == "python" else needed
-
-
-def host_target(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Say how a machine is reached."""
-    return {key: values["machine"][key] for key in _TARGET if key in values["machine"]}
 
 
 def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[str, Any]:
@@ -155,13 +133,6 @@ def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[
     }
     keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
     return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
-
-
-def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> int:
-    """Count the resources that are as the cluster file says; 0 when the engine has to look."""
-    from .quick import unchanged
-
-    return unchanged(spec, folder, say)
 
 
 #: What the registry of stacks looks for.

@@ -14,7 +14,7 @@ from perennial.spec import ClusterSpec
 from perennial.spec.words import plural
 
 from . import engine
-from .hosts import host_target, needed_environment
+from .events import bookkeeping
 from .journal import Journal
 from .provider.authority import ends_soon
 from .provider.hosts import (
@@ -23,6 +23,7 @@ from .provider.hosts import (
     changed,
     digest,
     environment,
+    environment_inputs,
     target,
 )
 from .provider.kinds import State
@@ -47,15 +48,16 @@ def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> in
     resources = {
         (engine.machine_of(one) if kind in engine.MACHINE_KINDS else "", kind): one
         for one in latest.get("resources") or []
-        if (kind := engine.kind_of(one["type"]))
-        and not one["type"].startswith("perennial:index:HostsCluster")
+        if (kind := engine.kind_of(one["type"])) and not bookkeeping(one["type"])
     }
-    if not _as_asked(spec, resources):
+    specs = machine_spec.machine_specs(spec)
+    shares = {name: sharing.share(machine_spec.read(values)) for name, values in specs.items()}
+    if not _as_asked(_wanted(spec, specs, shares), resources):
         return 0
     if not set(Journal(folder).entries()) <= engine.machines(latest):
         return 0
     say(f"looking at {plural(len(engine.machines(latest)), 'machine')}")
-    return len(resources) if _as_found(spec, resources) else 0
+    return len(resources) if _as_found(shares, resources) else 0
 
 
 def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
@@ -63,18 +65,24 @@ def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
     return bool(latest.get("pending_operations")) or bool(engine.locks(folder))
 
 
-def _as_asked(spec: ClusterSpec, resources: Mapping[Place, Any]) -> bool:
+def _wanted(
+    spec: ClusterSpec,
+    specs: Mapping[str, Mapping[str, Any]],
+    shares: Mapping[str, sharing.Share],
+) -> dict[Place, Mapping[str, Any]]:
+    """Say which inputs each resource has to have been made with."""
+    found: dict[Place, Mapping[str, Any]] = {("", "Authority"): {"cluster": spec.name}}
+    for machine, share in shares.items():
+        found[machine, "HostEnvironment"] = environment_inputs(spec, specs[machine], share)
+        found[machine, "HostServices"] = {"digest": digest(share)}
+    return found
+
+
+def _as_asked(
+    wanted: Mapping[Place, Mapping[str, Any]], resources: Mapping[Place, Mapping[str, Any]]
+) -> bool:
     """Whether the engine was asked for just this before, and has done it."""
-    wanted: dict[Place, dict[str, Any]] = {("", "Authority"): {"cluster": spec.name}}
-    shares = sharing.shares(spec)
-    for machine, values in machine_spec.machine_specs(spec).items():
-        share = shares[machine]
-        wanted[machine, "HostEnvironment"] = {
-            "target": host_target(values),
-            "environment": needed_environment(spec, values, share),
-        }
-        wanted[machine, "HostServices"] = {"digest": digest(share)}
-    return set(wanted) == set(resources) and all(
+    return wanted.keys() == resources.keys() and all(
         _holds(resources[place], values) for place, values in wanted.items()
     )
 
@@ -88,9 +96,8 @@ def _holds(resource: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return same and not outputs.get("drift") and not ends_soon(outputs.get("ends"))
 
 
-def _as_found(spec: ClusterSpec, resources: Mapping[Place, Any]) -> bool:
+def _as_found(shares: Mapping[str, sharing.Share], resources: Mapping[Place, Any]) -> bool:
     """Whether every machine is as it was left."""
-    shares = sharing.shares(spec)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looks = pool.map(
             _whole,

@@ -87,7 +87,7 @@ class Memory:
     def save(self, history: History) -> None:
         """Write it down."""
         self.history = history
-        # Before the clock is read: what passes between the two is then counted twice, never lost, and
+        # Before the clock is read: what passes between the two is then counted twice, not lost, and
         # the next scaler's clock is not behind this one's.
         passed = uptime()
         value = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from perennial import render
@@ -19,7 +20,8 @@ from perennial.errors import PerennialError, SpecError
 from perennial.plan import Impact
 from perennial.platforms.hosts import libraries, machine_spec, room
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
-from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json
+from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
+from perennial.spec import ClusterSpec
 
 from ..turns import turns
 from .authority import ends_soon
@@ -114,8 +116,9 @@ class HostServices(Kind):
             wanted = wanted_share(new)
         except SpecError as error:
             return new, refused(error)
-        why = self._refusal(wanted, old, new)
-        return {**new, "digest": digest(wanted)}, [Refusal("machine", why)] if why else ()
+        checked = {**new, "digest": digest(wanted)}
+        why = self._refusal(wanted, old, checked)
+        return checked, [Refusal("machine", why)] if why else ()
 
     def upgraded(self, state: State) -> State:
         """Read what dynamic providers have remembered: services as they were rendered."""
@@ -217,7 +220,7 @@ class HostServices(Kind):
         from perennial.platforms.hosts.resizing import Asked, refuse_share
 
         before = self.upgraded(State(old)).inputs if old else {}
-        if before.get("digest") == digest(wanted):
+        if before.get("digest") == new["digest"]:
             return ""
         uses = _uses(new)
         asked = Asked(uses, _uses(before) or uses, meant="" if new.get("force") else MEANT)
@@ -239,6 +242,16 @@ class _named:  # noqa: N801  (a function that remembers)
 
         mark = "!" if keep or ABANDONED in text else ""
         self._say(f"{mark}{self._machine}: {text}")
+
+
+def environment_inputs(spec: ClusterSpec, values: Mapping[str, Any], share: Share) -> Values:
+    """Say how a machine is reached, and what Python environment it needs."""
+    needed = {key: value for key, value in wish(spec, share).items() if value is not None}
+    if needed["kind"] == "python":
+        needed["python"] = values["python"]  # which may not be known yet
+    entry = values["machine"]
+    reached = {each.name: entry[each.name] for each in fields(Target) if each.name in entry}
+    return {"target": reached, "environment": needed}
 
 
 def target(values: Values) -> Target:

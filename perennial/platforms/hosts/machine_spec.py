@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from perennial.errors import Fault, SpecError
 from perennial.platforms.hosts.duties import Duty
 from perennial.platforms.hosts.environment import python
-from perennial.platforms.hosts.machines import Address, Machine, Path
+from perennial.platforms.hosts.machines import Address, Machine, Path, Reach
 from perennial.services import Service
 from perennial.spec import ClusterSpec, WorkerGroup, plain
 from perennial.spec.faults import Explainer
@@ -33,8 +33,6 @@ Tree = Mapping[str, Any]
 
 #: Keys of the file that a cluster's services have in common.
 _COMMON = ("protocol", "security", "dask", "env", "umask", "scheduler")
-#: Keys of all machines that a machine may have for itself.
-_REACH = ("user", "port", "identity", "jump", "init")
 
 
 class MachineCluster(ClusterSpec):
@@ -155,7 +153,7 @@ def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
     own = options["machines"][index]
     own = dict(own) if isinstance(own, Mapping) else {"address": own}
     own.pop("roles", None)
-    common = {key: options[key] for key in (*_REACH, "known_hosts") if key in options}
+    common = {key: options[key] for key in (*Reach.model_fields, "known_hosts") if key in options}
     return {**common, **own, "name": name}
 
 
