@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -11,23 +10,15 @@ from pulumi.provider import ConstructResult
 from .base import OUTPUTS
 from .hosts import HostsCluster
 from .local import LocalCluster
+from .provider.values import decoded
 
 COMPONENTS = {each.component_type: each for each in (HostsCluster, LocalCluster)}
 
 
 def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResult:
     """Construct a component; its inputs have the keys of a cluster file, and `force`."""
-    known = {key: _whole(value) for key, value in dict(inputs).items()}
+    known = decoded(dict(inputs))  # the engine hands every number over as a float
     force = bool(known.pop("force", False))
     made = COMPONENTS[type_](name, known, options, force=force)
     outputs: dict[str, pulumi.Input[Any]] = {each: getattr(made, each) for each in OUTPUTS}
     return ConstructResult(urn=made.urn, state=outputs)
-
-
-def _whole(value: Any) -> Any:
-    """Read whole numbers as such: the engine hands every number over as a float."""
-    if isinstance(value, Mapping):
-        return {key: _whole(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_whole(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -86,7 +86,9 @@ class HostsCluster(ClusterComponent):
         """Register the authority, and the resources of each machine."""
         spec = given.spec
         specs, shares = machine_spec.machine_specs(spec, given.tree), sharing.shares(spec)
-        authority = Authority(f"{name}-authority", spec.name, self.child())
+        authority = Authority(
+            f"{name}-authority", {"cluster": spec.name}, "authority", self.child()
+        )
         secrets = _secrets(given, authority)
         begun: list[pulumi.Resource] = []
         for machine in sorted(specs, key=lambda machine: "scheduler" not in specs[machine]["runs"]):
@@ -94,10 +96,13 @@ class HostsCluster(ClusterComponent):
             share = shares[machine]
             own = {**environment_inputs(spec, specs[machine], share), "claims": claims(share)}
             environment = HostEnvironment(
-                f"{name}-{machine}-environment", machine, own, self.child()
+                f"{name}-{machine}-environment", own, f"{machine}-environment", self.child()
             )
             services = HostServices(
-                f"{name}-{machine}-services", machine, props, self.child(environment, *begun)
+                f"{name}-{machine}-services",
+                props,
+                f"{machine}-services",
+                self.child(environment, *begun),
             )
             begun = begun or [services]
         return _outputs(specs, authority)

@@ -65,7 +65,7 @@ class LocalCluster(ClusterComponent):
         """Register the services."""
         groups = [*given.spec.workers]  # mappings lose their order on their way
         props = {"cluster": given.tree, "groups": groups, **({"force": True} if force else {})}
-        services = LocalServices(f"{name}-services", props, self.child())
+        services = LocalServices(f"{name}-services", props, "services", self.child())
         connection = services.connection
         return {
             "scheduler_address": connection["scheduler_address"],

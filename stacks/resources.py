@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pulumi
 
+from .provider import authority, hosts, local
+from .provider.kinds import Kind
 from .provider.values import keep_nulls
 
 Values = dict[str, Any]
 
 
-def _options(
-    opts: pulumi.ResourceOptions | None, old_name: str, old_type: str
-) -> pulumi.ResourceOptions:
-    """Take over what a dynamic provider of an earlier version has made, under its name then."""
-    own = pulumi.ResourceOptions(
-        aliases=[
-            pulumi.Alias(name=old_name, type_=f"pulumi-python:dynamic/perennial:{old_type}"),
-            pulumi.Alias(name=old_name),
-        ]
-    )
-    return pulumi.ResourceOptions.merge(opts, own)
+class _Resource(pulumi.CustomResource):
+    """What the provider makes; its kind says which outputs are known only then."""
+
+    kind: ClassVar[type[Kind]]
+    #: Its class in a dynamic provider of an earlier version.
+    earlier_type: ClassVar[str]
+
+    def __init__(
+        self,
+        name: str,
+        props: Mapping[str, Any],
+        earlier_name: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        dynamic = f"pulumi-python:dynamic/perennial:{self.earlier_type}"
+        aliases = [pulumi.Alias(earlier_name, type_=dynamic), pulumi.Alias(earlier_name)]
+        super().__init__(
+            self.kind.type,
+            name,
+            {**keep_nulls(props), **dict.fromkeys(self.kind.computed)},
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=[*aliases])),
+        )
 
 
-class Authority(pulumi.CustomResource):
+class Authority(_Resource):
     """The certificate authority of a cluster, its client's certificate and Jupyter's token."""
+
+    kind = authority.Authority
+    earlier_type = "ClusterAuthority"
 
     ca: pulumi.Output[str]
     ca_key: pulumi.Output[str]
@@ -35,70 +52,32 @@ class Authority(pulumi.CustomResource):
     created: pulumi.Output[str]
     ends: pulumi.Output[str]
 
-    def __init__(self, name: str, cluster: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        outputs = ("ca", "ca_key", "client", "client_key", "token", "created", "ends")
-        super().__init__(
-            "perennial:index:Authority",
-            name,
-            {"cluster": cluster, **dict.fromkeys(outputs)},
-            _options(opts, "authority", "ClusterAuthority"),
-        )
 
-
-class HostEnvironment(pulumi.CustomResource):
+class HostEnvironment(_Resource):
     """The Python environment on a machine."""
+
+    kind = hosts.HostEnvironment
+    earlier_type = "HostEnvironment"
 
     facts: pulumi.Output[Values]
     drift: pulumi.Output[list[str]]
 
-    def __init__(
-        self,
-        name: str,
-        machine: str,
-        props: Values,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(
-            "perennial:index:HostEnvironment",
-            name,
-            {**props, "facts": None, "drift": None},
-            _options(opts, f"{machine}-environment", "HostEnvironment"),
-        )
 
-
-class HostServices(pulumi.CustomResource):
+class HostServices(_Resource):
     """The services on a machine: units, configuration, certificates."""
+
+    kind = hosts.HostServices
+    earlier_type = "HostServices"
 
     outcome: pulumi.Output[Values]
     drift: pulumi.Output[list[str]]
 
-    def __init__(
-        self,
-        name: str,
-        machine: str,
-        props: Values,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(
-            "perennial:index:HostServices",
-            name,
-            {**keep_nulls(props), "outcome": None, "drift": None, "owner": None},
-            _options(opts, f"{machine}-services", "HostServices"),
-        )
 
-
-class LocalServices(pulumi.CustomResource):
+class LocalServices(_Resource):
     """The services of a cluster on this machine."""
+
+    kind = local.LocalServices
+    earlier_type = "LocalServices"
 
     connection: pulumi.Output[Values]
     drift: pulumi.Output[list[str]]
-
-    def __init__(
-        self, name: str, props: Values, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__(
-            "perennial:index:LocalServices",
-            name,
-            {**keep_nulls(props), "connection": None, "drift": None, "owner": None},
-            _options(opts, "services", "LocalServices"),
-        )

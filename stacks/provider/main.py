@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -30,11 +31,18 @@ class Components(Provider):
     """Constructs components for programs in any language."""
 
     def __init__(self) -> None:
-        from importlib.metadata import version
+        super().__init__(version("dask-perennial"))
 
+    @property
+    def schema(self) -> str:
+        """Describe the package; made when it is asked for, which a program in Python never does."""
         from .schema import schema
 
-        super().__init__(version("dask-perennial"), schema())
+        return schema()
+
+    @schema.setter
+    def schema(self, _unused: object) -> None:
+        """Take nothing: the base class sets it."""
 
     def construct(
         self, name: str, resource_type: str, inputs: Any, options: Any = None
