@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 from perennial import registry
+from perennial.errors import Busy, FleetMissing, NoCapacity, PerennialError
 from perennial.observation import Member, Observation
 
-__all__ = ["Fleet", "opened"]
+__all__ = ["Fleet", "opened", "refusals"]
 
 
 class Fleet(Protocol):
@@ -84,6 +86,17 @@ class FixedFleet:
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
         """Give the size, which nobody changes; see `perennial.fleet.Fleet`."""
         return len(self.members)
+
+
+@contextmanager
+def refusals(prefix: str = "") -> Iterator[None]:
+    """Raise what a resize may raise: whatever else fails can be asked again, so it is `Busy`."""
+    try:
+        yield
+    except (NoCapacity, Busy, FleetMissing):
+        raise
+    except PerennialError as error:
+        raise Busy(f"{prefix}{error}") from error
 
 
 def opened(platform: str, handle: Mapping[str, Any]) -> Fleet:

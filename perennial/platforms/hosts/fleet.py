@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
+from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
 
 #: Seconds in which the scheduler must answer.
@@ -123,12 +124,8 @@ class HostsFleet:
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
         """Make it so many members, see `perennial.fleet.Fleet`."""
-        try:
+        with refusals():
             return self._resize(to, leaving)
-        except (NoCapacity, Busy, FleetMissing):
-            raise
-        except FleetError as error:
-            raise Busy(str(error)) from None
 
     # Inside
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
+from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.kubernetes import quotas
 from perennial.platforms.kubernetes.client import CONFLICT, GONE, Api, ApiError, is_ready, labelled
@@ -63,12 +64,8 @@ class KubernetesFleet:
 
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
         """Make it so many members; see `perennial.fleet.Fleet`."""
-        try:
+        with refusals():
             return self._resize(to, leaving)
-        except (NoCapacity, Busy, FleetMissing):
-            raise
-        except FleetError as error:
-            raise Busy(str(error)) from None
 
     # Inside
 

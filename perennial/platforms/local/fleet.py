@@ -21,6 +21,7 @@ from perennial import sizes
 from perennial.capacity import gib
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity, PerennialError
 from perennial.files import write_atomic
+from perennial.fleet import refusals
 from perennial.lock import exclusive
 from perennial.observation import Member, MemberState, Observation
 from perennial.paths import ClusterPaths
@@ -95,7 +96,7 @@ class LocalFleet:
         """Make it so many members; does not wait, see `perennial.fleet.Fleet`."""
         if self.fixed:
             return len(self._units())
-        with self._alone():
+        with self._alone(), refusals(f"{self.group}: "):
             supervisor = self._supervisor()
             try:
                 return self._resize(supervisor, to, {member.id for member in leaving})
@@ -103,10 +104,6 @@ class LocalFleet:
                 raise NoCapacity(
                     f"{self.group}: {error.filename or self.paths.root}: {error.strerror or error}"
                 ) from error
-            except (Busy, FleetMissing, NoCapacity):
-                raise
-            except PerennialError as error:
-                raise Busy(f"{self.group}: {error}") from error
 
     # What is there
 
