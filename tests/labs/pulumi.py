@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -42,19 +43,7 @@ def engine(say: IO[str] = sys.stderr) -> Path:
         Where it cannot be made.
     """
     recipe = hashlib.sha256(f"{_CLIPBOARD}{_STAMP}".encode()).hexdigest()[:8]
-    kept = cache("pulumi")
-    made = kept / f"{VERSION}-{recipe}"
-    with (kept / "lock").open("w") as lock:
-        # Two runs of the tests do not both build it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.is_dir():
-            if shutil.which("go") is None:
-                raise UnavailableError("the Pulumi engine needs go, to be built")
-            print(f"making {made}", file=say)
-            with tempfile.TemporaryDirectory(dir=kept) as folder:
-                _build(Path(folder))
-                (Path(folder) / "bin").rename(made)
-    return made
+    return _made(f"{VERSION}-{recipe}", "the Pulumi engine", _build_engine, say)
 
 
 def yaml_host(say: IO[str] = sys.stderr) -> Path:
@@ -65,37 +54,56 @@ def yaml_host(say: IO[str] = sys.stderr) -> Path:
     UnavailableError
         Where it cannot be made.
     """
+    return _made(f"yaml-{YAML_VERSION}", "Pulumi's YAML host", _build_yaml_host, say)
+
+
+def settings(states: Path) -> dict[str, str]:
+    """Give the environment variables of a Pulumi that keeps its states in a folder."""
+    return {
+        "PULUMI_BACKEND_URL": states.as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE": "not one",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+
+def _made(name: str, what: str, build: Callable[[Path], None], say: IO[str]) -> Path:
+    """Give a folder of the cache; what `build` leaves in ``bin`` becomes it the first time."""
     kept = cache("pulumi")
-    made = kept / f"yaml-{YAML_VERSION}"
+    made = kept / name
     with (kept / "lock").open("w") as lock:
+        # Two runs of the tests do not both build it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.is_dir():
             if shutil.which("go") is None:
-                raise UnavailableError("Pulumi's YAML host needs go, to be built")
+                raise UnavailableError(f"{what} needs go, to be built")
             print(f"making {made}", file=say)
-            with tempfile.TemporaryDirectory(dir=kept) as name:
-                folder = Path(name)
-                (folder / "tools.go").write_text(f'package lab\n\nimport _ "{_YAML}"\n')
-                _go(folder, "mod", "init", "lab")
-                module = _YAML.partition("/cmd/")[0]
-                _go(folder, "mod", "edit", f"-require={module}@{YAML_VERSION}")
-                _go(folder, "mod", "tidy")
-                _go(folder, "build", "-o", "bin/pulumi-language-yaml", "-ldflags", "-s -w", _YAML)
-                (folder / "bin").rename(made)
+            with tempfile.TemporaryDirectory(dir=kept) as folder:
+                build(Path(folder))
+                (Path(folder) / "bin").rename(made)
     return made
 
 
-def _build(folder: Path) -> None:
-    (folder / "tools.go").write_text(f'package lab\n\nimport _ "{_COMMAND}"\n')
-    _go(folder, "mod", "init", "lab")
-    module = _COMMAND.removesuffix("/cmd/pulumi")
-    _go(folder, "mod", "edit", f"-replace={_CLIPBOARD}", f"-require={module}@{VERSION}")
-    _go(folder, "mod", "tidy")
+def _build_engine(folder: Path) -> None:
+    _require(folder, _COMMAND, VERSION, f"-replace={_CLIPBOARD}")
     _go(folder, "build", "-o", "bin/pulumi", "-ldflags", f"-s -w {_STAMP}", _COMMAND)
     sdk = _go(folder, "list", "-m", "-f", "{{.Dir}}", "github.com/pulumi/pulumi/sdk/v3").strip()
     server = folder / "bin" / "pulumi-resource-pulumi-python"
     server.write_bytes((Path(sdk) / "python/dist" / server.name).read_bytes())
     server.chmod(0o755)
+
+
+def _build_yaml_host(folder: Path) -> None:
+    _require(folder, _YAML, YAML_VERSION)
+    _go(folder, "build", "-o", "bin/pulumi-language-yaml", "-ldflags", "-s -w", _YAML)
+
+
+def _require(folder: Path, command: str, version: str, *edits: str) -> None:
+    """Make a module that needs a command's module."""
+    (folder / "tools.go").write_text(f'package lab\n\nimport _ "{command}"\n')
+    _go(folder, "mod", "init", "lab")
+    module = command.partition("/cmd/")[0]
+    _go(folder, "mod", "edit", *edits, f"-require={module}@{version}")
+    _go(folder, "mod", "tidy")
 
 
 def _go(folder: Path, *arguments: str) -> str:

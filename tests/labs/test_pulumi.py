@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.labs.hosts.base import UnavailableError
-from tests.labs.pulumi import VERSION, engine
+from tests.labs.pulumi import VERSION, engine, settings
 
 # The first time it is built, which takes minutes.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -56,9 +56,7 @@ def test_an_inline_program_is_deployed_and_destroyed(tmp_path: Path) -> None:
     environment = {
         "HOME": str(tmp_path),
         "PATH": path,
-        "PULUMI_BACKEND_URL": f"file://{tmp_path}/state",
-        "PULUMI_CONFIG_PASSPHRASE": "not one",
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        **settings(tmp_path / "state"),
     }
     version = subprocess.run(
         ["pulumi", "version"], check=True, capture_output=True, text=True, env=environment

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.labs.pulumi import settings
 from tests.stacks.conftest import Site
 
 BIN = Path(sys.executable).parent
@@ -38,9 +39,7 @@ class Project:
         self.states.mkdir(exist_ok=True)
         self.environment = {
             **site.environment,
-            "PULUMI_BACKEND_URL": f"file://{self.states}",
-            "PULUMI_CONFIG_PASSPHRASE": "not one",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            **settings(self.states),
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_HOME": str(site.root / "pulumi"),
         }

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.labs.pulumi import settings
+
 if TYPE_CHECKING:
     from tests.stacks.conftest import Site
 
@@ -90,9 +92,7 @@ class Editor:
                 **site.environment,
                 "NAP": "0",
                 "PATH": f"{Path(sys.executable).parent}:{site.environment['PATH']}",
-                "PULUMI_BACKEND_URL": f"file://{site.root}",
-                "PULUMI_CONFIG_PASSPHRASE": "x",
-                "PULUMI_SKIP_UPDATE_CHECK": "true",
+                **settings(site.root),
             },
             cwd=site.root,
             stdin=subprocess.PIPE,

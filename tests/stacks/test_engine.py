@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.labs.pulumi import settings
+
 if TYPE_CHECKING:
     from tests.stacks.conftest import Site
 
@@ -159,8 +161,7 @@ def test_nothing_that_pulumi_replaces_is_left_empty_or_running(site: Site) -> No
             **site.environment,
             # The engine finds the Python of its dynamic providers there.
             "PATH": f"{Path(sys.executable).parent}:{site.environment['PATH']}",
-            "PULUMI_BACKEND_URL": f"file://{site.root}",
-            "PULUMI_CONFIG_PASSPHRASE": "x",
+            **settings(site.root),
         },
         cwd=site.root,
         check=False,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.homes import Home
+from tests.labs.pulumi import settings
 
 pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
@@ -42,11 +43,9 @@ class Project:
         self.environment = {
             **home.environment,
             "PATH": f"{Path(sys.executable).parent}:{engine}:{home.environment['PATH']}",
-            "PULUMI_BACKEND_URL": self.folder.as_uri(),
-            "PULUMI_CONFIG_PASSPHRASE": "x",
+            **settings(self.folder),
             "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
             "PULUMI_HOME": str(self.folder / "home"),
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
 
     def run(self, command: str) -> dict[str, dict[str, object]]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.labs.pulumi import settings
+
 if TYPE_CHECKING:
     from tests.stacks.conftest import Site
 
@@ -100,8 +102,7 @@ class Project:
             env={
                 **self.site.environment,
                 "PATH": f"{Path(sys.executable).parent}:{self.site.environment['PATH']}",
-                "PULUMI_BACKEND_URL": f"file://{self.site.root}",
-                "PULUMI_CONFIG_PASSPHRASE": "x",
+                **settings(self.site.root),
             },
             cwd=self.site.root,
             check=False,

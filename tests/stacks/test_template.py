@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.labs.pulumi import settings
+
 if TYPE_CHECKING:
     from tests.stacks.conftest import Site
 
@@ -65,9 +67,7 @@ def test_pulumi_new_copies_it(site: Site) -> None:
         cwd=folder,
         env={
             **site.environment,
-            "PULUMI_BACKEND_URL": f"file://{states}",
-            "PULUMI_CONFIG_PASSPHRASE": "not one",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            **settings(states),
             "PULUMI_HOME": str(site.root / "pulumi"),
         },
         capture_output=True,
