@@ -41,11 +41,21 @@ def render() -> str:
     done: dict[str, str] = {}
     for platform in (each.platform for each in COMPONENTS.values()):
         root = schemas.shared((platform,))
-        keys = {key: node for key, node in root["properties"].items() if key != "platform"}
-        whole = {**root, "properties": keys}
-        classes = [*_inner(root, root, ()), (f"{platform.capitalize()}Cluster", (), whole)]
+        own = {platform: root["properties"][platform]}
+        common = {
+            key: node
+            for key, node in root["properties"].items()
+            if key not in own and key != "platform"
+        }
+        classes = [
+            *_inner(root, {"properties": common}, ()),
+            ("Cluster", (), {**root, "properties": common}),
+            *_inner(root, {"properties": own}, ()),
+        ]
         for name, path, node in classes:
-            done.setdefault(f"{name}Args", _class(name, path, node))
+            done.setdefault(name, _class(name, path, node))
+        name = f"{platform.capitalize()}Cluster"
+        done[name] = _class(name, (), {**root, "properties": own}, "Cluster")
     found = "\n\n".join([_HEAD, *done.values()])
     command = ["ruff", "format", "--stdin-filename", FILE.name, "-"]
     ruff = [sys.executable, "-m", *command, "--config", str(FILE.parents[1] / "pyproject.toml")]
@@ -71,8 +81,9 @@ def _under(root: Node, value: Node, path: tuple[Any, ...]) -> Iterator[tuple[str
             yield from _under(root, each["items"], (*path, 0))
 
 
-def _class(name: str, path: tuple[Any, ...], node: Node) -> str:
-    lines = ["@dataclass(kw_only=True)", f"class {name}Args:", _doc(node.get("description", ""))]
+def _class(name: str, path: tuple[Any, ...], node: Node, base: str = "") -> str:
+    head = f"class {name}Args({base}Args):" if base else f"class {name}Args:"
+    lines = ["@dataclass(kw_only=True)", head, _doc(node.get("description", ""))]
     for key, value in node["properties"].items():
         lines.append(_field(key, value, (*path, key)))
         lines.append(_doc(str(value.get("description", "")) + _usual(value)))

@@ -190,6 +190,41 @@ class SecurityArgs:
 
 
 @dataclass(kw_only=True)
+class ClusterArgs:
+    """A standing Dask cluster, described once."""
+
+    name: str
+    """Name of the cluster, a DNS label of at most 40 letters; stands in every name that the
+    platform sees."""
+    environment: EnvironmentArgs | Mapping[str, Any] | None = None
+    """What every service runs in."""
+    scheduler: SchedulerArgs | Mapping[str, Any] | None = None
+    """The scheduler."""
+    workers: Mapping[str, WorkerGroupArgs | Mapping[str, Any]]
+    """Worker groups by name."""
+    jupyter: JupyterArgs | Mapping[str, Any] | None = field(default_factory=JupyterArgs)
+    """JupyterLab; `null` for none."""
+    scaler: ScalerArgs | Mapping[str, Any] | None = field(default_factory=ScalerArgs)
+    """The service that sizes the groups which have a `scale`; `null` for none: then `perennial
+    scale` alone changes their size."""
+    protocol: Literal["tcp", "ucx"] | None = None
+    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs the
+    package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
+    context, unless `dask` says otherwise. Default: `tcp`."""
+    security: SecurityArgs | Mapping[str, Any] | None = None
+    dask: Mapping[str, pulumi.Input[Any]] | None = None
+    """Dask's own configuration for every service, by dotted key or nested."""
+    env: Mapping[str, pulumi.Input[str | Mapping[str, pulumi.Input[str]]]] | None = None
+    """Environment variables of the scheduler, the workers and Jupyter. A value is text or
+    `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables
+    are no place for secrets: each process of the same user sees them."""
+    umask: pulumi.Input[str] | None = None
+    """What others may not do with the files that tasks and notebooks make, as three octal digits
+    in quotes: "027" lets the group read them. Keys, tokens and what the services keep stay
+    their user's alone. Default: `077`."""
+
+
+@dataclass(kw_only=True)
 class MachineArgs:
     """A machine of the cluster."""
 
@@ -246,38 +281,9 @@ class HostsOptionsArgs:
 
 
 @dataclass(kw_only=True)
-class HostsClusterArgs:
+class HostsClusterArgs(ClusterArgs):
     """A standing Dask cluster, described once."""
 
-    name: str
-    """Name of the cluster, a DNS label of at most 40 letters; stands in every name that the
-    platform sees."""
-    environment: EnvironmentArgs | Mapping[str, Any] | None = None
-    """What every service runs in."""
-    scheduler: SchedulerArgs | Mapping[str, Any] | None = None
-    """The scheduler."""
-    workers: Mapping[str, WorkerGroupArgs | Mapping[str, Any]]
-    """Worker groups by name."""
-    jupyter: JupyterArgs | Mapping[str, Any] | None = field(default_factory=JupyterArgs)
-    """JupyterLab; `null` for none."""
-    scaler: ScalerArgs | Mapping[str, Any] | None = field(default_factory=ScalerArgs)
-    """The service that sizes the groups which have a `scale`; `null` for none: then `perennial
-    scale` alone changes their size."""
-    protocol: Literal["tcp", "ucx"] | None = None
-    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs the
-    package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
-    context, unless `dask` says otherwise. Default: `tcp`."""
-    security: SecurityArgs | Mapping[str, Any] | None = None
-    dask: Mapping[str, pulumi.Input[Any]] | None = None
-    """Dask's own configuration for every service, by dotted key or nested."""
-    env: Mapping[str, pulumi.Input[str | Mapping[str, pulumi.Input[str]]]] | None = None
-    """Environment variables of the scheduler, the workers and Jupyter. A value is text or
-    `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables
-    are no place for secrets: each process of the same user sees them."""
-    umask: pulumi.Input[str] | None = None
-    """What others may not do with the files that tasks and notebooks make, as three octal digits
-    in quotes: "027" lets the group read them. Keys, tokens and what the services keep stay
-    their user's alone. Default: `077`."""
     hosts: HostsOptionsArgs | Mapping[str, Any]
 
 
@@ -294,36 +300,7 @@ class LocalOptionsArgs:
 
 
 @dataclass(kw_only=True)
-class LocalClusterArgs:
+class LocalClusterArgs(ClusterArgs):
     """A standing Dask cluster, described once."""
 
-    name: str
-    """Name of the cluster, a DNS label of at most 40 letters; stands in every name that the
-    platform sees."""
-    environment: EnvironmentArgs | Mapping[str, Any] | None = None
-    """What every service runs in."""
-    scheduler: SchedulerArgs | Mapping[str, Any] | None = None
-    """The scheduler."""
-    workers: Mapping[str, WorkerGroupArgs | Mapping[str, Any]]
-    """Worker groups by name."""
-    jupyter: JupyterArgs | Mapping[str, Any] | None = field(default_factory=JupyterArgs)
-    """JupyterLab; `null` for none."""
-    scaler: ScalerArgs | Mapping[str, Any] | None = field(default_factory=ScalerArgs)
-    """The service that sizes the groups which have a `scale`; `null` for none: then `perennial
-    scale` alone changes their size."""
-    protocol: Literal["tcp", "ucx"] | None = None
-    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs the
-    package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
-    context, unless `dask` says otherwise. Default: `tcp`."""
-    security: SecurityArgs | Mapping[str, Any] | None = None
-    dask: Mapping[str, pulumi.Input[Any]] | None = None
-    """Dask's own configuration for every service, by dotted key or nested."""
-    env: Mapping[str, pulumi.Input[str | Mapping[str, pulumi.Input[str]]]] | None = None
-    """Environment variables of the scheduler, the workers and Jupyter. A value is text or
-    `{file: PATH}`: the first line of a file, from the folder of the cluster file. Variables
-    are no place for secrets: each process of the same user sees them."""
-    umask: pulumi.Input[str] | None = None
-    """What others may not do with the files that tasks and notebooks make, as three octal digits
-    in quotes: "027" lets the group read them. Keys, tokens and what the services keep stay
-    their user's alone. Default: `077`."""
     local: LocalOptionsArgs | Mapping[str, Any] | None = None
