@@ -214,7 +214,9 @@ def test_every_snippet_of_a_cluster_file_is_valid() -> None:
         for language, body in fences(page.read_text())
         if language == "yaml"
         # Whole files, Dask's configuration, and Pulumi.yaml.
-        and not any(key in body for key in ("platform:", "scheduler-address", "plugins:"))
+        and not any(
+            key in body for key in ("platform:", "scheduler-address", "plugins:", "refresh:")
+        )
     ]
 
     assert snippets
