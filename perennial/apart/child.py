@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from perennial.scheduler_connection import security
+
 
 async def main() -> None:
     """Answer until the input ends."""
@@ -74,20 +76,6 @@ class Asked:
             chosen = {str(info["name"]).rsplit("-", 1)[0]: at for at, info in workers.items()}
             found = await client.run(installed, workers=list(chosen.values()))
             return {str(workers[at]["name"]): each for at, each in found.items()}
-
-
-def security(tls: Mapping[str, str] | None) -> Any:
-    """Make Dask's own security of a client's files."""
-    from distributed.security import Security
-
-    if tls is None:
-        return Security()
-    return Security(
-        tls_ca_file=tls["ca"],
-        tls_client_cert=tls["cert"],
-        tls_client_key=tls["key"],
-        require_encryption=True,
-    )
 
 
 def _json(answer: Mapping[str, Any]) -> str:

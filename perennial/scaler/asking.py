@@ -224,7 +224,7 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
 def security(tls: Any) -> Any:
     """Make Dask's Security of a client's files, for callers that use its protocol directly."""
     from perennial import apart
-    from perennial.apart.child import security as made
+    from perennial.scheduler_connection import security as made
 
     return made(apart.files_of(tls))
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
+from perennial.scheduler_connection import opened
 
 logger = logging.getLogger("perennial.scaler.demand")
 
@@ -181,16 +182,7 @@ class PreloadSource:
 
     def _opened(self) -> Any:
         """Make a connection; it opens itself."""
-        from distributed.core import rpc
-        from distributed.security import Security
-
-        arguments = {}
-        if self.tls is not None:
-            files = {"tls_ca_file": self.tls["ca"]}
-            files |= {f"tls_client_{part}": self.tls[part] for part in ("cert", "key")}
-            security = Security(require_encryption=True, **files)
-            arguments = security.get_connection_args("client")
-        return rpc(self.address, timeout=self.patience, connection_args=arguments)
+        return opened(self.address, self.tls, self.patience)
 
     def _check(self, answer: Any) -> None:
         """Refuse an answer that would be misunderstood."""

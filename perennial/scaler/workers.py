@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
 from perennial.scaler.values import PARKED
+from perennial.scheduler_connection import SchedulerConnection
 
 logger = logging.getLogger("perennial.scaler.workers")
 
@@ -102,9 +102,9 @@ class DaskWorkers:
         self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
     ) -> None:
         self.groups = dict(groups)
-        self._scheduler = _Line(address, tls)
+        self._scheduler = SchedulerConnection(address, tls, PATIENCE)
         #: What is passed on to workers has a line of its own, for one of them may not answer.
-        self._passed = _Line(address, tls)
+        self._passed = SchedulerConnection(address, tls, PATIENCE)
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._without = 0.0  # until when the preload is not asked
 
@@ -227,7 +227,7 @@ class DaskWorkers:
                 return dict(await line.ask("broadcast", ANSWER, msg=message, **only))
             except (TimeoutError, asyncio.CancelledError) as error:
                 if line is self._passed:  # a connection of it waits for the answer for ever
-                    self._passed = _Line(line.address, line.tls)
+                    self._passed = SchedulerConnection(line.address, line.tls, PATIENCE)
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 logger.debug("%s does not answer in %g s", address, ANSWER)
@@ -239,69 +239,6 @@ class DaskWorkers:
     async def _ask(self, operation: str, patience: float = PATIENCE, **arguments: Any) -> Any:
         """Ask the scheduler; raise OSError where it is not there or does not answer in time."""
         return await self._scheduler.ask(operation, patience, **arguments)
-
-
-class _Line:
-    """Connections to the scheduler, opened when they are needed."""
-
-    def __init__(self, address: str, tls: Mapping[str, str] | None) -> None:
-        self.address = address
-        self.tls = tls
-        #: How many questions have no answer yet.
-        self.asking = 0
-        self._rpc: Any = None
-
-    async def ask(self, operation: str, patience: float, **arguments: Any) -> Any:
-        """Ask the scheduler; again where a connection broke while nobody used it."""
-        self.asking += 1
-        try:
-            return await self._asked(operation, patience, arguments)
-        finally:
-            self.asking -= 1
-
-    async def _asked(self, operation: str, patience: float, arguments: Mapping[str, Any]) -> Any:
-        for attempt in range(3):
-            used = self._connected()
-            try:
-                async with asyncio.timeout(patience):
-                    return await getattr(used, operation)(**arguments)
-            except TimeoutError:
-                raise
-            except OSError:
-                if used is self._rpc:
-                    await self.close()  # the next connection reads the certificate anew
-                if attempt == 2:
-                    raise
-        raise AssertionError  # not reached
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._rpc is not None:
-            rpc, self._rpc = self._rpc, None
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await rpc.close_rpc()
-
-    def _connected(self) -> Any:
-        """Give the connections; they open themselves."""
-        if self._rpc is None:
-            from distributed.core import rpc
-
-            self._rpc = rpc(self.address, timeout=PATIENCE, connection_args=arguments(self.tls))
-        return self._rpc
-
-
-def arguments(tls: Mapping[str, str] | None) -> dict[str, Any]:
-    """Arguments for Dask's connections with a client's certificate."""
-    if tls is None:
-        return {}
-    from distributed.security import Security
-
-    files = {"tls_ca_file": tls["ca"]} | {
-        f"tls_client_{part}": tls[part] for part in ("cert", "key")
-    }
-    found: dict[str, Any] = Security(require_encryption=True, **files).get_connection_args("client")
-    return found
 
 
 def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:

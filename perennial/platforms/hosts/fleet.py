@@ -6,7 +6,6 @@ the caller, where new members come by this module: on the machine with the fewes
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
 from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
+from perennial.scheduler_connection import shared
 
 #: Seconds in which the scheduler must answer.
 ANSWER = 10.0
@@ -201,7 +201,7 @@ class HostsFleet:
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         try:
-            return asyncio.run(_asked(self._scheduler, self._tls, operation, arguments))
+            return shared(self._scheduler, self._tls).ask(operation, ANSWER, **arguments)
         except (OSError, TimeoutError) as error:
             why = f" ({error})" if str(error) else ""
             raise FleetError(
@@ -294,26 +294,3 @@ def _unstarted(held: Held, now: set[int]) -> set[int]:
     if held.trouble:
         return set()
     return {n for n in now if held.states.get(n, "starting") != "running"}
-
-
-async def _asked(
-    address: str, tls: Mapping[str, str] | None, operation: str, arguments: Mapping[str, Any]
-) -> Any:
-    from distributed.core import rpc
-    from distributed.security import Security
-
-    security = Security()
-    if tls is not None:
-        security = Security(
-            tls_ca_file=tls["ca"],
-            tls_client_cert=tls["cert"],
-            tls_client_key=tls["key"],
-            require_encryption=True,
-        )
-    connection = security.get_connection_args("client")
-    scheduler = rpc(address, connection_args=connection, timeout=ANSWER)
-    try:
-        async with asyncio.timeout(ANSWER):
-            return await getattr(scheduler, operation)(**arguments)
-    finally:
-        await scheduler.close_rpc()

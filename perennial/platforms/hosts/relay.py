@@ -28,6 +28,7 @@ from perennial.platforms.hosts.agent import keeper
 from perennial.platforms.hosts.agent.keeping import NOTHING, respond
 from perennial.platforms.hosts.programs import KEPT, Programs
 from perennial.preloads.notifying import notify
+from perennial.scheduler_connection import opened
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -117,10 +118,8 @@ def read(path: Path) -> Settings:
 
 async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> None:
     """Ask the scheduler, and hand on what it says, for ever."""
-    from distributed.core import rpc
-
-    arguments = _security(settings.tls).get_connection_args("worker")
-    scheduler = rpc(settings.scheduler, connection_args=arguments, timeout=ANSWER)
+    tls = None if settings.tls is None else settings.tls.model_dump()
+    scheduler = opened(settings.scheduler, tls, ANSWER, role="worker")
     message = NOTHING
     silent, blind = False, ""
     while True:
@@ -171,19 +170,6 @@ def _here(settings: Settings, kept: Path, root: Path) -> Respond:
     units = Programs(root, settings.machine, told.bounds.uses, kept.parent / KEPT)
     own = keeper.keeper(told, units, ClusterPaths(root).lock)
     return lambda message: respond(own, message)
-
-
-def _security(tls: Tls | None) -> Any:
-    from distributed.security import Security
-
-    if tls is None:
-        return Security()
-    return Security(
-        tls_ca_file=tls.ca,
-        tls_worker_cert=tls.cert,
-        tls_worker_key=tls.key,
-        require_encryption=True,
-    )
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from perennial import authority
@@ -229,6 +230,26 @@ class TestHosts(Contract):
         assert platform.fleet.observe().most == 3
         # Whoever leaves needs no room.
         assert platform.fleet.resize(2, before.members[:1]) == 2
+
+
+def test_all_groups_share_one_connection_that_outlives_a_scheduler(platform: OnHosts) -> None:
+    fleets = [platform.fleet, HostsFleet(**{**platform.handle(), "group": "gpu"})]
+
+    def connections() -> set[tuple[Any, ...]]:
+        every = psutil.Process().net_connections("tcp")
+        return {one.laddr for one in every if one.raddr and one.raddr[1] == platform.port}
+
+    fleets[0].observe()
+    used = connections()
+    assert len(used) == 1
+    for fleet in fleets * 3:
+        with suppress(FleetError):  # no machine has members of the other group
+            fleet.observe()
+    assert connections() == used
+    platform.serving.close()
+    platform.begin(*PRELOAD)
+    wait_until(lambda: len(platform.look()) == len(MACHINES))
+    assert platform.fleet.observe().desired == 3
 
 
 def test_a_keeper_that_is_killed_ends_what_it_had_begun(platform: OnHosts) -> None:
