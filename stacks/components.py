@@ -9,10 +9,11 @@ from pulumi.provider import ConstructResult
 
 from .base import OUTPUTS
 from .hosts import HostsCluster
+from .kubernetes import KubernetesCluster
 from .local import LocalCluster
 from .provider.values import decoded
 
-COMPONENTS = {each.component_type: each for each in (HostsCluster, LocalCluster)}
+COMPONENTS = {each.component_type: each for each in (HostsCluster, LocalCluster, KubernetesCluster)}
 
 
 def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResult:

@@ -67,7 +67,7 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     stack, tale = _open(folder, spec, say), Tale()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
-    wanted = own(spec, "entries", lambda _spec: {})(spec)
+    wanted: dict[str, Any] = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
     failed = _failure(
         tale,
@@ -103,7 +103,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
         return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
         with _in_one_line(spec.name):
-            stack = engine.open_stack(place, spec.name, partial(deploy, spec, force=True))
+            stack = _stack(place, spec)
             engine.settle(stack, place)
         tale = Tale(preview=True)
         failed = _failure(
@@ -181,13 +181,24 @@ def folder_of(paths: ClusterPaths) -> Path:
 def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     """Open the stack, with nothing of a killed deployment in its way."""
     with _in_one_line(spec.name):
-        stack = engine.open_stack(folder, spec.name, partial(deploy, spec, force=True))
+        stack = _stack(folder, spec)
         engine.settle(stack, folder)
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.
         say("a deployment was cut off; looking what it has left")
         _failure(Tale(), partial(stack.refresh, clear_pending_creates=True), spec.name, say)
     return stack
+
+
+def _stack(folder: Path, spec: ClusterSpec) -> engine.Stack:
+    program = partial(deploy, spec, force=True)
+    return engine.open_stack(folder, spec.name, program, plugins(spec))
+
+
+def plugins(spec: ClusterSpec) -> dict[str, str]:
+    """Name the plugins that a platform's component needs, and the packages with their versions."""
+    found: dict[str, str] = own(spec, "PLUGINS", {})
+    return found
 
 
 def _unchanged(spec: ClusterSpec, folder: Path, say: Say) -> int:

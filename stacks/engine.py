@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -135,12 +136,16 @@ class Workspace(automation.LocalWorkspace):
 
 
 class Project(automation.ProjectSettings):
-    """A project that says where its provider is: beside the Python that runs this."""
+    """A project that says where its providers are: ours is beside the Python that runs this."""
+
+    #: Name → folder, of those that a platform needs as well.
+    others: Mapping[str, Path] = MappingProxyType({})
 
     def to_dict(self) -> dict[str, Any]:
         """Write what stands in Pulumi.yaml."""
-        provider = {"name": "perennial", "path": str(Path(sys.prefix, "bin"))}
-        return {**super().to_dict(), "plugins": {"providers": [provider]}}
+        folders = {"perennial": Path(sys.prefix, "bin"), **self.others}
+        providers = [{"name": name, "path": str(path)} for name, path in folders.items()]
+        return {**super().to_dict(), "plugins": {"providers": providers}}
 
 
 class Stack(automation.Stack):
@@ -181,6 +186,23 @@ def find_command() -> automation.PulumiCommand:
     )
 
 
+def find_plugin(name: str, package: str) -> Path:
+    """Find the folder of a plugin: on PATH, or where Pulumi installs the version of a package."""
+    from importlib.metadata import version
+
+    command, wanted = f"pulumi-resource-{name}", version(package)
+    if found := shutil.which(command):
+        return Path(found).parent
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    folder = home / "plugins" / f"resource-{name}-v{wanted}"
+    if not (folder / command).exists():
+        raise MissingEngineError(
+            f"{command}: it is neither on PATH nor in {folder};"
+            f" `pulumi plugin install resource {name} {wanted}` installs it"
+        )
+    return folder
+
+
 def install_root() -> Path:
     """Folder into which `install` puts Pulumi's command line."""
     from pulumi._version import version
@@ -209,15 +231,21 @@ def environment(folder: Path) -> dict[str, str]:
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
         # Nothing is downloaded during a deployment.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        # Pods take a changed file into use by themselves: the object is not made anew for it.
+        "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE": "true",
+        "PULUMI_K8S_ENABLE_SECRET_MUTABLE": "true",
         # The providers run in the Python that runs this; Pulumi starts them by these names.
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
     }
 
 
-def open_stack(folder: Path, name: str, program: Any) -> Stack:
+def open_stack(
+    folder: Path, name: str, program: Any, plugins: Mapping[str, str] = MappingProxyType({})
+) -> Stack:
     """Open a cluster's stack, made where it is not there yet."""
     command = find_command()
+    others = {plugin: find_plugin(plugin, package) for plugin, package in plugins.items()}
     make_private(folder)
     phrase = folder / "passphrase"
     if not phrase.exists():
@@ -229,6 +257,7 @@ def open_stack(folder: Path, name: str, program: Any) -> Stack:
         write_atomic(phrase, secrets.token_hex(32))
     runtime = automation.ProjectRuntimeInfo("python", {"virtualenv": sys.prefix})
     settings = Project(PROJECT, runtime, main=str(folder))
+    settings.others = others
     workspace = Workspace(
         work_dir=str(folder),
         program=program,

@@ -108,10 +108,12 @@ def bookkeeping(kind: str) -> bool:
 
 def subject(step: StepEventMetadata) -> str | None:
     """Name what a resource is to an operator; None for what is only Pulumi's bookkeeping."""
-    kind = kind_of(step.type)
-    if not kind or bookkeeping(step.type):
+    if bookkeeping(step.type):
         return None
-    word = KINDS.get(kind, step.urn.rpartition("::")[2])
+    kind, name = kind_of(step.type), step.urn.rpartition("::")[2]
+    if not kind:  # a resource of another provider, named as its own tools do
+        return f"{step.type.rpartition(':')[2]} {name}"
+    word = KINDS.get(kind, name)
     return f"{word} of {machine_of(step)}" if kind in MACHINE_KINDS else word
 
 
@@ -129,7 +131,7 @@ def last_line(text: str) -> str:
         return ""
     head, colon, rest = lines[-1].partition(": ")
     is_name = "." in head and " " not in head and head.rpartition(".")[2].endswith("Error")
-    return rest if colon and is_name else lines[-1]
+    return (rest if colon and is_name else lines[-1]).removeprefix("* ")
 
 
 def summary(tale: Tale, seconds: float) -> str:

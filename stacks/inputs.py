@@ -28,7 +28,13 @@ _STRUCTURE = re.compile(
     r"(\[\d+\])?|workers|workers\.[^.]+|workers\.[^.]+\.(count|scale)(\..*)?|jupyter|scaler|scheduler"
     r"|[a-z0-9]+\.machines|[a-z0-9]+\.machines\[\d+\]"
     r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles)(\[\d+\])?(\..*)?"
+    r"|[a-z0-9]+\.network\.policies|[a-z0-9]+\.jupyter\.(ingress|storage)"
 )
+
+#: Keys of a platform's own which have to be there, or by which something more is made: so much is
+#: known of an Output in their place. The value fits them all.
+_WANTED = frozenset({"image", "service_account", "claim", "host"})
+_UNKNOWN = "unknown.invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,22 @@ def read(args: Any, platform: str, source: str = "args") -> Inputs:
         # These lines are of a text that nobody has written.
         raise error.without_lines() from None
     return Inputs(spec, _with(plain(spec), outputs))
+
+
+def resolved(given: Inputs) -> ClusterSpec | pulumi.Output[ClusterSpec]:
+    """Return the whole cluster: at once where no value is an Output, else when all are known."""
+    if next(_outputs(given.tree), None) is None:
+        return given.spec
+
+    def whole(tree: Tree) -> ClusterSpec:
+        try:
+            return loads(dumped(tree))
+        except SpecError as error:
+            # It may be a secret.
+            said = [replace(fault, line=None, found="an Output's value") for fault in error.faults]
+            raise pulumi.RunError(str(SpecError(said, given.spec.name))) from None
+
+    return pulumi.Output.from_input(given.tree).apply(whole)
 
 
 def hidden(spec: ClusterSpec) -> Inputs:
@@ -124,6 +146,8 @@ def _without(tree: Tree, outputs: Mapping[Location, Any], platform: str) -> Tree
             inner = inner[step]
         if at[-1] == "address":
             inner["address"] = f"{inner.get('name') or f'unknown-{at[-2]}'}.invalid"
+        elif at[0] == platform and at[-1] in _WANTED:
+            inner[at[-1]] = _UNKNOWN
         else:
             del inner[at[-1]]
     for place, machine in enumerate(found.get(platform, {}).get("machines", [])):

@@ -1,23 +1,297 @@
-"""A cluster on Kubernetes as a component: not there yet."""
+"""A cluster on Kubernetes: what `perennial render` writes, as resources of pulumi-kubernetes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib import metadata
+from math import ceil
 from typing import Any
 
 import pulumi
 
+from perennial import certificates
 from perennial.errors import PerennialError
+from perennial.platforms.kubernetes import parts, secrets
+from perennial.platforms.kubernetes.manifests import manifests
+from perennial.services import START_TIMEOUT, scheduler_address
 from perennial.spec import ClusterSpec
 
+from .args import (
+    EnvironmentArgs,
+    GroupPodArgs,
+    IngressArgs,
+    JupyterArgs,
+    JupyterPodArgs,
+    KubernetesClusterArgs,
+    KubernetesOptionsArgs,
+    NetworkArgs,
+    PodArgs,
+    ResourcesArgs,
+    ScaleArgs,
+    SchedulerArgs,
+    SchedulerPodArgs,
+    ServiceArgs,
+    StorageArgs,
+    WorkerGroupArgs,
+)
+from .base import ClusterComponent
+from .inputs import Inputs, resolved
+from .kubernetes_planning import described, stop_scheduler
+from .resources import Authority, Certificate
 
-class KubernetesCluster(pulumi.ComponentResource):
-    """Refuses in one line, until it makes what `perennial render` writes."""
+__all__ = [
+    "PLUGINS",
+    "Cluster",
+    "EnvironmentArgs",
+    "GroupPodArgs",
+    "IngressArgs",
+    "JupyterArgs",
+    "JupyterPodArgs",
+    "KubernetesCluster",
+    "KubernetesClusterArgs",
+    "KubernetesOptionsArgs",
+    "NetworkArgs",
+    "PodArgs",
+    "ResourcesArgs",
+    "ScaleArgs",
+    "SchedulerArgs",
+    "SchedulerPodArgs",
+    "ServiceArgs",
+    "StorageArgs",
+    "WorkerGroupArgs",
+    "described",
+    "stop_scheduler",
+]
 
-    def __init__(self, name: str, spec: ClusterSpec, **_options: Any) -> None:
-        raise PerennialError(
-            f"{name}: the platform {spec.platform} has no component for Pulumi yet; run"
-            " `perennial render` and `kubectl apply -k` on what it writes"
+Tree = dict[str, Any]
+#: Part of a cluster, and kind of an object.
+Key = tuple[str, str]
+
+#: Plugins that the engine needs beside our own, and where their versions come from.
+PLUGINS = {"kubernetes": "pulumi-kubernetes"}
+#: What is there before the pods: they would start without it, or wait for it. Of the others some
+#: are ready only when the pods are.
+_FIRST = ("ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "Secret", "ServiceAccount")
+#: Seconds in which a first pod must run: a node may have to come, and pull the image.
+_PULLED = 600
+#: `perennial scale` may have sized a Deployment: the file's size is set all the same.
+_FORCE = {"pulumi.com/patchForce": "true"}
+
+
+class KubernetesCluster(ClusterComponent):
+    """A scheduler, worker groups, Jupyter and the scaler as Deployments.
+
+    Its children are ``<name>-authority``, ``<name>-<role>-certificate``, ``<name>-<role>-secret``,
+    and for each object ``<name>-<part>-<kind>``, such as ``lab-cpu-deployment``. A provider of
+    pulumi-kubernetes in the options reaches all of them.
+
+    Parameters
+    ----------
+    name : str
+        Name of the component.
+    args : KubernetesClusterArgs, mapping or ClusterSpec
+        The keys of a cluster file. Names, groups, counts and which objects there are is known when
+        the program runs; any other value may be an Output, such as the image or the namespace.
+    opts : pulumi.ResourceOptions or None
+        Pulumi's own options.
+    force : bool
+        Without meaning here: the scheduler of Kubernetes says what there is room for.
+
+    Raises
+    ------
+    pulumi.RunError
+        Where the arguments are no valid cluster file; one line for each fault.
+    """
+
+    platform = "kubernetes"
+    component_type = "perennial:index:KubernetesCluster"
+
+    def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
+        """Register the authority, the Secrets, and the objects of each part."""
+        whole = resolved(given)
+        authority = Authority(
+            f"{name}-authority", {"cluster": given.spec.name}, opts=self.child()
+        )
+        made = list(self._secrets(name, given.spec, whole, authority))
+        known = _by_key(given.spec)
+        objects = dict(known) if isinstance(whole, ClusterSpec) else _unknown(known, whole)
+        registered: dict[Key, pulumi.Resource] = {}
+        # Deployments come last.
+        for key in sorted(known, key=lambda key: key[1] not in _FIRST):
+            part, kind = key
+            before = (own for (other, first), own in registered.items() if other == part)
+            after = [*made, *before] if kind == "Deployment" else []
+            after = [one for one in after if _kind(one) in _FIRST]
+            own = self._options(given.spec, part, kind)
+            opts = pulumi.ResourceOptions.merge(self.child(*after), own)
+            registered[key] = _registered(f"{name}-{part}-{kind.lower()}", objects[key], opts)
+        return _outputs(given.spec, whole, authority)
+
+    def _secrets(
+        self, name: str, spec: ClusterSpec, whole: Any, authority: Authority
+    ) -> Iterator[pulumi.Resource]:
+        """Register the certificates, and a Secret for each role that reads some."""
+        wanted = secrets.contents(spec)
+        files: dict[str, pulumi.Output[str]] = {
+            "ca.pem": authority.ca,
+            "client.pem": authority.client,
+            "client-key.pem": authority.client_key,
+            "jupyter-token": authority.token,
+        }
+        for role in certificates.SERVERS:
+            if any(f"{role}.pem" in each for each in wanted.values()):
+                names = _applied(whole, lambda spec, role=role: [*secrets.reached_by(spec, role)])
+                props = {"ca": authority.ca, "ca_key": authority.ca_key, "role": role}
+                made = Certificate(
+                    f"{name}-{role}-certificate", {**props, "names": names}, opts=self.child()
+                )
+                files |= {f"{role}.pem": made.cert, f"{role}-key.pem": made.key}
+        for title, (_, *_, last) in wanted.items():
+            data = {file: _encoded(files[file]) for file in wanted[title]}
+            role = "jupyter" if last == "jupyter-token" else last.removesuffix("-key.pem")
+            props = secrets.secret(spec, title, data)
+            namespace = _applied(whole, lambda spec: spec.options.namespace)
+            props["metadata"]["namespace"] = namespace
+            own = pulumi.ResourceOptions(
+                version=_version(), additional_secret_outputs=["data", "stringData"]
+            )
+            opts = pulumi.ResourceOptions.merge(self.child(), own)
+            yield _registered(f"{name}-{role}-secret", props, opts)
+
+    def _options(self, spec: ClusterSpec, part: str, kind: str) -> pulumi.ResourceOptions:
+        """Say what holds for an object beside what holds for all children."""
+        scaled = kind == "Deployment" and part in spec.scaled
+        return pulumi.ResourceOptions(
+            version=_version(),
+            ignore_changes=["spec.replicas"] if scaled else [],
+            custom_timeouts=_times(spec, part) if kind == "Deployment" else None,
+            # Notebooks outlive the cluster, as they do on machines.
+            retain_on_delete=kind == "PersistentVolumeClaim",
         )
 
 
+def _registered(name: str, props: Tree, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    """Register an object as pulumi-kubernetes does; its keys stay as Kubernetes writes them."""
+    return pulumi.CustomResource(token(props), name, props, opts)
+
+
+def token(manifest: Mapping[str, Any]) -> str:
+    """Return the type of an object in pulumi-kubernetes."""
+    version = manifest["apiVersion"]
+    group = version if "/" in version else f"core/{version}"
+    return f"kubernetes:{group}:{manifest['kind']}"
+
+
+def _kind(resource: pulumi.Resource) -> str:
+    return str(resource.pulumi_resource_type).rpartition(":")[2]
+
+
+def _version() -> str:
+    """Return the version of pulumi-kubernetes: the engine starts the plugin of the same."""
+    try:
+        return metadata.version(PLUGINS["kubernetes"])
+    except metadata.PackageNotFoundError:
+        raise PerennialError(
+            "pulumi-kubernetes is not installed here; `pip install 'dask-perennial[kubernetes]'`"
+            " brings it"
+        ) from None
+
+
+def _by_key(spec: ClusterSpec) -> dict[Key, Tree]:
+    """List the objects of a cluster."""
+    found = {(part, each["kind"]): each for part, all_ in manifests(spec).items() for each in all_}
+    for group in set(spec.workers).difference(spec.scaled):
+        sized = found[group, "Deployment"]["metadata"]
+        sized["annotations"] = {**sized.get("annotations", {}), **_FORCE}
+    return found
+
+
+def _unknown(known: Mapping[Key, Tree], whole: pulumi.Output[ClusterSpec]) -> dict[Key, Tree]:
+    """Leave open what may depend on an Output; kinds, names and labels never do."""
+
+    def rendered(spec: ClusterSpec) -> dict[Key, Tree]:
+        found = _by_key(spec)
+        if other := found.keys() ^ known.keys():
+            part, kind = min(other)
+            raise pulumi.RunError(
+                f"{spec.name}: whether {part} has a {kind} depends on an Output; write a plain"
+                " value there"
+            )
+        return found
+
+    every = whole.apply(rendered)
+    return {key: _opened(key, manifest, every) for key, manifest in known.items()}
+
+
+def _opened(key: Key, known: Tree, every: pulumi.Output[dict[Key, Tree]]) -> Tree:
+    fixed = {name: known[name] for name in ("apiVersion", "kind")}
+    labels = {name: known["metadata"][name] for name in ("name", "labels")}
+    changing = [name for name in known if name not in (*fixed, "metadata")]
+    return {
+        **fixed,
+        "metadata": {
+            **labels,
+            "namespace": every.apply(lambda all_: all_[key]["metadata"]["namespace"]),
+            "annotations": every.apply(lambda all_: all_[key]["metadata"].get("annotations", {})),
+        },
+        **{name: every.apply(partial(_value, key, name)) for name in changing},
+    }
+
+
+def _value(key: Key, name: str, every: Mapping[Key, Tree]) -> Any:
+    return every[key][name]
+
+
+def _applied(whole: Any, function: Any) -> Any:
+    """Apply a function to a cluster, or to one that is to come."""
+    return whole.apply(function) if isinstance(whole, pulumi.Output) else function(whole)
+
+
+def _encoded(text: pulumi.Output[str]) -> pulumi.Output[str]:
+    encoded: pulumi.Output[str] = text.apply(lambda known: secrets.encoded(known.encode()))
+    return pulumi.Output.secret(encoded)
+
+
+def _times(spec: ClusterSpec, part: str) -> pulumi.CustomTimeouts:
+    """Say how long the pods of a part may take: to start, and to go one after another, drained."""
+    drains = {each.key: each.service.lifecycle.stop_timeout for each in parts.parts(spec)}
+    one = START_TIMEOUT + drains[part]
+    rounds = 1
+    if part in spec.workers:
+        group, own = spec.workers[part], spec.options.group(part)
+        most = max(group.count, group.scale.max if group.scale else 0, 1)
+        rounds = ceil(most / (own.max_surge + own.max_unavailable))
+    return pulumi.CustomTimeouts(
+        create=f"{_PULLED}s",
+        update=f"{_PULLED + rounds * one:.0f}s",
+        delete=f"{_PULLED + one:.0f}s",
+    )
+
+
+def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, Any]:
+    def told(spec: ClusterSpec) -> Tree:
+        return {
+            "scheduler_address": scheduler_address(spec, parts.site(spec)),
+            # Only through a forwarded port, with `perennial render`'s README.
+            "dashboard_url": None,
+            "jupyter_url": secrets.jupyter_url(spec),
+            "fleets": parts.fleets(spec),
+        }
+
+    found = pulumi.Output.from_input(_applied(whole, told))
+    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
+    connection = {
+        "cluster": spec.name,
+        "scheduler_address": found["scheduler_address"],
+        "dashboard_link": None,
+        "jupyter_url": found["jupyter_url"],
+        "token": authority.token if spec.jupyter is not None else None,
+        "tls": tls if spec.security.tls else None,
+    }
+    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
+    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+
+
+#: What the registry of stacks looks for.
 Cluster = KubernetesCluster

@@ -14,7 +14,7 @@ from . import program
 from .events import Tale
 
 #: Pulumi's operations that change something, as `events.CHANGES`, → what a plan calls them.
-_ACTIONS: dict[OpType, Action] = {
+ACTIONS: dict[OpType, Action] = {
     OpType.CREATE: "create",
     OpType.UPDATE: "update",
     OpType.REPLACE: "replace",
@@ -41,4 +41,4 @@ def _described(_spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list
 
 def in_pulumis_words(step: StepEventMetadata) -> Step:
     """Describe a resource that no platform describes: it is never hidden."""
-    return Step(_ACTIONS[step.op], "", step.urn.rpartition("::")[2], step.type)
+    return Step(ACTIONS[step.op], "", step.urn.rpartition("::")[2], step.type)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 from pulumi.runtime import config as runtime
@@ -18,6 +18,8 @@ from perennial.spec.words import nearest, show_key
 
 from . import inputs
 from .base import OUTPUTS
+
+Found = TypeVar("Found")
 
 #: Where a cluster's keys stand in a stack's file.
 KEY = "perennial:cluster"
@@ -61,11 +63,9 @@ def is_secret() -> bool:
     return any(runtime.is_config_secret(f"{_PREFIX}{key}") for key in KEYS)
 
 
-def own(spec: ClusterSpec, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """Find a function that the stack of a platform may have, see `perennial.stacks.hosts`."""
-    found: Callable[..., Any] = getattr(
-        import_module(PLATFORMS[spec.platform].stack), name, otherwise
-    )
+def own(spec: ClusterSpec, name: str, otherwise: Found) -> Found:
+    """Find what the stack of a platform may have, see `perennial.stacks.hosts`."""
+    found: Found = getattr(import_module(PLATFORMS[spec.platform].stack), name, otherwise)
     return found
 
 

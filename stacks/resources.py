@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pulumi
 
-from .provider import authority, hosts, local
+from .provider import authority, certificate, hosts, local
 from .provider.kinds import Kind
 from .provider.values import keep_nulls
 
@@ -18,18 +18,19 @@ class _Resource(pulumi.CustomResource):
     """What the provider makes; its kind says which outputs are known only then."""
 
     kind: ClassVar[type[Kind]]
-    #: Its class in a dynamic provider of an earlier version.
-    earlier_type: ClassVar[str]
+    #: Its class in a dynamic provider of an earlier version, if it had one.
+    earlier_type: ClassVar[str] = ""
 
     def __init__(
         self,
         name: str,
         props: Mapping[str, Any],
-        earlier_name: str,
+        earlier_name: str = "",
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         dynamic = f"pulumi-python:dynamic/perennial:{self.earlier_type}"
         aliases = [pulumi.Alias(earlier_name, type_=dynamic), pulumi.Alias(earlier_name)]
+        aliases = aliases if earlier_name else []
         super().__init__(
             self.kind.type,
             name,
@@ -50,6 +51,16 @@ class Authority(_Resource):
     client_key: pulumi.Output[str]
     token: pulumi.Output[str]
     created: pulumi.Output[str]
+    ends: pulumi.Output[str]
+
+
+class Certificate(_Resource):
+    """A certificate of a role, signed by a cluster's authority."""
+
+    kind = certificate.Certificate
+
+    cert: pulumi.Output[str]
+    key: pulumi.Output[str]
     ends: pulumi.Output[str]
 
 

@@ -19,12 +19,16 @@ from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from .authority import Authority
+from .certificate import Certificate
 from .hosts import HostEnvironment, HostServices
 from .kinds import Kind
 from .local import LocalServices
 from .servicer import Servicer
 
-_KINDS: tuple[type[Kind], ...] = (Authority, HostEnvironment, HostServices, LocalServices)
+_KINDS: tuple[type[Kind], ...] = (
+    *(Authority, Certificate),
+    *(HostEnvironment, HostServices, LocalServices),
+)
 
 
 class Components(Provider):

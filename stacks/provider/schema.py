@@ -18,6 +18,7 @@ PACKAGE = "perennial"
 _ANY: Spec = {"$ref": "pulumi.json#/Any"}
 _MAP: Spec = {"type": "object", "additionalProperties": _ANY}
 _TEXT: Spec = {"type": "string"}
+_SECRET: Spec = {**_TEXT, "secret": True}
 _LINES: Spec = {"type": "array", "items": _TEXT}
 
 #: Outputs of every component.
@@ -37,8 +38,17 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
         {"cluster": _TEXT},
         {
             **dict.fromkeys(("ca", "client", "created", "ends"), _TEXT),
-            **{key: {**_TEXT, "secret": True} for key in ("ca_key", "client_key", "token")},
+            **dict.fromkeys(("ca_key", "client_key", "token"), _SECRET),
         },
+    ),
+    "Certificate": (
+        "A certificate of a role, signed by the authority of its cluster.",
+        {
+            **dict.fromkeys(("ca", "role"), _TEXT),
+            "ca_key": {**_TEXT, "secret": True},
+            "names": _LINES,
+        },
+        {**dict.fromkeys(("cert", "ends"), _TEXT), "key": {**_TEXT, "secret": True}},
     ),
     "HostEnvironment": (
         "The Python environment on a machine.",
@@ -64,6 +74,7 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
 }
 _NEEDED = {
     "Authority": ["cluster"],
+    "Certificate": ["ca", "ca_key", "role", "names"],
     "HostEnvironment": ["target", "environment"],
     "HostServices": ["cluster", "machine", "secrets"],
     "LocalServices": ["cluster"],

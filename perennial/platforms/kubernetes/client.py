@@ -13,6 +13,8 @@ Result = TypeVar("Result")
 
 #: Seconds in which the API server must connect, and answer.
 TIMEOUT = (5, 20)
+UNKNOWN = 401
+REFUSED = 403
 GONE = 404
 CONFLICT = 409
 
@@ -44,11 +46,15 @@ class Api:
             else:
                 config.load_kube_config()
         except config.ConfigException as error:
+            said = " ".join(str(error).split()).removesuffix(".")
             raise ApiError(
-                f"kubeconfig: {error}; set KUBECONFIG to the file of your cluster", 0
+                f"kubeconfig: {said}; set KUBECONFIG to the file of your cluster, and choose one"
+                " with `kubectl config use-context`",
+                0,
             ) from None
         self.core: Any = client.CoreV1Api()
         self.apps: Any = client.AppsV1Api()
+        self.access: Any = client.AuthorizationV1Api()
 
     def call(self, what: str, function: Callable[..., Result], *args: Any, **more: Any) -> Result:
         """Call the API; raise `ApiError` that says what could not be done."""
@@ -59,7 +65,8 @@ class Api:
             return function(*args, _request_timeout=TIMEOUT, **more)
         except ApiException as error:
             status = int(error.status or 0)
-            raise ApiError(f"cannot {what}: {_reason(error)}", status) from None
+            hint = "; log in to the cluster again" if status == UNKNOWN else ""
+            raise ApiError(f"cannot {what}: {_reason(error)}{hint}", status) from None
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise ApiError(f"cannot {what}: the API server does not answer ({reason})", 0) from None

@@ -1,33 +1,55 @@
-"""The life of a cluster on Kubernetes; so far its files, and who makes them stand is kubectl."""
+"""The life of a cluster on Kubernetes: what a stack's deployer has to know of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from perennial import contracts
-from perennial.contracts import Rendered
+from perennial.contracts import Lacking, Removed, Rendered, Say
 from perennial.errors import Fault
+from perennial.paths import cluster_state
+from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec, Document
 
-_APPLY = (
-    "{name}: the platform kubernetes has no component for Pulumi yet; `perennial render` writes"
-    " manifests, and `kubectl {verb} -k` "
-)
 
-
-class KubernetesDeployer(contracts.Deployer):
-    """Renders; everything else is kubectl's until there is a component."""
+class KubernetesDeployer(StackDeployer):
+    """Deploys with pulumi-kubernetes, by the caller's own kubeconfig."""
 
     cannot: ClassVar = {
-        "plan": _APPLY.replace("{verb}", "diff") + "shows what would change",
-        "up": _APPLY.replace("{verb}", "apply") + "makes them stand",
-        "refresh": _APPLY.replace("{verb}", "diff") + "shows what is not as they say",
-        "down": _APPLY.replace("{verb}", "delete") + "takes them down",
         "forget": "{name}: Kubernetes replaces the pods of a lost node by itself",
     }
+
+    def lacking(self) -> Lacking | None:
+        """Look for Pulumi's command line, and for its plugin."""
+        return super().lacking() or self._lacking_plugin()
+
+    def _lacking_plugin(self) -> Lacking | None:
+        engine, stack = self._part("engine"), self._part(self.platform)
+        for name, package in stack.PLUGINS.items():
+            try:
+                engine.find_plugin(name, package)
+            except engine.MissingEngineError as error:
+                return Lacking(name, str(error), installable=False)
+        return None
+
+    def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
+        """Ask the API server whether the caller may do all of it; who has room, it says later."""
+        from perennial.platforms.kubernetes.access import check
+        from perennial.platforms.kubernetes.client import Api
+
+        say("asking the API server for the namespace and your rights")
+        check(spec, Api())
+
+    def down(self, name: str, purge: bool, say: Say) -> Removed:
+        """Take a cluster down; say which volume stays."""
+        spec = deployed(cluster_state(name))
+        removed = super().down(name, purge, say)
+        if claim := _notebooks(spec):
+            kept = f"notebooks stay in the claim {claim}; `kubectl delete` removes it"
+            return Removed([*removed.notes, kept], removed.uncleaned)
+        return removed
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
         """Render manifests and a kustomization."""
@@ -54,3 +76,12 @@ class KubernetesDeployer(contracts.Deployer):
                     )
                 )
         return [], warnings
+
+
+def _notebooks(spec: ClusterSpec) -> str:
+    """Name the claim that was made for notebooks; empty for none."""
+    from perennial.platforms.kubernetes.names import name_of
+
+    storage = spec.options.jupyter.storage
+    own = spec.jupyter is not None and storage is not None and storage.claim is None
+    return f"{spec.options.namespace}/{name_of(spec.name, 'jupyter')}" if own else ""

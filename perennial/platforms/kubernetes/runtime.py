@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perennial import contracts
-from perennial.contracts import Glance, LogLine, Lost, Say, ServiceStatus, Status
+from perennial.contracts import Glance, LogLine, Lost, Resized, Say, ServiceStatus, Status
 from perennial.errors import PerennialError
 from perennial.pages import ROSTER, counts_of, socket_of
 from perennial.paths import cluster_state
@@ -33,8 +33,6 @@ class KubernetesRuntime(contracts.Runtime):
     """Pods of a cluster, as the API server sees them."""
 
     cannot: ClassVar = {
-        "scale": "{name}: on kubernetes a group without `scale` has the size that its Deployment"
-        " says; `kubectl scale` changes it, and each pod that goes drains first",
         "rotate": f"{_SECRETS} again and apply what it writes: it renews what ends soon",
         "rotate_authority": "{name}: no new authority for a cluster that stands on kubernetes yet",
         "issue": "{name}: no certificates for single people on kubernetes yet",
@@ -120,6 +118,17 @@ class KubernetesRuntime(contracts.Runtime):
         self._api.call(f"restart {part.name}", patch, part.name, self._namespace, body)
         return len(self._pods(part.key))
 
+    def scale(
+        self, wanted: Mapping[str, int], _force: bool, say: Say, _lost: Lost
+    ) -> Mapping[str, Resized]:
+        """Size Deployments; each pod that goes drains, and nobody waits for it."""
+        sized = {}
+        for group, size in wanted.items():
+            part = self._part(group)
+            say(f"sizing the Deployment {part.name}")
+            sized[group] = Resized(resize(self._api, part.name, self._namespace, size), size)
+        return sized
+
     # Inside
 
     @property
@@ -155,6 +164,21 @@ class KubernetesRuntime(contracts.Runtime):
             label_selector=labelled({**chosen, "app.kubernetes.io/managed-by": names.OURS}),
         )
         return list(listed.items)
+
+
+def stop(spec: ClusterSpec, key: str) -> None:
+    """Stop the pods of a part; its Deployment stays."""
+    part = next(part for part in parts(spec) if part.key == key)
+    resize(Api(), part.name, spec.options.namespace, 0)
+
+
+def resize(api: Api, deployment: str, namespace: str, size: int) -> int:
+    """Give a Deployment a size; return the one before."""
+    what, where = f"scale {deployment}", (deployment, namespace)
+    before = api.call(what, api.apps.read_namespaced_deployment_scale, *where)
+    patch = api.apps.patch_namespaced_deployment_scale
+    api.call(what, patch, *where, {"spec": {"replicas": size}})
+    return int(before.spec.replicas or 0)
 
 
 def _row(pod: Any) -> ServiceStatus:

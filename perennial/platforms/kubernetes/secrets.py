@@ -37,7 +37,7 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
     """Make what is missing of a cluster's secrets, renew what ends soon; remember the cluster."""
     paths = cluster_state(spec.name)
     remember(spec, file, paths)
-    reached = dns_names(spec, "scheduler")
+    reached = reached_by(spec, "scheduler")
     authority.ensure(paths.tls, spec.name, reached)
     soon = datetime.now(UTC) + authority.RENEW_WITHIN
     ends = authority.expiry(paths.tls)
@@ -51,7 +51,7 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
             cluster=spec.name,
             scheduler_address=scheduler_address(spec, site(spec)),
             tls=Tls.in_folder(paths.tls) if spec.security.tls else None,
-            jupyter_url=None if spec.jupyter is None else _jupyter_url(spec),
+            jupyter_url=jupyter_url(spec),
         ),
     )
     return paths
@@ -59,17 +59,33 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
 
 def manifests(spec: ClusterSpec, paths: ClusterPaths) -> list[dict[str, Any]]:
     """Describe the Secrets, from what stands in the cluster's folder."""
-    known = names.secret_names(spec.name)
+    token = token_file(paths)
     found = []
+    for name, files in contents(spec).items():
+        read = ((paths.tls / file if file != token.name else token).read_bytes() for file in files)
+        data = {file: encoded(content) for file, content in zip(files, read, strict=True)}
+        found.append(secret(spec, name, data))
+    return found
+
+
+def contents(spec: ClusterSpec) -> dict[str, tuple[str, ...]]:
+    """Say which files each Secret holds."""
+    known = names.secret_names(spec.name)
+    found: dict[str, tuple[str, ...]] = {}
     if spec.security.tls:
         for role in authority.ROLES:
-            files = ("ca.pem", f"{role}.pem", f"{role}-key.pem")
-            found.append(_secret(spec, known[role], {name: paths.tls / name for name in files}))
+            found[known[role]] = ("ca.pem", f"{role}.pem", f"{role}-key.pem")
     if spec.jupyter is not None:
-        files_of_jupyter = {name: paths.tls / name for name in JUPYTER}
-        token = {"jupyter-token": token_file(paths)}
-        found.append(_secret(spec, known["jupyter"], {**files_of_jupyter, **token}))
+        found[known["jupyter"]] = (*JUPYTER, "jupyter-token")
     return found
+
+
+def reached_by(spec: ClusterSpec, role: str) -> tuple[str, ...]:
+    """Names under which a server of a role is reached: those in its certificate."""
+    if role != "jupyter":
+        return dns_names(spec, "scheduler")
+    ingress = spec.options.jupyter.ingress
+    return (*dns_names(spec, "jupyter"), *([ingress.host] if ingress else []))
 
 
 def dns_names(spec: ClusterSpec, part: str) -> tuple[str, ...]:
@@ -86,8 +102,7 @@ def _prepare_jupyter(spec: ClusterSpec, paths: ClusterPaths, soon: datetime) -> 
     token = token_file(paths)
     if not token.exists():
         write_atomic(token, secrets.token_hex(24))
-    ingress = spec.options.jupyter.ingress
-    reached = (*dns_names(spec, "jupyter"), *([ingress.host] if ingress else []))
+    reached = reached_by(spec, "jupyter")
     cert, key = (paths.tls / name for name in JUPYTER)
     there = cert.read_bytes() if cert.exists() and key.exists() else b""
     end = certificates.ends(there)
@@ -102,7 +117,10 @@ def _prepare_jupyter(spec: ClusterSpec, paths: ClusterPaths, soon: datetime) -> 
     write_atomic(cert, made.cert)
 
 
-def _jupyter_url(spec: ClusterSpec) -> str:
+def jupyter_url(spec: ClusterSpec) -> str | None:
+    """Where JupyterLab is found; None where there is none."""
+    if spec.jupyter is None:
+        return None
     ingress = spec.options.jupyter.ingress
     if ingress is not None:
         return f"https://{ingress.host}/lab"
@@ -110,8 +128,13 @@ def _jupyter_url(spec: ClusterSpec) -> str:
     return f"https://{host}:{spec.ports()['jupyter.port']}/lab"
 
 
-def _secret(spec: ClusterSpec, name: str, files: Mapping[str, Path]) -> dict[str, Any]:
-    data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
+def encoded(content: bytes) -> str:
+    """Write a file as a Secret holds it."""
+    return base64.b64encode(content).decode()
+
+
+def secret(spec: ClusterSpec, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a Secret."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -121,7 +144,7 @@ def _secret(spec: ClusterSpec, name: str, files: Mapping[str, Path]) -> dict[str
             "labels": names.labels(spec.name, "secret", "secret"),
         },
         "type": "Opaque",
-        "data": data,
+        "data": dict(data),
     }
 
 

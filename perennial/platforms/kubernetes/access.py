@@ -1,0 +1,97 @@
+"""What a deployment needs of the API server, asked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from perennial.errors import PerennialError
+from perennial.platforms.kubernetes import secrets
+from perennial.platforms.kubernetes.client import GONE, REFUSED, Api, ApiError
+from perennial.platforms.kubernetes.manifests import manifests
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+
+#: What is done to each object. pulumi-kubernetes makes and changes by `patch`.
+CHANGES = ("get", "create", "patch", "delete")
+#: What is looked at until the pods are ready: API group and resource.
+WATCHED = (("apps", "deployments"), ("apps", "replicasets"), ("", "pods"), ("", "events"))
+WATCHES = ("list", "watch")
+#: Questions at a time.
+AT_ONCE = 8
+#: Rights that a line names.
+FEW = 6
+
+Right = tuple[str, str, str]
+
+
+def check(spec: ClusterSpec, api: Api) -> None:
+    """Raise where the namespace is missing, or a right in it; one line."""
+    namespace = spec.options.namespace
+    try:
+        found = api.call(f"read the namespace {namespace}", api.core.read_namespace, namespace)
+    except ApiError as error:
+        if error.status == GONE:
+            raise PerennialError(
+                f"{spec.name}: the namespace {namespace} does not exist; `kubectl create namespace"
+                f" {namespace}` makes it, or correct kubernetes.namespace"
+            ) from None
+        if error.status != REFUSED:
+            raise PerennialError(f"{spec.name}: {error}") from None
+    else:
+        if found.metadata.deletion_timestamp is not None:
+            raise PerennialError(
+                f"{spec.name}: the namespace {namespace} is being deleted; wait until it is gone"
+                " and make it anew"
+            )
+    if lacking := list(_lacking(api, namespace, sorted(set(_needed(spec))))):
+        rights = [f"{verb} {_named(group, resource)}" for group, resource, verb in lacking]
+        more = f" and {len(rights) - FEW} more" if len(rights) > FEW else ""
+        raise PerennialError(
+            f"{spec.name}: you may not {', '.join(rights[:FEW])}{more} in the namespace"
+            f" {namespace}; ask for a role with these rights"
+        )
+
+
+def _needed(spec: ClusterSpec) -> Iterator[Right]:
+    objects = [each for part in manifests(spec).values() for each in part]
+    kinds = {(each["apiVersion"], each["kind"]) for each in objects}
+    if secrets.contents(spec):
+        kinds.add(("v1", "Secret"))
+    for version, kind in kinds:
+        group = version.rpartition("/")[0]
+        yield from ((group, plural(kind), verb) for verb in CHANGES)
+    yield from ((group, resource, verb) for group, resource in WATCHED for verb in WATCHES)
+
+
+def plural(kind: str) -> str:
+    """Name the resource of a kind."""
+    name = kind.lower()
+    if name.endswith("y"):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
+def _lacking(api: Api, namespace: str, rights: Iterable[Right]) -> Iterator[Right]:
+    """Ask for each right whether it is there."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [(right, pool.submit(_may, api, namespace, right)) for right in rights]
+    yield from (right for right, answer in asked if not answer.result())
+
+
+def _may(api: Api, namespace: str, right: Right) -> bool:
+    group, resource, verb = right
+    wanted = {"namespace": namespace, "group": group, "resource": resource, "verb": verb}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": wanted},
+    }
+    create: Any = api.access.create_self_subject_access_review
+    return bool(api.call("ask for your rights", create, review).status.allowed)
+
+
+def _named(group: str, resource: str) -> str:
+    return f"{resource}.{group}" if group else resource
