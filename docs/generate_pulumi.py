@@ -5,6 +5,7 @@ Run `python docs/generate_pulumi.py` after a change of the models; a test compar
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,50 +17,86 @@ from perennial.spec import json_schema as schemas
 from perennial.stacks.components import COMPONENTS
 from perennial.stacks.inputs import is_structure
 
-FILE = Path(__file__).parents[1] / "stacks" / "args.py"
+FOLDER = Path(__file__).parents[1] / "stacks" / "args"
 
 Node = dict[str, Any]
 
-_HEAD = '''"""Typed arguments of the components; their keys are those of a cluster file.
+_HEAD = '''"""Typed arguments of {}; their keys are those of a cluster file.
 
 Written by `docs/generate_pulumi.py` from the models: do not edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import pulumi
 '''
+#: Words of a module, and where they come from.
+_IMPORTS = {
+    "from collections.abc import {}": ("Mapping", "Sequence"),
+    "from dataclasses import {}": ("dataclass", "field"),
+    "from typing import {}": ("Any", "Literal"),
+}
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 
 
-def render() -> str:
-    """Write the module."""
-    done: dict[str, str] = {}
+def render() -> dict[str, str]:
+    """Write the modules: what all components have, what each has, and the names of all."""
+    common: dict[str, str] = {}
+    own: dict[str, dict[str, str]] = {}
     for platform in (each.platform for each in COMPONENTS.values()):
         root = schemas.shared((platform,))
-        own = {platform: root["properties"][platform]}
-        common = {
+        mine = {platform: root["properties"][platform]}
+        shared = {
             key: node
             for key, node in root["properties"].items()
-            if key not in own and key != "platform"
+            if key not in mine and key != "platform"
         }
-        classes = [
-            *_inner(root, {"properties": common}, ()),
-            ("Cluster", (), {**root, "properties": common}),
-            *_inner(root, {"properties": own}, ()),
-        ]
-        for name, path, node in classes:
-            done.setdefault(name, _class(name, path, node))
+        for name, path, node in _inner(root, {"properties": shared}, ()):
+            common.setdefault(name, _class(name, path, node))
+        common.setdefault("Cluster", _class("Cluster", (), {**root, "properties": shared}))
+        found = own.setdefault(platform, {})
+        for name, path, node in _inner(root, {"properties": mine}, ()):
+            found.setdefault(name, _class(name, path, node))
         name = f"{platform.capitalize()}Cluster"
-        done[name] = _class(name, (), {**root, "properties": own}, "Cluster")
-    found = "\n\n".join([_HEAD, *done.values()])
-    command = ["ruff", "format", "--stdin-filename", FILE.name, "-"]
-    ruff = [sys.executable, "-m", *command, "--config", str(FILE.parents[1] / "pyproject.toml")]
-    return subprocess.run(ruff, input=found, capture_output=True, text=True, check=True).stdout
+        found[name] = _class(name, (), {**root, "properties": mine}, "Cluster")
+    modules = {"common": common, **own}
+    files = {
+        f"{name}.py": _module("every component" if name == "common" else name, classes, common)
+        for name, classes in modules.items()
+    }
+    return {**files, "__init__.py": _names(modules)}
+
+
+def _module(of: str, classes: dict[str, str], common: dict[str, str]) -> str:
+    """Write a module with what it imports."""
+    text = "\n\n".join(classes.values())
+    used = set(re.findall(r"\w+", text))
+    lines = [
+        line.format(", ".join(word for word in words if word in used))
+        for line, words in _IMPORTS.items()
+        if used.intersection(words)
+    ]
+    lines += ["", "import pulumi", ""] if "pulumi" in used else [""]
+    needed = sorted(f"{name}Args" for name in common.keys() - classes if f"{name}Args" in used)
+    lines += [f"from .common import {', '.join(needed)}"] if needed else []
+    return _formatted(_HEAD.format(of) + "\n".join(lines) + "\n\n" + text)
+
+
+def _names(modules: dict[str, dict[str, str]]) -> str:
+    """Write the module in which a program finds all of them."""
+    lines = [
+        f"from .{module} import {', '.join(sorted(f'{name}Args' for name in classes))}"
+        for module, classes in sorted(modules.items())
+    ]
+    every = sorted(f"{name}Args" for classes in modules.values() for name in classes)
+    listed = f"__all__ = {every}"
+    return _formatted(_HEAD.format("the components") + "\n".join(lines) + "\n\n" + listed)
+
+
+def _formatted(text: str) -> str:
+    command = ["ruff", "format", "--stdin-filename", "args.py", "-"]
+    config = ["--config", str(FOLDER.parents[1] / "pyproject.toml")]
+    ruff = [sys.executable, "-m", *command, *config]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
 
 def _inner(root: Node, node: Node, path: tuple[Any, ...]) -> Iterator[tuple[str, Any, Node]]:
@@ -83,7 +120,8 @@ def _under(root: Node, value: Node, path: tuple[Any, ...]) -> Iterator[tuple[str
 
 def _class(name: str, path: tuple[Any, ...], node: Node, base: str = "") -> str:
     head = f"class {name}Args({base}Args):" if base else f"class {name}Args:"
-    lines = ["@dataclass(kw_only=True)", head, _doc(node.get("description", ""))]
+    summary, ended, _ = node.get("description", "").partition(". ")
+    lines = ["@dataclass(kw_only=True)", head, _doc(summary + ended.strip())]
     for key, value in node["properties"].items():
         lines.append(_field(key, value, (*path, key)))
         lines.append(_doc(str(value.get("description", "")) + _usual(value)))
@@ -157,4 +195,5 @@ def _doc(text: str) -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(render(), encoding="utf-8")
+    for name, text in render().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pulumi
@@ -75,7 +76,8 @@ def resolved(given: Inputs) -> ClusterSpec | pulumi.Output[ClusterSpec]:
             return loads(dumped(tree))
         except SpecError as error:
             # It may be a secret.
-            said = [replace(fault, line=None, found="an Output's value") for fault in error.faults]
+            faults = error.without_lines().faults
+            said = [replace(fault, found="an Output's value") for fault in faults]
             raise pulumi.RunError(str(SpecError(said, given.spec.name))) from None
 
     return pulumi.Output.from_input(given.tree).apply(whole)
@@ -171,8 +173,10 @@ def _with(tree: Tree, outputs: Mapping[Location, Any]) -> Tree:
     """Put what is not known yet back in its place."""
     for at, output in sorted(outputs.items(), key=lambda item: _places(item[0])):
         inner: Any = tree
-        for step in at[:-1]:
-            inner = inner[int(step)] if isinstance(inner, list) else inner.setdefault(step, {})
+        for step, below in pairwise(at):
+            # What was empty without its Outputs is not there any more.
+            empty: Any = [] if isinstance(below, int) else {}
+            inner = inner[int(step)] if isinstance(inner, list) else inner.setdefault(step, empty)
         if isinstance(inner, list):
             inner.insert(int(at[-1]), output)
         else:

@@ -12,7 +12,7 @@ import pulumi
 
 from perennial import certificates
 from perennial.errors import PerennialError
-from perennial.platforms.kubernetes import parts, secrets
+from perennial.platforms.kubernetes import names, parts, secrets
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.services import START_TIMEOUT, scheduler_address
 from perennial.spec import ClusterSpec
@@ -65,14 +65,12 @@ __all__ = [
 ]
 
 Tree = dict[str, Any]
-#: Part of a cluster, and kind of an object.
-Key = tuple[str, str]
 
 #: Plugins that the engine needs beside our own, and where their versions come from.
 PLUGINS = {"kubernetes": "pulumi-kubernetes"}
 #: What is there before the pods: they would start without it, or wait for it. Of the others some
 #: are ready only when the pods are.
-_FIRST = ("ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "Secret", "ServiceAccount")
+_FIRST = ("ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount")
 #: Seconds in which a first pod must run: a node may have to come, and pull the image.
 _PULLED = 600
 #: `perennial scale` may have sized a Deployment: the file's size is set all the same.
@@ -110,22 +108,19 @@ class KubernetesCluster(ClusterComponent):
     def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
         """Register the authority, the Secrets, and the objects of each part."""
         whole = resolved(given)
-        authority = Authority(
-            f"{name}-authority", {"cluster": given.spec.name}, opts=self.child()
-        )
+        authority = Authority(f"{name}-authority", {"cluster": given.spec.name}, opts=self.child())
         made = list(self._secrets(name, given.spec, whole, authority))
-        known = _by_key(given.spec)
-        objects = dict(known) if isinstance(whole, ClusterSpec) else _unknown(known, whole)
-        registered: dict[Key, pulumi.Resource] = {}
-        # Deployments come last.
-        for key in sorted(known, key=lambda key: key[1] not in _FIRST):
-            part, kind = key
-            before = (own for (other, first), own in registered.items() if other == part)
-            after = [*made, *before] if kind == "Deployment" else []
-            after = [one for one in after if _kind(one) in _FIRST]
+        known = _by_name(given.spec)
+        objects = known if isinstance(whole, ClusterSpec) else _unknown(known, whole)
+        first: dict[str, list[pulumi.Resource]] = {}
+        for title in sorted(known, key=lambda title: known[title]["kind"] == "Deployment"):
+            kind, part = known[title]["kind"], known[title]["metadata"]["labels"][names.PART]
+            after = [*made, *first.get(part, ())] if kind == "Deployment" else []
             own = self._options(given.spec, part, kind)
             opts = pulumi.ResourceOptions.merge(self.child(*after), own)
-            registered[key] = _registered(f"{name}-{part}-{kind.lower()}", objects[key], opts)
+            registered = _registered(f"{name}-{title}", objects[title], opts)
+            if kind in _FIRST:
+                first.setdefault(part, []).append(registered)
         return _outputs(given.spec, whole, authority)
 
     def _secrets(
@@ -141,23 +136,25 @@ class KubernetesCluster(ClusterComponent):
         }
         for role in certificates.SERVERS:
             if any(f"{role}.pem" in each for each in wanted.values()):
-                names = _applied(whole, lambda spec, role=role: [*secrets.reached_by(spec, role)])
-                props = {"ca": authority.ca, "ca_key": authority.ca_key, "role": role}
-                made = Certificate(
-                    f"{name}-{role}-certificate", {**props, "names": names}, opts=self.child()
-                )
+                props = {
+                    "ca": authority.ca,
+                    "ca_key": authority.ca_key,
+                    "role": role,
+                    "names": _applied(whole, partial(_reached_by, role)),
+                }
+                made = Certificate(f"{name}-{role}-certificate", props, opts=self.child())
                 files |= {f"{role}.pem": made.cert, f"{role}-key.pem": made.key}
         for title, (_, *_, last) in wanted.items():
             data = {file: _encoded(files[file]) for file in wanted[title]}
             role = "jupyter" if last == "jupyter-token" else last.removesuffix("-key.pem")
-            props = secrets.secret(spec, title, data)
+            made_of: Tree = secrets.secret(spec, title, data)
             namespace = _applied(whole, lambda spec: spec.options.namespace)
-            props["metadata"]["namespace"] = namespace
+            made_of["metadata"]["namespace"] = namespace
             own = pulumi.ResourceOptions(
                 version=_version(), additional_secret_outputs=["data", "stringData"]
             )
             opts = pulumi.ResourceOptions.merge(self.child(), own)
-            yield _registered(f"{name}-{role}-secret", props, opts)
+            yield _registered(f"{name}-{role}-secret", made_of, opts)
 
     def _options(self, spec: ClusterSpec, part: str, kind: str) -> pulumi.ResourceOptions:
         """Say what holds for an object beside what holds for all children."""
@@ -183,10 +180,6 @@ def token(manifest: Mapping[str, Any]) -> str:
     return f"kubernetes:{group}:{manifest['kind']}"
 
 
-def _kind(resource: pulumi.Resource) -> str:
-    return str(resource.pulumi_resource_type).rpartition(":")[2]
-
-
 def _version() -> str:
     """Return the version of pulumi-kubernetes: the engine starts the plugin of the same."""
     try:
@@ -198,54 +191,62 @@ def _version() -> str:
         ) from None
 
 
-def _by_key(spec: ClusterSpec) -> dict[Key, Tree]:
-    """List the objects of a cluster."""
-    found = {(part, each["kind"]): each for part, all_ in manifests(spec).items() for each in all_}
+def _by_name(spec: ClusterSpec) -> dict[str, Tree]:
+    """List the objects of a cluster, by their names in Pulumi without that of the component."""
+    found = {
+        f"{part}-{each['kind'].lower()}": each
+        for part, objects in manifests(spec).items()
+        for each in objects
+    }
     for group in set(spec.workers).difference(spec.scaled):
-        sized = found[group, "Deployment"]["metadata"]
+        sized = found[f"{group}-deployment"]["metadata"]
         sized["annotations"] = {**sized.get("annotations", {}), **_FORCE}
     return found
 
 
-def _unknown(known: Mapping[Key, Tree], whole: pulumi.Output[ClusterSpec]) -> dict[Key, Tree]:
+def _unknown(known: Mapping[str, Tree], whole: pulumi.Output[ClusterSpec]) -> dict[str, Tree]:
     """Leave open what may depend on an Output; kinds, names and labels never do."""
 
-    def rendered(spec: ClusterSpec) -> dict[Key, Tree]:
-        found = _by_key(spec)
+    def rendered(spec: ClusterSpec) -> dict[str, Tree]:
+        found = _by_name(spec)
         if other := found.keys() ^ known.keys():
-            part, kind = min(other)
             raise pulumi.RunError(
-                f"{spec.name}: whether {part} has a {kind} depends on an Output; write a plain"
+                f"{spec.name}: whether there is a {min(other)} depends on an Output; write a plain"
                 " value there"
             )
         return found
 
     every = whole.apply(rendered)
-    return {key: _opened(key, manifest, every) for key, manifest in known.items()}
+    return {title: _opened(title, manifest, every) for title, manifest in known.items()}
 
 
-def _opened(key: Key, known: Tree, every: pulumi.Output[dict[Key, Tree]]) -> Tree:
-    fixed = {name: known[name] for name in ("apiVersion", "kind")}
-    labels = {name: known["metadata"][name] for name in ("name", "labels")}
-    changing = [name for name in known if name not in (*fixed, "metadata")]
+def _opened(title: str, known: Tree, every: pulumi.Output[dict[str, Tree]]) -> Tree:
+    fixed = {key: known[key] for key in ("apiVersion", "kind")}
+    labels = {key: known["metadata"][key] for key in ("name", "labels")}
+    changing = [key for key in known if key not in (*fixed, "metadata")]
+    about = every.apply(lambda all_: all_[title]["metadata"])
     return {
         **fixed,
         "metadata": {
             **labels,
-            "namespace": every.apply(lambda all_: all_[key]["metadata"]["namespace"]),
-            "annotations": every.apply(lambda all_: all_[key]["metadata"].get("annotations", {})),
+            "namespace": about.apply(lambda own: own["namespace"]),
+            "annotations": about.apply(lambda own: own.get("annotations", {})),
         },
-        **{name: every.apply(partial(_value, key, name)) for name in changing},
+        **{key: every.apply(partial(_value, title, key)) for key in changing},
     }
 
 
-def _value(key: Key, name: str, every: Mapping[Key, Tree]) -> Any:
-    return every[key][name]
+def _value(title: str, key: str, every: Mapping[str, Tree]) -> Any:
+    return every[title][key]
 
 
 def _applied(whole: Any, function: Any) -> Any:
     """Apply a function to a cluster, or to one that is to come."""
     return whole.apply(function) if isinstance(whole, pulumi.Output) else function(whole)
+
+
+def _reached_by(role: str, spec: ClusterSpec) -> list[str]:
+    return [*secrets.reached_by(spec, role)]
 
 
 def _encoded(text: pulumi.Output[str]) -> pulumi.Output[str]:

@@ -25,14 +25,14 @@ from perennial.stacks.hosts import (
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_file_is_what_the_models_say() -> None:
+def test_the_files_are_what_the_models_say() -> None:
     described = spec_from_file_location("generate_pulumi", ROOT / "docs" / "generate_pulumi.py")
     assert described is not None
     assert described.loader is not None
     module = module_from_spec(described)
     described.loader.exec_module(module)
-    text = (ROOT / "stacks" / "args.py").read_text()
-    assert module.render() == text, f"run `{Path(sys.executable).name} docs/generate_pulumi.py`"
+    files = {path.name: path.read_text() for path in (ROOT / "stacks" / "args").glob("*.py")}
+    assert module.render() == files, f"run `{Path(sys.executable).name} docs/generate_pulumi.py`"
 
 
 def typed(**keys: object) -> HostsClusterArgs:

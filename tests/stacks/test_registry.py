@@ -17,6 +17,8 @@ from perennial.platforms.local.deploy import connection
 from perennial.registry import PLATFORMS
 from perennial.spec import loads, parse
 from perennial.stacks.base import OUTPUTS
+from perennial.stacks.provider.authority import Authority
+from perennial.stacks.provider.certificate import Certificate
 from perennial.stacks.provider.values import decoded
 
 HOSTS = """
@@ -44,8 +46,9 @@ class Recorder(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.made.append((args.typ, args.name))
         self.inputs[args.name] = args.inputs
-        names = ("ca", "ca_key", "client", "client_key", "token", "created", "ends")
-        told: dict[str, Any] = dict.fromkeys(names, "made") if "Authority" in args.typ else {}
+        told: dict[str, Any] = {}
+        for kind in (Authority, Certificate):
+            told |= dict.fromkeys(kind.computed, "made") if args.typ == kind.type else {}
         if args.typ.endswith("LocalServices"):
             spec = parse(yaml.safe_dump(decoded(args.inputs["cluster"]))).spec
             told = {"connection": connection(spec, cluster_state(spec.name)).to_json()}

@@ -44,7 +44,7 @@ def test_it_is_one_line_without_a_traceback(cluster: Path, words: str) -> None:
     assert isinstance(done.exception, PerennialError), done.output
     said = str(done.exception)
     assert "\n" not in said
-    assert said.startswith(("lab: ", "kubeconfig: ")), said
+    assert said.startswith(("lab: ", "kubeconfig: ", "pulumi: ")), said
 
 
 def test_a_cluster_that_nobody_reaches_is_listed(cluster: Path) -> None:

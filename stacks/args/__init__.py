@@ -1,0 +1,61 @@
+"""Typed arguments of the components; their keys are those of a cluster file.
+
+Written by `docs/generate_pulumi.py` from the models: do not edit.
+"""
+
+from __future__ import annotations
+
+from .common import (
+    ClusterArgs,
+    EnvironmentArgs,
+    JupyterArgs,
+    ScaleArgs,
+    ScalerArgs,
+    ScheduleArgs,
+    SchedulerArgs,
+    SecurityArgs,
+    WorkerGroupArgs,
+)
+from .hosts import HostsClusterArgs, HostsOptionsArgs, MachineArgs
+from .kubernetes import (
+    GroupPodArgs,
+    IngressArgs,
+    JupyterPodArgs,
+    KubernetesClusterArgs,
+    KubernetesOptionsArgs,
+    NetworkArgs,
+    PodArgs,
+    ResourcesArgs,
+    SchedulerPodArgs,
+    ServiceArgs,
+    StorageArgs,
+)
+from .local import LocalClusterArgs, LocalOptionsArgs
+
+__all__ = [
+    "ClusterArgs",
+    "EnvironmentArgs",
+    "GroupPodArgs",
+    "HostsClusterArgs",
+    "HostsOptionsArgs",
+    "IngressArgs",
+    "JupyterArgs",
+    "JupyterPodArgs",
+    "KubernetesClusterArgs",
+    "KubernetesOptionsArgs",
+    "LocalClusterArgs",
+    "LocalOptionsArgs",
+    "MachineArgs",
+    "NetworkArgs",
+    "PodArgs",
+    "ResourcesArgs",
+    "ScaleArgs",
+    "ScalerArgs",
+    "ScheduleArgs",
+    "SchedulerArgs",
+    "SchedulerPodArgs",
+    "SecurityArgs",
+    "ServiceArgs",
+    "StorageArgs",
+    "WorkerGroupArgs",
+]
