@@ -1,0 +1,123 @@
+"""A Pulumi project with one `KubernetesCluster`: the real engine and pulumi-kubernetes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.labs.hosts.base import UnavailableError
+from tests.labs.pulumi import engine, kubernetes_provider, settings
+
+#: Reads what to do from a file, does it, and prints what was changed, and why it failed.
+PROGRAM = """
+import json, sys
+import pulumi
+from pulumi import automation
+from pulumi.automation import events
+from perennial.stacks.kubernetes import KubernetesCluster
+
+wish = json.loads(sys.argv[2])
+
+def patient(args):
+    # Where no kubelet runs, no pod gets ready.
+    if args.type_.startswith("kubernetes:"):
+        about = {**args.props["metadata"]}
+        about["annotations"] = {**about.get("annotations", {}), "pulumi.com/skipAwait": "true"}
+        return pulumi.ResourceTransformResult({**args.props, "metadata": about}, args.opts)
+
+def program():
+    own = {"transforms": [patient]} if wish["skip"] else {}
+    if wish["folder"]:
+        import pulumi_kubernetes
+        provider = pulumi_kubernetes.Provider("p", render_yaml_to_directory=wish["folder"])
+        own["provider"] = provider
+    made = KubernetesCluster(wish["name"], wish["tree"], pulumi.ResourceOptions(**own))
+    pulumi.export("address", made.scheduler_address)
+    pulumi.export("connection", made.connection)
+
+stack = automation.create_or_select_stack(
+    "dev", "project", program, opts=automation.LocalWorkspaceOptions(work_dir=sys.argv[1])
+)
+steps, errors, paths = {}, [], {}
+
+def hear(event):
+    if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
+        errors.append(event.diagnostic_event.message)
+    if event.resource_pre_event is not None:
+        step = event.resource_pre_event.metadata
+        if step.op not in ("same", "read", "refresh"):
+            name = step.urn.rpartition("::")[2]
+            steps.setdefault(name, []).append(str(getattr(step.op, "value", step.op)))
+            paths.setdefault(name, []).extend(step.detailed_diff or ())
+code = 0
+try:
+    getattr(stack, wish["action"])(on_event=hear, **wish["options"])
+except automation.CommandError as error:
+    code = 1
+    errors = errors or [str(error)]
+print(json.dumps({"steps": steps, "paths": paths, "errors": errors, "code": code}))
+"""
+
+
+class Stack:
+    """A project in a folder, and its stack."""
+
+    def __init__(self, folder: Path, name: str = "lab", rendered: Path | None = None) -> None:
+        try:
+            programs = (engine(), kubernetes_provider())
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        self.folder, self.name, self.rendered = folder, name, rendered
+        #: Whether pods are not waited for.
+        self.skip = False
+        self.states = folder / "states"
+        self.states.mkdir(parents=True)
+        places = {"perennial": Path(sys.executable).parent, "kubernetes": programs[1]}
+        plugins = [{"name": name, "path": str(path)} for name, path in places.items()]
+        project = {"name": "project", "runtime": "python", "plugins": {"providers": plugins}}
+        (folder / "Pulumi.yaml").write_text(json.dumps(project))
+        kept = {key: text for key, text in os.environ.items() if not key.startswith("PULUMI_")}
+        self.environment = {
+            **kept,
+            **settings(self.states),
+            "PATH": f"{programs[0]}:{os.environ['PATH']}",
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        }
+        if rendered is not None:
+            self.environment.pop("KUBECONFIG", None)
+
+    def run(self, action: str, tree: dict[str, Any], code: int = 0, **options: Any) -> Any:
+        """Do something with a cluster; return each step, and the properties that differ."""
+        wish = {
+            **{"action": action, "tree": tree, "options": options, "name": self.name},
+            **{"skip": self.skip, "folder": str(self.rendered) if self.rendered else ""},
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(self.folder), json.dumps(wish)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["code"] == code, told["errors"]
+        return told
+
+    def changed(self, action: str, tree: dict[str, Any], **options: Any) -> dict[str, list[str]]:
+        """Do something; return the steps of each resource that is changed."""
+        found: dict[str, list[str]] = self.run(action, tree, **options)["steps"]
+        return {name: steps for name, steps in found.items() if name not in ("project-dev", "p")}
+
+    def kept(self) -> str:
+        """Everything that Pulumi has kept, as it stands in its files."""
+        files = (path for path in self.states.rglob("*") if path.is_file())
+        return "\n".join(path.read_text(errors="replace") for path in files)
