@@ -234,6 +234,8 @@ def environment(folder: Path) -> dict[str, str]:
         # Pods take a changed file into use by themselves: the object is not made anew for it.
         "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE": "true",
         "PULUMI_K8S_ENABLE_SECRET_MUTABLE": "true",
+        # What somebody else has changed is mended, and no conflict with them.
+        "PULUMI_K8S_ENABLE_PATCH_FORCE": "true",
         # The providers run in the Python that runs this; Pulumi starts them by these names.
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,

@@ -73,8 +73,6 @@ PLUGINS = {"kubernetes": "pulumi-kubernetes"}
 _FIRST = ("ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount")
 #: Seconds in which a first pod must run: a node may have to come, and pull the image.
 _PULLED = 600
-#: `perennial scale` may have sized a Deployment: the file's size is set all the same.
-_FORCE = {"pulumi.com/patchForce": "true"}
 
 
 class KubernetesCluster(ClusterComponent):
@@ -193,15 +191,11 @@ def _version() -> str:
 
 def _by_name(spec: ClusterSpec) -> dict[str, Tree]:
     """List the objects of a cluster, by their names in Pulumi without that of the component."""
-    found = {
+    return {
         f"{part}-{each['kind'].lower()}": each
         for part, objects in manifests(spec).items()
         for each in objects
     }
-    for group in set(spec.workers).difference(spec.scaled):
-        sized = found[f"{group}-deployment"]["metadata"]
-        sized["annotations"] = {**sized.get("annotations", {}), **_FORCE}
-    return found
 
 
 def _unknown(known: Mapping[str, Tree], whole: pulumi.Output[ClusterSpec]) -> dict[str, Tree]:

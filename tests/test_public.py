@@ -20,8 +20,11 @@ PUBLIC = {
     "perennial.spec",
     "perennial.stacks.args",
     "perennial.stacks.hosts",
+    "perennial.stacks.kubernetes",
     "perennial.stacks.local",
 }
+#: Modules of `perennial.stacks` that are documented as what is published.
+STACKS = ("hosts", "local", "kubernetes", "host_resources")
 
 
 def test_the_package_itself() -> None:
@@ -45,7 +48,7 @@ def test_what_is_internal_is_documented_in_one_paragraph() -> None:
     published = {
         *(path for name in packages for path in (root / "perennial" / name).rglob("*.py")),
         *(root / "perennial" / f"{name}.py" for name in modules),
-        *(root / "stacks" / f"{name}.py" for name in ("hosts", "local", "host_resources")),
+        *(root / "stacks" / f"{name}.py" for name in STACKS),
         root / "perennial" / "registry.py",
         root / "perennial" / "fleet.py",
     }

@@ -30,7 +30,6 @@ TREE: dict[str, Any] = {
         "jupyter": {"storage": {}, "ingress": {"host": "lab.example.org"}},
     },
 }
-FORCE = {"pulumi.com/patchForce": "true"}
 
 
 def rendered(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -49,8 +48,6 @@ def registered(made: Recorder) -> dict[str, dict[str, Any]]:
     for name, inputs in decoded(made.inputs).items():
         if types[name].startswith("kubernetes:") and not types[name].endswith(":Secret"):
             about = {key: value for key, value in inputs["metadata"].items() if value != {}}
-            if about.get("annotations") == FORCE:
-                del about["annotations"]
             found[name] = {**inputs, "metadata": about}
     return found
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError
-from perennial.platforms.kubernetes import secrets
+from perennial.platforms.kubernetes import names, secrets
 from perennial.platforms.kubernetes.client import GONE, REFUSED, Api, ApiError
 from perennial.platforms.kubernetes.manifests import manifests
 
@@ -53,6 +53,22 @@ def check(spec: ClusterSpec, api: Api) -> None:
             f"{spec.name}: you may not {', '.join(rights[:FEW])}{more} in the namespace"
             f" {namespace}; ask for a role with these rights"
         )
+
+
+def refuse_strangers(spec: ClusterSpec, api: Api) -> None:
+    """Raise where objects of this name are there, and not by `perennial up` of this user."""
+    namespace, name = spec.options.namespace, names.name_of(spec.name, "scheduler")
+    read = api.apps.read_namespaced_deployment
+    try:
+        api.call(f"read the Deployment {name}", read, name, namespace)
+    except ApiError as error:
+        if error.status == GONE:
+            return
+        raise PerennialError(f"{spec.name}: {error}") from None
+    raise PerennialError(
+        f"{spec.name}: the Deployment {namespace}/{name} is there, and `perennial up` here has not"
+        " made it; take that cluster down where it was made, or give this one another name"
+    )
 
 
 def _needed(spec: ClusterSpec) -> Iterator[Right]:

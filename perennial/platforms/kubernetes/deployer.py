@@ -36,11 +36,14 @@ class KubernetesDeployer(StackDeployer):
 
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask the API server whether the caller may do all of it; who has room, it says later."""
-        from perennial.platforms.kubernetes.access import check
+        from perennial.platforms.kubernetes.access import check, refuse_strangers
         from perennial.platforms.kubernetes.client import Api
 
         say("asking the API server for the namespace and your rights")
-        check(spec, Api())
+        api = Api()
+        check(spec, api)
+        if not cluster_state(spec.name).spec.exists():
+            refuse_strangers(spec, api)
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say which volume stays."""
