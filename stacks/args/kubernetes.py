@@ -72,8 +72,8 @@ class SchedulerPodArgs:
     affinity: Mapping[str, pulumi.Input[Any]] | None = None
     """Affinity, as Kubernetes writes it."""
     spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway`
-    are added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
     priority_class: pulumi.Input[str] | None = None
     """Priority class."""
     labels: Mapping[str, pulumi.Input[str]] | None = None
@@ -116,8 +116,8 @@ class GroupPodArgs:
     affinity: Mapping[str, pulumi.Input[Any]] | None = None
     """Affinity, as Kubernetes writes it."""
     spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway`
-    are added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
     priority_class: pulumi.Input[str] | None = None
     """Priority class."""
     labels: Mapping[str, pulumi.Input[str]] | None = None
@@ -189,8 +189,8 @@ class JupyterPodArgs:
     affinity: Mapping[str, pulumi.Input[Any]] | None = None
     """Affinity, as Kubernetes writes it."""
     spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway`
-    are added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
     priority_class: pulumi.Input[str] | None = None
     """Priority class."""
     labels: Mapping[str, pulumi.Input[str]] | None = None
@@ -237,8 +237,8 @@ class PodArgs:
     affinity: Mapping[str, pulumi.Input[Any]] | None = None
     """Affinity, as Kubernetes writes it."""
     spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway`
-    are added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
     priority_class: pulumi.Input[str] | None = None
     """Priority class."""
     labels: Mapping[str, pulumi.Input[str]] | None = None
@@ -276,8 +276,8 @@ class KubernetesOptionsArgs:
     affinity: Mapping[str, pulumi.Input[Any]] | None = None
     """Affinity, as Kubernetes writes it."""
     spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway`
-    are added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
     priority_class: pulumi.Input[str] | None = None
     """Priority class."""
     labels: Mapping[str, pulumi.Input[str]] | None = None

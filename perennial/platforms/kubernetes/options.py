@@ -135,8 +135,8 @@ class Pod(Model):
         title="constraints",
         examples=[[{"topologyKey": "kubernetes.io/hostname", "maxSkew": 1}]],
     )
-    """Topology spread constraints; the label selector and `whenUnsatisfiable: ScheduleAnyway` are
-    added where they are missing."""
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
 
     priority_class: ObjectName | None = None
     """Priority class."""

@@ -1,0 +1,172 @@
+"""`KubernetesCluster` with Pulumi's real engine and provider, and a real API server.
+
+There is no node here, so pods are not waited for; `test_up` has one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from perennial.errors import PerennialError
+from perennial.platforms.kubernetes.access import check
+from perennial.platforms.kubernetes.client import Api
+from perennial.spec import load
+from tests.homes import wait_until
+from tests.labs.kubernetes.lab import Lab, running
+from tests.labs.kubernetes.stack import Stack
+
+# The first time the provider is built, which takes a quarter of an hour.
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(3000)]
+
+TREE: dict[str, Any] = {
+    "name": "lab",
+    "workers": {"cpu": {"scale": {"min": 1, "max": 3}}, "gpu": {"count": 2}},
+    "kubernetes": {"image": "dask:1", "namespace": "dask"},
+}
+#: What Kubernetes makes by itself in every namespace.
+USUAL = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+KINDS = (
+    "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,"
+    "poddisruptionbudgets,roles,rolebindings,persistentvolumeclaims,ingresses"
+)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running() as lab:
+        lab.kubectl("create", "namespace", "dask")
+        yield lab
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    found = json.loads(json.dumps(TREE | changes))
+    return dict(found)
+
+
+def there(lab: Lab) -> set[str]:
+    """What stands in the namespace."""
+    listed = lab.kubectl("-n", "dask", "get", KINDS, "-o", "name").split()
+    short = {
+        name.partition("/")[0].partition(".")[0] + "/" + name.partition("/")[2] for name in listed
+    }
+    return short - USUAL
+
+
+def size(lab: Lab, name: str) -> str:
+    where = ("-n", "dask", "get", "deployment", name, "-o", "jsonpath={.spec.replicas}")
+    return lab.kubectl(*where)
+
+
+def test_its_life(lab: Lab, tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "project")
+    stack.skip = True
+    assert set(stack.changed("preview", tree())) > {"lab-cpu-deployment", "lab-client-secret"}
+    assert there(lab) == set()
+
+    stack.run("up", tree())
+    made = there(lab)
+    assert {"deployment/lab-cpu", "service/lab-scheduler", "secret/lab-worker-tls"} < made
+    assert stack.changed("up", tree()) == {}
+    assert stack.changed("up", tree(), refresh=True) == {}
+
+    # One property.
+    surge = tree(kubernetes={**TREE["kubernetes"], "workers": {"gpu": {"max_surge": 2}}})
+    told = stack.run("preview", surge)
+    assert told["paths"] == {"lab-gpu-deployment": ["spec.strategy.rollingUpdate.maxSurge"]}
+    stack.run("up", surge)
+
+    # The scaler's size stays, also when its Deployment is changed.
+    lab.kubectl("-n", "dask", "scale", "deployment/lab-cpu", "--replicas=3")
+    assert stack.changed("up", surge, refresh=True) == {}
+    more = {
+        **surge,
+        "workers": {**TREE["workers"], "cpu": {**TREE["workers"]["cpu"], "threads": 2}},
+    }
+    assert stack.changed("up", more, refresh=True)["lab-cpu-deployment"] == ["update"]
+    assert size(lab, "lab-cpu") == "3"
+
+    # What somebody else does is found; forced, as `perennial up` does, it is mended.
+    stack.environment["PULUMI_K8S_ENABLE_PATCH_FORCE"] = "true"
+    lab.kubectl("-n", "dask", "scale", "deployment/lab-gpu", "--replicas=5")
+    patch = '{"spec": {"strategy": {"rollingUpdate": {"maxSurge": 7}}}}'
+    lab.kubectl("-n", "dask", "patch", "deployment", "lab-gpu", "-p", patch)
+    lab.kubectl("-n", "dask", "delete", "service", "lab-scheduler")
+    steps = stack.changed("up", more, refresh=True)
+    assert steps["lab-gpu-deployment"] == ["update"]
+    assert steps["lab-scheduler-service"] == ["create"]
+    assert size(lab, "lab-gpu") == "2"
+    surges = "jsonpath={.spec.strategy.rollingUpdate.maxSurge}"
+    assert lab.kubectl("-n", "dask", "get", "deployment", "lab-gpu", "-o", surges) == "2"
+    assert there(lab) == made
+
+    # Another name: the old objects go first.
+    steps = stack.changed("up", {**more, "name": "other"})
+    assert steps["lab-scheduler-deployment"][0] == "delete-replaced"
+    assert all("/other" in name for name in there(lab))
+
+    # Two in one namespace.
+    second = Stack(tmp_path / "second", name="second")
+    second.skip = True
+    second.run("up", tree())
+    assert made < there(lab)
+    second.run("destroy", tree())
+    assert all("/other" in name for name in there(lab))
+
+    stack.run("destroy", {**more, "name": "other"})
+    wait_until(lambda: there(lab) == set(), 60)
+
+
+@pytest.fixture
+def stranger(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kubeconfig of somebody who may only read pods, and a cluster file."""
+    lab.kubectl("-n", "dask", "create", "serviceaccount", "stranger")
+    role = ("--verb=get,list,watch", "--resource=pods")
+    lab.kubectl("-n", "dask", "create", "role", "stranger", *role)
+    given = ("--role=stranger", "--serviceaccount=dask:stranger")
+    lab.kubectl("-n", "dask", "create", "rolebinding", "stranger", *given)
+    token = lab.kubectl("-n", "dask", "create", "token", "stranger").strip()
+    config = yaml.safe_load(lab.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    cluster = {**TREE, "platform": "kubernetes"}
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(cluster))
+    return tmp_path
+
+
+def test_what_is_missing_is_said_before_anything_is_made(
+    lab: Lab, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load(stranger / "cluster.yaml")
+    said = "lab: you may not create configmaps, delete configmaps, get configmaps"
+    with pytest.raises(PerennialError, match=said) as told:
+        check(spec, Api())
+    assert "\n" not in str(told.value)
+    assert "pods," not in str(told.value)
+
+    config = yaml.safe_load((stranger / "kubeconfig").read_text())
+    config["users"][0]["user"]["token"] += "x"
+    (stranger / "expired").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(stranger / "expired"))
+    with pytest.raises(PerennialError, match=r"^lab: .*Unauthorized; log in to the cluster again$"):
+        check(spec, Api())
+
+    config["current-context"] = "gone"
+    (stranger / "gone").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(stranger / "gone"))
+    with pytest.raises(PerennialError, match=r"^kubeconfig: .*gone.*use-context"):
+        Api()
+
+    monkeypatch.setenv("KUBECONFIG", str(lab.kubeconfig))
+    check(spec, Api())
+    text = (stranger / "cluster.yaml").read_text().replace("namespace: dask", "namespace: nowhere")
+    (stranger / "cluster.yaml").write_text(text)
+    with pytest.raises(PerennialError, match=r"namespace nowhere does not exist; `kubectl create"):
+        check(load(stranger / "cluster.yaml"), Api())
