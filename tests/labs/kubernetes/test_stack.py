@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from perennial.errors import PerennialError
-from perennial.platforms.kubernetes.access import check
-from perennial.platforms.kubernetes.client import Api
-from perennial.spec import load
 from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
+from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.stack import Stack
 
 # The first time the provider is built, which takes a quarter of an hour.
@@ -123,50 +120,50 @@ def test_its_life(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stranger(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kubeconfig of somebody who may only read pods, and a cluster file."""
+def token(lab: Lab) -> str:
+    """Give the token of somebody who may only read pods."""
     lab.kubectl("-n", "dask", "create", "serviceaccount", "stranger")
     role = ("--verb=get,list,watch", "--resource=pods")
     lab.kubectl("-n", "dask", "create", "role", "stranger", *role)
     given = ("--role=stranger", "--serviceaccount=dask:stranger")
     lab.kubectl("-n", "dask", "create", "rolebinding", "stranger", *given)
-    token = lab.kubectl("-n", "dask", "create", "token", "stranger").strip()
-    config = yaml.safe_load(lab.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    file = tmp_path / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    cluster = {**TREE, "platform": "kubernetes"}
-    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(cluster))
-    return tmp_path
+    return lab.kubectl("-n", "dask", "create", "token", "stranger").strip()
 
 
-def test_what_is_missing_is_said_before_anything_is_made(
-    lab: Lab, stranger: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_missing_is_one_line_before_anything_is_made(
+    lab: Lab, token: str, tmp_path: Path
 ) -> None:
-    spec = load(stranger / "cluster.yaml")
-    said = "lab: you may not create configmaps, delete configmaps, get configmaps"
-    with pytest.raises(PerennialError, match=said) as told:
-        check(spec, Api())
-    assert "\n" not in str(told.value)
-    assert "pods," not in str(told.value)
+    person = Person(tmp_path, {**tree(), "platform": "kubernetes"})
+    before = there(lab)
 
-    config = yaml.safe_load((stranger / "kubeconfig").read_text())
-    config["users"][0]["user"]["token"] += "x"
-    (stranger / "expired").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(stranger / "expired"))
-    with pytest.raises(PerennialError, match=r"^lab: .*Unauthorized; log in to the cluster again$"):
-        check(spec, Api())
+    def refused(config: dict[str, Any]) -> str:
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        person.environment["KUBECONFIG"] = str(tmp_path / "kubeconfig")
+        said = person.run("up", "--yes", code=1).strip().splitlines()[-1]
+        assert there(lab) == before
+        assert not (tmp_path / "state" / "perennial" / "lab").exists()
+        return said
 
-    config["current-context"] = "gone"
-    (stranger / "gone").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(stranger / "gone"))
-    with pytest.raises(PerennialError, match=r"^kubeconfig: .*gone.*use-context"):
-        Api()
+    known = yaml.safe_load(lab.kubeconfig.read_text())
+    person.spec["kubernetes"]["namespace"] = "nowhere"
+    said = refused(known)
+    assert "namespace nowhere does not exist; `kubectl create namespace nowhere`" in said
 
-    monkeypatch.setenv("KUBECONFIG", str(lab.kubeconfig))
-    check(spec, Api())
-    text = (stranger / "cluster.yaml").read_text().replace("namespace: dask", "namespace: nowhere")
-    (stranger / "cluster.yaml").write_text(text)
-    with pytest.raises(PerennialError, match=r"namespace nowhere does not exist; `kubectl create"):
-        check(load(stranger / "cluster.yaml"), Api())
+    person.spec["kubernetes"]["namespace"] = "dask"
+    rights = {**known, "users": [{"name": "admin", "user": {"token": token}}]}
+    said = refused(rights)
+    assert "you may not create configmaps, delete configmaps, get configmaps" in said
+    assert "in the namespace dask; ask for a role" in said
+
+    expired = {**known, "users": [{"name": "admin", "user": {"token": f"{token}x"}}]}
+    assert refused(expired).endswith("Unauthorized; log in to the cluster again")
+
+    said = refused({**known, "current-context": "gone"})
+    assert "kubeconfig:" in said
+    assert "gone" in said
+    assert "`kubectl config use-context`" in said
+
+    lab.kubectl("-n", "dask", "create", "deployment", "lab-scheduler", "--image=dask:1")
+    before = there(lab)
+    assert "the Deployment dask/lab-scheduler is there" in refused(known)
+    lab.kubectl("-n", "dask", "delete", "deployment", "lab-scheduler")

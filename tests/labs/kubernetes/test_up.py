@@ -1,0 +1,93 @@
+"""`perennial up` on a real node: planned, made, used, changed with a drain, sized, taken down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.homes import wait_until
+from tests.labs.kubernetes.build import refresh
+from tests.labs.kubernetes.lab import Lab, cache, lacking, running
+from tests.labs.kubernetes.person import Person
+from tests.labs.kubernetes.test_story import CLUSTER, client, python
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(3000)]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A node, and a namespace where Restricted is enforced."""
+    if not lacking():
+        refresh(cache())
+    with running() as lab:
+        lab.join("n1")
+        lab.kubectl("create", "namespace", "dask")
+        level = "pod-security.kubernetes.io/enforce=restricted"
+        lab.kubectl("label", "namespace", "dask", level)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def person(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return Person(tmp_path_factory.mktemp("home"), yaml.safe_load(CLUSTER))
+
+
+def test_a_clusters_life(lab: Lab, person: Person) -> None:
+    steps = person.plan()
+    assert "+ create cpu pods" in steps
+    assert not (person.home / "state" / "perennial" / "lab").exists(), "a plan leaves no trace"
+
+    said = person.run("up", "--yes")
+    assert "lab is up" in said
+    assert "tls://lab-scheduler.dask.svc:8786" in said
+    # It has waited for the workers: they compute at once.
+    lab.kubectl("apply", "-f", "-", text=client("client", **{"lab.dask-perennial/client": "true"}))
+    lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", "pod/client")
+    code = (
+        "with connected() as c:\n"
+        " assert len(c.scheduler_info(n_workers=-1)['workers']) == 4\n"
+        " data = c.scatter({f'k{i}': i for i in range(40)})\n"
+        " c.publish_dataset(data, name='kept')\n"
+        " print(sum(c.gather(c.map(lambda x: x * x, range(50)))))\n"
+    )
+    assert python(lab, "client", code) == "40425"
+    assert "nothing to change" in person.run("up", "--yes") or person.plan() == []
+    assert person.plan() == []
+    assert "4 workers" in person.run("status")
+    assert "Registered to" in person.run("logs", "cpu")
+
+    # A group's change drains, and the others' pods stay; no key is lost.
+    person.spec["workers"]["cpu"]["env"] = {"COLOUR": "blue"}
+    assert person.plan()[-1].startswith("~ update cpu ")
+    assert person.plan()[-1].endswith("; drained first")
+    before = lab.kubectl("-n", "dask", "get", "pods", "-o", "name")
+    person.run("up", "--yes")
+    after = lab.kubectl("-n", "dask", "get", "pods", "-o", "name")
+    same = {pod.partition("-")[2][:4] for pod in set(before.split()) & set(after.split())}
+    assert {"sche", "big-", "scal"} <= same
+    count = "with connected() as c: print(sum(c.gather(c.get_dataset('kept')).values()))"
+    assert python(lab, "client", count) == str(sum(range(40)))
+
+    # Sizes.
+    assert "cpu 3 → 2" in person.run("scale", "cpu=2")
+    wait_until(lambda: "3 workers" in person.run("status"), 90)
+    assert "cpu size 2 → 3" in " ".join(person.plan())
+
+    # A change of the scheduler is announced as what it is.
+    person.spec["scheduler"]["memory"] = "600 MiB"
+    [line] = [step for step in person.plan() if " scheduler " in step and "LOST" in step]
+    assert "ALL RUNNING WORK AND RESULTS ARE LOST" in line
+
+    # Drift.
+    lab.kubectl("-n", "dask", "delete", "networkpolicy", "lab-cpu")
+    assert "NetworkPolicy" in person.run("refresh")
+    person.run("up", "--yes")
+    assert person.plan() == []
+
+    lab.kubectl("-n", "dask", "delete", "pod", "client", "--now")
+    person.run("down", "--force")
+    kinds = "deployments,pods,services,secrets,networkpolicies,roles"
+    left = lab.kubectl("-n", "dask", "get", kinds, "-o", "name")
+    assert left.split() == []
