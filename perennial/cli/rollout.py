@@ -199,7 +199,8 @@ def _summarise(done: Deployed, client: str) -> None:
     workers = "" if done.workers is None else f" with {plural(done.workers, 'worker')}"
     print(f"{connection.cluster} is up{workers}: {done.summary or 'nothing to change'}")
     print(f"  scheduler  {connection.scheduler_address}")
-    print(f"  dashboard  {connection.dashboard_link}")
+    if connection.dashboard_link is not None:
+        print(f"  dashboard  {connection.dashboard_link}")
     if connection.jupyter_url is not None:
         print(f"  Jupyter    {connection.jupyter_url}   (`perennial open` logs you in)")
         if done.token is not None:

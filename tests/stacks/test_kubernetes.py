@@ -9,11 +9,13 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
+from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
 from perennial.platforms.kubernetes import secrets
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.spec import loads
 from perennial.stacks.base import OUTPUTS
+from perennial.stacks.inputs import hidden
 from perennial.stacks.kubernetes import KubernetesCluster, token
 from perennial.stacks.provider.values import decoded
 from tests.stacks.test_registry import Recorder, recorder
@@ -143,6 +145,22 @@ def test_any_value_may_be_an_output(recorder: Recorder) -> None:
     plain = {**TREE["kubernetes"], "service_account": "mine", "tolerations": [{"key": "dask"}]}
     assert registered(recorder) == rendered({**loop_free, "kubernetes": plain})
     assert told["address"] == "tls://lab-scheduler.dask.svc:8786"
+
+
+def test_of_a_secret_configuration_every_object_is_secret(recorder: Recorder) -> None:
+    @pulumi.runtime.test
+    def program() -> None:
+        KubernetesCluster("lab", hidden(loads(yaml.safe_dump(TREE))))
+
+    program()
+    assert registered(recorder) == rendered(TREE)
+    for name in rendered(TREE):
+        clear = {key for key, value in recorder.inputs[name].items() if not is_secret(value)}
+        assert clear == {"apiVersion", "kind"}
+
+
+def is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(_special_sig_key) == _special_secret_sig
 
 
 @pytest.mark.parametrize("key", ["network", "jupyter"])

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from perennial.pages import Counts
     from perennial.spec import ClusterSpec
 
-_SECRETS = "{name}: run `python -m perennial.platforms.kubernetes.secrets CLUSTER.yaml`"
+_RENEWED = (
+    "{name}: `perennial up` renews what ends within 30 days, and so does, where kubectl has made"
+    " the cluster, `python -m perennial.platforms.kubernetes.secrets`"
+)
 
 #: What kubectl itself sets, so that a Deployment replaces its pods one after another.
 RESTARTED = f"{names.OURS}/restarted-at"
@@ -33,7 +36,7 @@ class KubernetesRuntime(contracts.Runtime):
     """Pods of a cluster, as the API server sees them."""
 
     cannot: ClassVar = {
-        "rotate": f"{_SECRETS} again and apply what it writes: it renews what ends soon",
+        "rotate": _RENEWED,
         "rotate_authority": "{name}: no new authority for a cluster that stands on kubernetes yet",
         "issue": "{name}: no certificates for single people on kubernetes yet",
         "revoke": "{name}: no certificates for single people on kubernetes yet",
@@ -44,7 +47,7 @@ class KubernetesRuntime(contracts.Runtime):
         "checks": "{name}: no checks on kubernetes yet; `perennial status` and `kubectl describe`"
         " show what its pods wait for",
         "enable": "{name}: Kubernetes starts its pods by itself",
-        "disable": "{name}: Kubernetes keeps its pods running until `kubectl delete -k`",
+        "disable": "{name}: Kubernetes keeps its pods running until `perennial down`",
         "supervisor": "{name}: --wait is for the platform local, found kubernetes",
     }
 
