@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.labs.hosts.base import UnavailableError
 from tests.labs.kubernetes.stack import Stack
+from tests.labs.pulumi import yaml_host
 from tests.stacks.test_kubernetes import TREE, rendered
 
 # The first time the provider is built, which takes a quarter of an hour.
@@ -80,6 +83,44 @@ def test_another_name_makes_other_objects_after_the_old_ones_are_gone(stack: Sta
     assert {one for kind, one in left if kind == "PersistentVolumeClaim"} == notebooks
     stack.run("destroy", program(name="other"))
     assert {kind for kind, _ in written(stack)} == {"PersistentVolumeClaim"}
+
+
+def test_a_yaml_program_with_a_provider_of_its_own(stack: Stack) -> None:
+    try:
+        host = yaml_host()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    file = stack.folder / "Pulumi.yaml"
+    cluster = {
+        "type": "perennial:index:KubernetesCluster",
+        "properties": program(),
+        "options": {"providers": ["${rendered}"]},
+    }
+    provider = {
+        "type": "pulumi:providers:kubernetes",
+        "properties": {"renderYamlToDirectory": str(stack.rendered)},
+    }
+    project = {
+        **json.loads(file.read_text()),
+        "runtime": "yaml",
+        "resources": {"rendered": provider, "lab": cluster},
+    }
+    file.write_text(json.dumps(project))
+    environment = {
+        **stack.environment,
+        "PATH": f"{host}:{stack.environment['PATH']}",
+    }
+    for words in ("stack init dev", "up --yes --skip-preview"):
+        subprocess.run(
+            ["pulumi", "--non-interactive", *words.split()],
+            cwd=stack.folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+    wanted = {(each["kind"], each["metadata"]["name"]) for each in rendered(TREE).values()}
+    assert wanted < written(stack).keys()
 
 
 def written(stack: Stack) -> dict[tuple[str, str], dict[str, Any]]:
