@@ -54,7 +54,7 @@ class Tale:
     abandoned: dict[str, str] = field(default_factory=dict)
     #: Whether nothing is done, and only what is looked at is worth telling.
     preview: bool = False
-    #: URN → machine, as far as the events have said.
+    #: URN → machine, or name of another provider's resource, as far as the events have said.
     machines: dict[str, str] = field(default_factory=dict)
 
     def hear(self, event: EngineEvent) -> str | None:
@@ -72,6 +72,8 @@ class Tale:
             self.steps.append(step)
         if kind_of(step.type) in MACHINE_KINDS:
             self.machines[step.urn] = machine_of(step)
+        elif not step.type.startswith(("perennial:", "pulumi")):
+            self.machines[step.urn] = step.urn.rpartition("::")[2]
         what = subject(step)
         if what is None or step.op not in DOING:
             return None

@@ -110,6 +110,31 @@ def test_errors_are_one_line_each() -> None:
     assert tale.errors == ["ma: refused the connection; start sshd there", "mb: disk full"]
 
 
+def test_an_error_of_another_provider_names_its_resource() -> None:
+    """pulumi-kubernetes says last what is the same for all of them."""
+    tale, urn = (
+        Tale(),
+        "urn:pulumi:lab::perennial::kubernetes:apps/v1:Deployment::lab-{}-deployment",
+    )
+    for part in ("cpu", "gpu"):
+        metadata = {
+            "op": "create",
+            "urn": urn.format(part),
+            "type": "kubernetes:apps/v1:Deployment",
+            "provider": "",
+        }
+        event = EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}})
+        assert tale.hear(event) == f"making Deployment lab-{part}-deployment"
+        text = (
+            "2 errors occurred:\n\t* timed out\n\t* Minimum number of live Pods was not attained\n"
+        )
+        tale.hear(said("error", text, urn.format(part)))
+    assert tale.errors == [
+        f"lab-{part}-deployment: Minimum number of live Pods was not attained"
+        for part in ("cpu", "gpu")
+    ]
+
+
 def test_what_stays_is_noted() -> None:
     tale = Tale()
     tale.hear(said("info", "ma: left in place: /home/dask/notebooks\n"))

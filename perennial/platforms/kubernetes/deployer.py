@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from perennial.contracts import Lacking, Removed, Rendered, Say
-from perennial.errors import Fault
+from perennial.contracts import Deployed, Lacking, Observer, Removed, Rendered, Say
+from perennial.errors import Fault, FleetError, PerennialError
 from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
 
@@ -44,6 +45,19 @@ class KubernetesDeployer(StackDeployer):
         check(spec, api)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec, api)
+
+    def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
+        """Deploy a cluster; where pods are not ready in time, say what they wait for."""
+        from perennial.platforms.kubernetes.runtime import KubernetesRuntime
+
+        running: Any = KubernetesRuntime  # its other commands are in `cannot`
+        try:
+            return super().up(spec, file, watched)
+        except FleetError as error:
+            lines = str(error).splitlines()
+            with suppress(PerennialError):
+                lines += running(self.platform, spec.name).waits()
+            raise FleetError("\n".join(lines)) from None
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say which volume stays."""

@@ -132,6 +132,17 @@ class KubernetesRuntime(contracts.Runtime):
             sized[group] = Resized(resize(self._api, part.name, self._namespace, size), size)
         return sized
 
+    def waits(self) -> Iterator[str]:
+        """Say what keeps each part from being ready, one line each."""
+        read = self._api.apps.read_namespaced_deployment
+        for part in parts(self._spec):
+            what = f"read the Deployment {part.name}"
+            found = self._api.call(what, read, part.name, self._namespace)
+            pods = [pod for pod in self._pods(part.key) if not is_ready(pod)]
+            why = _refused(found) or next(filter(None, map(_waits, pods)), "")
+            if why:
+                yield f"{self.name}: {part.key} waits: {' '.join(why.split())}"
+
     # Inside
 
     @property
@@ -199,6 +210,14 @@ def _row(pod: Any) -> ServiceStatus:
         restarts=sum(each.restart_count for each in containers),
         note=_waits(pod) or None,
     )
+
+
+def _refused(deployment: Any) -> str:
+    """Say why it gets no pods, such as a quota; empty where it does."""
+    for each in deployment.status.conditions or ():
+        if each.type == "ReplicaFailure" and each.status == "True":
+            return str(each.message)
+    return ""
 
 
 def _waits(pod: Any) -> str:

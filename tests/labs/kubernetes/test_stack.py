@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from perennial.paths import cluster_state
+from perennial.platforms.kubernetes.runtime import KubernetesRuntime
+from perennial.spec import loads
+from perennial.stacked import remember
 from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
 from tests.labs.kubernetes.person import Person
@@ -116,6 +120,32 @@ def test_its_life(lab: Lab, tmp_path: Path) -> None:
     assert all("/other" in name for name in there(lab))
 
     stack.run("destroy", {**more, "name": "other"})
+    wait_until(lambda: there(lab) == set(), 60)
+
+
+def test_what_pods_wait_for_is_a_line_for_each_part(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    spec = loads(yaml.safe_dump({**tree(), "platform": "kubernetes"}))
+    remember(spec, "cluster.yaml", cluster_state("lab"))
+    stack = Stack(tmp_path / "project")
+    stack.skip = True
+    stack.run("up", tree())
+
+    def waits() -> dict[str, str]:
+        running: Any = KubernetesRuntime
+        return dict(line.split(" waits: ") for line in running("kubernetes", "lab").waits())
+
+    parts = {f"lab: {part}" for part in ("scheduler", "cpu", "gpu", "jupyter", "scaler")}
+    wait_until(lambda: waits().keys() == parts, 60)
+    assert all("no nodes available" in why for why in waits().values())
+
+    lab.kubectl("-n", "dask", "create", "quota", "small", "--hard=pods=6")
+    lab.kubectl("-n", "dask", "scale", "deployment/lab-gpu", "--replicas=4")
+    wait_until(lambda: "exceeded quota: small" in waits()["lab: gpu"], 60)
+    stack.run("destroy", tree())
+    lab.kubectl("-n", "dask", "delete", "quota", "small")
     wait_until(lambda: there(lab) == set(), 60)
 
 
