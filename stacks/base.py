@@ -8,11 +8,12 @@ import pulumi
 
 from perennial.errors import PerennialError
 from perennial.spec import ClusterSpec
+from perennial.stack_outputs import describe
 
 from . import inputs
 
 #: What every cluster tells, on every platform.
-OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets")
+OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets", "cluster")
 
 #: Time that a resource may take: a large environment over a slow line, a long drain.
 PATIENCE = "4h"
@@ -36,6 +37,7 @@ class ClusterComponent(pulumi.ComponentResource):
     jupyter_url: pulumi.Output[str | None]
     connection: pulumi.Output[dict[str, Any]]
     fleets: pulumi.Output[dict[str, Any]]
+    cluster: pulumi.Output[dict[str, Any]]
 
     def __init__(
         self,
@@ -54,9 +56,13 @@ class ClusterComponent(pulumi.ComponentResource):
         except (PerennialError, OSError) as error:
             # One line for each fault and no traceback: this ends the program, and Pulumi says so.
             raise pulumi.RunError(str(error)) from None
+        # As a text, in which groups keep their order.
+        file = pulumi.Output.from_input(given.tree).apply(inputs.dumped)
+        outputs["cluster"] = describe(file, outputs["connection"])
         for output in OUTPUTS:
             setattr(self, output, pulumi.Output.from_input(outputs[output]))
         self.connection = pulumi.Output.secret(self.connection)
+        self.cluster = pulumi.Output.secret(self.cluster)
         self.register_outputs({output: getattr(self, output) for output in OUTPUTS})
 
     def deploy(self, name: str, given: inputs.Inputs, force: bool) -> dict[str, Any]:

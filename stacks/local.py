@@ -67,12 +67,14 @@ class LocalCluster(ClusterComponent):
         props = {"cluster": given.tree, "groups": groups, **({"force": True} if force else {})}
         services = LocalServices(f"{name}-services", props, "services", self.child())
         connection = services.connection
+        told = pulumi.Output.all(connection, services.credentials)
         return {
             "scheduler_address": connection["scheduler_address"],
             # The engine leaves out what is None.
             "dashboard_url": connection.apply(lambda known: known.get("dashboard_link")),
             "jupyter_url": connection.apply(lambda known: known.get("jupyter_url")),
-            "connection": connection,
+            # Where the one names files, the other has what is in them.
+            "connection": told.apply(lambda parts: {**parts[0], "tls": None, **parts[1]}),
             "fleets": pulumi.Output.from_input(fleets(given.spec, cluster_state(given.spec.name))),
         }
 

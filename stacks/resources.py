@@ -91,4 +91,5 @@ class LocalServices(_Resource):
     earlier_type = "LocalServices"
 
     connection: pulumi.Output[Values]
+    credentials: pulumi.Output[Values]
     drift: pulumi.Output[list[str]]

@@ -24,7 +24,8 @@ class LocalServices(Kind):
 
     type: ClassVar[str] = "perennial:index:LocalServices"
     ignored: ClassVar[tuple[str, ...]] = ("force",)
-    computed: ClassVar[tuple[str, ...]] = ("connection", "drift", "owner")
+    secrets: ClassVar[tuple[str, ...]] = ("credentials",)
+    computed: ClassVar[tuple[str, ...]] = ("connection", "credentials", "drift", "owner")
     stable: ClassVar[tuple[str, ...]] = ("owner",)
     identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
 
@@ -53,9 +54,9 @@ class LocalServices(Kind):
         return State({"cluster": cluster}, {"drift": old.get("drift") or []}, partial=True)
 
     def pending(self, state: State, _new: Values) -> Sequence[str]:
-        """Mend what was found to be other."""
+        """Mend what was found to be other, and tell what an earlier version did not."""
         found = ["drift"] if state.outputs.get("drift") else []
-        return found + (["connection"] if "connection" not in state.outputs else [])
+        return found + [key for key in ("connection", "credentials") if key not in state.outputs]
 
     def create(self, new: Values, say: Say) -> Made:
         """Start the cluster."""
@@ -70,7 +71,10 @@ class LocalServices(Kind):
         drift = [f"{step.name}: {step.reason}" for step in deployment.steps]
         if deploy.secrets_missing(spec, deployment.paths):
             drift.append("certificates or token are missing")
-        return {**state.outputs, "drift": drift}
+            return {**state.outputs, "drift": drift}
+        # `perennial rotate` makes other certificates.
+        now = {"credentials": credentials(spec, deployment.paths)}
+        return {**state.outputs, **now, "drift": drift}
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Change what runs into what the cluster file says."""
@@ -119,7 +123,18 @@ def _applied(new: Values, owner: str, say: Say) -> Values:
             deploy.settle(deployment)
         write_atomic(_owner(paths), owner)
     connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
-    return {"connection": connection, "drift": [], "owner": owner}
+    told = {"connection": connection, "credentials": credentials(spec, paths)}
+    return {**told, "drift": [], "owner": owner}
+
+
+def credentials(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, Any]:
+    """Return what a client proves itself with: certificates and Jupyter's token."""
+    from perennial.platforms.local import deploy
+
+    files = deploy.connection(spec, paths).to_json()["tls"]
+    tls = {part: Path(file).read_text("utf-8") for part, file in (files or {}).items()}
+    token = deploy.token_file(spec, paths).read_text("utf-8") if spec.jupyter else None
+    return {"tls": tls or None, "token": token}
 
 
 def read(values: Values) -> ClusterSpec:

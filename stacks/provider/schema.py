@@ -28,8 +28,9 @@ _TOLD: Spec = {
     "jupyter_url": {**_TEXT, "description": "Address of JupyterLab."},
     "connection": {**_MAP, "secret": True, "description": "What `perennial connect` reads."},
     "fleets": {**_MAP, "description": "What the scaler is given, by group."},
+    "cluster": {**_MAP, "secret": True, "description": "What `perennial connect --stack` reads."},
 }
-_ALWAYS = ("scheduler_address", "connection", "fleets")
+_ALWAYS = ("scheduler_address", "connection", "fleets", "cluster")
 
 #: Inputs and outputs of the resources that the components are made of.
 _PARTS: dict[str, tuple[str, Spec, Spec]] = {
@@ -69,7 +70,10 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
     "LocalServices": (
         "The services of a cluster on this machine.",
         {"cluster": _MAP, "groups": _LINES, "force": {"type": "boolean"}},
-        {"connection": _MAP, "drift": _LINES, "owner": _TEXT},
+        {
+            **{"connection": _MAP, "credentials": {**_MAP, "secret": True}},
+            **{"drift": _LINES, "owner": _TEXT},
+        },
     ),
 }
 _NEEDED = {

@@ -19,6 +19,7 @@ from perennial.certificates import Pair, ends, fault
 from perennial.errors import FleetError
 from perennial.paths import cluster_state
 from perennial.platforms.hosts.machine_spec import machine_specs
+from perennial.platforms.local.deploy import make_secrets
 from perennial.platforms.local.machine import this_machine
 from perennial.spec import loads, plain
 from perennial.stacks.provider.authority import Authority
@@ -30,7 +31,7 @@ from perennial.stacks.provider.hosts import (
     wanted_share,
 )
 from perennial.stacks.provider.kinds import MEANT, HalfMadeError, State
-from perennial.stacks.provider.local import LocalServices
+from perennial.stacks.provider.local import LocalServices, credentials
 from perennial.stacks.turns import turns
 
 SPEC = loads(
@@ -248,3 +249,19 @@ def test_another_resource_may_own_what_this_one_has_made(
     LocalServices().delete(state, said.append)
     assert said == ["!lab: another resource owns this cluster by now; it stays"]
     assert paths.spec.exists()
+
+
+def test_a_cluster_of_an_earlier_version_tells_its_certificates_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its connection names files; what is in them comes with the next deployment."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    outputs = {"connection": {"cluster": "lab"}, "drift": [], "owner": "1"}
+    assert LocalServices().pending(State({}, outputs), {}) == ["credentials"]
+    spec = loads("{name: lab, platform: local, workers: {cpu: {count: 1}}}")
+    paths = cluster_state("lab")
+    make_secrets(spec, paths)
+    known = credentials(spec, paths)
+    assert known["tls"]["key"] == (paths.tls / "client-key.pem").read_text()
+    assert known["token"] == (paths.secrets / "jupyter-token").read_text()
+    assert LocalServices().pending(State({}, {**outputs, "credentials": known}), {}) == []

@@ -16,6 +16,7 @@ from perennial.paths import cluster_state
 from perennial.platforms.local.deploy import connection
 from perennial.registry import PLATFORMS
 from perennial.spec import loads, parse
+from perennial.stack_outputs import Told, clusters
 from perennial.stacks.base import OUTPUTS
 from perennial.stacks.provider.authority import Authority
 from perennial.stacks.provider.certificate import Certificate
@@ -51,7 +52,10 @@ class Recorder(pulumi.runtime.Mocks):
             told |= dict.fromkeys(kind.computed, "made") if args.typ == kind.type else {}
         if args.typ.endswith("LocalServices"):
             spec = parse(yaml.safe_dump(decoded(args.inputs["cluster"]))).spec
-            told = {"connection": connection(spec, cluster_state(spec.name)).to_json()}
+            told = {
+                "connection": connection(spec, cluster_state(spec.name)).to_json(),
+                "credentials": {"tls": dict.fromkeys(("ca", "cert", "key"), "made")},
+            }
         return args.name, {**args.inputs, **told}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -100,6 +104,7 @@ def _hosts(outputs: dict[str, Any]) -> None:
     for group, handle in outputs["fleets"].items():
         assert opened("hosts", handle), group
     assert outputs["fleets"]["gpu"] == {"members": ["gpu-mb-0"]}
+    assert clusters(outputs, "s")["lab"] == Told(loads(HOSTS), outputs["connection"])
 
 
 def test_names_of_a_cluster_on_hosts(recorder: Recorder) -> None:
@@ -128,6 +133,8 @@ def run_local() -> pulumi.Output[Any]:
 def _local(outputs: dict[str, Any]) -> None:
     assert outputs["scheduler_address"] == "tls://127.0.0.1:8786"
     assert outputs["connection"]["cluster"] == "lab"
+    assert outputs["connection"]["tls"] == {"ca": "made", "cert": "made", "key": "made"}
+    assert clusters(outputs, "s")["lab"] == Told(loads(LOCAL), outputs["connection"])
 
 
 def test_names_of_a_cluster_on_this_machine(recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from perennial.stack_outputs import clusters
 from tests.labs.hosts.base import UnavailableError
 from tests.labs.pulumi import yaml_host
 from tests.stacks.conftest import Site
@@ -34,7 +35,11 @@ def program(memory: str) -> dict[str, Any]:
             "one": cluster("one", memory, "ma", "mb"),
             "two": cluster("two", "1 GiB", "mc"),
         },
-        "outputs": {"scheduler": "${one.scheduler_address}", "connection": "${two.connection}"},
+        "outputs": {
+            "scheduler": "${one.scheduler_address}",
+            "connection": "${two.connection}",
+            "cluster": "${two.cluster}",
+        },
     }
 
 
@@ -58,6 +63,13 @@ def test_a_yaml_program(site: Site) -> None:
     assert address == "tls://ma:8786\n"
     connection = json.loads(project.pulumi("stack", "output", "connection", "--show-secrets"))
     assert connection["tls"]["key"].startswith("-----BEGIN")
+    outputs = json.loads(project.pulumi("stack", "output", "--json", "--show-secrets"))
+    [told] = clusters(outputs, "dev").values()
+    assert (told.spec.name, told.spec.env, told.connection) == (
+        "two",
+        {"WORD": "Tr0ub4dor"},
+        connection,
+    )
     assert "Tr0ub4dor" not in said + project.kept()
     assert "PRIVATE KEY" not in said + project.kept()
     project.pulumi("destroy", "--yes", "--skip-preview")

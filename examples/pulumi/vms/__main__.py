@@ -65,3 +65,4 @@ cluster = HostsCluster(
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("dashboard_url", cluster.dashboard_url)
 pulumi.export("connection", cluster.connection)
+pulumi.export("cluster", cluster.cluster)  # for `perennial connect --stack`
