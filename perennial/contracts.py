@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from perennial.errors import Fault, PerennialError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perennial.pages import Counts
     from perennial.plan import Holder, Plan
     from perennial.spec import ClusterSpec, Document
+    from perennial.state import Stack
 
 Say = Callable[[str], None]
 #: Is given a member's name and what it abandoned.
@@ -208,6 +209,12 @@ class Deployer(Part, Protocol):
     def machines(self, _name: str) -> Sequence[str]:
         """Return the machines that `forget` knows."""
         return ()
+
+    def attach(self, spec: ClusterSpec, connection: Mapping[str, Any], stack: Stack) -> Connection:
+        """Remember a cluster that a stack of the user's own has deployed."""
+
+    def detach(self, name: str) -> None:
+        """Forget such a cluster; what runs is not touched."""
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
         """Return the files of `render`, in one of the formats that the registry names."""

@@ -63,6 +63,11 @@ class ClusterPaths:
         return self.root / "machine.json"
 
     @property
+    def stack(self) -> Path:
+        """The stack of the user's own Pulumi that deploys the cluster, if one does."""
+        return self.root / "stack.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that changes the cluster."""
         return self.root / "lock"

@@ -13,11 +13,11 @@ from perennial.connect import Connection
 from perennial.contracts import Deployed, Lacking, Observer, Removed, Say
 from perennial.errors import PerennialError
 from perennial.files import make_private, write_atomic
-from perennial.paths import ClusterPaths, cluster_state
+from perennial.paths import ClusterPaths, cluster_state, left_behind
 from perennial.plan import Plan
 from perennial.registry import PLATFORMS
 from perennial.spec import dump, load
-from perennial.state import State
+from perennial.state import Stack, State
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
@@ -113,6 +113,29 @@ class StackDeployer(contracts.Deployer):
         known: Sequence[str] = self._part("driver").machines(deployed(cluster_state(name)))
         return known
 
+    def attach(self, spec: ClusterSpec, connection: Mapping[str, Any], stack: Stack) -> Connection:
+        """Remember what `up` would: the cluster file, the connection, and whose it is."""
+        paths = cluster_state(spec.name)
+        if Stack.load(paths) is None:
+            if paths.spec.exists():
+                raise PerennialError(
+                    f"{spec.name}: deployed from here by `perennial up`; `perennial down -c"
+                    f" {spec.name}` takes that one down, or give one of the two another name"
+                )
+            if spec.name in left_behind():
+                raise PerennialError(
+                    f"{spec.name}: certificates of one that is down are in {paths.root};"
+                    f" `perennial down -c {spec.name} --purge` removes them"
+                )
+        stack.save(paths)
+        keep(spec, paths, {"connection": connection})
+        remember(spec, None, paths)  # at last: known, it is whole
+        return connect.load(paths)
+
+    def detach(self, name: str) -> None:
+        """Remove what `attach` has written."""
+        shutil.rmtree(cluster_state(name).root)
+
     def forget(self, name: str, machine: str, say: Say) -> None:
         """Forget a machine that will never answer again, so that nothing waits for it."""
         self._part("driver").forget(deployed(cluster_state(name)), machine, say)
@@ -128,7 +151,7 @@ def token_file(paths: ClusterPaths) -> Path:
     return paths.secrets / "jupyter-token"
 
 
-def remember(spec: ClusterSpec, file: str, paths: ClusterPaths) -> None:
+def remember(spec: ClusterSpec, file: str | None, paths: ClusterPaths) -> None:
     """Remember a cluster before anything is done to it: cut off, `down` knows it."""
     make_private(paths.root)
     _write(paths.spec, dump(spec))

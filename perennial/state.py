@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from perennial.files import read_json, write_json
+from perennial.errors import PerennialError
+from perennial.files import make_private, read_json, write_json
 from perennial.paths import ClusterPaths
 
 
@@ -33,3 +35,38 @@ class State:
     def save(self, paths: ClusterPaths) -> None:
         """Write it."""
         write_json(paths.state, asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The stack of the user's own Pulumi that deploys a cluster."""
+
+    #: As the user names it: ``dev``, ``org/project/dev``.
+    name: str
+    #: Folder of its program.
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.folder}"
+
+    @classmethod
+    def load(cls, paths: ClusterPaths) -> Stack | None:
+        """Read which stack deploys a cluster; None where `perennial up` does."""
+        found = read_json(paths.stack)
+        try:
+            return None if found is None else cls(**found)
+        except TypeError:
+            raise PerennialError(
+                f"{paths.stack} is damaged: no stack in it; remove it, then run `perennial connect"
+                " --stack` again"
+            ) from None
+
+    def save(self, paths: ClusterPaths) -> None:
+        """Write it."""
+        make_private(paths.root)
+        write_json(paths.stack, asdict(self))
+
+    def command(self, words: str) -> str:
+        """Return the command that does something to the stack."""
+        folder, name = shlex.quote(self.folder), shlex.quote(self.name)
+        return f"`pulumi -C {folder} {words} --stack {name}`"

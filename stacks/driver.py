@@ -21,7 +21,7 @@ from perennial.spec import ClusterSpec
 
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
-from .events import Tale, last_line
+from .events import Tale, reason
 from .program import deploy, own
 from .provider.servicer import AT_ONCE
 
@@ -225,7 +225,7 @@ def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:
     try:
         act(on_event=hear)
     except CommandError as error:
-        return "\n".join(tale.errors) or f"{name}: {_reason(error)}"
+        return "\n".join(tale.errors) or f"{name}: {reason(error)}"
     except KeyboardInterrupt:
         raise PerennialError(
             f"{name}: stopped in the middle; the same command goes on from there"
@@ -239,14 +239,7 @@ def _in_one_line(name: str) -> Iterator[None]:
     try:
         yield
     except CommandError as error:
-        raise PerennialError(f"{name}: {_reason(error)}") from None
-
-
-def _reason(error: CommandError) -> str:
-    """Say what the command line itself complained of."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f"pulumi: {said[0]}" if said else f"pulumi: {last_line(str(error))}"
+        raise PerennialError(f"{name}: {reason(error)}") from None
 
 
 def _sweep(

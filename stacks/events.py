@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pulumi.automation import CommandError
 from pulumi.automation.events import EngineEvent, OpType, StepEventMetadata
 
 from perennial.plan import ABANDONED
@@ -134,6 +135,13 @@ def last_line(text: str) -> str:
     head, colon, rest = lines[-1].partition(": ")
     is_name = "." in head and " " not in head and head.rpartition(".")[2].endswith("Error")
     return (rest if colon and is_name else lines[-1]).removeprefix("* ")
+
+
+def reason(error: CommandError) -> str:
+    """Say what the command line itself complained of."""
+    lines = [line.strip().removeprefix("stderr: ") for line in str(error).splitlines()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"pulumi: {said[0]}" if said else f"pulumi: {last_line(str(error))}"
 
 
 def summary(tale: Tale, seconds: float) -> str:

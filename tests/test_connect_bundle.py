@@ -335,6 +335,24 @@ def test_a_loopback_address_is_said(tls: Path, address: str, alone: bool) -> Non
     assert (notice is not None) == alone
 
 
+def test_what_a_stack_tells_is_a_bundle_too(home: Path, bundle: Path) -> None:
+    """Pulumi's state has no checksum of ours, and leaves out what is None; all else is checked."""
+    content = json.loads(bundle.read_text())["content"]
+    told = {key: value for key, value in content.items() if key != "expires"} | {"token": "t"}
+    bundle.write_text(json.dumps(told))
+    first = connect.read_bundle(bundle)
+    assert first == connect.find("lab")
+    assert first.scheduler_address == ADDRESS
+    bundle.write_text(json.dumps({**told, "scheduler_address": "tls://192.0.2.9:1"}))
+    assert refused(bundle, home).endswith("→ tls://192.0.2.9:1; --replace takes the bundle's")
+    bundle.write_text(json.dumps({"cluster": "open", "scheduler_address": "tcp://192.0.2.7:1"}))
+    assert refused(bundle, home).endswith("add --unencrypted to accept that")
+    bundle.write_text(json.dumps({**told, "tls": {"ca": "x", "cert": "y", "key": "z"}}))
+    assert "certificate is damaged" in refused(bundle, home)
+    bundle.write_text("[secret]\n")
+    assert refused(bundle, home).endswith("add --show-secrets to `pulumi stack output`")
+
+
 @pytest.mark.parametrize("host", ["h", "a_b.example.org.", "[::1]", "[fe80::1%eth0]", "192.0.2.7"])
 def test_whatever_a_cluster_file_may_name_makes_a_connection(host: str) -> None:
     links = (f"http://{host}:8787/status", f"https://{host}/dashboard/status?a=b%20c")

@@ -294,6 +294,7 @@ def _refuse_to_move(spec: ClusterSpec) -> None:
     from perennial.paths import cluster_state
 
     if cluster_state(spec.name).spec.exists() and platform != spec.platform:
+        deployer(platform, "up", spec.name)  # where a stack owns it, that is said instead
         raise PerennialError(
             f"{spec.name} stands on platform {platform}, not {spec.platform}; run `perennial down"
             f" -c {spec.name}` first, or give this one another name"

@@ -6,15 +6,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
+from perennial.paths import cluster_state
 from perennial.registry import PLATFORMS
+from perennial.state import Stack
 
 if TYPE_CHECKING:
     from perennial.contracts import Deployer, Runtime
 
 
+#: What changes a cluster → what does so where a stack of the user's own deploys it.
+PULUMI = {
+    "plan": "preview",
+    "up": "up",
+    "refresh": "refresh",
+    "down": "destroy",
+    "forget": "state delete",
+}
+
+
 def deployer(platform: str, verb: str = "", name: str = "") -> Deployer:
     """Return what deploys on a platform, if it can do this to a cluster."""
     found = cast("Deployer", _loaded(platform, PLATFORMS[platform].deployer)(platform))
+    if verb in PULUMI and (stack := Stack.load(cluster_state(name))) is not None:
+        raise PerennialError(
+            f"{name}: Pulumi's stack {stack.name} owns it, so nothing is deployed from here; run"
+            f" {stack.command(PULUMI[verb])}"
+        )
     if verb:
         found.require(verb, name)
     return found

@@ -33,6 +33,8 @@ class _Row:
     workers: int | None = None
     scheduler: str = ""
     file: str | None = None
+    #: Of the user's own Pulumi, which deploys it.
+    stack: str | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -53,9 +55,9 @@ def list_clusters(as_json: Json = False) -> None:
         print("no clusters; `perennial init` writes a cluster file, `perennial up` starts it")
     for row in found:
         workers = "" if row.workers is None else f"{row.workers} workers"
+        source = f"stack {row.stack}" if row.stack else row.file or ""
         print(
-            f"{row.name:20} {row.platform:8} {row.state:6} {workers:>13}  "
-            f"{row.scheduler}  {row.file or ''}"
+            f"{row.name:20} {row.platform:8} {row.state:6} {workers:>13}  {row.scheduler}  {source}"
         )
 
 
@@ -63,17 +65,19 @@ def _row(name: str) -> _Row:
     """Describe a cluster; one that runs on another machine is not looked at."""
     from perennial.paths import cluster_state
     from perennial.placement import elsewhere
-    from perennial.state import State
+    from perennial.state import Stack, State
 
     paths, platform = cluster_state(name), recorded_platform(name)
     if host := elsewhere(paths):
         return _Row(name, platform, f"on {host}")
     try:
         seen, file = runtime(platform, name, "glance").glance(), State.load(paths).file
+        stack = Stack.load(paths)
     except PerennialError as error:  # the others are listed all the same
         return _Row(name, platform, f"unknown: {error}")
     state = "up" if seen.up else "down"
-    return _Row(name, platform, state, seen.workers, seen.scheduler, file)
+    owner = None if stack is None else str(stack)
+    return _Row(name, platform, state, seen.workers, seen.scheduler, file, owner)
 
 
 def status(

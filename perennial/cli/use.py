@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial import paths
+from perennial.cli.attach import attach, detach
 from perennial.cli.life import Cluster, ItsFile, named
 from perennial.errors import PerennialError
 
@@ -29,12 +30,29 @@ def register(app: typer.Typer) -> None:
     app.command("env")(env_command)
 
 
-def connect_command(
+def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
     target: Annotated[
         str | None,
         typer.Argument(
             metavar="[NAME | FILE]",
-            help="A cluster, or a connection bundle. Default: the only cluster.",
+            help="A cluster, or a connection bundle, or - to read one. Default: the only cluster.",
+        ),
+    ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ORG/PROJECT/]STACK",
+            help="Remember a cluster that `pulumi up` deploys, from the outputs of its stack.",
+        ),
+    ] = None,
+    cwd: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --stack: the program's folder. Default: this one."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", "-c", metavar="NAME", help="With --stack: which of its clusters."
         ),
     ] = None,
     export: Annotated[
@@ -71,6 +89,10 @@ def connect_command(
     """Make Client() without arguments connect to a cluster."""
     from perennial import connect, placement
 
+    if stack is None and (cwd or name) is not None:
+        raise PerennialError("--cwd and --cluster need --stack; a cluster is named without one")
+    if stack is not None and (target or export or person) is not None:
+        raise PerennialError("--stack takes no NAME, FILE or --export; -c NAME chooses a cluster")
     if export is not None:
         if ssh is not None:
             raise PerennialError(
@@ -80,7 +102,10 @@ def connect_command(
         return
     if person is not None:
         raise PerennialError("--for needs --export FILE, where the certificate goes")
-    if target is not None and _is_file(target):
+    if stack is not None:
+        connection = attach(stack, cwd or Path(), name, replace)
+        bundle = False
+    elif target is not None and _is_file(target):
         connection = connect.read_bundle(Path(target), replace, unencrypted, _agree)
         bundle = True
     else:
@@ -116,17 +141,18 @@ def _export(connection: Connection, file: Path, replace: bool, person: str | Non
 
 
 def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
-    """Undo `connect`."""
+    """Undo `connect`; a cluster of `connect --stack` is forgotten."""
     from perennial import connect
 
     name = named(name, file)
-    if name is not None and _end_tunnels(name):
-        current = connect.current()
-        if current is None or current.cluster != name:
+    if name is not None:
+        ended, current = _end_tunnels(name), connect.current()
+        if (current is None or current.cluster != name) and (detach(name) or ended):
             return
     cluster = connect.remove(name)
     if name is None:
         _end_tunnels(None)
+    detach(cluster)
     if cluster is None:
         print("not connected: Client() starts a LocalCluster")
     else:
@@ -189,7 +215,7 @@ def _is_file(target: str) -> bool:
     """Tell a bundle's file from a cluster's name, in which no dot or slash can stand."""
     from perennial import connect
 
-    if "." in target or os.sep in target:
+    if target == "-" or "." in target or os.sep in target:
         return True
     return target not in connect.known() and Path(target).exists()
 

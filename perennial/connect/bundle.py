@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,8 @@ _VERSION = 1
 _LARGEST = 1_000_000
 _NEW = "`perennial connect --export FILE` on the cluster's machine writes a new one"
 _PEMS = ("ca", "cert", "key")
+#: What Pulumi shows of a secret output.
+_HIDDEN = b"[secret]"
 
 
 def export_bundle(
@@ -107,7 +111,7 @@ def read_bundle(
     Parameters
     ----------
     path : pathlib.Path
-        The bundle.
+        The bundle, or what a stack's output `connection` says; ``-`` for standard input.
     override : bool
         Whether it may change where a cluster of the same name is, or whom it trusts.
     unencrypted : bool
@@ -125,32 +129,41 @@ def read_bundle(
     PerennialError
         When the bundle is damaged, expired, or changes something that nobody agreed to.
     """
-    value = _content(path)
-    try:
-        # `tls` holds the certificates themselves here, where a connection holds their files.
-        content = Connection.from_json(value)
-        folder = paths.received_connection(content.cluster)
-    except (ValueError, PerennialError) as error:
-        raise PerennialError(f"{path} is damaged: found {error}; {_NEW}") from None
-    pems = _pems(path, content)
+    source = "standard input" if str(path) == "-" else str(path)
+    content, pems = _checked(_content(path, source), source, _NEW)
     if not pems and not unencrypted:
         raise PerennialError(
-            f"{path}: found {content.scheduler_address}, a cluster without TLS: anyone on "
+            f"{source}: found {content.scheduler_address}, a cluster without TLS: anyone on "
             "the network can read and change its traffic; add --unencrypted to accept that"
         )
-    files = Tls.in_folder(folder) if pems else None
+    files = Tls.in_folder(paths.received_connection(content.cluster)) if pems else None
     connection = replace(content, tls=files)
-    existing = _existing(connection.cluster)
+    existing = known_as(connection.cluster)
     if existing is not None and _is_own(existing, connection, pems):
         return existing  # its own certificates are here, and are renewed here
-    change = _changes(existing, connection, pems)
-    if change and not override:
-        agree(f"{path}: found another cluster named {connection.cluster} than known here: {change}")
+    if not override:
+        _ask(source, existing, content, pems, agree)
     # The authority first: cut off here, the next run knows the bundle's cluster again.
     for name in ("ca", "key", "cert") if files else ():
         write_atomic(Path(getattr(files, name)), pems[name])
     write_json(received_file(connection.cluster), connection.to_json())
     return connection
+
+
+def require_agreement(
+    value: Any, source: str, existing: Connection | None, agree: Callable[[str], None]
+) -> None:
+    """Check what a stack says of a connection, and ask what it changes of one known here."""
+    content, pems = _checked(value, source, "run `pulumi up`, which makes it anew")
+    _ask(source, existing, content, pems, agree)
+
+
+def same_cluster(existing: Connection, value: Any) -> bool:
+    """Whether a stack's connection leads to a cluster that is known here."""
+    content = Connection.from_json(value)
+    pems = {"ca": content.tls.ca.encode()} if content.tls is not None else {}
+    same = bool(pems) or existing.scheduler_address == content.scheduler_address
+    return same and _same_authority(existing, pems)
 
 
 def loopback_host(connection: Connection) -> str:
@@ -180,33 +193,61 @@ def loopback_notice(connection: Connection) -> str | None:
     )
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, source: str) -> Any:
     """Read a bundle's content, as it was written."""
     try:
-        with path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         raise PerennialError(
             f"{path}: {error.strerror}; name a cluster or a bundle that you may read"
         ) from None
+    if data.strip() == _HIDDEN:
+        raise PerennialError(
+            f"{source}: found {_HIDDEN.decode()}; add --show-secrets to `pulumi stack output`"
+        )
     try:
         bundle = json.loads(data) if len(data) <= _LARGEST else None
     except (ValueError, RecursionError):
         bundle = None
     if not isinstance(bundle, dict):
         bundle = {}
+    if "format" not in bundle and "scheduler_address" in bundle:
+        return bundle  # a stack's output: the connection itself
     version = bundle.get("version")
     if bundle.get("format") != _FORMAT or not isinstance(version, int):
-        raise PerennialError(f"{path} is damaged: not a bundle, or a part of one; {_NEW}")
+        raise PerennialError(f"{source} is damaged: not a bundle, or a part of one; {_NEW}")
     if version != _VERSION:
         raise PerennialError(
-            f"{path}: found a bundle of version {version}, this perennial reads "
+            f"{source}: found a bundle of version {version}, this perennial reads "
             f"version {_VERSION}; install the version that the cluster has"
         )
     content = bundle.get("content")
     if bundle.get("sha256") != _checksum(content):
-        raise PerennialError(f"{path} is damaged: its checksum does not fit; {_NEW}")
+        raise PerennialError(f"{source} is damaged: its checksum does not fit; {_NEW}")
     return content
+
+
+def _checked(value: Any, source: str, remedy: str) -> tuple[Connection, dict[str, bytes]]:
+    """Check a connection which holds the certificates themselves; return them as well."""
+    try:
+        content = Connection.from_json(value)
+        paths.received_connection(content.cluster)
+    except (ValueError, PerennialError) as error:
+        raise PerennialError(f"{source} is damaged: found {error}; {remedy}") from None
+    return content, _pems(source, content, remedy)
+
+
+def _ask(
+    source: str,
+    existing: Connection | None,
+    new: Connection,
+    pems: dict[str, bytes],
+    agree: Callable[[str], None],
+) -> None:
+    """Ask what changes of a cluster that is known here."""
+    if change := _changes(existing, new, pems):
+        agree(f"{source}: found another cluster named {new.cluster} than known here: {change}")
 
 
 def _checksum(content: Any) -> str:
@@ -214,7 +255,7 @@ def _checksum(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _check(where: Path, pems: dict[str, bytes], remedy: str) -> datetime:
+def _check(where: Path | str, pems: dict[str, bytes], remedy: str) -> datetime:
     """Raise when a certificate is of no use; return when it ends."""
     from perennial import certificates
 
@@ -227,7 +268,7 @@ def _check(where: Path, pems: dict[str, bytes], remedy: str) -> datetime:
     return end
 
 
-def _existing(name: str) -> Connection | None:
+def known_as(name: str) -> Connection | None:
     """Read the connection that this user has to a cluster of that name."""
     if name in paths.known_clusters():
         return load(paths.cluster_state(name))
@@ -237,7 +278,7 @@ def _existing(name: str) -> Connection | None:
         return None  # damaged: reading the bundle is what mends it
 
 
-def _pems(path: Path, content: Connection) -> dict[str, bytes]:
+def _pems(source: str, content: Connection, remedy: str) -> dict[str, bytes]:
     """Return a bundle's certificates, checked; none without TLS."""
     if content.tls is None:
         return {}
@@ -245,11 +286,11 @@ def _pems(path: Path, content: Connection) -> dict[str, bytes]:
 
     # What is not ASCII is no PEM: the checks say so.
     pems = {name: getattr(content.tls, name).encode("ascii", "replace") for name in _PEMS}
-    _check(path, pems, _NEW)
+    _check(source, pems, remedy)
     authority = certificates.sole_authority(pems["ca"])
     if authority is None:
         raise PerennialError(
-            f"{path}: found other than exactly one certificate of an authority; {_NEW}"
+            f"{source}: found other than exactly one certificate of an authority; {remedy}"
         )
     return {**pems, "ca": authority}
 

@@ -278,7 +278,7 @@ def _only(name: str | None, known: Sequence[str]) -> str:
         missing = "no clusters found" if name is None else f"{name}: no such cluster"
         raise PerennialError(
             f"{missing}; run `perennial up -f FILE`, or `perennial connect FILE` with a"
-            " colleague's bundle"
+            " colleague's bundle, or `perennial connect --stack STACK` for one of `pulumi up`"
         )
     names = ", ".join(known)
     if name is not None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perennial import contracts
+from perennial.connect import Connection, load
+from perennial.connect.bundle import same_cluster
 from perennial.contracts import Deployed, Observer, Removed, Rendered, Say
+from perennial.errors import PerennialError
 from perennial.paths import cluster_state
+from perennial.placement import require_here
 from perennial.plan import Plan
 
 if TYPE_CHECKING:
     from perennial.errors import Fault
     from perennial.platforms.local.deploy import Deployment
     from perennial.spec import ClusterSpec, Document
+    from perennial.state import Stack
 
 
 class LocalDeployer(contracts.Deployer):
@@ -88,6 +94,23 @@ class LocalDeployer(contracts.Deployer):
         from perennial.platforms.local.deploy import find
 
         return planned(find(name, say))
+
+    def attach(self, spec: ClusterSpec, connection: Mapping[str, Any], stack: Stack) -> Connection:
+        """Remember whose a cluster is that stands here; everything else is here already."""
+        paths = cluster_state(spec.name)
+        require_here(paths)
+        if not (paths.spec.exists() and same_cluster(load(paths), connection)):
+            raise PerennialError(
+                f"{spec.name}: not the stack's cluster here; it stands where `pulumi up` ran: run"
+                f" this there, or `perennial connect {spec.name} --export FILE` there and"
+                " `perennial connect FILE` here"
+            )
+        stack.save(paths)
+        return load(paths)
+
+    def detach(self, name: str) -> None:
+        """Remove what `attach` has written."""
+        cluster_state(name).stack.unlink(missing_ok=True)
 
     def losses(self, name: str) -> str:
         """Count who is connected, what runs and what is in memory."""

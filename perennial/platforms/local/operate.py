@@ -114,7 +114,7 @@ def forget(deployment: Deployment, purge: bool) -> None:
     for folder in {paths.scratch, Path(site(spec, paths).scratch)}:
         shutil.rmtree(folder, ignore_errors=True)
     _forget_begun(paths.scaler)
-    for path in (paths.spec, paths.state, paths.connection, paths.machine):
+    for path in (paths.spec, paths.state, paths.connection, paths.machine, paths.stack):
         path.unlink(missing_ok=True)
     if purge:
         shutil.rmtree(paths.root)
