@@ -87,7 +87,7 @@ class Explainer:
     def _refused(self, location: Location, refusal: Refusal) -> Fault:
         is_key = refusal.key or location[-1:] == ("[key]",)
         location = (location[:-1] if location[-1:] == ("[key]",) else location) + refusal.at
-        found = f"the name {show(location[-1])}" if is_key else None
+        found = f"the name {show(location[-1])}" if is_key else refusal.found or None
         return self._fault(location, found, refusal.allowed, refusal.fix)
 
     def _missing(self, location: Location) -> Fault:

@@ -86,12 +86,15 @@ class Refusal:
         Keys from the validated value to the one that is wrong.
     key : bool
         Whether the key itself is refused, not what stands under it.
+    found : str
+        What was found, where the value itself must not be shown.
     """
 
     allowed: str
     fix: str
     at: tuple[str | int, ...] = ()
     key: bool = False
+    found: str = ""
 
 
 def refuse(allowed: str, fix: str, *at: str | int) -> PydanticCustomError:

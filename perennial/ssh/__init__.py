@@ -6,15 +6,18 @@ forwardings are asked of it over its control socket, which takes along nothing b
 
 from perennial.ssh.faults import UnreachableError
 from perennial.ssh.folder import close
-from perennial.ssh.masters import log_in
+from perennial.ssh.masters import cancel, log_in
 from perennial.ssh.session import Channel, Session
 from perennial.ssh.target import Hop, parse_jump
+from perennial.ssh.waiting import Wait
 
 __all__ = [
     "Channel",
     "Hop",
     "Session",
     "UnreachableError",
+    "Wait",
+    "cancel",
     "close",
     "log_in",
     "parse_jump",

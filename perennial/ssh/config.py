@@ -8,13 +8,17 @@ after it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from perennial.errors import PerennialError
-from perennial.ssh.target import Hop
+from perennial.ssh.keys import ACCEPT_NEW
+from perennial.ssh.target import Hop, parse_jump
 
 #: Seconds between two signs of life; a cut network is noticed after three without an answer.
 KEEPALIVE = 15.0
@@ -43,13 +47,56 @@ _FORCED = """\
 """
 
 
-def text(target: Hop, folder: Path, timeout: float, asks: bool) -> str:
+def text(
+    target: Hop, folder: Path, timeout: float, asks: bool, jump_keys: Path | None = None
+) -> str:
     """Write the configuration with which a machine is connected to.
 
     The control sockets of jump hosts are in the folder; the timeout is that of each connection;
     `asks` says whether a person may be asked for a passphrase, a password or a second factor.
+    `jump_keys` is the file of the jump host's keys, where they are given.
     """
-    return "\n".join(_lines(target, folder, timeout, asks)) + "\n"
+    lines = [*_jump_host(target, folder, jump_keys), *_lines(target, folder, timeout, asks)]
+    return "\n".join(lines) + "\n"
+
+
+def options(host_key: str | None, keys: Path | None) -> list[str]:
+    """Say by which keys a machine is known; those are options of `ssh` as well as its settings.
+
+    As options of the command line they are the machine's alone: no jump host gets them.
+    """
+    if keys is None:
+        return [f"StrictHostKeyChecking={'yes' if host_key is None else ACCEPT_NEW}"]
+    return [
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={keys}",
+        "GlobalKnownHostsFile=/dev/null",
+        "VerifyHostKeyDNS=no",
+        *(["KnownHostsCommand=none"] if _takes("KnownHostsCommand=none") else []),
+    ]
+
+
+@cache
+def _takes(option: str) -> bool:
+    """Whether the `ssh` here knows an option, which older ones do not."""
+    argv = ["ssh", "-G", "-F", "/dev/null", "-o", option, "none"]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def _jump_host(target: Hop, folder: Path, keys: Path | None) -> Iterator[str]:
+    if not target.jump_host_key or not target.jump:
+        return
+    hops = parse_jump(target.jump)
+    if len(hops) != 1:
+        raise PerennialError(
+            f"{target.jump}: `jump_host_key` is that of one jump host; write the keys of several"
+            " into the file `known_hosts`"
+        )
+    yield f"Host {_pattern(hops[0].address)}"
+    yield from (f"  {each}" for each in options(target.jump_host_key, keys))
+    # A connection that was made by another key is another connection.
+    mark = hashlib.sha256(target.jump_host_key.encode()).hexdigest()[:8]
+    yield f"  ControlPath {_quoted(folder / f'{mark}-%C', tokens=True)}"
 
 
 def _lines(target: Hop, folder: Path, timeout: float, asks: bool) -> Iterator[str]:
@@ -63,7 +110,11 @@ def _lines(target: Hop, folder: Path, timeout: float, asks: bool) -> Iterator[st
     yield f"  ControlPath {_quoted(folder / '%C', tokens=True)}"
     yield f"  ControlPersist {_PERSIST}"
     if target.known_hosts:
-        yield f"  UserKnownHostsFile {_quoted(_existing_hosts(target.known_hosts))}"
+        known = Path(target.known_hosts).expanduser()
+        # The first key that is accepted makes the file.
+        if ACCEPT_NEW not in (target.host_key, target.jump_host_key) or known.exists():
+            known = _existing_hosts(target.known_hosts)
+        yield f"  UserKnownHostsFile {_quoted(known)}"
         yield "  GlobalKnownHostsFile /dev/null"
     if target.identity:
         yield f"Host {_pattern(target.address)}"
@@ -84,8 +135,8 @@ def _lines(target: Hop, folder: Path, timeout: float, asks: bool) -> Iterator[st
         yield from (f"  IdentityFile {_quoted(home / '.ssh' / name)}" for name in _USUAL)
     if elsewhere:
         yield "Host *"
-        known = (_quoted(home / ".ssh" / name) for name in ("known_hosts", "known_hosts2"))
-        yield f"  UserKnownHostsFile {' '.join(known)}"
+        files = (_quoted(home / ".ssh" / name) for name in ("known_hosts", "known_hosts2"))
+        yield f"  UserKnownHostsFile {' '.join(files)}"
 
 
 def _existing_hosts(name: str) -> Path:

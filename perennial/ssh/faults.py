@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from perennial.errors import FleetError, PerennialError
+from perennial.ssh.keys import ACCEPT_NEW, fingerprints
 from perennial.ssh.target import Hop, label
 
 #: Exit status of what a signal has ended, as a shell tells it: with the signal's number added,
@@ -25,6 +26,7 @@ _FIREWALL = "look whether the machine is up and whether a firewall is in between
 _PROXY = re.compile(r"^debug1: Executing proxy command: exec (.*)$", re.MULTILINE)
 _SHOWN = re.compile(r"^debug1: Server host key: (\S+ \S+)", re.MULTILINE)
 _OFFERED = re.compile(r"^debug1: Offering public key: (.+) \S+ SHA256:\S+( explicit)?( agent)?")
+_UNREAD = re.compile(r'^Load key "[^"]*": (.+)', re.MULTILINE)
 _ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+")
 _REFUSED_BY_HOP = re.compile(
     r"(?:open failed|forwarding request failed): (?:connect failed: )?(.+)"
@@ -32,11 +34,23 @@ _REFUSED_BY_HOP = re.compile(
 _CONFIG = re.compile(r"^(\S+?):? line \d+: |terminating, \d+ bad configuration|Bad owner or perm")
 
 
-class UnreachableError(FleetError):
+class LoginError(FleetError):
+    """A login did not come about."""
+
+    #: Whether it passes by itself where the machine is starting.
+    passes = False
+    #: The last words of ssh.
+    said = ""
+
+
+class UnreachableError(LoginError):
     """A machine does not answer, or the connection to it was lost."""
 
+    passes = True
+    said = "no answer"
 
-class DeniedError(FleetError):
+
+class DeniedError(LoginError):
     """A login was denied, which a person at a terminal may mend with a passphrase or a code."""
 
 
@@ -112,10 +126,16 @@ class Attempt:
 
 def explain(attempt: Attempt) -> PerennialError:
     """Say why a login did not come about."""
+    fault = _hop(attempt) if attempt.words.strip() and attempt.jump else None
+    lines = _lines(attempt.words if fault else attempt.log) or _lines(attempt.words)
+    fault = fault or _why(attempt, lines)
+    if isinstance(fault, LoginError):
+        fault.said = _last(lines)
+    return fault
+
+
+def _why(attempt: Attempt, lines: Sequence[str]) -> PerennialError:
     where, log = attempt.where, attempt.log
-    if attempt.words.strip() and attempt.jump and (fault := _hop(attempt)):
-        return fault
-    lines = _lines(log) or _lines(attempt.words)
     if found := next((line for line in lines if _CONFIG.search(line)), ""):
         return PerennialError(
             f"{where}: found something in the SSH configuration that cannot be used ({found}); "
@@ -151,11 +171,13 @@ def _hop(attempt: Attempt) -> PerennialError | None:
     jump = attempt.jump
     last = jump.rpartition(",")[2]
     if found := _REFUSED_BY_HOP.search(attempt.words):
-        return UnreachableError(
+        fault = UnreachableError(
             f"{attempt.where}: {last} cannot connect to {attempt.host} port {attempt.port} "
             f"({found[1].strip()}); look whether it may (AllowTcpForwarding) and whether sshd"
             " listens"
         )
+        fault.passes = "prohibited" not in found[1]
+        return fault
     where = f"{attempt.where}: the jump host {jump}"
     return _of(lines, attempt, where, hop=True)
 
@@ -168,7 +190,7 @@ def _of(
     kinds: tuple[tuple[str, Callable[[], PerennialError]], ...] = (
         ("REVOKED HOST KEY|is revoked", lambda: _revoked(where)),
         ("HOST IDENTIFICATION HAS CHANGED", lambda: _changed(attempt, where, hop)),
-        ("no matching host key type", lambda: _no_type(attempt, where, said)),
+        ("no matching host key type", lambda: _no_type(attempt, where, said, hop)),
         ("Host key verification failed|host key is known", lambda: _unknown(attempt, where, hop)),
         ("Permission denied|Too many authentication", lambda: _denied(attempt, where, said, hop)),
         ("Could not resolve hostname", lambda: _unresolved(where, said)),
@@ -191,6 +213,8 @@ def _revoked(where: str) -> FleetError:
 
 
 def _changed(attempt: Attempt, where: str, hop: bool) -> FleetError:
+    if fault := _not_the_given(attempt, where, hop):
+        return fault
     if hop:
         return FleetError(f"{where}: its host key has CHANGED: somebody may be in between")
     return FleetError(
@@ -199,14 +223,34 @@ def _changed(attempt: Attempt, where: str, hop: bool) -> FleetError:
     )
 
 
-def _no_type(attempt: Attempt, where: str, said: str) -> FleetError:
+def _no_type(attempt: Attempt, where: str, said: str, hop: bool) -> FleetError:
+    if fault := _not_the_given(attempt, where, hop):
+        return fault
     return FleetError(
         f"{where}: the machine has no host key of the type that it is known by ({_last([said])}); "
         f"if it was set up anew: {_forget(attempt)}, then `{_introduce(attempt)}`"
     )
 
 
+def _not_the_given(attempt: Attempt, where: str, hop: bool) -> FleetError | None:
+    """Say that a machine shows another key than the cluster file gives; None where it gives none.
+
+    What `ssh` itself would advise is about files that were not looked at.
+    """
+    key = "jump_host_key" if hop else "host_key"
+    given = getattr(attempt.target, key)
+    if given is None or given == ACCEPT_NEW:
+        return None
+    shown = "another host key" if hop else f"the host key {_shown(attempt)}"
+    return FleetError(
+        f"{where}: found {shown}; allowed: that of `{key}`, {fingerprints(given)}. Somebody may be "
+        f"in between; if the machine was set up anew, correct `{key}`"
+    )
+
+
 def _unknown(attempt: Attempt, where: str, hop: bool) -> FleetError:
+    if fault := _not_the_given(attempt, where, hop):
+        return fault
     if hop:
         return FleetError(
             f"{where}: its host key is not known; log in there once by `ssh`, and compare the key"
@@ -248,8 +292,10 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
     found = re.search(r"(\S+)@\S+: Permission denied", said)
     user = found[1] if found and hop else attempt.user
     if hop:
-        return DeniedError(f"{where}: login as {user} was denied ({_last(said.splitlines())})")
+        return _late(f"{where}: login as {user} was denied ({_last(said.splitlines())})")
     files, agent, locked = _tried(attempt.log)
+    if given := attempt.target.private_key is not None:
+        files = ["`private_key`" if file == attempt.target.identity else file for file in files]
     unsigned = re.search(r"^sign_and_send_pubkey: (.+)", said, re.MULTILINE)
     if unsigned:
         return DeniedError(f"{where}: login as {user} was denied ({unsigned[1].strip()})")
@@ -260,8 +306,12 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
             f"({_last(said.splitlines())}); run this at a terminal to be asked"
         )
     if not tried and not locked:
+        unread = _UNREAD.search(attempt.log)
         return DeniedError(
-            f"{where}: no key to log in as {user}; make one with `ssh-keygen`, start an "
+            f"{where}: ssh cannot read `private_key` ({unread[1] if unread else 'it says nothing'})"
+            "; write it as ssh-keygen has made it"
+            if given
+            else f"{where}: no key to log in as {user}; make one with `ssh-keygen`, start an "
             "agent, or set `identity`"
         )
     text = f"{where}: login as {user} was denied"
@@ -272,9 +322,17 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
             f"{text}; {', '.join(locked)} has a passphrase: `ssh-add {locked[0]}` hands it to the "
             "agent"
         )
-    return DeniedError(
-        f"{text}; add its public half to authorized_keys there, or set `user` or `identity`"
+    return _late(
+        f"{text}; add its public half to authorized_keys there, or set `user` or "
+        f"{'`private_key`' if given else '`identity`'}"
     )
+
+
+def _late(text: str) -> DeniedError:
+    """Say that the machine does not know the user or the key, which it may a moment later."""
+    fault = DeniedError(text)
+    fault.passes = True
+    return fault
 
 
 def _tried(log: str) -> tuple[list[str], int, list[str]]:

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from perennial.errors import PerennialError
-from perennial.ssh import config, faults
+from perennial.ssh import config, faults, keys, waiting
 from perennial.ssh.folder import end, ended, folder, owned
 from perennial.ssh.mux import holder
 from perennial.ssh.target import Hop, jump_option, label
@@ -58,8 +58,8 @@ _masters: dict[Path, Master] = {}
 _logins: set[subprocess.Popen[bytes]] = set()
 
 
-def acquire(target: Hop, timeout: float) -> Master:
-    """Return the connection to a machine; made where there is none."""
+def acquire(target: Hop, timeout: float, wait: waiting.Wait | None = None) -> Master:
+    """Return the connection to a machine; made where there is none, by waiting if that is said."""
     path = folder() / _key(target)
     with _connecting[path]:
         master = _masters.get(path)
@@ -69,7 +69,7 @@ def acquire(target: Hop, timeout: float) -> Master:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 handle = _standing(path)
                 if handle is None:
-                    _log_in(target, path, timeout)
+                    _log_in(target, path, timeout, wait)
                     handle = _standing(path)
             if handle is None:
                 raise faults.lost(label(target))
@@ -120,20 +120,31 @@ def _standing(path: Path) -> int | None:
         return None
 
 
-def _log_in(target: Hop, path: Path, timeout: float) -> None:
+def _log_in(target: Hop, path: Path, timeout: float, wait: waiting.Wait | None) -> None:
     """Log in, without a question first; then, where a person is there, with one."""
-    fault = _start(target, path, timeout, asks=False)
+
+    def attempt(timeout: float) -> PerennialError | None:
+        with _key_file(target, path) as keyed:
+            return _start(keyed, path, timeout, asks=False)
+
+    if wait is None:
+        fault = attempt(timeout)
+    else:
+        fault = waiting.keep_trying(attempt, label(target), timeout, wait)
     if isinstance(fault, faults.DeniedError) and _person():
-        with _asking:
-            fault = _start(target, path, timeout, asks=True)
+        with _asking, _key_file(target, path) as keyed:
+            fault = _start(keyed, path, timeout, asks=True)
     if fault is not None:
         raise fault
 
 
 def _start(target: Hop, path: Path, timeout: float, *, asks: bool) -> PerennialError | None:
     """Start the process, which goes into the background once it has logged in."""
+    jump_keys = _known_hosts(target.jump_host_key, "jump_host_key")
+    own_keys = config.options(target.host_key, _known_hosts(target.host_key, "host_key"))
     settings = [
-        *("-F", str(_written(config.text(target, path.parent, timeout, asks)))),
+        *("-F", str(_written(config.text(target, path.parent, timeout, asks, jump_keys)))),
+        *(word for each in own_keys for word in ("-o", each)),
         *(["-l", target.user] if target.user else []),
         *(["-p", str(target.port)] if target.port else []),
         *(["-J", jump_option(target.jump)] if target.jump else []),
@@ -174,6 +185,44 @@ def _start(target: Hop, path: Path, timeout: float, *, asks: bool) -> PerennialE
     found = log.read_text(errors="replace") if log.exists() else ""
     log.unlink(missing_ok=True)
     return faults.explain(faults.Attempt(target, settings, timeout, found, hops))
+
+
+@contextmanager
+def _key_file(target: Hop, path: Path) -> Iterator[Hop]:
+    """Put a private key into a file for as long as a login takes; nothing reads it later."""
+    if target.private_key is None:
+        yield target
+        return
+    try:
+        text = keys.private_key(target.private_key)
+    except keys.KeyTextError as error:
+        raise PerennialError(
+            f"{label(target)}: `private_key` is {error}; allowed: {keys.PRIVATE}"
+        ) from None
+    file = path.with_suffix(".key")
+    file.unlink(missing_ok=True)
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+            written.write(text)
+        yield replace(target, identity=str(file))
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _known_hosts(given: str | None, key: str) -> Path | None:
+    """Write host keys that are given into a file of known hosts; None where they are not."""
+    if given is None or given == keys.ACCEPT_NEW:
+        return None
+    try:
+        return _written(keys.known_hosts(given))
+    except keys.KeyTextError as error:
+        raise PerennialError(f"`{key}` is {error}; allowed: {keys.PUBLIC}") from None
+
+
+def cancel() -> None:
+    """End the logins that are under way in other threads, and those that wait for a machine."""
+    waiting.cancel()
+    cancel_logins()
 
 
 def cancel_logins() -> None:

@@ -17,6 +17,7 @@ from perennial.ssh.faults import UnreachableError
 from perennial.ssh.folder import folder
 from perennial.ssh.mux import Control, RefusedError
 from perennial.ssh.target import Hop, label
+from perennial.ssh.waiting import Wait
 
 #: What is kept of a process's standard error.
 _TAIL = 16_384
@@ -29,18 +30,20 @@ _SETTLE = 1.0
 class Session:
     """The connection to a machine; a context manager.
 
-    The timeout is that of the connection to each machine on the way.
+    The timeout is that of the connection to each machine on the way; a machine that may be
+    starting is waited for where that is said.
     """
 
-    def __init__(self, target: Hop, timeout: float = 20.0) -> None:
+    def __init__(self, target: Hop, timeout: float = 20.0, wait: Wait | None = None) -> None:
         self.where = label(target)
         self._target = target
         self._timeout = timeout
+        self._wait = wait
         self._master: masters.Master | None = None
         self._channels: list[Channel] = []
 
     def __enter__(self) -> Self:
-        self._master = masters.acquire(self._target, self._timeout)
+        self._master = masters.acquire(self._target, self._timeout, self._wait)
         return self
 
     def __exit__(

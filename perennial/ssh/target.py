@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perennial.errors import PerennialError
 
@@ -25,6 +25,12 @@ class Hop:
     jump: str | None = None
     #: File of the known host keys.
     known_hosts: str | None = None
+    #: Its host keys, one a line, in the place of such a file; or `perennial.ssh.keys.ACCEPT_NEW`.
+    host_key: str | None = None
+    #: The same of the one jump host before it.
+    jump_host_key: str | None = None
+    #: Text of the key to log in with, in the place of a file.
+    private_key: str | None = field(default=None, repr=False)
 
 
 def parse_jump(text: str) -> list[Hop]:

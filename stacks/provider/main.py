@@ -106,4 +106,5 @@ async def _watch(channel: grpc.aio.Channel, done: asyncio.Event) -> None:
 def _cancel() -> None:
     from perennial import ssh
 
+    ssh.cancel()
     ssh.close()

@@ -64,8 +64,11 @@ JUPYTER = 90.0
 
 
 def reach(target: Target, say: Say) -> None:
-    """Log in to a machine, so that whatever fails afterwards has begun there."""
-    with borrowed(target, say):
+    """Log in to a machine, so that whatever fails afterwards has begun there.
+
+    This alone waits for one that is starting: whoever only looks is told at once.
+    """
+    with borrowed(target, say, waits=True):
         pass
 
 

@@ -6,16 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.contracts import Rendered, Say
+from perennial.errors import Fault
 from perennial.paths import cluster_state
 from perennial.spec import dump
 from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
-    from perennial.spec import ClusterSpec
+    from perennial.spec import ClusterSpec, Document
 
 
 class HostsDeployer(StackDeployer):
     """Deploys on machines over SSH."""
+
+    def faults(self, document: Document) -> tuple[list[Fault], list[Fault]]:
+        """Refuse private keys in a file: they are for programs, which hand them over as secrets."""
+        options = document.spec.options
+        reaches = {"": options} | {f".machines[{i}]": m for i, m in enumerate(options.machines)}
+        faults = [
+            Fault(
+                f"hosts{at}.private_key",
+                "the text of a private key",
+                "a key of a Pulumi program alone, where it is a secret",
+                "write the path of a file that only you read as identity",
+            )
+            for at, reach in reaches.items()
+            if reach.private_key is not None
+        ]
+        return faults, []
 
     def render(self, spec: ClusterSpec, form: str, _root: Path) -> Rendered:
         """Render a cluster on machines."""

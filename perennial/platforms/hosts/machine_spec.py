@@ -18,7 +18,8 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from perennial.errors import Fault, SpecError
 from perennial.platforms.hosts.duties import Duty
 from perennial.platforms.hosts.environment import python
-from perennial.platforms.hosts.machines import Address, Machine, Path, Reach
+from perennial.platforms.hosts.keys import Path
+from perennial.platforms.hosts.machines import Address, Machine, Reach
 from perennial.services import Service
 from perennial.spec import ClusterSpec, WorkerGroup, plain
 from perennial.spec.faults import Explainer
@@ -154,6 +155,10 @@ def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
     own = dict(own) if isinstance(own, Mapping) else {"address": own}
     own.pop("roles", None)
     common = {key: options[key] for key in (*Reach.model_fields, "known_hosts") if key in options}
+    if {"identity", "private_key"} & own.keys():  # its own key, in whichever way it is given
+        common = {key: common[key] for key in common if key not in ("identity", "private_key")}
+    if "jump" in own:
+        common.pop("jump_host_key", None)
     return {**common, **own, "name": name}
 
 
@@ -230,4 +235,5 @@ def _faults(error: ValidationError, values: Tree) -> Iterator[Fault]:
         at = [step for step in one["loc"] if step != "machine"]
         path = key_path(["hosts", "machines", *at]).replace("machines", f"machines[{name}]", 1)
         for refusal in one.get("ctx", {}).get("refusals") or [Refusal(one["msg"], "correct it")]:
-            yield Fault(path, show(one["input"]), refusal.allowed, refusal.fix)
+            found = refusal.found or show(one["input"])
+            yield Fault(path, found, refusal.allowed, refusal.fix)

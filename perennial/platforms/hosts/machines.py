@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema
 
+from perennial.platforms.hosts.keys import HostKey, Identity, PrivateKey
 from perennial.spec.strict import Model
-from perennial.spec.units import Port, Worded, refuse
+from perennial.spec.units import Duration, Port, Worded, refuse
 
 _MOST_MEMBERS = 100_000
 
@@ -46,16 +47,6 @@ Jump = Annotated[
         r"[^\s,-][^\s,]*(,[^\s,-][^\s,]*)*",
         "USER@HOST:PORT, several with commas between them",
         "write it as in ProxyJump of ssh_config",
-    ),
-]
-Path = Annotated[
-    str,
-    Worded(
-        "A file, absolute or under ~/.",
-        "~/.ssh/id_ed25519",
-        r"(/|~/)[^\u0000-\u001f\u007f]*",
-        "a path, absolute or under ~/",
-        "write a path that begins with / or ~/",
     ),
 ]
 Interface = Annotated[
@@ -107,11 +98,27 @@ class Reach(Model):
     port: Port | None = Field(default=None, examples=[22])
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
 
-    identity: Path | None = None
+    identity: Identity | None = None
     """File of the private key; the agent and `~/.ssh/config` decide when it is not given."""
+
+    private_key: PrivateKey | None = Field(default=None, repr=False)
+    """Text of the private key, in the place of `identity`: for programs, which have it as a
+    secret. It has no passphrase."""
+
+    host_key: HostKey | None = None
+    """Public host keys, one a line, in the place of a file of known hosts; a line may begin with
+    `@cert-authority`. `accept-new` takes the first key that the machine shows, and adds it to
+    `known_hosts` or `~/.ssh/known_hosts`: a machine with another key is refused after that."""
 
     jump: Jump | None = None
     """Machines to go through, as in ssh_config's `ProxyJump`."""
+
+    jump_host_key: HostKey | None = None
+    """As `host_key`, for the machine in `jump`, which then is a single one."""
+
+    connect_timeout: Duration | None = Field(default=None, examples=["5 min"])
+    """How long a deployment tries to connect to a machine that does not answer yet, such as one
+    that has just been created; once when it is not given."""
 
     init: Literal["systemd", "supervisord"] | None = Field(default=None, examples=["systemd"])
     """What keeps the services running; systemd where it runs, when it is not given."""

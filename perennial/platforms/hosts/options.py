@@ -9,7 +9,8 @@ from pydantic import Field
 
 from perennial.errors import Fault
 from perennial.platforms.hosts import duties
-from perennial.platforms.hosts.machines import Entry, Machine, Path, Reach
+from perennial.platforms.hosts.keys import Path
+from perennial.platforms.hosts.machines import Entry, Machine, Reach
 from perennial.spec.environment import hashed, names
 from perennial.spec.options import PlatformOptions
 from perennial.spec.ports import Place
@@ -59,6 +60,9 @@ class Options(Reach, PlatformOptions):
                 ("environment", "requirements"),
             )
         yield from duties.divide(spec, self.machines)[1]
+        yield from _two_keys(self)
+        for place, machine in enumerate(self.machines):
+            yield from _two_keys(machine, "machines", place)
 
     def warnings(self, spec: ClusterSpec) -> Iterator[Fault]:
         """Warn of a dashboard that nobody reaches."""
@@ -89,3 +93,21 @@ class Options(Reach, PlatformOptions):
         """Say what each machine has to do, by its name."""
         found = duties.divide(spec, self.machines)[0]
         return {machine.called: duty for machine, duty in zip(self.machines, found, strict=True)}
+
+
+def _two_keys(reach: Reach, *at: str | int) -> Iterator[Refusal]:
+    """Refuse what is said in two ways."""
+    if reach.identity is not None and reach.private_key is not None:
+        yield Refusal(
+            "identity or private_key, not both",
+            "remove one of them",
+            ("hosts", *at, "private_key"),
+            found="both",
+        )
+    if reach.jump_host_key is not None and "," in (reach.jump or ""):
+        yield Refusal(
+            "jump_host_key beside one machine in jump",
+            "write the keys of several into the file known_hosts",
+            ("hosts", *at, "jump_host_key"),
+            found="several machines in jump",
+        )

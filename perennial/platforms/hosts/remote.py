@@ -27,7 +27,7 @@ from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.operations import OPERATIONS
 from perennial.platforms.hosts.program import LOADER
 from perennial.platforms.hosts.share import Target
-from perennial.ssh import Channel, Session, UnreachableError
+from perennial.ssh import Channel, Session, UnreachableError, Wait
 
 #: What is sent to every machine, each before those that import it.
 MODULES = (
@@ -92,10 +92,15 @@ sys.modules["perennial.platforms.hosts.agent.main"].main(stdin)
 class Agent:
     """A connection to a machine on which requests are answered; a context manager."""
 
-    def __init__(self, target: Target, say: Callable[[str], None] = lambda _text: None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        say: Callable[[str], None] = lambda _text: None,
+        wait: Wait | None = None,
+    ) -> None:
         self.target = target
         self._say = say
-        self._session = Session(target)
+        self._session = Session(target, wait=wait)
         self._channel: Channel | None = None
         self._said = ""
         self._ready = False
@@ -247,8 +252,14 @@ _busy: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
 
 @contextmanager
-def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) -> Iterator[Agent]:
+def borrowed(
+    target: Target,
+    say: Callable[[str], None] = lambda _text: None,
+    waits: bool = False,
+) -> Iterator[Agent]:
     """Lend the one connection that this process has to a machine; makes it the first time.
+
+    Where `waits` is true, a machine that does not answer yet has its `connect_timeout`.
 
     A deploy asks a machine several times, and a connection costs far more than a question.
     It is closed after an error, and when the process ends.
@@ -259,7 +270,8 @@ def borrowed(target: Target, say: Callable[[str], None] = lambda _text: None) ->
             agent.__exit__(None, None, None)
             agent = None
         if agent is None:
-            agent = Agent(target).__enter__()
+            wait = Wait(target.connect_timeout, say) if waits and target.connect_timeout else None
+            agent = Agent(target, wait=wait).__enter__()
         agent.tell(say)
         try:
             yield agent

@@ -6,6 +6,7 @@ leaves it equal. It is JSON-able: the input of what is deployed and compared.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -47,6 +48,8 @@ __all__ = [
     "wish",
 ]
 
+#: Keys of a target that earlier versions did not have.
+_LATER_KEYS = ("host_key", "jump_host_key", "private_key", "connect_timeout")
 #: How many members there are, or their numbers.
 Size = int | Collection[int]
 
@@ -61,6 +64,8 @@ class Target(Hop):
     internal: str | None = None
     #: Its service manager; None where the machine is asked.
     init: Literal["systemd", "supervisord"] | None = None
+    #: Seconds for which a deployment waits until it answers; no part of what it is.
+    connect_timeout: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ def share(spec: MachineSpec) -> Share:
         found += [relay, keeper.keeper(cluster, site, user, kept, (uses, room.services(found)))]
     return Share(
         cluster=cluster.name,
-        target=_target(machine),
+        target=target(machine),
         services=tuple(found),
         counts=dict(counts),
         kept=dict(kept),
@@ -244,7 +249,8 @@ def _members(group: str, machines: Mapping[str, Members]) -> list[str]:
     ]
 
 
-def _target(machine: MachineEntry) -> Target:
+def target(machine: MachineEntry) -> Target:
+    """Say how a machine is reached."""
     return Target(
         name=machine.called,
         address=machine.address,
@@ -253,6 +259,10 @@ def _target(machine: MachineEntry) -> Target:
         identity=machine.identity,
         jump=machine.jump,
         known_hosts=machine.known_hosts,
+        host_key=machine.host_key,
+        jump_host_key=machine.jump_host_key,
+        private_key=machine.private_key,
+        connect_timeout=machine.connect_timeout,
         interface=machine.interface,
         internal=machine.internal,
         init=machine.init,
@@ -294,7 +304,7 @@ def to_json(share: Share) -> dict[str, Any]:
     """Write a share as values that JSON can hold."""
     return {
         "cluster": share.cluster,
-        "target": asdict(share.target),
+        "target": _target_to_json(share.target),
         "services": [values.to_json(service) for service in share.services],
         "counts": dict(share.counts),
         "roles": list(share.roles),
@@ -308,9 +318,26 @@ def to_json(share: Share) -> dict[str, Any]:
     }
 
 
+def _target_to_json(target: Target) -> dict[str, Any]:
+    """Write how a machine is reached, with a digest in the place of its private key.
+
+    How long it is waited for is nothing to compare; what an earlier version did not know is only
+    there where it is given.
+    """
+    found = {
+        key: value
+        for key, value in asdict(target).items()
+        if value is not None or key not in _LATER_KEYS
+    }
+    found.pop("connect_timeout", None)
+    if key := target.private_key:
+        found["private_key"] = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return found
+
+
 def from_json(data: Mapping[str, Any]) -> Share:
-    """Read what `to_json` wrote."""
-    target = dict(data["target"])
+    """Read what `to_json` wrote; a private key is not in it."""
+    target = {key: value for key, value in data["target"].items() if key != "private_key"}
     if target["port"] is not None:
         target["port"] = int(target["port"])
     return Share(
