@@ -86,6 +86,11 @@ class HostsCluster(ClusterComponent):
         """Register the authority, and the resources of each machine."""
         spec = given.spec
         specs, shares = machine_spec.machine_specs(spec, given.tree), sharing.shares(spec)
+        outputs = {name: _public(values) for name, values in specs.items()}
+        for values in specs.values():
+            if "private_key" in values["machine"]:
+                secret = pulumi.Output.secret(values["machine"]["private_key"])
+                values["machine"]["private_key"] = secret
         authority = Authority(
             f"{name}-authority", {"cluster": spec.name}, "authority", self.child()
         )
@@ -105,7 +110,13 @@ class HostsCluster(ClusterComponent):
                 self.child(environment, *begun),
             )
             begun = begun or [services]
-        return _outputs(specs, authority)
+        return _outputs(outputs, authority)
+
+
+def _public(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what would make secrets of all that is told of a machine."""
+    machine = {key: value for key, value in values["machine"].items() if key != "private_key"}
+    return {**values, "machine": machine}
 
 
 def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[str, Any]:

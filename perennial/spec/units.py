@@ -74,26 +74,17 @@ _RENAME = "rename it, or link to it under another name"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a validator refuses a value.
+    """Why a validator refuses a value."""
 
-    Parameters
-    ----------
-    allowed : str
-        What may stand there.
-    fix : str
-        What to do.
-    at : tuple of str or int
-        Keys from the validated value to the one that is wrong.
-    key : bool
-        Whether the key itself is refused, not what stands under it.
-    found : str
-        What was found, where the value itself must not be shown.
-    """
-
+    #: What may stand there.
     allowed: str
+    #: What to do.
     fix: str
+    #: Keys from the validated value to the one that is wrong.
     at: tuple[str | int, ...] = ()
+    #: Whether the key itself is refused, not what stands under it.
     key: bool = False
+    #: What was found, where the value itself must not be shown.
     found: str = ""
 
 

@@ -4,7 +4,7 @@
 forwardings are asked of it over its control socket, which takes along nothing but the command.
 """
 
-from perennial.ssh.faults import UnreachableError
+from perennial.ssh.attempt import UnreachableError
 from perennial.ssh.folder import close
 from perennial.ssh.masters import cancel, log_in
 from perennial.ssh.session import Channel, Session

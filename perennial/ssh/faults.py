@@ -7,24 +7,25 @@ and the settings that ``ssh -G`` prints.
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from perennial.errors import FleetError, PerennialError
-from perennial.ssh.keys import ACCEPT_NEW, fingerprints
-from perennial.ssh.target import Hop, label
+from perennial.ssh import host_keys
+from perennial.ssh.attempt import (
+    Attempt,
+    DeniedError,
+    LoginError,
+    UnreachableError,
+    last,
+    lines_of,
+)
 
 #: Exit status of what a signal has ended, as a shell tells it: with the signal's number added,
 #: which for a process that no shell waits for gets lost on the way.
 KILLED = 128
 
 _FIREWALL = "look whether the machine is up and whether a firewall is in between"
-_PROXY = re.compile(r"^debug1: Executing proxy command: exec (.*)$", re.MULTILINE)
-_SHOWN = re.compile(r"^debug1: Server host key: (\S+ \S+)", re.MULTILINE)
 _OFFERED = re.compile(r"^debug1: Offering public key: (.+) \S+ SHA256:\S+( explicit)?( agent)?")
 _UNREAD = re.compile(r'^Load key "[^"]*": (.+)', re.MULTILINE)
 _ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+")
@@ -34,103 +35,13 @@ _REFUSED_BY_HOP = re.compile(
 _CONFIG = re.compile(r"^(\S+?):? line \d+: |terminating, \d+ bad configuration|Bad owner or perm")
 
 
-class LoginError(FleetError):
-    """A login did not come about."""
-
-    #: Whether it passes by itself where the machine is starting.
-    passes = False
-    #: The last words of ssh.
-    said = ""
-
-
-class UnreachableError(LoginError):
-    """A machine does not answer, or the connection to it was lost."""
-
-    passes = True
-    said = "no answer"
-
-
-class DeniedError(LoginError):
-    """A login was denied, which a person at a terminal may mend with a passphrase or a code."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A login that did not come about."""
-
-    #: The machine.
-    target: Hop
-    #: The options that `ssh` was given for it, its configuration first.
-    options: Sequence[str]
-    #: Seconds for each connection.
-    timeout: float
-    #: What `ssh` has logged.
-    log: str
-    #: What the `ssh` to a jump host has said, or a ``ProxyCommand``.
-    words: str
-
-    @property
-    def where(self) -> str:
-        """The machine, for messages."""
-        return label(self.target)
-
-    @cached_property
-    def settings(self) -> dict[str, str]:
-        """What the configuration says of the machine."""
-        done = subprocess.run(
-            ["ssh", "-G", *self.options, "--", self.target.address],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        return dict(line.partition(" ")[::2] for line in done.stdout.splitlines()[::-1])
-
-    @property
-    def host(self) -> str:
-        """The name or address that was connected to."""
-        return self.settings.get("hostname", self.target.address)
-
-    @property
-    def port(self) -> str:
-        """The port there."""
-        return self.settings.get("port", "22")
-
-    @property
-    def user(self) -> str:
-        """The login name."""
-        return self.settings.get("user", "")
-
-    @property
-    def jump(self) -> str:
-        """The jump hosts on the way, as ``ssh -J`` takes them."""
-        found = self.settings.get("proxyjump", "none")
-        return self.target.jump or ("" if found == "none" else found)
-
-    @property
-    def proxy(self) -> str:
-        """The ``ProxyCommand``, of which no jump host made one."""
-        found = _PROXY.search(self.log)
-        return found[1] if found and not self.jump else ""
-
-    @property
-    def known_hosts(self) -> str:
-        """File in which the machine's key belongs."""
-        if self.target.known_hosts:
-            return self.target.known_hosts
-        file = self.settings.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]
-        home = f"{Path.home()}/"
-        return f"~/{file.removeprefix(home)}" if file.startswith(home) else file
-
-
 def explain(attempt: Attempt) -> PerennialError:
     """Say why a login did not come about."""
     fault = _hop(attempt) if attempt.words.strip() and attempt.jump else None
-    lines = _lines(attempt.words if fault else attempt.log) or _lines(attempt.words)
+    lines = lines_of(attempt.words if fault else attempt.log) or lines_of(attempt.words)
     fault = fault or _why(attempt, lines)
     if isinstance(fault, LoginError):
-        fault.said = _last(lines)
+        fault.said = last(lines)
     return fault
 
 
@@ -143,12 +54,12 @@ def _why(attempt: Attempt, lines: Sequence[str]) -> PerennialError:
         )
     if "jumphost loop" in log:
         return PerennialError(
-            f"{where}: found a jump host that is its own ({_last(lines)}); look whether ProxyJump"
+            f"{where}: found a jump host that is its own ({last(lines)}); look whether ProxyJump"
             " in ~/.ssh/config leads in a circle"
         )
     return _of(lines, attempt, where) or FleetError(
         f"{where}: no SSH connection to {attempt.host} port {attempt.port} "
-        f"({_last(lines)}); look at sshd's log there"
+        f"({last(lines)}); look at sshd's log there"
     )
 
 
@@ -167,12 +78,12 @@ def silent(where: str, timeout: float) -> UnreachableError:
 
 def _hop(attempt: Attempt) -> PerennialError | None:
     """Say what the `ssh` to a jump host has found wrong."""
-    lines = _lines(attempt.words)
+    lines = lines_of(attempt.words)
     jump = attempt.jump
-    last = jump.rpartition(",")[2]
+    nearest = jump.rpartition(",")[2]
     if found := _REFUSED_BY_HOP.search(attempt.words):
         fault = UnreachableError(
-            f"{attempt.where}: {last} cannot connect to {attempt.host} port {attempt.port} "
+            f"{attempt.where}: {nearest} cannot connect to {attempt.host} port {attempt.port} "
             f"({found[1].strip()}); look whether it may (AllowTcpForwarding) and whether sshd"
             " listens"
         )
@@ -188,10 +99,13 @@ def _of(
     """Find what ssh says among the things that are known."""
     said = "\n".join(lines)
     kinds: tuple[tuple[str, Callable[[], PerennialError]], ...] = (
-        ("REVOKED HOST KEY|is revoked", lambda: _revoked(where)),
-        ("HOST IDENTIFICATION HAS CHANGED", lambda: _changed(attempt, where, hop)),
-        ("no matching host key type", lambda: _no_type(attempt, where, said, hop)),
-        ("Host key verification failed|host key is known", lambda: _unknown(attempt, where, hop)),
+        ("REVOKED HOST KEY|is revoked", lambda: host_keys.revoked(where)),
+        ("HOST IDENTIFICATION HAS CHANGED", lambda: host_keys.changed(attempt, where, hop)),
+        ("no matching host key type", lambda: host_keys.no_type(attempt, where, said, hop)),
+        (
+            "Host key verification failed|host key is known",
+            lambda: host_keys.unknown(attempt, where, hop),
+        ),
         ("Permission denied|Too many authentication", lambda: _denied(attempt, where, said, hop)),
         ("Could not resolve hostname", lambda: _unresolved(where, said)),
         ("Connection refused", lambda: _refused(attempt, where, said, hop)),
@@ -206,93 +120,12 @@ def _of(
     return next((make() for pattern, make in kinds if re.search(pattern, said)), None)
 
 
-def _revoked(where: str) -> FleetError:
-    return FleetError(
-        f"{where}: the machine's host key is revoked in the known hosts; do not log in there"
-    )
-
-
-def _changed(attempt: Attempt, where: str, hop: bool) -> FleetError:
-    if fault := _not_the_given(attempt, where, hop):
-        return fault
-    if hop:
-        return FleetError(f"{where}: its host key has CHANGED: somebody may be in between")
-    return FleetError(
-        f"{where}: the host key has CHANGED to {_shown(attempt)}: somebody may be in between. If "
-        f"the machine was set up anew: {_forget(attempt)}, then `{_introduce(attempt)}`"
-    )
-
-
-def _no_type(attempt: Attempt, where: str, said: str, hop: bool) -> FleetError:
-    if fault := _not_the_given(attempt, where, hop):
-        return fault
-    return FleetError(
-        f"{where}: the machine has no host key of the type that it is known by ({_last([said])}); "
-        f"if it was set up anew: {_forget(attempt)}, then `{_introduce(attempt)}`"
-    )
-
-
-def _not_the_given(attempt: Attempt, where: str, hop: bool) -> FleetError | None:
-    """Say that a machine shows another key than the cluster file gives; None where it gives none.
-
-    What `ssh` itself would advise is about files that were not looked at.
-    """
-    key = "jump_host_key" if hop else "host_key"
-    given = getattr(attempt.target, key)
-    if given is None or given == ACCEPT_NEW:
-        return None
-    shown = "another host key" if hop else f"the host key {_shown(attempt)}"
-    return FleetError(
-        f"{where}: found {shown}; allowed: that of `{key}`, {fingerprints(given)}. Somebody may be "
-        f"in between; if the machine was set up anew, correct `{key}`"
-    )
-
-
-def _unknown(attempt: Attempt, where: str, hop: bool) -> FleetError:
-    if fault := _not_the_given(attempt, where, hop):
-        return fault
-    if hop:
-        return FleetError(
-            f"{where}: its host key is not known; log in there once by `ssh`, and compare the key"
-        )
-    return FleetError(
-        f"{where}: the host key is not known: found {_shown(attempt)}; compare it with the "
-        "machine's own (`ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` there), then "
-        f"`{_introduce(attempt)}`"
-    )
-
-
-def _shown(attempt: Attempt) -> str:
-    found = _SHOWN.search(attempt.log)
-    return found[1] if found else "one of another kind"
-
-
-def _introduce(attempt: Attempt) -> str:
-    """Write the command that makes a machine's key known."""
-    file, port = attempt.known_hosts, f"-p {attempt.port} " if attempt.port != "22" else ""
-    proxied = attempt.jump or attempt.proxy
-    if not proxied and not attempt.settings.get("hostkeyalias"):
-        return f"ssh-keyscan {port}{attempt.host} >> {_quoted(file)}"
-    # Only ssh itself goes through jump hosts; it asks.
-    jump = f"-J {attempt.jump} " if attempt.jump else ""
-    return (
-        f"ssh -o UserKnownHostsFile={_quoted(file)} {jump}{port}"
-        f"{attempt.user}@{attempt.target.address} true"
-    )
-
-
-def _forget(attempt: Attempt) -> str:
-    host = attempt.settings.get("hostkeyalias") or attempt.host
-    entry = host if attempt.port == "22" else f"'[{host}]:{attempt.port}'"
-    return f"`ssh-keygen -R {entry} -f {_quoted(attempt.known_hosts)}`"
-
-
 def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
     """Say as whom and with which keys a login was tried."""
     found = re.search(r"(\S+)@\S+: Permission denied", said)
     user = found[1] if found and hop else attempt.user
     if hop:
-        return _late(f"{where}: login as {user} was denied ({_last(said.splitlines())})")
+        return _late(f"{where}: login as {user} was denied ({last(said.splitlines())})")
     files, agent, locked = _tried(attempt.log)
     if given := attempt.target.private_key is not None:
         files = ["`private_key`" if file == attempt.target.identity else file for file in files]
@@ -303,7 +136,7 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
     if "publickey" not in said and "Too many" not in said:
         return DeniedError(
             f"{where}: login as {user} was denied, and the machine takes no keys "
-            f"({_last(said.splitlines())}); run this at a terminal to be asked"
+            f"({last(said.splitlines())}); run this at a terminal to be asked"
         )
     if not tried and not locked:
         unread = _UNREAD.search(attempt.log)
@@ -382,30 +215,15 @@ def _unrouted(attempt: Attempt, where: str) -> UnreachableError:
 
 def _ended(attempt: Attempt, where: str, lines: Sequence[str]) -> UnreachableError:
     if attempt.proxy:
-        said = " ".join(attempt.words.split())[-200:] or _last(lines)
+        said = " ".join(attempt.words.split())[-200:] or last(lines)
         return UnreachableError(
             f"{where}: the ProxyCommand of the SSH configuration ended before the login ({said}); "
             f"try `{attempt.proxy}` by hand"
         )
     return UnreachableError(
         f"{where}: port {attempt.port} of {attempt.host} ended the connection before the login "
-        f"({_last(lines)}); look whether sshd listens there, and at its log"
+        f"({last(lines)}); look whether sshd listens there, and at its log"
     )
-
-
-def _lines(text: str) -> list[str]:
-    """Return what ssh says of an error, without its details."""
-    found = (line.strip() for line in text.splitlines())
-    return [line for line in found if line and not line.startswith(("debug", "@@@", "OpenSSH_"))]
-
-
-def _last(lines: Sequence[str]) -> str:
-    return lines[-1].removeprefix("ssh: ") if lines else "it said nothing"
-
-
-def _quoted(file: str) -> str:
-    """Quote a file for the shell, which is to expand a leading ``~/``."""
-    return f"~/{shlex.quote(file[2:])}" if file.startswith("~/") else shlex.quote(file)
 
 
 def process_fault(where: str, status: int, stderr: str) -> FleetError:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from perennial.errors import PerennialError
 from perennial.ssh import config, faults, keys, waiting
+from perennial.ssh.attempt import Attempt, DeniedError
 from perennial.ssh.folder import end, ended, folder, owned
 from perennial.ssh.mux import holder
 from perennial.ssh.target import Hop, jump_option, label
@@ -131,7 +132,7 @@ def _log_in(target: Hop, path: Path, timeout: float, wait: waiting.Wait | None) 
         fault = attempt(timeout)
     else:
         fault = waiting.keep_trying(attempt, label(target), timeout, wait)
-    if isinstance(fault, faults.DeniedError) and _person():
+    if isinstance(fault, DeniedError) and _person():
         with _asking, _key_file(target, path) as keyed:
             fault = _start(keyed, path, timeout, asks=True)
     if fault is not None:
@@ -184,7 +185,7 @@ def _start(target: Hop, path: Path, timeout: float, *, asks: bool) -> PerennialE
         hops = said.read().decode(errors="replace")
     found = log.read_text(errors="replace") if log.exists() else ""
     log.unlink(missing_ok=True)
-    return faults.explain(faults.Attempt(target, settings, timeout, found, hops))
+    return faults.explain(Attempt(target, settings, timeout, found, hops))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Self
 
 from perennial.errors import FleetError
 from perennial.ssh import faults, masters
-from perennial.ssh.faults import UnreachableError
+from perennial.ssh.attempt import UnreachableError
 from perennial.ssh.folder import folder
 from perennial.ssh.mux import Control, RefusedError
 from perennial.ssh.target import Hop, label

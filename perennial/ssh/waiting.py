@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from perennial.errors import FleetError, PerennialError
-from perennial.ssh.faults import DeniedError, LoginError
+from perennial.ssh.attempt import DeniedError, LoginError
 
 #: Seconds between two tries: at first, and at most.
 _FIRST, _LONGEST = 0.5, 5.0

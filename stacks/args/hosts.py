@@ -25,8 +25,20 @@ class MachineArgs:
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
     identity: pulumi.Input[str] | None = None
     """File of the private key; the agent and `~/.ssh/config` decide when it is not given."""
+    private_key: pulumi.Input[str] | None = None
+    """Text of the private key, in the place of `identity`: for programs, which have it as a
+    secret. It has no passphrase."""
+    host_key: pulumi.Input[str] | None = None
+    """Public host keys, one a line, in the place of a file of known hosts; a line may begin with
+    `@cert-authority`. `accept-new` takes the first key that the machine shows, and adds it to
+    `known_hosts` or `~/.ssh/known_hosts`: a machine with another key is refused after that."""
     jump: pulumi.Input[str] | None = None
     """Machines to go through, as in ssh_config's `ProxyJump`."""
+    jump_host_key: pulumi.Input[str] | None = None
+    """As `host_key`, for the machine in `jump`, which then is a single one."""
+    connect_timeout: pulumi.Input[str | float] | None = None
+    """How long a deployment tries to connect to a machine that does not answer yet, such as one
+    that has just been created; once when it is not given."""
     init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
     """What keeps the services running; systemd where it runs, when it is not given."""
     address: pulumi.Input[str]
@@ -57,8 +69,20 @@ class HostsOptionsArgs:
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
     identity: pulumi.Input[str] | None = None
     """File of the private key; the agent and `~/.ssh/config` decide when it is not given."""
+    private_key: pulumi.Input[str] | None = None
+    """Text of the private key, in the place of `identity`: for programs, which have it as a
+    secret. It has no passphrase."""
+    host_key: pulumi.Input[str] | None = None
+    """Public host keys, one a line, in the place of a file of known hosts; a line may begin with
+    `@cert-authority`. `accept-new` takes the first key that the machine shows, and adds it to
+    `known_hosts` or `~/.ssh/known_hosts`: a machine with another key is refused after that."""
     jump: pulumi.Input[str] | None = None
     """Machines to go through, as in ssh_config's `ProxyJump`."""
+    jump_host_key: pulumi.Input[str] | None = None
+    """As `host_key`, for the machine in `jump`, which then is a single one."""
+    connect_timeout: pulumi.Input[str | float] | None = None
+    """How long a deployment tries to connect to a machine that does not answer yet, such as one
+    that has just been created; once when it is not given."""
     init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
     """What keeps the services running; systemd where it runs, when it is not given."""
     machines: Sequence[str | MachineArgs | Mapping[str, Any]]

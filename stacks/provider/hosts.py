@@ -21,6 +21,7 @@ from perennial.plan import Impact
 from perennial.platforms.hosts import libraries, machine_spec, room
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
 from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
+from perennial.platforms.hosts.share import target as share_target
 from perennial.spec import ClusterSpec
 
 from ..turns import turns
@@ -36,13 +37,20 @@ class HostEnvironment(Kind):
     """Makes the Python environment on a machine."""
 
     type: ClassVar[str] = "perennial:index:HostEnvironment"
-    ignored: ClassVar[tuple[str, ...]] = ("claims",)
+    ignored: ClassVar[tuple[str, ...]] = ("claims", "target.connect_timeout")
     computed: ClassVar[tuple[str, ...]] = ("facts", "drift")
     identity: ClassVar[tuple[str, ...]] = ("environment.cluster",)
 
     def check(self, _old: Values, new: Values) -> tuple[Values, Sequence[Refusal]]:
-        """Refuse inputs that are missing."""
-        return new, missing(("target", "environment"), new)
+        """Refuse inputs that are missing, and a machine that cannot be reached in that way."""
+        if lacking := missing(("target", "environment"), new):
+            return new, lacking
+        try:
+            if is_known(new["target"]):
+                target(new)
+        except SpecError as error:
+            return new, refused(error)
+        return new, ()
 
     def upgraded(self, state: State) -> State:
         """Read what dynamic providers have remembered: texts in JSON."""
@@ -78,6 +86,9 @@ class HostEnvironment(Kind):
 
     def update(self, _state: State, new: Values, say: Say) -> Values:
         """Make the new one; the old one goes when nothing runs in it any more."""
+        from perennial.platforms.hosts import deploy
+
+        deploy.reach(target(new), say)
         return self._made(new, say)
 
     def delete(self, state: State, _say: Say) -> None:
@@ -98,7 +109,7 @@ class HostServices(Kind):
     """Deploys the services of a machine."""
 
     type: ClassVar[str] = "perennial:index:HostServices"
-    ignored: ClassVar[tuple[str, ...]] = ("force",)
+    ignored: ClassVar[tuple[str, ...]] = ("force", "machine.connect_timeout")
     computed: ClassVar[tuple[str, ...]] = ("outcome", "drift", "owner")
     stable: ClassVar[tuple[str, ...]] = ("owner",)
     identity: ClassVar[tuple[str, ...]] = ("cluster.name",)
@@ -187,8 +198,12 @@ class HostServices(Kind):
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Change them; a machine that was left for another one of the same name is cleaned."""
+        from perennial.platforms.hosts import deploy
+
         owner = state.outputs.get("owner") or uuid4().hex[:12]
-        outcome = self._applied(wanted_share(new), new, owner, say)
+        wanted = wanted_share(new)
+        deploy.reach(wanted.target, say)
+        outcome = self._applied(wanted, new, owner, say)
         before = (state.outputs.get("outcome") or {}).get("machine")
         # Another address can well be the same machine: only the machine's own id tells.
         if before and before != outcome.get("machine"):
@@ -256,7 +271,7 @@ def environment_inputs(spec: ClusterSpec, values: Mapping[str, Any], share: Shar
 
 def target(values: Values) -> Target:
     """Read how a machine is reached."""
-    return Target(**values["target"])
+    return share_target(machine_spec.entry(values["target"]))
 
 
 def environment(values: Values) -> Values:

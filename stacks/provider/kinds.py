@@ -53,7 +53,7 @@ class Kind(Protocol):
 
     #: Its type, such as ``perennial:index:Authority``.
     type: ClassVar[str]
-    #: Inputs of which another value is no change.
+    #: Inputs of which another value is no change, or paths in them.
     ignored: ClassVar[tuple[str, ...]] = ()
     #: Outputs that are encrypted wherever they are kept.
     secrets: ClassVar[tuple[str, ...]] = ()

@@ -134,7 +134,15 @@ def _component(whole: Node) -> Spec:
 
 
 def _properties(nodes: Mapping[str, Node]) -> Spec:
-    return {key: {**_type(node), **_described(node)} for key, node in nodes.items()}
+    return {
+        key: {**_type(node), **_described(node), **_hidden(node)} for key, node in nodes.items()
+    }
+
+
+def _hidden(node: Node) -> Spec:
+    """Say what is encrypted wherever it is kept: what JSON Schema has nobody read back."""
+    secret = any(each.get("writeOnly") for each in (node, *node.get("anyOf", ())))
+    return {"secret": True} if secret else {}
 
 
 def _required(node: Node) -> list[str]:

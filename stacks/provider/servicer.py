@@ -127,7 +127,7 @@ class Servicer(ProviderServicer):
         found = {
             path: provider_pb2.PropertyDiff(kind=how, inputDiff=True)
             for path, how in differences(*kind.compared(state, news))
-            if _key(path) not in kind.ignored
+            if _key(path) not in kind.ignored and path not in kind.ignored
         }
         moved = [path for path in kind.identity if _moved(path, olds, news)]
         for path in moved:

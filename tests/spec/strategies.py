@@ -210,6 +210,9 @@ def valid_data(draw: st.DrawFn) -> dict[str, Any]:
     return data | draw(optional({"local": optional(keys)}))
 
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
+
+
 @st.composite
 def hosts(draw: st.DrawFn, data: dict[str, Any]) -> dict[str, Any]:
     """Machines that have a place for everything, as addresses or with roles."""
@@ -218,6 +221,8 @@ def hosts(draw: st.DrawFn, data: dict[str, Any]) -> dict[str, Any]:
         "port": st.integers(1, 65535),
         "identity": st.just("~/.ssh/id_ed25519"),
         "jump": st.sampled_from(["bastion", "ops@bastion:22,other"]),
+        "host_key": st.sampled_from(["accept-new", HOST_KEY, f"@cert-authority {HOST_KEY} ca"]),
+        "connect_timeout": st.sampled_from(["5 min", "90 s", 30]),
         "init": st.sampled_from(["systemd", "supervisord"]),
     }
     count = draw(st.integers(1, 4))

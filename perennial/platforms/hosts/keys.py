@@ -44,7 +44,8 @@ def _private_key(value: Any) -> Any:
 
 
 def _host_key(value: Any) -> Any:
-    allowed, fix = f"{keys.PUBLIC}, or {keys.ACCEPT_NEW}", "copy a line of `ssh-keyscan -q`"
+    allowed = f"{keys.PUBLIC}, or {keys.ACCEPT_NEW}"
+    fix = "copy what is in /etc/ssh/ssh_host_ed25519_key.pub there"
     if not isinstance(value, str) or len(value) > keys.LONGEST:
         raise _refused("no text of that kind", allowed, fix)
     if value != keys.ACCEPT_NEW:

@@ -203,6 +203,14 @@ def read(values: Tree) -> MachineSpec:
     return found.model_copy(update={"cluster": cluster})
 
 
+def entry(values: Tree) -> MachineEntry:
+    """Read how a machine is reached, once every value is known."""
+    try:
+        return MachineEntry.model_validate(dict(values))
+    except ValidationError as error:
+        raise SpecError([*_faults(error, {"machine": values})]) from None
+
+
 def in_order(values: Tree, keys: Sequence[str]) -> dict[str, Any]:
     """Put a mapping in the order of some keys; what is not among them comes last, by its name."""
     return {

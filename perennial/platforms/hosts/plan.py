@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from perennial.plan import Impact, Step
+from perennial.ssh import keys
 
 if TYPE_CHECKING:
     from perennial.platforms.hosts.share import Share, Size
@@ -109,6 +110,9 @@ _TARGET = {
     "identity": "the key for its SSH",
     "jump": "the jump host before it",
     "known_hosts": "the file of its host key",
+    "host_key": "its host key",
+    "jump_host_key": "the host key of the jump host",
+    "private_key": "the private key for its SSH",
 }
 
 
@@ -119,10 +123,21 @@ _LISTENS = {
 }
 
 
+def _shown(key: str, value: Any) -> str:
+    """Write a part of a target; a private key, of which there is a digest, is not shown."""
+    if value is None:
+        return "the default"
+    if key == "private_key":
+        return "another one"
+    if key in ("host_key", "jump_host_key") and value != keys.ACCEPT_NEW:
+        return keys.fingerprints(value)
+    return str(value)
+
+
 def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
     before, after = old["target"], new["target"]
     found = [
-        Step("update", machine, "connection", f"{word} is {after.get(key) or 'the default'} now")
+        Step("update", machine, "connection", f"{word} is {_shown(key, after.get(key))} now")
         for key, word in _TARGET.items()
         if before.get(key) != after.get(key)
     ]

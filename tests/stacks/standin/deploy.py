@@ -5,6 +5,7 @@ with `.half` behind the name while they are being made. The folder `owners` says
 each has. A file `broken` in STANDIN lists machines that refuse.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -20,6 +21,10 @@ NAP = float(os.environ.get("NAP", "0.05"))
 
 def reach(target, say):
     _machine(target.address)
+    (ROOT / "reached").mkdir(exist_ok=True)
+    how = {"host_key": target.host_key, "seconds": target.connect_timeout}
+    key = hashlib.sha256((target.private_key or "").encode()).hexdigest()
+    (ROOT / "reached" / target.address).write_text(json.dumps({**how, "private_key": key}))
 
 
 def make_environment(target, wish, say=None, claims=None):
