@@ -127,6 +127,34 @@ def test_missing_inputs_are_refused() -> None:
     assert [each.property for each in refusals] == ["secrets"]
 
 
+def test_how_a_machine_is_reached_is_looked_at_before_it_is() -> None:
+    inputs = {"target": {"name": "ma", "address": "ma"}, "environment": {"python": "/p"}}
+    assert HostEnvironment().check({}, inputs) == (inputs, ())
+    unknown = {**inputs, "target": {**inputs["target"], "host_key": UNKNOWN}}
+    assert HostEnvironment().check({}, unknown) == (unknown, ())
+    wrong = {**inputs, "target": {**inputs["target"], "host_key": "still booting"}}
+    [refusal] = HostEnvironment().check({}, wrong)[1]
+    assert refusal.property == "hosts.machines[ma].host_key"
+
+
+def test_how_long_a_machine_is_waited_for_is_no_change() -> None:
+    waits = {**INPUTS, "machine": {**INPUTS["machine"], "connect_timeout": "5 min"}}
+    assert HostServices().check(INPUTS, waits)[0]["digest"] == INPUTS["digest"]
+    keyed = {**INPUTS, "machine": {**INPUTS["machine"], "host_key": "accept-new"}}
+    assert HostServices().check(INPUTS, keyed)[0]["digest"] != INPUTS["digest"]
+
+
+def test_a_change_goes_to_a_machine_that_may_be_starting(deploy: SimpleNamespace) -> None:
+    waited: list[str] = []
+    deploy.reach = lambda target, _say: waited.append(target.address)
+    deploy.apply_services = lambda *_, **__: {"machine": "1", "expires": "", "init": "systemd"}
+    deploy.make_environment = lambda *_: {}
+    HostServices().update(State(INPUTS, outputs()), INPUTS, print)
+    target = {"name": "ma", "address": "other"}
+    HostEnvironment().update(State(), {"target": target, "environment": {}}, print)
+    assert waited == ["ma", "other"]
+
+
 def test_a_machine_that_is_off_is_drift(deploy: SimpleNamespace) -> None:
     def look(*_: Any) -> list[str]:
         raise FleetError("ma: refused the connection")
