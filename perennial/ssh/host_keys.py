@@ -50,10 +50,10 @@ def _not_the_given(attempt: Attempt, where: str, hop: bool) -> FleetError | None
     given = getattr(attempt.target, key)
     if given is None or given == ACCEPT_NEW:
         return None
-    shown = "another host key" if hop else f"the host key {_shown(attempt)}"
+    found = "found another host key" if hop else f"found the host key {_shown(attempt)}"
     return FleetError(
-        f"{where}: found {shown}; allowed: that of `{key}`, {fingerprints(given)}. Somebody may be "
-        f"in between; if the machine was set up anew, correct `{key}`"
+        f"{where}: {found}; allowed: that of `{key}`, {fingerprints(given)}. Somebody may be in "
+        f"between; if the machine was set up anew, correct `{key}`"
     )
 
 

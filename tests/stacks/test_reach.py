@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.homes import wait_until
+from tests.ports import free_port
 from tests.spec.strategies import HOST_KEY
 from tests.ssh.sshd import MISSING, keygen
 from tests.stacks.conftest import Site
@@ -17,6 +21,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 PROGRAM = """
 import json
+import signal
+import time
 from pathlib import Path
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, ResourceProvider
@@ -85,6 +91,30 @@ class Deployment:
 @pytest.fixture
 def deployment(site: Site) -> Deployment:
     return Deployment(site)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_wait_is_shown_and_ends_with_the_command(site: Site, number: signal.Signals) -> None:
+    """By the real engine and the real `ssh`, to a port at which nobody is."""
+    del site.environment["PYTHONPATH"]
+    machine = {"address": "127.0.0.1", "name": "vm", "port": free_port()}
+    site.spec["hosts"] = {"machines": [machine], "connect_timeout": "10 min"}
+    process = site.start("up", "--yes")
+    assert process.stdout is not None
+    said = ""
+    while "waiting for vm (127.0.0.1): connection refused" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    assert "of 600 s" in said
+    begun = time.monotonic()
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 30, rest
+    assert process.returncode != 0
+    assert site.machines() == {}
+    wait_until(lambda: not site.processes())
 
 
 @pytest.mark.timeout(600)

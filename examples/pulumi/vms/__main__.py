@@ -57,7 +57,9 @@ cluster = HostsCluster(
         workers={"cpu": WorkerGroupArgs(count=4, memory="2 GiB")},
         jupyter=None,
         hosts=HostsOptionsArgs(
-            machines=[MachineArgs(name=name, address=vm.address) for name, vm in machines.items()]
+            # They have just been created, and answer when they have booted.
+            connect_timeout="5 min",
+            machines=[MachineArgs(name=name, address=vm.address) for name, vm in machines.items()],
         ),
     ),
 )
