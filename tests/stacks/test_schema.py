@@ -65,3 +65,13 @@ def test_resources_have_the_outputs_of_their_kinds() -> None:
         assert outputs == set(kind.computed)
         secret = {key for key in outputs if node["properties"][key].get("secret")}
         assert secret == set(kind.secrets)
+
+
+def test_private_keys_are_secrets_and_nothing_else_is() -> None:
+    secret = {
+        key
+        for node in SCHEMA["types"].values()
+        for key, value in node["properties"].items()
+        if value.get("secret")
+    }
+    assert secret == {"private_key"}
