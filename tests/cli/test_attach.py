@@ -42,10 +42,14 @@ def owned(platform: str = "local", more: str = "") -> None:
 
 
 @pytest.mark.parametrize("verb", PULUMI)
-@pytest.mark.parametrize("platform", ["local", "hosts"])
+@pytest.mark.parametrize("platform", ["local", "hosts", "kubernetes"])
 def test_the_command_of_pulumi_is_printed(platform: str, verb: str) -> None:
-    hosts = ", environment: {python: /p}, hosts: {machines: [ma]}"
-    owned(platform, hosts if platform == "hosts" else "")
+    more = {
+        "local": "",
+        "hosts": ", environment: {python: /p}, hosts: {machines: [ma]}",
+        "kubernetes": ", kubernetes: {image: 'dask:1'}",
+    }
+    owned(platform, more[platform])
     with pytest.raises(PerennialError) as caught:
         run({"forget": "forget ma", "up": "up --yes"}.get(verb, verb))
     assert str(caught.value) == (
