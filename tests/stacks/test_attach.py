@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.homes import PERENNIAL, Home
+from tests.spec.strategies import HOST_KEY
+from tests.ssh.sshd import MISSING, keygen
 from tests.stacks.conftest import Site
 from tests.stacks.projects import Project
 
@@ -27,6 +29,7 @@ pulumi.export("connection", cluster.connection)
 """
 
 TWO = """
+from pathlib import Path
 import pulumi
 from perennial.stacks.hosts import HostsCluster
 def made(name, *machines):
@@ -38,7 +41,8 @@ def made(name, *machines):
         "dask": {"distributed.comm.retry.count": None},
         "hosts": {"machines": [
             {"name": f"w{place}", "address": pulumi.Output.from_input(each), "user": "dask",
-             "port": pulumi.Output.from_input(2222)}
+             "port": pulumi.Output.from_input(2222), "host_key": pulumi.Output.from_input(HOST_KEY),
+             "private_key": Path("../key").read_text()}
             for place, each in enumerate(machines)
         ]},
     })
@@ -126,13 +130,17 @@ def local(jupyter_home: Home) -> Project:
 @pytest.fixture
 def project(site: Site) -> Project:
     """A project of clusters whose machines are folders."""
+    if MISSING:
+        pytest.skip(MISSING)
     made = Project(site)
+    keygen(site.root / "key")
     made.pulumi("stack", "init", "dev")
     return made
 
 
 def one(project: Project, *machines: str) -> Path:
-    return program(project, TWO.replace("*ONE", ", ".join(map(repr, machines))))
+    text = TWO.replace("*ONE", ", ".join(map(repr, machines))).replace("HOST_KEY", repr(HOST_KEY))
+    return program(project, text)
 
 
 @pytest.mark.smoke
@@ -261,6 +269,10 @@ def test_several_clusters_on_machines(project: Project, site: Site) -> None:
     ]
     assert spec.dask == {"distributed.comm.retry.count": None}
     assert spec.env == {"WORD": "Tr0ub4dor"}
+    key = (site.root / "key").read_text()
+    assert {(each.host_key, each.private_key) for each in spec.options.machines} == {
+        (HOST_KEY, key)
+    }
     ours = {name.partition("/")[2] for name in kept if name.startswith("one/")}
     assert ours == {
         *("cluster.yaml", "connection.json", "stack.json", "state.json"),
@@ -268,7 +280,7 @@ def test_several_clusters_on_machines(project: Project, site: Site) -> None:
     }
     modes = {stat.S_IMODE(path.stat().st_mode) for path in user.state.rglob("*") if path.is_file()}
     assert modes == {0o600}
-    assert "Tr0ub4dor" not in project.kept()
+    assert not [each for each in ("Tr0ub4dor", key.splitlines()[2]) if each in project.kept()]
 
     # Again after another `pulumi up`: one more machine is taken over, another address asked for.
     project.inline("up", one(project, "ma", "mb", "md"))
