@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError
@@ -14,10 +15,18 @@ from perennial.platforms.kubernetes.manifests import manifests
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
 
-#: What is done to each object. pulumi-kubernetes makes and changes by `patch`.
-CHANGES = ("get", "create", "patch", "delete")
+#: What is done to each object. pulumi-kubernetes makes and changes by `patch`, and watches until
+#: one that it has deleted is gone.
+CHANGES = ("get", "list", "watch", "create", "patch", "delete")
 #: What is looked at until the pods are ready: API group and resource.
-WATCHED = (("apps", "deployments"), ("apps", "replicasets"), ("", "pods"), ("", "events"))
+WATCHED = (
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("", "pods"),
+    ("", "services"),
+    ("", "persistentvolumeclaims"),
+    ("discovery.k8s.io", "endpointslices"),
+)
 WATCHES = ("list", "watch")
 #: Questions at a time.
 AT_ONCE = 8
@@ -46,7 +55,7 @@ def check(spec: ClusterSpec, api: Api) -> None:
                 f"{spec.name}: the namespace {namespace} is being deleted; wait until it is gone"
                 " and make it anew"
             )
-    if lacking := list(_lacking(api, namespace, sorted(set(_needed(spec))))):
+    if lacking := list(_lacking(api, namespace, sorted(set(needed(spec))))):
         rights = [f"{verb} {_named(group, resource)}" for group, resource, verb in lacking]
         more = f" and {len(rights) - FEW} more" if len(rights) > FEW else ""
         raise PerennialError(
@@ -71,7 +80,8 @@ def refuse_strangers(spec: ClusterSpec, api: Api) -> None:
     )
 
 
-def _needed(spec: ClusterSpec) -> Iterator[Right]:
+def needed(spec: ClusterSpec) -> Iterator[Right]:
+    """Yield what `perennial up` does, as API group, resource and verb."""
     objects = [each for part in manifests(spec).values() for each in part]
     kinds = {(each["apiVersion"], each["kind"]) for each in objects}
     if secrets.contents(spec):
@@ -80,6 +90,9 @@ def _needed(spec: ClusterSpec) -> Iterator[Right]:
         group = version.rpartition("/")[0]
         yield from ((group, plural(kind), verb) for verb in CHANGES)
     yield from ((group, resource, verb) for group, resource in WATCHED for verb in WATCHES)
+    # Nobody gives away rights that they do not have.
+    for rule in (rule for each in objects for rule in each.get("rules", ())):
+        yield from product(rule["apiGroups"], rule["resources"], rule["verbs"])
 
 
 def plural(kind: str) -> str:
@@ -98,8 +111,12 @@ def _lacking(api: Api, namespace: str, rights: Iterable[Right]) -> Iterator[Righ
 
 
 def _may(api: Api, namespace: str, right: Right) -> bool:
-    group, resource, verb = right
-    wanted = {"namespace": namespace, "group": group, "resource": resource, "verb": verb}
+    group, whole, verb = right
+    resource, _, part = whole.partition("/")
+    wanted = {
+        **{"namespace": namespace, "group": group, "verb": verb},
+        **{"resource": resource, "subresource": part},
+    }
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

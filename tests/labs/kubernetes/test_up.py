@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from perennial.platforms.kubernetes.access import needed
+from perennial.spec import loads
 from tests.homes import wait_until
 from tests.labs.kubernetes.build import refresh
 from tests.labs.kubernetes.lab import Lab, cache, lacking, running
@@ -31,7 +33,29 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def person(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Person:
-    return Person(tmp_path_factory.mktemp("home"), yaml.safe_load(CLUSTER))
+    """Somebody with the rights that `up` asks for and no more, and those to look at pods."""
+    made = Person(tmp_path_factory.mktemp("home"), yaml.safe_load(CLUSTER))
+    looking = [("", "pods/log", "get"), ("", "pods/exec", "get"), ("", "pods/exec", "create")]
+    rights = sorted({*needed(loads(CLUSTER)), *looking})
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "operator", "namespace": "dask"},
+        "rules": [
+            {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
+            for group, resource, verb in rights
+        ],
+    }
+    lab.kubectl("apply", "-f", "-", text=yaml.safe_dump(role))
+    lab.kubectl("-n", "dask", "create", "serviceaccount", "operator")
+    given = ("--role=operator", "--serviceaccount=dask:operator")
+    lab.kubectl("-n", "dask", "create", "rolebinding", "operator", *given)
+    token = lab.kubectl("-n", "dask", "create", "token", "operator").strip()
+    config = yaml.safe_load(lab.kubeconfig.read_text())
+    config["users"] = [{"name": "admin", "user": {"token": token}}]
+    (made.home / "kubeconfig").write_text(yaml.safe_dump(config))
+    made.environment["KUBECONFIG"] = str(made.home / "kubeconfig")
+    return made
 
 
 def test_a_clusters_life(lab: Lab, person: Person) -> None:
@@ -90,6 +114,6 @@ def test_a_clusters_life(lab: Lab, person: Person) -> None:
 
     lab.kubectl("-n", "dask", "delete", "pod", "client", "--now")
     person.run("down", "--force")
-    kinds = "deployments,pods,services,secrets,networkpolicies,roles"
+    kinds = "deployments,pods,services,secrets,networkpolicies,poddisruptionbudgets"
     left = lab.kubectl("-n", "dask", "get", kinds, "-o", "name")
     assert left.split() == []
