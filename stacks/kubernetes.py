@@ -110,15 +110,17 @@ class KubernetesCluster(ClusterComponent):
         made = list(self._secrets(name, given.spec, whole, authority))
         known = _by_name(given.spec)
         objects = known if isinstance(whole, ClusterSpec) else _unknown(known, whole)
-        first: dict[str, list[pulumi.Resource]] = {}
+        before: dict[str, list[pulumi.Resource]] = {}
         for title in sorted(known, key=lambda title: known[title]["kind"] == "Deployment"):
             kind, part = known[title]["kind"], known[title]["metadata"]["labels"][names.PART]
-            after = [*made, *first.get(part, ())] if kind == "Deployment" else []
+            after = [*made, *before.get(part, ())] if kind == "Deployment" else []
+            if kind == "RoleBinding":  # nobody but an administrator binds a role that is to come
+                after = before[part]
             own = self._options(given.spec, part, kind)
             opts = pulumi.ResourceOptions.merge(self.child(*after), own)
             registered = _registered(f"{name}-{title}", objects[title], opts)
             if kind in _FIRST:
-                first.setdefault(part, []).append(registered)
+                before.setdefault(part, []).append(registered)
         return _outputs(given.spec, whole, authority)
 
     def _secrets(

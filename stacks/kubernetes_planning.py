@@ -11,7 +11,9 @@ from pulumi.automation.events import StepEventMetadata
 from perennial.errors import PerennialError
 from perennial.plan import Action, Impact, Step
 from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.runtime import stop
+from perennial.platforms.kubernetes.secrets import contents
 from perennial.spec import ClusterSpec
 
 from . import engine
@@ -20,6 +22,16 @@ from .provider.values import decoded, differences
 
 Tree = Mapping[str, Any]
 
+#: Kinds of objects, by part and by what is done to them.
+Others = dict[tuple[str, Action], set[str]]
+
+#: What it costs when the pods of a part are replaced; a group's drain first.
+_COSTS = {
+    "scheduler": Impact.LOSES_WORK,
+    "jupyter": Impact.KERNELS,
+    "scaler": Impact.NONE,
+}
+_PODS = "pods"
 #: What follows from another thing: the reason is that one's.
 _DERIVED = f'spec.template.metadata.annotations["{names.FINGERPRINT}"]'
 #: Paths that a reason names.
@@ -27,24 +39,47 @@ _FEW = 3
 
 
 def described(spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list[Step]:
-    """List what a deployment would do, part by part: its pods, then what they are made with."""
+    """List what a deployment would do, part by part."""
     found: list[Step] = []
     pods: dict[str, Step] = {}
-    others: dict[tuple[str, Action], list[str]] = {}
+    others: Others = {}
     for step in changes:
-        kind, _, part = _object(step)
-        if engine.kind_of(step.type) in ("Authority", "Certificate"):
-            others.setdefault(("certificates", ACTIONS[step.op]), []).append(_called(step))
+        kind, part = _object(step)
+        own = engine.kind_of(step.type)
+        if own in ("Authority", "Certificate"):
+            others.setdefault(("certificates", ACTIONS[step.op]), set()).add(own)
         elif kind == "Deployment":
-            pods[part] = _pods(spec, part, step)
+            pods[part] = _pods(part, step)
         elif kind:
-            own = "secrets" if kind == "Secret" else part
-            others.setdefault((own, ACTIONS[step.op]), []).append(kind)
+            where = "secrets" if kind == "Secret" else part
+            others.setdefault((where, ACTIONS[step.op]), set()).add(kind)
         else:
             found.append(in_pulumis_words(step))
+    return [*found, *_ordered(spec, pods, others)]
+
+
+def first(spec: ClusterSpec) -> list[Step]:
+    """List what the first deployment of a cluster would do.
+
+    The engine would try each object at the API server, where nobody may bind a role that is not
+    there yet.
+    """
+    pods, others = {}, Others({("certificates", "create"): {"Authority", "Certificate"}})
+    if contents(spec):
+        others["secrets", "create"] = {"Secret"}
+    for part, objects in manifests(spec).items():
+        pods[part] = Step("create", "", part, _PODS)
+        kinds = {each["kind"] for each in objects} - {"Deployment"}
+        others[part, "create"] = kinds
+    return _ordered(spec, pods, others)
+
+
+def _ordered(spec: ClusterSpec, pods: Mapping[str, Step], others: Others) -> list[Step]:
+    """List the steps part by part: what the pods are made with, then the pods."""
     order = ["certificates", "secrets", "scheduler", *spec.workers, "jupyter", "scaler"]
-    parts = sorted({*pods, *(part for part, _ in others)} - {*order})
-    for part in (*order, *parts):
+    gone = sorted({*pods, *(part for part, _ in others)} - {*order})
+    found: list[Step] = []
+    for part in (*order, *gone):
         found += [
             Step(action, "", part, ", ".join(sorted(kinds)))
             for (other, action), kinds in others.items()
@@ -61,30 +96,20 @@ def stop_scheduler(spec: ClusterSpec, _had: Collection[str], say: Callable[[str]
         stop(spec, "scheduler")
 
 
-def _object(step: StepEventMetadata) -> tuple[str, str, str]:
-    """Return kind, name and part of an object of Kubernetes; empty for anything else."""
+def _object(step: StepEventMetadata) -> tuple[str, str]:
+    """Return kind and part of an object of Kubernetes; empty for anything else."""
     if not step.type.startswith("kubernetes:"):
-        return "", "", ""
+        return "", ""
     side = step.new if step.new is not None and step.new.inputs else step.old
     about = ((side.inputs if side is not None else None) or {}).get("metadata") or {}
-    part = (about.get("labels") or {}).get(names.PART, "")
-    return step.type.rpartition(":")[2], str(about.get("name", "")), str(part)
+    return step.type.rpartition(":")[2], str((about.get("labels") or {}).get(names.PART, ""))
 
 
-def _called(step: StepEventMetadata) -> str:
-    return step.urn.rpartition("::")[2]
-
-
-def _pods(spec: ClusterSpec, part: str, step: StepEventMetadata) -> Step:
+def _pods(part: str, step: StepEventMetadata) -> Step:
     """Say what becomes of the pods of a part."""
-    action, role = ACTIONS[step.op], part if part in ("scheduler", "jupyter", "scaler") else ""
-    cost = {
-        "scheduler": Impact.LOSES_WORK,
-        "jupyter": Impact.KERNELS,
-        "scaler": Impact.NONE,
-    }.get(role, Impact.DRAINED)
+    action, cost = ACTIONS[step.op], _COSTS.get(part, Impact.DRAINED)
     if action == "create":
-        return Step(action, "", part, "pods")
+        return Step(action, "", part, _PODS)
     if action in ("delete", "replace"):
         return Step(action, "", part, _moved(step), cost)
     old, new = _inputs(step.old), _inputs(step.new)
@@ -120,7 +145,7 @@ def _short(path: str) -> str:
 def _moved(step: StepEventMetadata) -> str:
     """Say why it cannot stay: another name, or nobody wants it."""
     before, after = (_object_name(side) for side in (step.old, step.new))
-    return f"{before} → {after}" if before and after and before != after else "pods"
+    return f"{before} → {after}" if before and after and before != after else _PODS
 
 
 def _object_name(side: Any) -> str:

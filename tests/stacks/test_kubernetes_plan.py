@@ -15,7 +15,7 @@ from perennial.spec import loads
 from perennial.stacks import engine
 from perennial.stacks.engine import MissingEngineError
 from perennial.stacks.kubernetes import token
-from perennial.stacks.kubernetes_planning import described
+from perennial.stacks.kubernetes_planning import described, first
 from tests.stacks.test_kubernetes import TREE, rendered
 
 LOST = "ALL RUNNING WORK AND RESULTS ARE LOST"
@@ -59,6 +59,9 @@ def test_a_new_cluster_part_by_part() -> None:
     assert [line.split()[2] for line in found if line.endswith(" pods")] == [
         *("scheduler", "cpu", "gpu", "jupyter", "scaler")
     ]
+    ours = ["+ create certificates Authority, Certificate", "+ create secrets Secret"]
+    spec = loads(yaml.safe_dump(TREE))
+    assert [" ".join(line.split()) for line in lines(first(spec))] == [*ours, *found]
     assert "+ create scaler ConfigMap, NetworkPolicy, Role, RoleBinding, ServiceAccount" in found
 
 
