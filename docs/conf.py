@@ -10,8 +10,8 @@ import perennial
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Two pages are made from the code, so that they cannot drift from it.
-for generator in ("generate_reference", "generate_cli"):
+# Three pages are made from the code, so that they cannot drift from it.
+for generator in ("generate_reference", "generate_cli", "generate_helm"):
     import_module(generator).main()
 
 project = "dask-perennial"

@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from perennial.cli import doctor, files, life, operate, output, render, scaler, status, steer, use
+from perennial.cli import (
+    doctor,
+    files,
+    helm,
+    life,
+    operate,
+    output,
+    render,
+    scaler,
+    status,
+    steer,
+    use,
+)
 from perennial.errors import PerennialError
 
 app = typer.Typer(
@@ -19,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     rich_markup_mode=None,
 )
-for part in (files, render, life, status, operate, scaler, steer, use, doctor):
+for part in (files, render, life, status, operate, scaler, steer, use, doctor, helm):
     part.register(app)
 
 

@@ -47,8 +47,8 @@ def init(
         spec = parse(text, str(file)).spec
     except SpecError as error:  # nothing but the name comes from outside
         raise SpecError(error.without_lines().faults, "--name") from None
-    _write(schema, _schema_text())
-    _write(file, text)
+    write(schema, _schema_text())
+    write(file, text)
     option = "" if file == DEFAULT_FILE else f" --file {shlex.quote(str(file))}"
     print(f"{file}: {summary(spec)}; `perennial up{option}` starts it")
     if machine.available < machine.memory // 2:
@@ -83,7 +83,7 @@ def print_schema(
     if output is None:
         print(_schema_text(), end="")
     else:
-        _write(output, _schema_text())
+        write(output, _schema_text())
 
 
 def judge(document: Document, strict: bool) -> None:
@@ -142,7 +142,8 @@ def _data_file() -> Path:
     return base / "perennial" / "cluster.schema.json"
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file that everybody may read."""
     from perennial.files import write_atomic
 
     try:
