@@ -10,8 +10,9 @@ import asyncio
 import json
 import urllib.request
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from http.client import HTTPException
 from time import monotonic, time
 from typing import Any
@@ -56,7 +57,7 @@ class HttpSource:
             asyncio.to_thread(self._get, "counts"), asyncio.to_thread(self._identity)
         )
         try:
-            demand = foreign(counts, identity, self.groups)
+            demand = foreign(counts, identity, partial(belongs, groups=self.groups))
             if age:
                 old = f"its workers are those of {age:.0f} s ago: Dask's page of them fails"
                 demand = replace(demand, partial=f"{demand.partial}; {old} while they work")
@@ -105,18 +106,20 @@ class HttpSource:
 
 
 def foreign(
-    counts: Mapping[str, Any], identity: Mapping[str, Any], groups: Mapping[str, int]
+    counts: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    whose: Callable[[Mapping[str, Any]], tuple[str, str]],
 ) -> Demand:
     """Make a demand of what a scheduler's dashboard says."""
     seen: dict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
     for worker in identity["workers"].values():
-        group, member = belongs(worker, groups)
+        group, member = whose(worker)
         seen[group].append((member, worker))
     running = any(worker["status"] == "running" for worker in identity["workers"].values())
-    partial, unrunnable = MISSING, Load()
+    lacking, unrunnable = MISSING, Load()
     if running and counts["unrunnable"]:
         # Running workers cannot run them, and neither need those that would be asked for.
-        partial += f"; {counts['unrunnable']} tasks need something that no worker has"
+        lacking += f"; {counts['unrunnable']} tasks need something that no worker has"
     else:
         unrunnable = _unknown(counts["unrunnable"])
     work = Work(
@@ -131,7 +134,7 @@ def foreign(
         work=(work,),
         groups={group: _group(workers) for group, workers in seen.items()},
         clients=max(0, counts["clients"] - 1),  # Dask counts one of its own
-        partial=partial,
+        partial=lacking,
     )
 
 
@@ -167,13 +170,13 @@ def _group(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> GroupSeen:
         if any(worker["status"] != PARKED for worker in processes)
     ]
     staying = [worker for processes in present for worker in processes]
-    nbytes = sum(map(_data, everyone))
+    nbytes = sum(map(data, everyone))
     return GroupSeen(
         members=len(present),
-        busy=sum(any(map(_tasks, processes)) for processes in present),
+        busy=sum(any(map(given, processes)) for processes in present),
         # As in `perennial.preloads.answering.whole`: the data of parked members is to come.
         memory=sum(worker["metrics"].get("memory", 0) for worker in staying)
-        + (nbytes - sum(map(_data, staying))),
+        + (nbytes - sum(map(data, staying))),
         limit=sum(worker["memory_limit"] for worker in staying),
         nbytes=nbytes,
         spilled=sum(
@@ -183,16 +186,16 @@ def _group(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> GroupSeen:
     )
 
 
-def _data(worker: Mapping[str, Any]) -> int:
+def data(worker: Mapping[str, Any]) -> int:
     """How much data a worker holds, as of its last heartbeat."""
     return int(worker["metrics"].get("managed_bytes", 0))
 
 
 def _given(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
-    return sum(_tasks(worker) for _, worker in workers)
+    return sum(given(worker) for _, worker in workers)
 
 
-def _tasks(worker: Mapping[str, Any]) -> int:
+def given(worker: Mapping[str, Any]) -> int:
     """How many tasks were given to a worker, as of its last heartbeat."""
     counts = worker["metrics"].get("task_counts", {})
     return int(sum(counts.get(state, 0) for state in GIVEN))

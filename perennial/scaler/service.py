@@ -12,6 +12,8 @@ from typing import Any
 
 from perennial.fleet import opened
 from perennial.scaler.acting import Actor
+from perennial.scaler.adopted import AdoptedSource, AdoptedWorkers, ByHost
+from perennial.scaler.demand import Source
 from perennial.scaler.drain import Drains
 from perennial.scaler.fleet_client import LIMIT, FleetClient
 from perennial.scaler.intents import Intents
@@ -46,8 +48,13 @@ def assembled(told: Settings) -> Loop:
         name: FleetClient(name, partial(opened, told.platform, each.fleet), memory.clock)
         for name, each in groups.items()
     }
-    drains = Drains(DaskWorkers(told.scheduler, processes, tls), memory.clock)
-    demand = source(told.scheduler, processes, tls, told.http)
+    workers = DaskWorkers(told.scheduler, processes, tls)
+    demand: Source | None = None
+    if told.adopted and told.http is not None:
+        workers = AdoptedWorkers(told.scheduler, ByHost(fleets), tls)
+        demand = AdoptedSource(told.http, workers, memory.clock)
+    drains = Drains(workers, memory.clock)
+    demand = demand or source(told.scheduler, processes, tls, told.http)
     return Loop(told, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
 
 

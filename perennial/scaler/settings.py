@@ -47,6 +47,7 @@ class _File(BaseModel):
     budget: float | None = Field(default=None, ge=0)
     groups: list[dict[str, Any]]
     http: str | None = None
+    adopted: bool = False
 
 
 class _Beside(BaseModel):
@@ -103,6 +104,9 @@ class Settings:
     budget: float | None = None
     #: ``host:port`` of the scheduler's own pages, for one without our preload.
     http: str | None = None
+    #: Whether neither the scheduler nor the workers have anything of ours: members are known by
+    #: their host then, and the fleets say so as well.
+    adopted: bool = False
 
 
 def read(path: Path) -> Settings:
@@ -131,6 +135,8 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
         )
     if file.scheduler.startswith("tls:") and file.tls is None:
         raise _wrong(source, "tls", "nothing", "ca, cert and key, for the scheduler speaks TLS")
+    if file.adopted and file.http is None:
+        raise _wrong(source, "http", "nothing", "host:port of the dashboard, for one not ours")
     groups = tuple(_group(source, index, each) for index, each in enumerate(file.groups))
     names = [each.group.name for each in groups]
     for index, name in enumerate(names):

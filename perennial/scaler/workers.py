@@ -117,7 +117,7 @@ class DaskWorkers:
             return {(group, name): Found(statuses) for group, name, statuses in rows}
         members: dict[Who, dict[str, str]] = {}
         for address, worker in (await self._everybody()).items():
-            whose = belongs(worker, self.groups)
+            whose = self._whose(worker)
             if whose in who:
                 members.setdefault(whose, {})[address] = worker["status"]
         return {whose: Found(statuses) for whose, statuses in members.items()}
@@ -179,6 +179,9 @@ class DaskWorkers:
         await self._scheduler.close()
         await self._passed.close()
 
+    def _whose(self, worker: Mapping[str, Any]) -> Who:
+        return belongs(worker, self.groups)
+
     async def _everybody(self) -> dict[str, Any]:
         """All workers that the scheduler knows, by address: much, and dear."""
         workers: dict[str, Any] = (await self._ask("identity", n_workers=-1))["workers"]
@@ -198,10 +201,11 @@ class DaskWorkers:
     ) -> dict[str, Any]:
         """Run a function in workers or their nannies; those that do not answer are left out."""
         from distributed.core import clean_exception
-        from distributed.protocol.pickle import dumps
 
-        message = {"op": "run", "function": dumps(function), "kwargs": dumps(arguments)}
-        told = (self._pass_on(address, message, nanny) for address in addresses)
+        told = (
+            self._pass_on(address, self._message(function, address, arguments), nanny)
+            for address in addresses
+        )
         answers: dict[str, Any] = {}
         for each in await asyncio.gather(*told):
             answers |= each
@@ -215,6 +219,14 @@ class DaskWorkers:
                 _, error, _ = clean_exception(**answer)
                 logger.warning("%s: %r", address, error)
         return results
+
+    def _message(
+        self, function: Any, _address: str, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Say what a worker runs: a function that it has itself."""
+        from distributed.protocol.pickle import dumps
+
+        return {"op": "run", "function": dumps(function), "kwargs": dumps(dict(arguments))}
 
     async def _pass_on(
         self, address: str, message: Mapping[str, Any], nanny: bool

@@ -9,6 +9,7 @@ begun, and the next call ends it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
@@ -38,20 +39,29 @@ class KubernetesFleet:
     chooses: ClassVar[bool] = True
 
     def __init__(
-        self, group: str, namespace: str, deployment: str, fixed: bool = False, api: Any = None
+        self,
+        group: str,
+        namespace: str,
+        deployment: str,
+        fixed: bool = False,
+        adopted: bool = False,
+        api: Any = None,
     ) -> None:
         self.group = group
         self.namespace = namespace
         self.deployment = deployment
         #: Whether the size is that of the Deployment, and nobody else's.
         self.fixed = fixed
+        #: Whether others made it: labels may not tell groups apart then, and its workers are not
+        #: called as their pods.
+        self.adopted = adopted
         self._api: Api | None = api
 
     def observe(self) -> Observation:
         """Look; see `perennial.fleet.Fleet`."""
         found = self._deployment()
         pods = self._pods(found)
-        members = tuple(_member(pod) for pod in pods)
+        members = tuple(self._member(pod) for pod in pods)
         desired = int(found.spec.replicas)
         is_whole = len(pods) == desired and all(one.state == "running" for one in members)
         return Observation(
@@ -72,7 +82,7 @@ class KubernetesFleet:
     def _resize(self, to: int, leaving: Sequence[Member]) -> int:
         found = self._deployment()
         pods = {pod.metadata.name: pod for pod in self._pods(found)}
-        members = {name: _member(pod) for name, pod in pods.items()}
+        members = {name: self._member(pod) for name, pod in pods.items()}
         going = chosen(list(members.values()), to, {one.id for one in leaving})
         before = int(found.spec.replicas)
         staying = [
@@ -125,7 +135,25 @@ class KubernetesFleet:
             label_selector=labelled(found.spec.selector.match_labels),
         )
         live = [pod for pod in listed.items if pod.status.phase not in ("Succeeded", "Failed")]
+        if self.adopted:
+            sets = self._replica_sets(found)
+            live = [pod for pod in live if owners(pod) & sets]
         return sorted(live, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name))
+
+    def _replica_sets(self, found: Any) -> frozenset[str]:
+        listed = self._call(
+            "list its replica sets",
+            self._connected().apps.list_namespaced_replica_set,
+            self.namespace,
+            label_selector=labelled(found.spec.selector.match_labels),
+        )
+        mine = [each for each in listed.items if found.metadata.uid in owners(each)]
+        return frozenset(each.metadata.uid for each in mine)
+
+    def _member(self, pod: Any) -> Member:
+        name = pod.metadata.name
+        member = Member(name, name, state_of(pod))
+        return replace(member, worker=pod.status.pod_ip or name) if self.adopted else member
 
     def _mark(self, name: str) -> None:
         patch = self._connected().core.patch_namespaced_pod
@@ -194,15 +222,16 @@ def _gone(members: dict[str, Member]) -> list[str]:
     return [name for name, one in members.items() if one.state == "leaving"]
 
 
-def _member(pod: Any) -> Member:
-    name = pod.metadata.name
-    marked = (pod.metadata.annotations or {}).get(LEAVING)
-    state: MemberState = "starting"
-    if marked or _is_told(pod):
-        state = "leaving"
-    elif is_ready(pod):
-        state = "running"
-    return Member(name, name, state)
+def owners(made: Any) -> set[str]:
+    """Identities of what has made an object."""
+    return {each.uid for each in made.metadata.owner_references or ()}
+
+
+def state_of(pod: Any) -> MemberState:
+    """Where a pod is in its life."""
+    if (pod.metadata.annotations or {}).get(LEAVING) or _is_told(pod):
+        return "leaving"
+    return "running" if is_ready(pod) else "starting"
 
 
 def _is_told(pod: Any) -> bool:
