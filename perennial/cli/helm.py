@@ -1,4 +1,4 @@
-"""`import`: a cluster file from what another way to deploy Dask has."""
+"""`import` and `adopt`: from the Helm chart to a cluster file, and a scaler for its releases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import PerennialError
 
 #: The largest values file that is read, and a letter more.
@@ -22,8 +23,9 @@ class Source(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the commands to the command line."""
     app.command("import")(import_values)
+    app.command()(adopt)
 
 
 def import_values(
@@ -65,6 +67,89 @@ def import_values(
         print(f"{output}: {summary(made.spec)}; {lost} lost; `perennial check {output}`")
     if strict and made.lost:
         raise typer.Exit(1)
+
+
+def adopt(
+    _source: Annotated[Source, typer.Argument(metavar="helm", help="The chart dask for Helm.")],
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="Name of the release.")],
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of the release.")
+    ] = "default",
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scale", metavar="GROUP=MIN:MAX", help="Bounds of a group; worker is the main one."
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image of the scaler, with dask-perennial[kubernetes].")
+    ] = None,
+    interval: Annotated[str, typer.Option(help="How often the scaler looks.")] = "5 s",
+    idle: Annotated[
+        str, typer.Option(help="How long a worker has nothing to do before it may leave.")
+    ] = "5 min",
+    drain: Annotated[str, typer.Option(help="How long a drain may take.")] = "60 s",
+    policies: Annotated[
+        bool, typer.Option("--policies", help="Add network policies for its pods.")
+    ] = False,
+    budgets: Annotated[
+        bool, typer.Option("--budgets", help="Add disruption budgets for its pods.")
+    ] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and exit.")] = False,
+    values: Annotated[
+        bool,
+        typer.Option("--values", help="Print what keeps the sizes in a `helm upgrade`, and exit."),
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Remove the scaler; the release is as it was before.")
+    ] = False,
+    keep_sizes: Annotated[
+        bool, typer.Option("--keep-sizes", help="With --undo, leave the sizes as they are now.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
+) -> None:
+    """Scale a running Helm release by demand, beside it."""
+    from perennial.platforms.kubernetes.chart import adopting
+    from perennial.platforms.kubernetes.chart.beside import name_of
+    from perennial.platforms.kubernetes.chart.bounds import wanted
+    from perennial.platforms.kubernetes.chart.release import find
+    from perennial.platforms.kubernetes.client import Api
+
+    if sum((values, undo)) > 1:
+        raise PerennialError("--values and --undo: name one of the two")
+    asked = None
+    if not (values or undo):
+        times = {"--interval": interval, "--idle": idle, "--drain": drain}
+        asked = wanted(scale or (), image, times, policies=policies, budgets=budgets)
+    api = Api()
+    found = find(api, release, namespace)
+    if values:
+        line, notes = adopting.kept(api, found)
+        for note in notes:
+            print(f"{release}: {note}", file=sys.stderr)
+        print(line)
+        return
+    if asked is None:
+        planned = adopting.letting_go(api, found, keep_sizes)
+    else:
+        planned = adopting.planned(api, found, asked)
+    show_plan(release, planned)
+    if plan_only:
+        return
+    if not yes:
+        confirm(f"{release}: apply this plan?", "--yes")
+    with Progress(release) as say:
+        if asked is None:
+            adopting.let_go(api, found, say, keep_sizes)
+        else:
+            adopting.adopt(api, found, asked, say)
+    if asked is None:
+        print(f"{release}: nothing of dask-perennial is beside it any more")
+        return
+    where = f"kubectl -n {namespace} rollout status deployment/{name_of(release)}"
+    print(
+        f"{release}: its scaler is made; `{where}` waits for it, and `kubectl logs` shows it work"
+    )
 
 
 def _text(path: Path, source: str) -> str:

@@ -22,6 +22,9 @@ from perennial.scaler.workers import RUNNING, DaskWorkers, Who
 #: What is missing although members can be chosen.
 MISSING = "the scheduler is not ours, so what tasks need and how long they take is not known"
 
+#: Seconds for which a page that has failed is not asked for.
+AGAIN = 300.0
+
 #: Calls one of the functions before it in a worker. They wait for nothing, so that a coroutine
 #: can be run to its end at once.
 _CALL = """
@@ -107,6 +110,7 @@ class AdoptedSource(HttpSource):
         self.clock = clock
         #: Since when each member has had nothing to do.
         self._idle: dict[Who, float] = {}
+        self._without = 0.0  # until when the page of workers is not asked for
 
     async def read(
         self,
@@ -136,18 +140,21 @@ class AdoptedSource(HttpSource):
     async def _asked(self) -> Any:
         """Ask for the workers; the scheduler itself where Dask cannot write the page.
 
-        It cannot while a worker's heartbeat tells how long tasks took.
+        It cannot while a worker's heartbeat tells how long tasks took. Each failure is a traceback
+        in its log, so the page is not asked for again soon.
         """
-        try:
-            return await asyncio.to_thread(self._get, "identity")
-        except SchedulerAway:
+        if self.clock() >= self._without:
             try:
-                return await self.workers.identity()
-            except (OSError, TimeoutError) as error:
-                raise SchedulerAway(
-                    f"scheduler at {self.where}: does not say who its workers are ({error!r}); "
-                    "asks again"
-                ) from None
+                return await asyncio.to_thread(self._get, "identity")
+            except SchedulerAway:
+                self._without = self.clock() + AGAIN
+        try:
+            return await self.workers.identity()
+        except (OSError, TimeoutError) as error:
+            raise SchedulerAway(
+                f"scheduler at {self.where}: does not say who its workers are ({error!r}); "
+                "asks again"
+            ) from None
 
     def _members(self, workers: Collection[Mapping[str, Any]]) -> dict[Who, MemberSeen]:
         """Sum up each member; how long it has been idle is remembered from read to read."""

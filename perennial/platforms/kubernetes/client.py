@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from perennial.errors import PerennialError
 
@@ -16,6 +17,20 @@ TIMEOUT = (5, 20)
 UNKNOWN = 401
 REFUSED = 403
 GONE = 404
+#: Who has set a field, for the API server.
+MANAGER = "dask-perennial"
+#: Kinds that are applied and removed as plain values: where they are.
+PATHS = {
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    **{
+        kind: f"/apis/rbac.authorization.k8s.io/v1/namespaces/{{namespace}}/{plural}"
+        for kind, plural in (("Role", "roles"), ("RoleBinding", "rolebindings"))
+    },
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+}
 CONFLICT = 409
 
 
@@ -70,6 +85,61 @@ class Api:
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise ApiError(f"cannot {what}: the API server does not answer ({reason})", 0) from None
+
+    def apply(self, made: Mapping[str, Any]) -> None:
+        """Make or change an object, as `kubectl apply --server-side` does."""
+        how = {"Content-Type": "application/apply-patch+yaml"}
+        owner = [("fieldManager", MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
+        self._request("apply", made, "PATCH", body=made, header_params=how, query_params=owner)
+
+    def look(self, made: Mapping[str, Any]) -> Any:
+        """Read an object by its kind and name; None where there is none."""
+        try:
+            return self._request("read", made, "GET")
+        except ApiError as error:
+            if error.status != GONE:
+                raise
+            return None
+
+    def remove(self, made: Mapping[str, Any]) -> None:
+        """Delete an object by its kind and name, if it is there."""
+        try:
+            self._request("delete", made, "DELETE", body={"propagationPolicy": "Background"})
+        except ApiError as error:
+            if error.status != GONE:
+                raise
+
+    def labelled_objects(
+        self, kind: str, namespace: str, labels: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """List objects of a kind by their labels."""
+        place = {"kind": kind, "metadata": {"namespace": namespace, "name": ""}}
+        chosen = [("labelSelector", labelled(dict(labels)))]
+        found = self._request("list", place, "GET", query_params=chosen)
+        return [{**each, "kind": kind} for each in found["items"]]
+
+    def _request(self, verb: str, made: Mapping[str, Any], method: str, **more: Any) -> Any:
+        """Send a request about an object as a plain value."""
+        kind, meta = made["kind"], made["metadata"]
+        path = PATHS[kind].format(namespace=quote(meta["namespace"], safe=""))
+        if meta["name"]:
+            path = f"{path}/{quote(meta['name'], safe='')}"
+        usual = {"response_type": "object", "auth_settings": ["BearerToken"]}
+        send = self.core.api_client.call_api
+        headers = {"Accept": "application/json", **more.pop("header_params", {})}
+        what = f"{verb} {kind} {meta['name']}".rstrip()
+        return self.call(
+            what,
+            lambda **limit: send(
+                path,
+                method,
+                header_params=headers,
+                _return_http_data_only=True,
+                **usual,
+                **more,
+                **limit,
+            ),
+        )
 
     def run(self, pod: str, namespace: str, command: list[str]) -> str:
         """Run a command in a pod; return what it prints."""
