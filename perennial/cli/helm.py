@@ -69,7 +69,7 @@ def import_values(
         raise typer.Exit(1)
 
 
-def adopt(
+def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     _source: Annotated[Source, typer.Argument(metavar="helm", help="The chart dask for Helm.")],
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="Name of the release.")],
     namespace: Annotated[
