@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from perennial.errors import PerennialError
 
@@ -17,21 +18,19 @@ TIMEOUT = (5, 20)
 UNKNOWN = 401
 REFUSED = 403
 GONE = 404
+CONFLICT = 409
 #: Who has set a field, for the API server.
 MANAGER = "dask-perennial"
-#: Kinds that are applied and removed as plain values: where they are.
-PATHS = {
-    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
-    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
-    **{
-        kind: f"/apis/rbac.authorization.k8s.io/v1/namespaces/{{namespace}}/{plural}"
-        for kind, plural in (("Role", "roles"), ("RoleBinding", "rolebindings"))
-    },
-    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
-    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+#: Kinds that are applied and removed as plain values, and their versions.
+VERSIONS = {
+    "ServiceAccount": "v1",
+    "ConfigMap": "v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1",
+    "Deployment": "apps/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
 }
-CONFLICT = 409
 
 
 class ApiError(PerennialError):
@@ -88,23 +87,39 @@ class Api:
 
     def apply(self, made: Mapping[str, Any]) -> None:
         """Make or change an object, as `kubectl apply --server-side` does."""
-        how = {"Content-Type": "application/apply-patch+yaml"}
-        owner = [("fieldManager", MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
-        self._request("apply", made, "PATCH", body=made, header_params=how, query_params=owner)
+        meta = made["metadata"]
+        self.call(
+            f"apply {made['kind']} {meta['name']}",
+            self._kind(made["kind"]).server_side_apply,
+            body=dict(made),
+            name=meta["name"],
+            namespace=meta["namespace"],
+            field_manager=MANAGER,
+            force_conflicts=True,
+        )
 
-    def look(self, made: Mapping[str, Any]) -> Any:
+    def look(self, made: Mapping[str, Any]) -> dict[str, Any] | None:
         """Read an object by its kind and name; None where there is none."""
+        meta = made["metadata"]
+        what = f"read {made['kind']} {meta['name']}"
         try:
-            return self._request("read", made, "GET")
+            read = self._kind(made["kind"]).get
+            found = self.call(what, read, name=meta["name"], namespace=meta["namespace"])
         except ApiError as error:
             if error.status != GONE:
                 raise
             return None
+        return dict(found.to_dict())
 
     def remove(self, made: Mapping[str, Any]) -> None:
         """Delete an object by its kind and name, if it is there."""
+        meta = made["metadata"]
+        what = f"delete {made['kind']} {meta['name']}"
+        # Otherwise what it has made would stay behind.
+        body = {"propagationPolicy": "Background"}
         try:
-            self._request("delete", made, "DELETE", body={"propagationPolicy": "Background"})
+            delete = self._kind(made["kind"]).delete
+            self.call(what, delete, name=meta["name"], namespace=meta["namespace"], body=body)
         except ApiError as error:
             if error.status != GONE:
                 raise
@@ -113,33 +128,27 @@ class Api:
         self, kind: str, namespace: str, labels: Mapping[str, str]
     ) -> list[dict[str, Any]]:
         """List objects of a kind by their labels."""
-        place = {"kind": kind, "metadata": {"namespace": namespace, "name": ""}}
-        chosen = [("labelSelector", labelled(dict(labels)))]
-        found = self._request("list", place, "GET", query_params=chosen)
-        return [{**each, "kind": kind} for each in found["items"]]
+        chosen = labelled(dict(labels))
+        read = self._kind(kind).get
+        found = self.call(f"list {kind}", read, namespace=namespace, label_selector=chosen)
+        return [{**each.to_dict(), "kind": kind} for each in found.items]
 
-    def _request(self, verb: str, made: Mapping[str, Any], method: str, **more: Any) -> Any:
-        """Send a request about an object as a plain value."""
-        kind, meta = made["kind"], made["metadata"]
-        path = PATHS[kind].format(namespace=quote(meta["namespace"], safe=""))
-        if meta["name"]:
-            path = f"{path}/{quote(meta['name'], safe='')}"
-        usual = {"response_type": "object", "auth_settings": ["BearerToken"]}
-        send = self.core.api_client.call_api
-        headers = {"Accept": "application/json", **more.pop("header_params", {})}
-        what = f"{verb} {kind} {meta['name']}".rstrip()
-        return self.call(
-            what,
-            lambda **limit: send(
-                path,
-                method,
-                header_params=headers,
-                _return_http_data_only=True,
-                **usual,
-                **more,
-                **limit,
-            ),
-        )
+    def _kind(self, kind: str) -> Any:
+        """Return the resource of a kind, as the API server describes it."""
+        return self._resources.get(api_version=VERSIONS[kind], kind=kind)
+
+    @cached_property
+    def _resources(self) -> Any:
+        from kubernetes.dynamic import DynamicClient
+
+        # Its cache of what the server has would be a file that anybody can guess the name of.
+        with TemporaryDirectory() as folder:
+            make = partial(DynamicClient, self.core.api_client, cache_file=f"{folder}/cache")
+            client = self.call("ask what the API server has", lambda **_: make())
+            for kind, version in VERSIONS.items():
+                find = partial(client.resources.get, api_version=version, kind=kind)
+                self.call(f"find {kind} on the API server", lambda find=find, **_: find())
+            return client.resources
 
     def run(self, pod: str, namespace: str, command: list[str]) -> str:
         """Run a command in a pod; return what it prints."""

@@ -46,24 +46,7 @@ class Converted:
 
 
 def convert(text: str, name: str, namespace: str | None = None, source: str = "") -> Converted:
-    """Convert a values file.
-
-    Parameters
-    ----------
-    text : str
-        The values file; an empty one means the chart's own values.
-    name : str
-        Name of the cluster.
-    namespace : str or None
-        Its namespace.
-    source : str
-        Name of the file, for messages.
-
-    Raises
-    ------
-    SpecError
-        With every value that the chart could not use either.
-    """
+    """Convert a values file, where an empty one is the chart as it is; raise `SpecError`."""
     tree = _read(text, source)
     written = tree.data() if tree else {}
     draft = Draft(tree, {"name": name, "platform": "kubernetes", "workers": {}, "kubernetes": {}})

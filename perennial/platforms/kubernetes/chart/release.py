@@ -60,13 +60,7 @@ class Release:
 
 
 def find(api: Api, name: str, namespace: str) -> Release:
-    """Find a release by the labels of the chart.
-
-    Raises
-    ------
-    PerennialError
-        There is none, or it is one that cannot be adopted.
-    """
+    """Find a release by the labels of the chart; raise where it cannot be adopted."""
     listed = api.call(
         f"list the Deployments of {namespace}",
         api.apps.list_namespaced_deployment,
