@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import yaml
@@ -19,6 +21,9 @@ from tests.labs.kubernetes.lab import Lab
 from tests.ports import free_port
 
 READY = [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
+
+#: Seconds between two signs of life of the node.
+BEAT = 5.0
 
 
 def deployment(name: str, release: str, component: str, container: dict[str, Any]) -> Any:
@@ -90,10 +95,13 @@ class Machine:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.failed: list[str] = []
         self._next = 1
+        self._beaten = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Machine:
+        self.api.core.create_node({"metadata": {"name": self.name}})
+        self._beat()
         self._thread.start()
         return self
 
@@ -104,6 +112,20 @@ class Machine:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        self.api.core.delete_node(self.name)
+
+    @property
+    def name(self) -> str:
+        """Name of the node; pods of one that is not there would be taken for lost."""
+        return f"node-of-{self.namespace}"
+
+    def _beat(self) -> None:
+        now = datetime.now(UTC).isoformat()
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "here"}
+        times = {"lastHeartbeatTime": now, "lastTransitionTime": now}
+        body = {"status": {"conditions": [{**ready, **times}]}}
+        self.api.call("beat", self.api.core.patch_node_status, self.name, body)
+        self._beaten = monotonic()
 
     def pods(self) -> list[Any]:
         listed: list[Any] = self.api.core.list_namespaced_pod(self.namespace).items
@@ -114,6 +136,8 @@ class Machine:
 
     def _run(self) -> None:
         while not self._stop.wait(0.1):
+            if monotonic() - self._beaten > BEAT:
+                self._beat()
             for pod in self.pods():
                 try:
                     self._look_after(pod)
@@ -133,7 +157,7 @@ class Machine:
             delete = self.api.core.delete_namespaced_pod
             self.api.call("end a pod", delete, name, self.namespace, grace_period_seconds=0)
         elif pod.spec.node_name is None:
-            target = {"apiVersion": "v1", "kind": "Node", "name": "nowhere"}
+            target = {"apiVersion": "v1", "kind": "Node", "name": self.name}
             body = {"metadata": {"name": name}, "target": target}
             bind = self.api.core.create_namespaced_pod_binding
             self.api.call("bind", bind, name, self.namespace, body, _preload_content=False)
@@ -157,7 +181,7 @@ class Machine:
             words += [each for each in arguments if each not in ("--dashboard-address", "8790")]
             words += ["--local-directory", str(self.folder / pod.metadata.name)]
         else:
-            words = ["perennial.scaler", str(self._settings(labels[ADOPTS]))]
+            words = ["perennial.scaler", str(self._settings(labels[ADOPTS], pod.metadata.name))]
             kept["KUBECONFIG"] = str(self._kubeconfig(pod.spec.service_account_name))
         with (self.folder / f"{pod.metadata.name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -170,13 +194,14 @@ class Machine:
                 start_new_session=True,
             )
 
-    def _settings(self, release: str) -> Path:
+    def _settings(self, release: str, pod: str) -> Path:
         """What the scaler is told in its pod, with addresses and a folder that are here."""
         read = self.api.core.read_namespaced_config_map
         told = json.loads(read(name_of(release), self.namespace).data["scaler.json"])
-        (self.folder / "state").mkdir(exist_ok=True)
+        state = self.folder / f"{pod}.state"
+        state.mkdir()
         told |= {"scheduler": f"tcp://127.0.0.1:{self.port}", "http": f"127.0.0.1:{self.pages}"}
-        told |= {"state": str(self.folder / "state"), "port": free_port()}
+        told |= {"state": str(state), "port": free_port()}
         path = self.folder / "scaler.json"
         path.write_text(json.dumps(told))
         return path

@@ -34,7 +34,8 @@ _FORBIDDEN = 403
 
 
 def planned(api: Api, release: Release, wanted: Wanted) -> Plan:
-    """Say what adopting would do."""
+    """Say what adopting would do, to someone who may do it."""
+    _require(api, release.namespace, _needed(wanted))
     steps = [
         Step(
             "update" if api.look(each) is not None else "create",
@@ -52,7 +53,6 @@ def planned(api: Api, release: Release, wanted: Wanted) -> Plan:
 
 def adopt(api: Api, release: Release, wanted: Wanted, say: Say) -> None:
     """Put a scaler beside a release."""
-    require(api, release.namespace, _needed(wanted))
     before = recorded(api, release) or {each.name: each.replicas for each in release.groups}
     made = list(beside(release, wanted, before))
     for each in made:
@@ -146,7 +146,7 @@ def kept(api: Api, release: Release) -> tuple[str, list[str]]:
     return " ".join(f"--set {shlex.quote(word)}" for word in words), notes
 
 
-def require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
+def _require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
     """Refuse to begin without a right that is needed, before anything is made."""
     from kubernetes import client
 
@@ -165,7 +165,7 @@ def require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[str
 
 
 def _needed(wanted: Wanted) -> dict[tuple[str, str], tuple[str, ...]]:
-    make = ("create", "patch")
+    make = ("get", "create", "patch")
     needed = {
         ("", "serviceaccounts"): make,
         ("rbac.authorization.k8s.io", "roles"): make,
