@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from perennial.observation import Observation
 from perennial.scaler.demand import Request, SchedulerAway
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.foreign import HttpSource, data, foreign, given
@@ -48,16 +49,23 @@ class ByHost:
 
     def __init__(self, fleets: Mapping[str, FleetClient]) -> None:
         self.fleets = fleets
-        self._known: dict[str, dict[str, str]] = {}
+        #: What each group's platform has said last, and the group of each host in that.
+        self._seen: dict[str, Observation] = {}
+        self._groups: dict[str, str] = {}
 
     def __call__(self, worker: Mapping[str, Any]) -> Who:
         """Return the group and the member; a host that no platform knows is of no group."""
         host = str(worker["host"])
-        for name, fleet in self.fleets.items():
-            if fleet.observation is not None:
-                self._known[name] = {each.worker: name for each in fleet.observation.members}
-        group = next((name for name, hosts in self._known.items() if host in hosts), "")
-        return group, host
+        # One that does not answer now is taken to have what it had.
+        seen = {
+            name: each.observation or self._seen.get(name) for name, each in self.fleets.items()
+        }
+        if any(each is not self._seen.get(name) for name, each in seen.items()):
+            self._seen = {name: each for name, each in seen.items() if each is not None}
+            self._groups = {
+                member.worker: name for name, each in self._seen.items() for member in each.members
+            }
+        return self._groups.get(host, ""), host
 
 
 class AdoptedWorkers(DaskWorkers):

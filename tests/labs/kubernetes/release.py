@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -94,6 +95,9 @@ class Machine:
         self.port, self.pages = free_port(), free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.failed: list[str] = []
+        #: Whether new pods are left as they are.
+        self.held = False
+        self.scaler_port = free_port()
         self._next = 1
         self._beaten = 0.0
         self._stop = threading.Event()
@@ -134,6 +138,14 @@ class Machine:
     def log(self, part: str) -> str:
         return "".join(path.read_text() for path in sorted(self.folder.glob(f"{part}*.log")))
 
+    def health_of_the_scaler(self) -> str:
+        """What it says of itself to a probe: trouble with a platform stands there."""
+        connection = HTTPConnection("127.0.0.1", self.scaler_port, timeout=10)
+        connection.request("GET", "/health")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
     def _run(self) -> None:
         while not self._stop.wait(0.1):
             if monotonic() - self._beaten > BEAT:
@@ -156,7 +168,7 @@ class Machine:
                 return
             delete = self.api.core.delete_namespaced_pod
             self.api.call("end a pod", delete, name, self.namespace, grace_period_seconds=0)
-        elif pod.spec.node_name is None:
+        elif pod.spec.node_name is None and not self.held:
             target = {"apiVersion": "v1", "kind": "Node", "name": self.name}
             body = {"metadata": {"name": name}, "target": target}
             bind = self.api.core.create_namespaced_pod_binding
@@ -201,7 +213,7 @@ class Machine:
         state = self.folder / f"{pod}.state"
         state.mkdir()
         told |= {"scheduler": f"tcp://127.0.0.1:{self.port}", "http": f"127.0.0.1:{self.pages}"}
-        told |= {"state": str(state), "port": free_port()}
+        told |= {"state": str(state), "port": self.scaler_port}
         path = self.folder / "scaler.json"
         path.write_text(json.dumps(told))
         return path

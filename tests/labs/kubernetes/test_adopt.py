@@ -33,8 +33,9 @@ from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
 from tests.labs.kubernetes.release import Machine, chart, kubeconfig
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(600)]  # may wait for the lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # may wait for the lab
 
+CASES = Path(__file__).parents[2] / "platforms" / "kubernetes" / "chart" / "cases"
 OPTIONS = "--image dask:1 --interval 1s --idle 3s --drain 30s --yes"
 
 
@@ -119,7 +120,9 @@ def undone(lab: Lab, where: str, machine: Machine, at_first: dict[str, int]) -> 
         perennial(f"adopt helm lab -n {where} --undo --yes")
 
 
-@pytest.mark.parametrize(("style", "net"), [("helm3", 73), ("helm4", 74)])
+@pytest.mark.parametrize(
+    ("style", "net"), [pytest.param("helm3", 73, marks=pytest.mark.smoke), ("helm4", 74)]
+)
 def test_adopt_scale_upgrade_undo(lab: Lab, tmp_path: Path, style: str, net: int) -> None:
     where = namespace(lab, style)
     helm(lab, where, style, chart("lab", "lab-dask", 2, big=1))
@@ -263,3 +266,38 @@ def test_everything_that_is_put_beside_is_taken_by_a_restricted_namespace(lab: L
     undo = perennial(f"adopt helm lab -n {where} --undo --plan")
     assert "2 → 1, as before it was adopted; pods go as Kubernetes picks them" in undo
     assert "replicas" not in perennial(f"adopt helm lab -n {where} --undo --keep-sizes --plan")
+
+
+def test_a_rolling_change_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+    """Two versions of pods are there, and nobody would know which of them go."""
+    where = namespace(lab, "rolled")
+    helm(lab, where, "helm3", chart("lab", "lab-dask", 2, big=1))
+    with standing(lab, where, tmp_path, 75) as (machine, client):
+        perennial(f"adopt helm lab -n {where} --scale worker=1:4 {OPTIONS}")
+        wait_until(lambda: sizes(where)["lab-dask-worker"] == 1, 60)
+        # A pod of the new version that nobody starts, so that the change does not end.
+        machine.held = True
+        slow = {"template": {"spec": {"containers": [{"name": "lab-dask-worker", "image": "new"}]}}}
+        patch = ["--type=strategic", "--field-manager=helm", "-p", json.dumps({"spec": slow})]
+        lab.kubectl("-n", where, "patch", "deployment/lab-dask-worker", *patch)
+        futures = client.map(lambda n: (time.sleep(0.3), n)[1], range(100), pure=False)
+        wait_until(lambda: "is rolled out just now" in machine.health_of_the_scaler(), 60)
+        assert sizes(where)["lab-dask-worker"] == 1
+        machine.held = False
+        wait_until(lambda: sizes(where)["lab-dask-worker"] > 1, 90)
+        client.gather(futures)
+
+
+@pytest.mark.parametrize("case", sorted(CASES.iterdir()), ids=lambda path: path.name)
+def test_what_values_are_converted_to_is_taken_by_the_api_server(
+    lab: Lab, case: Path, tmp_path: Path
+) -> None:
+    lab.kubectl(
+        "apply", "-f", "-", text="{apiVersion: v1, kind: Namespace, metadata: {name: dask}}"
+    )
+    (tmp_path / "out").mkdir()
+    out = ["-n", "dask", "-o", str(tmp_path / "cluster.yaml")]
+    perennial("import helm", str(case / "values.yaml"), "--release", case.name, *out)
+    perennial("render", str(tmp_path / "cluster.yaml"), "-o", str(tmp_path / "out"))
+    strict = ["--dry-run=server", "--validate=strict"]
+    lab.kubectl("apply", *strict, "-k", str(tmp_path / "out"))
