@@ -122,7 +122,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
         times = {"--interval": interval, "--idle": idle, "--drain": drain}
         asked = wanted(scale or (), image, times, policies=policies, budgets=budgets)
     api = Api()
-    found = find(api, release, namespace)
+    found = (adopting.adopted if undo else find)(api, release, namespace)
     if values:
         line, notes = adopting.kept(api, found)
         for note in notes:

@@ -266,6 +266,13 @@ def test_everything_that_is_put_beside_is_taken_by_a_restricted_namespace(lab: L
     undo = perennial(f"adopt helm lab -n {where} --undo --plan")
     assert "2 → 1, as before it was adopted; pods go as Kubernetes picks them" in undo
     assert "replicas" not in perennial(f"adopt helm lab -n {where} --undo --keep-sizes --plan")
+    # Where Helm has removed the release, what is beside it can still go.
+    lab.kubectl("-n", where, "delete", "deployment,service", "-l", "release=lab")
+    with pytest.raises(PerennialError, match="no release of the chart dask"):
+        perennial(f"adopt helm lab -n {where} --scale worker=1:3 {OPTIONS}")
+    perennial(f"adopt helm lab -n {where} --undo --yes")
+    with pytest.raises(PerennialError, match="no release of the chart dask"):
+        perennial(f"adopt helm lab -n {where} --undo --yes")
 
 
 def test_a_rolling_change_is_waited_for(lab: Lab, tmp_path: Path) -> None:

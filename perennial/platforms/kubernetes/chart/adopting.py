@@ -22,7 +22,7 @@ from perennial.platforms.kubernetes.chart.beside import (
     beside,
     name_of,
 )
-from perennial.platforms.kubernetes.chart.release import MAIN, Release
+from perennial.platforms.kubernetes.chart.release import MAIN, Release, find
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, labelled
 from perennial.platforms.kubernetes.fleet import COST, LEAVING
 
@@ -62,6 +62,19 @@ def adopt(api: Api, release: Release, wanted: Wanted, say: Say) -> None:
     for each in _ours(api, release, ("PodDisruptionBudget", "NetworkPolicy")):
         if (each["kind"], each["metadata"]["name"]) not in keep:
             api.remove(each)  # asked for before, and not any more
+
+
+def adopted(api: Api, name: str, namespace: str) -> Release:
+    """Find a release that was adopted, also where Helm has removed it since."""
+    try:
+        return find(api, name, namespace)
+    except ApiError:
+        raise
+    except PerennialError:
+        gone = Release(name, namespace, scheduler="", http="", labels={"release": name}, groups=())
+        if not _ours(api, gone, ("ConfigMap",)):
+            raise
+        return gone
 
 
 def letting_go(api: Api, release: Release, keep_sizes: bool = False) -> Plan:
