@@ -85,11 +85,11 @@ class AdoptedWorkers(DaskWorkers):
         """Do nothing: their nannies wait for nothing."""
 
     async def identity(self) -> dict[str, Any]:
-        """Ask the scheduler who it is, and for all its workers."""
-        try:
-            found: dict[str, Any] = await self._ask("identity", n_workers=-1)
-        except TypeError:  # an earlier one, which always names all
-            found = await self._ask("identity")
+        """Ask the scheduler who it is, and who its workers are.
+
+        It names all of them; an earlier one refuses to be asked for so many.
+        """
+        found: dict[str, Any] = await self._ask("identity")
         return found
 
     async def _everybody(self) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Any
 
 import pytest
+from distributed import Scheduler, Worker
 
 from perennial.fleet import FixedFleet
 from perennial.scaler.adopted import AdoptedSource, AdoptedWorkers, ByHost
@@ -156,6 +158,28 @@ def test_a_scheduler_that_is_away_is_one_line() -> None:
         await workers.close()
 
     asyncio.run(read())
+
+
+class Early(Scheduler):
+    """A scheduler of an earlier release, whose `identity` takes no argument."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.handlers["identity"] = lambda: self.identity()
+
+
+def test_all_workers_of_an_earlier_scheduler_are_named() -> None:
+    async def ask() -> None:
+        async with Early(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as early:
+            workers = AdoptedWorkers(early.address, ByHost({}))
+            crowd = [await Worker(early.address, name=str(n), nthreads=1) for n in range(8)]
+            assert len((await workers.identity())["workers"]) == 8
+            assert await workers.find([("", "127.0.0.1")])
+            await workers.close()
+            for each in crowd:
+                await each.close()
+
+    asyncio.run(ask())
 
 
 def test_an_adopted_cluster_needs_a_dashboard() -> None:
