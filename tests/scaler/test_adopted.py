@@ -165,7 +165,10 @@ class Early(Scheduler):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self.handlers["identity"] = lambda: self.identity()
+        self.handlers["identity"] = self._identity
+
+    def _identity(self) -> Any:
+        return self.identity()
 
 
 def test_all_workers_of_an_earlier_scheduler_are_named() -> None:
