@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tests.labs.hosts.base import UnavailableError, cache
 
-VERSION = "v3.246.0"
+#: The oldest engine that is supported, with which everything is tried, and the newest known one.
+OLDEST, NEWEST = "v3.246.0", "v3.274.1"
 YAML_VERSION = "v1.25.0"
 #: Of pulumi-kubernetes on PyPI, and the version of its provider's module with the same schema.
 KUBERNETES_VERSION = "4.25.0"
@@ -56,19 +58,21 @@ var mapping []byte
 
 func main() {{ provider.Serve("kubernetes", version.Version, schema, mapping) }}
 """
-_STAMP = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={VERSION}"
+_STAMP = "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version="
 
 
-def engine(say: IO[str] = sys.stderr) -> Path:
-    """Give the folder of ``pulumi``; makes it the first time.
+def engine(version: str = "", say: IO[str] = sys.stderr) -> Path:
+    """Give the folder of ``pulumi``, of PERENNIAL_LAB_PULUMI or the oldest; made the first time.
 
     Raises
     ------
     UnavailableError
         Where it cannot be made.
     """
-    recipe = hashlib.sha256(f"{_CLIPBOARD}{_STAMP}".encode()).hexdigest()[:8]
-    return _made(f"{VERSION}-{recipe}", "the Pulumi engine", _build_engine, say)
+    version = version or os.environ.get("PERENNIAL_LAB_PULUMI") or OLDEST
+    recipe = hashlib.sha256(f"{_CLIPBOARD}{_STAMP}{version}".encode()).hexdigest()[:8]
+    build = partial(_build_engine, version)
+    return _made(f"{version}-{recipe}", "the Pulumi engine", build, say)
 
 
 def yaml_host(say: IO[str] = sys.stderr) -> Path:
@@ -123,9 +127,9 @@ def _made(
     return made
 
 
-def _build_engine(folder: Path) -> None:
-    _require(folder, _COMMAND, VERSION, f"-replace={_CLIPBOARD}")
-    _go(folder, "build", "-o", "bin/pulumi", "-ldflags", f"-s -w {_STAMP}", _COMMAND)
+def _build_engine(version: str, folder: Path) -> None:
+    _require(folder, _COMMAND, version, f"-replace={_CLIPBOARD}")
+    _go(folder, "build", "-o", "bin/pulumi", "-ldflags", f"-s -w {_STAMP}{version}", _COMMAND)
     sdk = _go(folder, "list", "-m", "-f", "{{.Dir}}", "github.com/pulumi/pulumi/sdk/v3").strip()
     server = folder / "bin" / "pulumi-resource-pulumi-python"
     server.write_bytes((Path(sdk) / "python/dist" / server.name).read_bytes())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.labs.hosts.base import UnavailableError
-from tests.labs.pulumi import VERSION, engine, settings
+from tests.labs.pulumi import NEWEST, OLDEST, engine, settings
 
 # The first time it is built, which takes minutes.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -46,9 +46,10 @@ for action in (stack.up, stack.up, stack.destroy):
 """
 
 
-def test_an_inline_program_is_deployed_and_destroyed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_an_inline_program_is_deployed_and_destroyed(tmp_path: Path, version: str) -> None:
     try:
-        folder = engine()
+        folder = engine(version)
     except UnavailableError as reason:
         pytest.skip(str(reason))
     path = os.pathsep.join([str(Path(sys.prefix, "bin")), str(folder), "/usr/bin", "/bin"])
@@ -58,10 +59,10 @@ def test_an_inline_program_is_deployed_and_destroyed(tmp_path: Path) -> None:
         "PATH": path,
         **settings(tmp_path / "state"),
     }
-    version = subprocess.run(
+    found = subprocess.run(
         ["pulumi", "version"], check=True, capture_output=True, text=True, env=environment
     )
-    assert version.stdout.strip() == VERSION
+    assert found.stdout.strip() == version
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM],
         check=False,
