@@ -134,7 +134,7 @@ def recovery(bench: Bench, machine: Host, workers: int) -> float:
 
 def thousand(count: int) -> float:
     """Seconds to read, divide, render and plan a cluster of many machines."""
-    from perennial.platforms.hosts.arrange import arrange
+    from perennial.platforms.hosts.desired_state import desired_state
     from perennial.platforms.hosts.plan import Side, steps
     from perennial.platforms.hosts.share import shares, to_json, wish
     from perennial.spec import loads
@@ -145,7 +145,7 @@ def thousand(count: int) -> float:
         spec = loads(text)
         for name, share in shares(spec).items():
             parts = [part.at("10.0.0.1") for part in share.services]
-            arrange(spec.name, "systemd", parts, share.counts, {})
+            desired_state(spec.name, "systemd", parts, share.counts, {})
             assert steps(name, Side(), Side(to_json(share), wish(spec, share)))
 
     return clock(run)

@@ -61,7 +61,7 @@ class StackDeployer(contracts.Deployer):
         planning, driver = self._part("planning"), self._part("driver")
         if not cluster_state(spec.name).spec.exists():
             return Plan(planning.first(spec, lambda: driver.plan(spec, say)))
-        return Plan(planning.planned(spec, driver.plan(spec, say).tale))
+        return Plan(planning.planned(spec, driver.plan(spec, say).log))
 
     def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
         """Deploy a cluster, or change what runs into what the file says."""
@@ -75,17 +75,17 @@ class StackDeployer(contracts.Deployer):
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             keep(spec, paths, error.outputs)
-            for member, what in error.tale.abandoned.items():
+            for member, what in error.log.abandoned.items():
                 watched.lost(member, what)
             raise
-        for member, what in done.tale.abandoned.items():
+        for member, what in done.log.abandoned.items():
             watched.lost(member, what)
         keep(spec, paths, done.outputs)
         token = token_file(paths)
         return Deployed(
             connection=connect.load(paths),
-            summary=self._part("events").summary(done.tale, done.seconds),
-            changed=bool(done.tale.steps),
+            summary=self._part("events").summary(done.log, done.seconds),
+            changed=bool(done.log.steps),
             token=token if token.exists() and not known else None,
             uncleaned=done.warnings,
         )
@@ -94,7 +94,7 @@ class StackDeployer(contracts.Deployer):
         """Look what became of the resources, and remember it."""
         spec, driver = deployed(cluster_state(name)), self._part("driver")
         driver.refresh(spec, say)
-        return Plan(self._part("planning").planned(spec, driver.plan(spec, say).tale))
+        return Plan(self._part("planning").planned(spec, driver.plan(spec, say).log))
 
     def losses(self, name: str) -> str:
         """Say what ends: also the authority, and with it every bundle."""
@@ -106,7 +106,7 @@ class StackDeployer(contracts.Deployer):
         done = self._part("driver").down(deployed(paths), say)
         remove_state(paths, purge)
         kept = f"the client's certificate and the token stay in {paths.root}; --purge removes them"
-        return Removed([*done.tale.notes, *([] if purge else [kept])], done.warnings)
+        return Removed([*done.log.notes, *([] if purge else [kept])], done.warnings)
 
     def machines(self, name: str) -> Sequence[str]:
         """Return the machines that the engine or the journal knows."""

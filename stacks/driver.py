@@ -21,7 +21,7 @@ from perennial.spec import ClusterSpec
 
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
-from .events import Tale, reason
+from .events import DeploymentLog, reason
 from .program import deploy, own
 from .provider.servicer import AT_ONCE
 
@@ -48,7 +48,7 @@ class Outcome:
     """What a command did."""
 
     #: What the engine told.
-    tale: Tale
+    log: DeploymentLog
     #: How long it took.
     seconds: float
     #: The stack's outputs, secret ones as well; empty where nothing was changed.
@@ -64,13 +64,13 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if not fresh and (same := _unchanged(spec, folder, say)):
-        return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
-    stack, tale = _open(folder, spec, say), Tale()
+        return Outcome(DeploymentLog({"unchanged": same}), time.monotonic() - began)
+    stack, log = _open(folder, spec, say), DeploymentLog()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
     wanted: dict[str, Any] = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
     failed = _failure(
-        tale,
+        log,
         partial(stack.up, refresh=True, continue_on_error=True, parallel=AT_ONCE),
         spec.name,
         say,
@@ -78,19 +78,19 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     uncleaned = _sweep(book, engine.state(folder, spec.name), had, set(wanted), say)
     engine.prune(folder)
     with _in_one_line(spec.name):
-        outputs = stack.secret_outputs() if fresh or tale.steps else {}
+        outputs = stack.secret_outputs() if fresh or log.steps else {}
     if failed:
-        raise PartlyError(failed, outputs, tale)
-    return Outcome(tale, time.monotonic() - began, outputs, uncleaned)
+        raise PartlyError(failed, outputs, log)
+    return Outcome(log, time.monotonic() - began, outputs, uncleaned)
 
 
 class PartlyError(FleetError):
     """Some of it failed; the outputs and the events tell of the rest."""
 
-    def __init__(self, message: str, outputs: dict[str, Any], tale: Tale) -> None:
+    def __init__(self, message: str, outputs: dict[str, Any], log: DeploymentLog) -> None:
         super().__init__(message)
         self.outputs = outputs
-        self.tale = tale
+        self.log = log
 
 
 def plan(spec: ClusterSpec, say: Say) -> Outcome:
@@ -100,39 +100,39 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if same := _unchanged(spec, folder, say):
-        return Outcome(Tale({"unchanged": same}), time.monotonic() - began)
+        return Outcome(DeploymentLog({"unchanged": same}), time.monotonic() - began)
     with _kept_or_passing(folder, spec.name) as place:
         with _in_one_line(spec.name):
             stack = _stack(place, spec)
             engine.settle(stack, place)
-        tale = Tale(preview=True)
+        log = DeploymentLog(preview=True)
         failed = _failure(
-            tale, partial(stack.preview, refresh=True, parallel=AT_ONCE), spec.name, say
+            log, partial(stack.preview, refresh=True, parallel=AT_ONCE), spec.name, say
         )
     if failed:
         raise FleetError(failed)
-    return Outcome(tale, time.monotonic() - began)
+    return Outcome(log, time.monotonic() - began)
 
 
 def refresh(spec: ClusterSpec, say: Say) -> Outcome:
     """Look what became of the machines, and remember it; `up` mends it."""
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
-    stack, tale = _open(folder, spec, say), Tale()
-    tale.preview = True
-    failed = _failure(tale, partial(stack.refresh, parallel=AT_ONCE), spec.name, say)
+    stack, log = _open(folder, spec, say), DeploymentLog()
+    log.preview = True
+    failed = _failure(log, partial(stack.refresh, parallel=AT_ONCE), spec.name, say)
     if failed:
         raise FleetError(failed)
-    return Outcome(tale, time.monotonic() - began)
+    return Outcome(log, time.monotonic() - began)
 
 
 def down(spec: ClusterSpec, say: Say) -> Outcome:
     """Take a cluster down and forget it."""
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
-    stack, tale = _open(folder, spec, say), Tale()
+    stack, log = _open(folder, spec, say), DeploymentLog()
     had = _deployed(folder, spec.name)
     own(spec, "stop_scheduler", lambda *_: None)(spec, had, say)
     failed = _failure(
-        tale, partial(stack.destroy, continue_on_error=True, parallel=AT_ONCE), spec.name, say
+        log, partial(stack.destroy, continue_on_error=True, parallel=AT_ONCE), spec.name, say
     )
     book, now = journal.Journal(folder), engine.state(folder, spec.name)
     uncleaned = _sweep(book, now, had, set(), say)
@@ -140,7 +140,7 @@ def down(spec: ClusterSpec, say: Say) -> Outcome:
         # The journal stays with the folder: the next `down` knows these machines.
         raise FleetError("\n".join([*filter(None, [failed]), *map(_not_clean, uncleaned)]))
     shutil.rmtree(folder)
-    return Outcome(tale, time.monotonic() - began)
+    return Outcome(log, time.monotonic() - began)
 
 
 def _not_clean(line: str) -> str:
@@ -186,7 +186,8 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.
         say("a deployment was cut off; looking what it has left")
-        _failure(Tale(), partial(stack.refresh, clear_pending_creates=True), spec.name, say)
+        refresh = partial(stack.refresh, clear_pending_creates=True)
+        _failure(DeploymentLog(), refresh, spec.name, say)
     return stack
 
 
@@ -212,11 +213,11 @@ def _deployed(folder: Path, name: str) -> set[str]:
     return engine.machines(engine.state(folder, name), ("HostServices",))
 
 
-def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:
+def _failure(log: DeploymentLog, act: Callable[..., Any], name: str, say: Say) -> str:
     """Run the engine; return what failed, one line each, empty when nothing did."""
 
     def hear(event: Any) -> None:
-        text = tale.hear(event)
+        text = log.record(event)
         if text:
             say(text)
 
@@ -225,7 +226,7 @@ def _failure(tale: Tale, act: Callable[..., Any], name: str, say: Say) -> str:
     try:
         act(on_event=hear)
     except CommandError as error:
-        return "\n".join(tale.errors) or f"{name}: {reason(error)}"
+        return "\n".join(log.errors) or f"{name}: {reason(error)}"
     except KeyboardInterrupt:
         raise PerennialError(
             f"{name}: stopped in the middle; the same command goes on from there"

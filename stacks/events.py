@@ -40,7 +40,7 @@ LEFT = " left in place: "
 
 
 @dataclass(slots=True)
-class Tale:
+class DeploymentLog:
     """What a deployment did, as its events told it."""
 
     #: How many resources were made, changed, removed, and were as they should be.
@@ -58,17 +58,17 @@ class Tale:
     #: URN → machine, or name of another provider's resource, as far as the events have said.
     machines: dict[str, str] = field(default_factory=dict)
 
-    def hear(self, event: EngineEvent) -> str | None:
+    def record(self, event: EngineEvent) -> str | None:
         """Take an event in; return what it says to a person who waits, if anything."""
         if event.diagnostic_event is not None:
-            return self._hear_diagnostic(event.diagnostic_event)
+            return self._record_diagnostic(event.diagnostic_event)
         if event.resource_pre_event is not None:
-            return self._hear_begin(event.resource_pre_event.metadata)
+            return self._record_begin(event.resource_pre_event.metadata)
         if event.res_outputs_event is not None:
-            return self._hear_end(event.res_outputs_event.metadata)
+            return self._record_end(event.res_outputs_event.metadata)
         return None
 
-    def _hear_begin(self, step: StepEventMetadata) -> str | None:
+    def _record_begin(self, step: StepEventMetadata) -> str | None:
         if step.op in CHANGES and not bookkeeping(step.type):
             self.steps.append(step)
         if kind_of(step.type) in MACHINE_KINDS:
@@ -81,7 +81,7 @@ class Tale:
         quiet = self.preview and step.op in DONE
         return None if quiet else f"{DOING[step.op]} {what}"
 
-    def _hear_end(self, step: StepEventMetadata) -> str | None:
+    def _record_end(self, step: StepEventMetadata) -> str | None:
         what = subject(step)
         if what is None or step.op == OpType.REFRESH:
             return None
@@ -89,7 +89,7 @@ class Tale:
         self.counts[word] = self.counts.get(word, 0) + 1
         return f"{what} {word}" if step.op in DONE and not self.preview else None
 
-    def _hear_diagnostic(self, event: Any) -> str | None:
+    def _record_diagnostic(self, event: Any) -> str | None:
         text = event.message.strip()
         if event.severity == "error":
             line = last_line(text)
@@ -144,10 +144,10 @@ def reason(error: CommandError) -> str:
     return f"pulumi: {said[0]}" if said else f"pulumi: {last_line(str(error))}"
 
 
-def summary(tale: Tale, seconds: float) -> str:
+def summary(log: DeploymentLog, seconds: float) -> str:
     """Say in one line what was done."""
     words = ("made", "changed", "removed", "unchanged")
-    parts = [f"{tale.counts[word]} {word}" for word in words if tale.counts.get(word)]
+    parts = [f"{log.counts[word]} {word}" for word in words if log.counts.get(word)]
     return f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
 
 

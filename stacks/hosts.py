@@ -30,8 +30,8 @@ from .host_planning import described, first
 from .inputs import Inputs
 from .journal import entries
 from .provider.hosts import environment_inputs
-from .quick import unchanged
 from .resources import Authority, HostEnvironment, HostServices
+from .up_to_date import unchanged
 
 #: Beside the component: what `perennial up` asks before and after the engine.
 __all__ = [

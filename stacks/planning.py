@@ -11,7 +11,7 @@ from perennial.plan import Action, Step
 from perennial.spec import ClusterSpec
 
 from . import program
-from .events import Tale
+from .events import DeploymentLog
 
 #: Pulumi's operations that change something, as `events.CHANGES`, → what a plan calls them.
 ACTIONS: dict[OpType, Action] = {
@@ -22,16 +22,16 @@ ACTIONS: dict[OpType, Action] = {
 }
 
 
-def planned(spec: ClusterSpec, tale: Tale) -> list[Step]:
+def planned(spec: ClusterSpec, log: DeploymentLog) -> list[Step]:
     """List what a deployment would do."""
     described = program.own(spec, "described", _described)
-    found: list[Step] = described(spec, tale.steps)
+    found: list[Step] = described(spec, log.steps)
     return found
 
 
 def first(spec: ClusterSpec, ask: Callable[[], Any]) -> list[Step]:
     """List what the first deployment would do; only what no platform knows is asked."""
-    found: list[Step] = program.own(spec, "first", lambda spec: planned(spec, ask().tale))(spec)
+    found: list[Step] = program.own(spec, "first", lambda spec: planned(spec, ask().log))(spec)
     return found
 
 

@@ -37,12 +37,12 @@ from tornado.ioloop import PeriodicCallback
 
 from perennial.preloads.answering import details, whole, work
 from perennial.preloads.channel import Channel
+from perennial.preloads.clients import is_person, people
 from perennial.preloads.counting import LIVE, Counts
 from perennial.preloads.leaving import found, kept, left
 from perennial.preloads.members import Group, Workers
 from perennial.preloads.news import News
 from perennial.preloads.parking import DEMAND
-from perennial.preloads.people import is_person, people
 from perennial.preloads.scattering import Scatters
 
 logger = logging.getLogger("distributed.perennial.demand")

@@ -14,7 +14,7 @@ from typing import Any
 from distributed import Scheduler
 from distributed.http.utils import RequestHandler
 
-from perennial.preloads.people import people
+from perennial.preloads.clients import people
 
 #: Path of the page:
 #: ``{"workers": {ADDRESS: {"name": …, "status": …, "actors": 0}}, "clients": 1}``.

@@ -6,6 +6,7 @@ text does not change with its size; `Service.member` fills the number in. Where 
 machine itself knows on which address it listens, `ADDRESS` stands; `Service.at` fills it in.
 """
 
+from perennial.services.cluster import services
 from perennial.services.configuration import merge, nested
 from perennial.services.dask import (
     host,
@@ -36,7 +37,6 @@ from perennial.services.values import (
     from_json,
     to_json,
 )
-from perennial.services.whole import services
 
 __all__ = [
     "ADDRESS",

@@ -44,8 +44,8 @@ def _unfit(index: int, line: str) -> Iterator[Refusal]:
         )
 
 
-#: Lines of a requirements file. A person may also write the file's path; `perennial.spec.beside`
-#: puts the lines in its place.
+#: Lines of a requirements file. A person may also write the file's path;
+#: `perennial.spec.named_files` puts the lines in its place.
 Requirements = Annotated[
     list[str],
     AfterValidator(_check),

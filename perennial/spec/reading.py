@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from perennial.errors import Fault, PerennialError, SpecError
 from perennial.registry import PLATFORMS
 from perennial.spec import dask_config
-from perennial.spec.beside import settle
 from perennial.spec.faults import Explainer, limited
 from perennial.spec.models import ClusterSpec, cluster_model
+from perennial.spec.named_files import settle
 from perennial.spec.scalars import is_plain
 from perennial.spec.tree import MAX_BYTES, Ambiguous, BrokenError, Tree, read_tree, too_long
 from perennial.spec.variables import looks_secret

@@ -84,7 +84,7 @@ def looks_secret(name: str) -> bool:
     return _SECRET.search(name.upper()) is not None
 
 
-#: Variables by name. A value may be a file's first line: `perennial.spec.beside` puts it here.
+#: Variables by name. A value may be a file's first line: `perennial.spec.named_files` puts it here.
 Variables = Annotated[
     dict[
         Annotated[

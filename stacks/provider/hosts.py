@@ -24,7 +24,7 @@ from perennial.platforms.hosts.share import Share, Target, from_json, share, to_
 from perennial.platforms.hosts.share import target as share_target
 from perennial.spec import ClusterSpec
 
-from ..turns import turns
+from ..rollout import slots
 from .authority import ends_soon
 from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, missing, refused
 from .values import Values, is_known
@@ -225,7 +225,7 @@ class HostServices(Kind):
         from perennial.platforms.hosts.secrets import Secrets
 
         told = _named(wanted.target.name, say)
-        turn = turns(wanted.cluster, wanted.max_unavailable)
+        turn = slots(wanted.cluster, wanted.max_unavailable)
         secrets = Secrets(**{key: value for key, value in new["secrets"].items() if value})
         outcome = deploy.apply_services(wanted, secrets, told, turn=turn, owner=owner)
         return {**outcome, "services": fingerprints(wanted, outcome["init"])}

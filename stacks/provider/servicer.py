@@ -24,7 +24,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from perennial.errors import PerennialError
 
 from .kinds import HalfMadeError, Kind, Say, State
-from .others import Others
+from .running import Running
 from .values import Values, differences, is_known, message, plain
 
 #: Machines that are worked on side by side. Each costs a thread and a connection of SSH.
@@ -69,7 +69,7 @@ class Servicer(ProviderServicer):
         self._engine = engine_pb2_grpc.EngineStub(engine) if engine is not None else None
         self._cancel = cancel
         self._pool = ThreadPoolExecutor(AT_ONCE)
-        self._others = Others()
+        self._running = Running()
 
     async def Handshake(  # noqa: N802  (the names of Pulumi's protocol)
         self, _request: Any, _context: Any
@@ -200,7 +200,7 @@ class Servicer(ProviderServicer):
 
     async def Cancel(self, _request: Any, _context: Any) -> empty_pb2.Empty:  # noqa: N802
         """Stop what is being done; the next deployment goes on from there."""
-        self._others.cancel()
+        self._running.cancel()
         self._cancel()
         return empty_pb2.Empty()
 
@@ -227,10 +227,10 @@ class Servicer(ProviderServicer):
     async def _change(self, work: Callable[[], Result], timeout: float) -> Result:
         """Change something; a failure waits until all that is changed beside it is done."""
         try:
-            with self._others.doing():
+            with self._running.doing():
                 return await self._do(work, timeout)
         except (_FailedError, HalfMadeError):
-            await self._others.finished()
+            await self._running.finished()
             raise
 
     def _say(self, urn: str) -> Say:

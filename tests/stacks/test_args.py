@@ -88,7 +88,7 @@ def test_an_output_stands_where_a_value_may() -> None:
     made.hosts = HostsOptionsArgs(machines=[MachineArgs(name="ma", address=address)])
     found = inputs.read(made, "hosts")
     assert found.tree["hosts"]["machines"][0]["address"] is address
-    assert [*found.spec.options.duties(found.spec)] == ["ma"]
+    assert [*found.spec.options.assignments(found.spec)] == ["ma"]
 
 
 @pytest.mark.usefixtures("loop")

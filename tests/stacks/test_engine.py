@@ -29,7 +29,7 @@ from pathlib import Path
 from perennial.spec import load
 from perennial.stacks import driver, planning
 spec = load(Path(sys.argv[1]))
-found = planning.planned(spec, driver.plan(spec, lambda text: None).tale)
+found = planning.planned(spec, driver.plan(spec, lambda text: None).log)
 first = planning.first(spec, lambda: None)
 assert found == first, (found, first)
 print(len(found))

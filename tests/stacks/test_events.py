@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pulumi.automation.events import EngineEvent
 
-from perennial.stacks.events import Tale, last_line, summary
+from perennial.stacks.events import DeploymentLog, last_line, summary
 
 URN = "urn:pulumi:lab::perennial::perennial:hosts:HostsCluster$"
 TRACEBACK = """Traceback (most recent call last):
@@ -32,9 +32,9 @@ def said(severity: str, message: str, urn: str | None = None) -> EngineEvent:
 
 
 def test_a_deployment() -> None:
-    tale = Tale()
+    log = DeploymentLog()
     heard = [
-        tale.hear(event)
+        log.record(event)
         for event in (
             step("resourcePreEvent", "refresh", "HostServices", "ma-services"),
             step("resOutputsEvent", "refresh", "HostServices", "ma-services"),
@@ -56,15 +56,15 @@ def test_a_deployment() -> None:
         "changing services of ma",
         "services of ma changed",
     ]
-    assert summary(tale, 2.04) == "1 made, 1 changed, 1 unchanged in 2.0 s"
+    assert summary(log, 2.04) == "1 made, 1 changed, 1 unchanged in 2.0 s"
 
 
 def test_pulumis_own_resources_are_not_told() -> None:
-    tale = Tale()
+    log = DeploymentLog()
     metadata = {"op": "create", "urn": "a::b", "type": "pulumi:pulumi:Stack", "provider": ""}
     event = EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}})
-    assert tale.hear(event) is None
-    assert not tale.steps
+    assert log.record(event) is None
+    assert not log.steps
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan(platform: str) 
     from perennial.spec import loads
     from perennial.stacks.planning import planned
 
-    tale = Tale(preview=True)
+    log = DeploymentLog(preview=True)
     for op in ("same", "create", "update", "replace", "create-replacement", "delete", "read"):
         metadata = {
             "op": op,
@@ -85,35 +85,35 @@ def test_a_resource_of_somebody_else_is_never_hidden_from_a_plan(platform: str) 
             "type": "aws:ec2/instance:Instance",
             "provider": "",
         }
-        tale.hear(EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}}))
+        log.record(EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}}))
     spec = loads(f"{{name: lab, {platform}, workers: {{cpu: {{count: 1}}}}}}")
-    assert planned(spec, tale) == [
+    assert planned(spec, log) == [
         Step(action, "", f"{action}d", "aws:ec2/instance:Instance")
         for action in ("create", "update", "replace", "delete")
     ]
 
 
 def test_a_preview_tells_only_what_it_looks_at() -> None:
-    tale = Tale(preview=True)
-    assert tale.hear(step("resourcePreEvent", "create", "HostServices", "ma-services")) is None
-    assert tale.hear(step("resourcePreEvent", "refresh", "HostServices", "ma-services"))
-    assert len(tale.steps) == 1
+    log = DeploymentLog(preview=True)
+    assert log.record(step("resourcePreEvent", "create", "HostServices", "ma-services")) is None
+    assert log.record(step("resourcePreEvent", "refresh", "HostServices", "ma-services"))
+    assert len(log.steps) == 1
 
 
 def test_errors_are_one_line_each() -> None:
-    tale = Tale()
-    tale.hear(step("resourcePreEvent", "create", "HostServices", "mb-services"))
-    tale.hear(said("error", TRACEBACK, f"{URN}x::ma-services"))
-    tale.hear(said("error", TRACEBACK, f"{URN}x::ma-environment"))
-    tale.hear(said("error", "disk full", f"{URN}perennial:index:HostServices::mb-services"))
-    tale.hear(said("error", "update failed\n"))
-    assert tale.errors == ["ma: refused the connection; start sshd there", "mb: disk full"]
+    log = DeploymentLog()
+    log.record(step("resourcePreEvent", "create", "HostServices", "mb-services"))
+    log.record(said("error", TRACEBACK, f"{URN}x::ma-services"))
+    log.record(said("error", TRACEBACK, f"{URN}x::ma-environment"))
+    log.record(said("error", "disk full", f"{URN}perennial:index:HostServices::mb-services"))
+    log.record(said("error", "update failed\n"))
+    assert log.errors == ["ma: refused the connection; start sshd there", "mb: disk full"]
 
 
 def test_an_error_of_another_provider_names_its_resource() -> None:
     """pulumi-kubernetes says last what is the same for all of them."""
-    tale, urn = (
-        Tale(),
+    log, urn = (
+        DeploymentLog(),
         "urn:pulumi:lab::perennial::kubernetes:apps/v1:Deployment::lab-{}-deployment",
     )
     for part in ("cpu", "gpu"):
@@ -124,29 +124,29 @@ def test_an_error_of_another_provider_names_its_resource() -> None:
             "provider": "",
         }
         event = EngineEvent.from_json({"resourcePreEvent": {"metadata": metadata}})
-        assert tale.hear(event) == f"making Deployment lab-{part}-deployment"
+        assert log.record(event) == f"making Deployment lab-{part}-deployment"
         text = (
             "2 errors occurred:\n\t* timed out\n\t* Minimum number of live Pods was not attained\n"
         )
-        tale.hear(said("error", text, urn.format(part)))
-    assert tale.errors == [
+        log.record(said("error", text, urn.format(part)))
+    assert log.errors == [
         f"lab-{part}-deployment: Minimum number of live Pods was not attained"
         for part in ("cpu", "gpu")
     ]
 
 
 def test_what_stays_is_noted() -> None:
-    tale = Tale()
-    tale.hear(said("info", "ma: left in place: /home/dask/notebooks\n"))
-    assert tale.notes == ["ma: left in place: /home/dask/notebooks"]
+    log = DeploymentLog()
+    log.record(said("info", "ma: left in place: /home/dask/notebooks\n"))
+    assert log.notes == ["ma: left in place: /home/dask/notebooks"]
 
 
 def test_what_members_abandoned_is_kept_by_member() -> None:
-    tale = Tale()
-    tale.hear(said("info", "mb: replacing cpu-mb-0\nmb: cpu-mb-0 abandoned 1 task (x: y)\n"))
-    tale.hear(said("info", "mb: cpu-mb-0 abandoned 1 task (x: y)\nmc: gpu-mc-3 abandoned a key"))
-    tale.hear(said("info", "mc: a file abandoned by somebody"))
-    assert tale.abandoned == {"cpu-mb-0": "1 task (x: y)", "gpu-mc-3": "a key"}
+    log = DeploymentLog()
+    log.record(said("info", "mb: replacing cpu-mb-0\nmb: cpu-mb-0 abandoned 1 task (x: y)\n"))
+    log.record(said("info", "mb: cpu-mb-0 abandoned 1 task (x: y)\nmc: gpu-mc-3 abandoned a key"))
+    log.record(said("info", "mc: a file abandoned by somebody"))
+    assert log.abandoned == {"cpu-mb-0": "1 task (x: y)", "gpu-mc-3": "a key"}
 
 
 @pytest.mark.parametrize(

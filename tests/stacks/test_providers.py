@@ -32,7 +32,7 @@ from perennial.stacks.provider.hosts import (
 )
 from perennial.stacks.provider.kinds import MEANT, HalfMadeError, State
 from perennial.stacks.provider.local import LocalServices, credentials
-from perennial.stacks.turns import turns
+from perennial.stacks.rollout import slots
 
 SPEC = loads(
     "{name: lab, platform: hosts, environment: {python: /p}, workers: {cpu: {}},"
@@ -219,7 +219,7 @@ def test_authority() -> None:
 def test_turns() -> None:
     away = most = 0
     guard = threading.Lock()
-    turn = turns("lab", 2)
+    turn = slots("lab", 2)
 
     def member() -> None:
         nonlocal away, most

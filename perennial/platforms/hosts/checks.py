@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perennial.errors import FleetError
-from perennial.platforms.hosts.arrange import Init
 from perennial.platforms.hosts.claims import claims, refuse
+from perennial.platforms.hosts.desired_state import Init
 from perennial.platforms.hosts.remote import Agent
 from perennial.platforms.hosts.share import Share
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from perennial import render
 from perennial.errors import FleetError
-from perennial.platforms.hosts.arrange import users
+from perennial.platforms.hosts.desired_state import users
 from perennial.platforms.hosts.share import Share
 from perennial.services import Service
 

@@ -19,16 +19,16 @@ from perennial.contracts import Lost
 from perennial.errors import FleetError
 from perennial.plan import ABANDONED
 from perennial.platforms.hosts import issuing
-from perennial.platforms.hosts.arrange import (
-    Arrangement,
+from perennial.platforms.hosts.checks import check, look, manager
+from perennial.platforms.hosts.desired_state import (
+    DesiredState,
     Placed,
     Steps,
-    arrange,
+    desired_state,
     request,
     steps,
     supervisord_paths,
 )
-from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
 from perennial.platforms.hosts.holding import losses
 from perennial.platforms.hosts.kept import chosen, counted
@@ -99,7 +99,7 @@ def apply_services(
         now = chosen(share, found) | dict(scaled or {})
         parts = [part.at(found["address"], found["python"]) for part in share.services]
         issued = issuing.issue(share, found, secrets, parts)
-        wanted = arrange(
+        wanted = desired_state(
             *(share.cluster, init, parts, now, issued.files),
             watch=(share.pages, share.watchdog),
             booted=bool(found["systemd"]),
@@ -141,7 +141,7 @@ def apply_services(
     }
 
 
-def _manifest(share: Share, wanted: Arrangement, files: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(share: Share, wanted: DesiredState, files: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the machine remembers of a share that it now runs."""
     fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
     return {
@@ -213,7 +213,7 @@ def alone(share: Share, say: Say) -> Iterator[Agent]:
 def _put(
     agent: Agent,
     share: Share,
-    wanted: Arrangement,
+    wanted: DesiredState,
     found: Mapping[str, Any],
     renewed: Sequence[str],
     owner: str = "",
@@ -263,7 +263,7 @@ def _described(file: Placed) -> dict[str, Any]:
 
 
 def _with_renewed(
-    todo: Steps, wanted: Arrangement, parts: Sequence[Service], renewed: Sequence[str]
+    todo: Steps, wanted: DesiredState, parts: Sequence[Service], renewed: Sequence[str]
 ) -> Steps:
     """Restart what has read a certificate that is another one now."""
     if not renewed:
@@ -281,7 +281,7 @@ def _more(todo: Steps, units: Sequence[str]) -> Steps:
 def _change(
     agent: Agent,
     share: Share,
-    wanted: Arrangement,
+    wanted: DesiredState,
     now: tuple[Steps, Mapping[str, Any]],
     turn: Turn,
     lost: Lost,
@@ -294,7 +294,7 @@ def _change(
 
 
 def _change_systemd(
-    agent: Agent, share: Share, wanted: Arrangement, todo: Steps, turn: Turn, lost: Lost
+    agent: Agent, share: Share, wanted: DesiredState, todo: Steps, turn: Turn, lost: Lost
 ) -> None:
     targets = list(wanted.targets)
     members = wanted.members
@@ -313,7 +313,7 @@ def _change_systemd(
 def _change_supervisord(
     agent: Agent,
     share: Share,
-    wanted: Arrangement,
+    wanted: DesiredState,
     now: tuple[Steps, Mapping[str, Any]],
     turn: Turn,
 ) -> None:

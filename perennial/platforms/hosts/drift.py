@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from perennial import render
-from perennial.platforms.hosts.arrange import Arrangement, Init, supervisord_paths
+from perennial.platforms.hosts.desired_state import DesiredState, Init, supervisord_paths
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
 from perennial.platforms.hosts.programs import KEPT
@@ -109,7 +109,7 @@ def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[
     return found
 
 
-def own_files(cluster: str, wanted: Arrangement, conf: str) -> dict[str, str]:
+def own_files(cluster: str, wanted: DesiredState, conf: str) -> dict[str, str]:
     """Digests of the files that supervisord reads, by path; empty under systemd."""
     if wanted.init != "supervisord":
         return {}
@@ -121,7 +121,7 @@ def own_files(cluster: str, wanted: Arrangement, conf: str) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
 
-def kept_programs(wanted: Arrangement) -> dict[str, str]:
+def kept_programs(wanted: DesiredState) -> dict[str, str]:
     """Say from which file a keeper writes a member's program, by what stands before its number."""
     files = (PurePath(file.path) for file in wanted.files)
     return {

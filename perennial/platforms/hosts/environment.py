@@ -16,8 +16,8 @@ from perennial.errors import Fault, SpecError
 from perennial.platforms.hosts.own_wheel import NAME, own_wheel
 from perennial.render import STATE
 from perennial.spec import ClusterSpec
-from perennial.spec.beside import wheels
 from perennial.spec.environment import names
+from perennial.spec.named_files import wheels
 
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from perennial.errors import Fault, SpecError
-from perennial.platforms.hosts.duties import Duty
+from perennial.platforms.hosts.assignment import Assignment
 from perennial.platforms.hosts.environment import python
 from perennial.platforms.hosts.keys import Path
 from perennial.platforms.hosts.machines import Address, Machine, Reach
@@ -122,30 +122,30 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
     ``tree`` is the same file, in which values may not be known yet.
     """
     tree, options = tree or plain(spec), spec.options
-    duties: Mapping[str, Duty] = options.duties(spec)
-    entries = [_entry(tree["hosts"], index, name) for index, name in enumerate(duties)]
-    [place] = [place for place, duty in enumerate(duties.values()) if duty.scheduler]
+    assignments: Mapping[str, Assignment] = options.assignments(spec)
+    entries = [_entry(tree["hosts"], index, name) for index, name in enumerate(assignments)]
+    [place] = [place for place, each in enumerate(assignments.values()) if each.scheduler]
     first, given = entries[place], tree.get("environment", {})
     whole = {
         "python": given["python"] if "python" in given else python(spec),
         "scheduler_host": first.get("internal", first["address"]),
-        "dashboard": [*duties.values()][place].jupyter,
+        "dashboard": [*assignments.values()][place].jupyter,
         "max_unavailable": tree["hosts"].get("max_unavailable", 1),
     }
     found = {}
-    for entry, (name, duty) in zip(entries, duties.items(), strict=True):
-        scales = duty.scheduler and bool(spec.scaled)
-        runs = [each for each in ("scheduler", "jupyter") if getattr(duty, each)]
+    for entry, (name, assignment) in zip(entries, assignments.items(), strict=True):
+        scales = assignment.scheduler and bool(spec.scaled)
+        runs = [each for each in ("scheduler", "jupyter") if getattr(assignment, each)]
         found[name] = {
-            "cluster": _cluster(spec, tree, duty, scales),
+            "cluster": _cluster(spec, tree, assignment, scales),
             "machine": entry,
             "runs": runs,
-            "members": _members(spec, duty),
-            "groups": [group for group in spec.workers if scales or group in duty.counts],
+            "members": _members(spec, assignment),
+            "groups": [group for group in spec.workers if scales or group in assignment.counts],
             **whole,
         }
         if scales:
-            every = {one: _members(spec, each) for one, each in duties.items() if each.counts}
+            every = {one: _members(spec, each) for one, each in assignments.items() if each.counts}
             found[name]["everywhere"] = [{"machine": one, **own} for one, own in every.items()]
     return found
 
@@ -162,24 +162,24 @@ def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
     return {**common, **own, "name": name}
 
 
-def _members(spec: ClusterSpec, duty: Duty) -> dict[str, Any]:
-    most = {group: duty.most[group] for group in duty.counts if group in spec.scaled}
-    return {"counts": dict(duty.counts), "most": most}
+def _members(spec: ClusterSpec, assignment: Assignment) -> dict[str, Any]:
+    most = {group: assignment.most[group] for group in assignment.counts if group in spec.scaled}
+    return {"counts": dict(assignment.counts), "most": most}
 
 
-def _cluster(spec: ClusterSpec, tree: Tree, duty: Duty, scales: bool) -> dict[str, Any]:
+def _cluster(spec: ClusterSpec, tree: Tree, assignment: Assignment, scales: bool) -> dict[str, Any]:
     """Choose the keys that concern a machine."""
     found = {"name": spec.name, **{key: tree[key] for key in _COMMON if key in tree}}
-    if not duty.scheduler and "scheduler" in found:  # others need its address alone
+    if not assignment.scheduler and "scheduler" in found:  # others need its address alone
         found["scheduler"] = {k: v for k, v in found["scheduler"].items() if k == "port"}
     groups = {name: group or {} for name, group in tree["workers"].items()}
     found["workers"] = {
         # Bounds are the scaler's; to whom a group's members listen, `members` says.
         name: _without(group, "count" if scales else "count scale")
         for name, group in groups.items()
-        if scales or name in duty.counts
+        if scales or name in assignment.counts
     }
-    if duty.jupyter:
+    if assignment.jupyter:
         found["jupyter"] = tree.get("jupyter") or {}
     if scales:
         found["scaler"] = tree.get("scaler") or {}

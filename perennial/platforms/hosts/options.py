@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from perennial.errors import Fault
-from perennial.platforms.hosts import duties
+from perennial.platforms.hosts import assignment
 from perennial.platforms.hosts.keys import Path
 from perennial.platforms.hosts.machines import Entry, Machine, Reach
 from perennial.spec.environment import hashed, names
@@ -59,15 +59,15 @@ class Options(Reach, PlatformOptions):
                 "add dask-perennial to what they were compiled from, and compile them again",
                 ("environment", "requirements"),
             )
-        yield from duties.divide(spec, self.machines)[1]
+        yield from assignment.divide(spec, self.machines)[1]
         yield from _two_keys(self)
         for place, machine in enumerate(self.machines):
             yield from _two_keys(machine, "machines", place)
 
     def warnings(self, spec: ClusterSpec) -> Iterator[Fault]:
         """Warn of a dashboard that nobody reaches."""
-        there = {name for name, duty in self.duties(spec).items() if duty.jupyter}
-        here = {name for name, duty in self.duties(spec).items() if duty.scheduler}
+        there = {name for name, own in self.assignments(spec).items() if own.jupyter}
+        here = {name for name, own in self.assignments(spec).items() if own.scheduler}
         if there and there != here:
             yield Fault(
                 "hosts.machines",
@@ -78,21 +78,21 @@ class Options(Reach, PlatformOptions):
 
     def places(self, spec: ClusterSpec) -> Iterator[Place]:
         """Say what stands on the same machine."""
-        for name, duty in self.duties(spec).items():
-            services = [("scheduler", duty.scheduler), ("jupyter", duty.jupyter)]
+        for name, own in self.assignments(spec).items():
+            services = [("scheduler", own.scheduler), ("jupyter", own.jupyter)]
             there = frozenset(service for service, is_there in services if is_there)
-            yield Place(there, duty.most, name)
+            yield Place(there, own.most, name)
 
     def counts(self, spec: ClusterSpec) -> Mapping[str, int]:
         """Sizes of groups that the machines say: the sum of their counts, or one for each."""
-        found = duties.divide(spec, self.machines)[0]
-        total = {name: sum(duty.counts.get(name, 0) for duty in found) for name in spec.workers}
+        found = assignment.divide(spec, self.machines)[0]
+        total = {name: sum(own.counts.get(name, 0) for own in found) for name in spec.workers}
         return {name: n for name, n in total.items() if n != spec.workers[name].count}
 
-    def duties(self, spec: ClusterSpec) -> dict[str, duties.Duty]:
+    def assignments(self, spec: ClusterSpec) -> dict[str, assignment.Assignment]:
         """Say what each machine has to do, by its name."""
-        found = duties.divide(spec, self.machines)[0]
-        return {machine.called: duty for machine, duty in zip(self.machines, found, strict=True)}
+        found = assignment.divide(spec, self.machines)[0]
+        return {machine.called: own for machine, own in zip(self.machines, found, strict=True)}
 
 
 def _two_keys(reach: Reach, *at: str | int) -> Iterator[Refusal]:

@@ -10,13 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from perennial.errors import FleetError
-from perennial.platforms.hosts.arrange import STATE
 from perennial.platforms.hosts.claims import Claims, refuse
+from perennial.platforms.hosts.desired_state import STATE
 from perennial.platforms.hosts.environment import content, own_path
 from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
 from perennial.platforms.hosts.share import Target
-from perennial.spec.beside import wheels as wheels_in
+from perennial.spec.named_files import wheels as wheels_in
 
 Wish = Mapping[str, Any]
 

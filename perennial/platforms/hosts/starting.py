@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from perennial.capacity import Machine, gib, starting
 from perennial.errors import FleetError
-from perennial.platforms.hosts.arrange import Member
+from perennial.platforms.hosts.desired_state import Member
 from perennial.platforms.hosts.remote import Agent
 
 #: Seconds in which a machine without free memory must have some for a member.

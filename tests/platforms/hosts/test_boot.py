@@ -8,16 +8,16 @@ import pytest
 
 from perennial import quoting
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.arrange import Arrangement, arrange
+from perennial.platforms.hosts.desired_state import DesiredState, desired_state
 from perennial.platforms.hosts.share import shares
 from tests.platforms.hosts.clusters import spec_of
 
 
-def arranged(booted: bool) -> Arrangement:
+def arranged(booted: bool) -> DesiredState:
     spec = spec_of(environment={"python": "/opt/100%/bin/python"})
     share = shares(spec)["machine-b"]
     parts = [part.at("10.0.0.2") for part in share.services]
-    return arrange("lab", "supervisord", parts, share.counts, {}, booted=booted)
+    return desired_state("lab", "supervisord", parts, share.counts, {}, booted=booted)
 
 
 def test_a_unit_starts_supervisord_where_systemd_is() -> None:

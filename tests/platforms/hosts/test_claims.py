@@ -12,9 +12,9 @@ from perennial.errors import FleetError
 from perennial.files import write_json
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent import facts, manifest, systemd
-from perennial.platforms.hosts.arrange import Init, arrange
 from perennial.platforms.hosts.checks import check
 from perennial.platforms.hosts.claims import Claims, claims
+from perennial.platforms.hosts.desired_state import Init, desired_state
 from perennial.platforms.hosts.share import Share, shares
 from tests.platforms.hosts.clusters import spec_of
 
@@ -34,7 +34,7 @@ def share_of(name: str, *groups: str, **options: Any) -> Share:
 
 def deployed(share: Share, init: Init) -> None:
     """Leave the manifest of a cluster that is there."""
-    wanted = arrange(
+    wanted = desired_state(
         share.cluster, init, [p.at("10.0.0.1") for p in share.services], share.counts, {}
     )
     entry = {"units": list(wanted.units), "targets": list(wanted.targets)}
@@ -52,7 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_what_is_claimed_is_what_will_be_there(init: Init) -> None:
     share = share_of("lab", "cpu", "gpu-x")
     parts = [part.at("10.0.0.1") for part in share.services]
-    wanted = arrange("lab", init, parts, share.counts, {})
+    wanted = desired_state("lab", init, parts, share.counts, {})
     units = {
         PurePath(file.path).name
         for file in wanted.files

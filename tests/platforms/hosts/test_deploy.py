@@ -14,7 +14,7 @@ import pytest
 from perennial.files import write_json
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent import manifest, states, store, systemd
-from perennial.platforms.hosts.arrange import Arrangement, Init, Placed, arrange
+from perennial.platforms.hosts.desired_state import DesiredState, Init, Placed, desired_state
 from perennial.platforms.hosts.drift import _kind, drift, kept_programs, outdated, reads, spoilt
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.share import shares
@@ -108,7 +108,7 @@ def test_who_reads_what_is_told_for_every_member() -> None:
     inits: tuple[Init, ...] = ("systemd", "supervisord")
     parts = [part.at("10.0.0.2") for part in share.services]
     for init in inits:
-        wanted = arrange("lab", init, parts, share.counts, {})
+        wanted = desired_state("lab", init, parts, share.counts, {})
         found = reads("lab", init, parts)
         assert {_kind(unit) for unit in wanted.members} == set(found)
         written = {file.path for file in wanted.files}
@@ -147,7 +147,7 @@ class Asked:
 @pytest.mark.parametrize(("known", "reloads"), [({"whole": True}, False), ({"whole": False}, True)])
 def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], reloads: bool) -> None:
     file = Placed("/etc/systemd/system/dask-lab-scheduler.service", "[Unit]\n")
-    wanted = Arrangement("systemd", (file,), (), {}, {})
+    wanted = DesiredState("systemd", (file,), (), {}, {})
     found = {"manifest": known, "files": {file.path: file.state}, "members": {}}
     agent: Any = Asked()
     deploy._put(agent, shares(spec_of())["machine-b"], wanted, found, ())
@@ -178,7 +178,7 @@ def test_environments_and_the_lock_outlast_a_switch(
 def test_an_edited_program_of_a_keepers_member_is_found_and_written_again(tmp_path: Path) -> None:
     share = shares(spec_of(workers={"cpu": {"count": 2, "scale": {"max": 8}}}))["machine-b"]
     parts = [part.at("10.0.0.9") for part in share.services]
-    wanted = arrange("lab", "supervisord", parts, {**share.counts, "cpu": [0, 12]}, {})
+    wanted = desired_state("lab", "supervisord", parts, {**share.counts, "cpu": [0, 12]}, {})
     (prefix,) = kept_programs(wanted)
     source = tmp_path / "kept.conf"
     source.write_text(next(f.text for f in wanted.files if f.path.endswith("/kept/cpu.conf")))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perennial.plan import Impact, Step
-from perennial.platforms.hosts.arrange import Arrangement, Init, arrange, request
+from perennial.platforms.hosts.desired_state import DesiredState, Init, desired_state, request
 from perennial.platforms.hosts.drift import drift
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.plan import Side, steps
@@ -27,14 +27,14 @@ def share_of(machine: str = "machine-b", **keys: Any) -> Share:
     return shares(spec_of(SCALED, **keys))[machine]
 
 
-def arranged(share: Share, init: Init, *numbers: int) -> Arrangement:
+def arranged(share: Share, init: Init, *numbers: int) -> DesiredState:
     parts = [part.at("10.0.0.9") for part in share.services]
     sizes: dict[str, Size] = {**share.counts, **dict.fromkeys(share.kept, numbers)}
-    return arrange(share.cluster, init, parts, sizes, {})
+    return desired_state(share.cluster, init, parts, sizes, {})
 
 
-def texts(arrangement: Arrangement) -> dict[str, str]:
-    return {file.path: file.text for file in arrangement.files}
+def texts(desired: DesiredState) -> dict[str, str]:
+    return {file.path: file.text for file in desired.files}
 
 
 def test_the_scaler_stands_beside_the_scheduler_and_a_keeper_with_the_members() -> None:

@@ -22,7 +22,7 @@ from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator, resizing
 from perennial.platforms.hosts.agent import journal, manifest, supervisord, systemd
 from perennial.platforms.hosts.agent.main import Server
-from perennial.platforms.hosts.arrange import Steps, arrange
+from perennial.platforms.hosts.desired_state import Steps, desired_state
 from perennial.platforms.hosts.holding import holders, member
 from perennial.platforms.hosts.share import shares
 from perennial.preloads.drain import LEAVES
@@ -169,7 +169,7 @@ def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) ->
     """Those that restart, and those that leave, of groups that are in no file any more as well."""
     share = shares(spec_of())["machine-b"]
     parts = [part.at("10.0.0.2") for part in share.services]
-    wanted = arrange("lab", init, parts, {"cpu": 1}, {})
+    wanted = desired_state("lab", init, parts, {"cpu": 1}, {})
     there = {"dask-lab-cpu@0.service": 1, "dask-lab-cpu@1.service": 2, "dask-lab-old@0.service": 3}
     restart, *stop = there
     found = {"manifest": {}, "programs": {}}

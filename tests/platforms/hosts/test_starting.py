@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from perennial.capacity import STARTS, Machine
 from perennial.errors import FleetError
 from perennial.platforms.hosts import starting
-from perennial.platforms.hosts.arrange import Member, arrange
+from perennial.platforms.hosts.desired_state import Member, desired_state
 from perennial.platforms.hosts.share import shares
 from perennial.platforms.hosts.starting import batch, start_in_steps
 from tests.platforms.hosts.clusters import spec_of
@@ -79,7 +79,7 @@ def test_a_member_is_counted_with_all_its_processes() -> None:
     found = {}
     for name, share in shares(spec).items():
         parts = [part.at("10.0.0.9", "/usr/bin/python3.11") for part in share.services]
-        wanted = arrange("lab", "systemd", parts, share.counts, {})
+        wanted = desired_state("lab", "systemd", parts, share.counts, {})
         found[name] = {each.name: each.processes for each in wanted.members.values()}
     assert found["machine-a"] == {"scheduler": 0, "jupyter": 0}
     assert set(found["machine-b"].values()) == {3}

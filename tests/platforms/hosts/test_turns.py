@@ -23,11 +23,11 @@ import pytest
 from perennial.files import make_private
 from perennial.paths import ClusterPaths
 from perennial.platforms.hosts import deploy
-from perennial.platforms.hosts.arrange import Arrangement, Steps
+from perennial.platforms.hosts.desired_state import DesiredState, Steps
 from perennial.platforms.hosts.drift import own_files
 from perennial.platforms.hosts.share import shares
 from perennial.render import supervisord_conf
-from perennial.stacks.turns import turns
+from perennial.stacks.rollout import turns
 from perennial.supervision import hold, part, supervisor
 from perennial.supervision.hold import holder, is_ready, ready_mark
 from perennial.supervision.plan import Change
@@ -72,7 +72,7 @@ class Machine:
         return Program(name, text, group, registers=(name,), stop_timeout=60.0)
 
     def deploy(self, mark: str, again: Sequence[str] = ()) -> None:
-        wanted = Arrangement(
+        wanted = DesiredState(
             "supervisord",
             *((), (), {"nobody": "/"}, {}),
             programs=tuple(self.program(group, mark) for group in GROUPS),

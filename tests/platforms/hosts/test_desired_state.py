@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.arrange import Arrangement, Init, arrange, request, steps
+from perennial.platforms.hosts.desired_state import (
+    DesiredState,
+    Init,
+    desired_state,
+    request,
+    steps,
+)
 from perennial.platforms.hosts.share import Share, shares
 from perennial.platforms.hosts.sizes import spread
 from tests.platforms.hosts.clusters import PLAIN, spec_of
@@ -21,12 +27,12 @@ def share_of(machine: str, **keys: Any) -> Share:
     return shares(spec_of(PLAIN, **keys))[machine]
 
 
-def arranged(share: Share, init: Init = "systemd", **sizes: int) -> Arrangement:
+def arranged(share: Share, init: Init = "systemd", **sizes: int) -> DesiredState:
     parts = [part.at("10.0.0.9") for part in share.services]
-    return arrange(share.cluster, init, parts, {**share.counts, **sizes}, SECRETS)
+    return desired_state(share.cluster, init, parts, {**share.counts, **sizes}, SECRETS)
 
 
-def running(wanted: Arrangement, **changes: str | None) -> dict[str, dict[str, Any]]:
+def running(wanted: DesiredState, **changes: str | None) -> dict[str, dict[str, Any]]:
     """What a machine would report on which all of it runs, but for some fingerprints."""
     return {
         unit: {

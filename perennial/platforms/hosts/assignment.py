@@ -22,7 +22,7 @@ _SERVICES = ("scheduler", "jupyter")
 
 
 @dataclass(slots=True)
-class Duty:
+class Assignment:
     """What one machine has to do."""
 
     #: Whether these run there.
@@ -43,7 +43,9 @@ class _Role:
     at: tuple[str | int, ...]
 
 
-def divide(spec: ClusterSpec, machines: Sequence[Machine]) -> tuple[list[Duty], list[Refusal]]:
+def divide(
+    spec: ClusterSpec, machines: Sequence[Machine]
+) -> tuple[list[Assignment], list[Refusal]]:
     """Divide a cluster among machines."""
     roles = _roles(spec, machines)
     refusals = [*_named_twice(spec, machines), *_unsound(spec, roles)]
@@ -58,7 +60,7 @@ def divide(spec: ClusterSpec, machines: Sequence[Machine]) -> tuple[list[Duty], 
             )
             for index in idle
         ]
-    found = [Duty() for _ in machines]
+    found = [Assignment() for _ in machines]
     refusals += _services(spec, roles, found)
     for name, group in spec.workers.items():
         refusals += _members(spec, name, group, roles, found)
@@ -148,7 +150,9 @@ def _unsound(spec: ClusterSpec, roles: list[list[_Role]]) -> Iterator[Refusal]:
                 )
 
 
-def _services(spec: ClusterSpec, roles: list[list[_Role]], found: list[Duty]) -> Iterator[Refusal]:
+def _services(
+    spec: ClusterSpec, roles: list[list[_Role]], found: list[Assignment]
+) -> Iterator[Refusal]:
     for service in _SERVICES:
         places = [(index, role) for index, one in enumerate(roles) for role in one]
         places = [(index, role) for index, role in places if role.name == service]
@@ -166,8 +170,8 @@ def _services(spec: ClusterSpec, roles: list[list[_Role]], found: list[Duty]) ->
                 (spec.platform, "machines"),
             )
         elif not places and spec.jupyter is not None:
-            for duty in found:
-                duty.jupyter = duty.scheduler
+            for one in found:
+                one.jupyter = one.scheduler
 
 
 def _members(
@@ -175,7 +179,7 @@ def _members(
     name: str,
     group: WorkerGroup,
     roles: list[list[_Role]],
-    found: list[Duty],
+    found: list[Assignment],
 ) -> Iterator[Refusal]:
     own: dict[int, int | None] = {}
     for index, one in enumerate(roles):
@@ -230,12 +234,12 @@ def _sums(
 
 
 def _same_members(
-    spec: ClusterSpec, machines: Sequence[Machine], found: list[Duty]
+    spec: ClusterSpec, machines: Sequence[Machine], found: list[Assignment]
 ) -> Iterator[Refusal]:
     """Refuse groups and machines whose members would have the same names."""
     prefixes: dict[str, tuple[str, int]] = {}
-    for index, duty in enumerate(found):
-        for group in duty.counts:
+    for index, one in enumerate(found):
+        for group in one.counts:
             prefix = f"{group}-{machines[index].called}"
             other, where = prefixes.setdefault(prefix, (group, index))
             if other != group:
@@ -256,12 +260,12 @@ def _alike(spec: ClusterSpec, one: tuple[str, int], other: tuple[str, int]) -> R
 
 
 def _unheard(
-    spec: ClusterSpec, machines: Sequence[Machine], found: list[Duty]
+    spec: ClusterSpec, machines: Sequence[Machine], found: list[Assignment]
 ) -> Iterator[Refusal]:
-    for index, (machine, duty) in enumerate(zip(machines, found, strict=True)):
+    for index, (machine, one) in enumerate(zip(machines, found, strict=True)):
         if machine.interface is not None and machine.internal is None:
-            what = "the scheduler" if duty.scheduler else "Jupyter"
-            if duty.scheduler or duty.jupyter:
+            what = "the scheduler" if one.scheduler else "Jupyter"
+            if one.scheduler or one.jupyter:
                 yield Refusal(
                     f"internal beside interface, where {what} runs: others must know its address",
                     "add internal, the IP address of that interface or a name for it",

@@ -63,7 +63,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class DesiredState:
     """What shall stand on a machine."""
 
     #: Its service manager.
@@ -95,7 +95,7 @@ class Steps:
     stop: tuple[str, ...]
 
 
-def arrange(
+def desired_state(
     cluster: str,
     init: Init,
     parts: Sequence[Service],
@@ -103,7 +103,7 @@ def arrange(
     secrets: Mapping[str, str],
     watch: tuple[str, float] = ("", 0.0),
     booted: bool = True,
-) -> Arrangement:
+) -> DesiredState:
     """Say what shall stand on a machine."""
     parts = united(parts) if init == "supervisord" else carried(parts)
     marked = {part.name: fingerprint(part) for part in parts}
@@ -113,7 +113,7 @@ def arrange(
     return _supervisord(cluster, parts, marked, sizes, (secrets, watch, booted))
 
 
-def steps(wanted: Arrangement, found: Mapping[str, Mapping[str, Any]]) -> Steps:
+def steps(wanted: DesiredState, found: Mapping[str, Mapping[str, Any]]) -> Steps:
     """Compare the members that shall run with those that do."""
     alive = {name for name, now in found.items() if now["pid"]}
     running = {name for name in alive if found[name]["fingerprint"]}
@@ -154,7 +154,7 @@ def _systemd(
     marked: Mapping[str, str],
     sizes: Mapping[str, Size],
     secrets: Mapping[str, str],
-) -> Arrangement:
+) -> DesiredState:
     counts = {name: size if isinstance(size, int) else None for name, size in sizes.items()}
     texts = render.systemd(parts, cluster, counts)
     folders = []
@@ -170,7 +170,7 @@ def _systemd(
     own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
     top = render.target_name(cluster)
     targets = [name for name in own if name.endswith(".target") and name != top]
-    return Arrangement(
+    return DesiredState(
         init="systemd",
         files=(
             *(Placed(path, text) for path, text in texts.items()),
@@ -201,7 +201,7 @@ def _supervisord(
     marked: Mapping[str, str],
     sizes: Mapping[str, Size],
     how: tuple[Mapping[str, str], tuple[str, float], bool],
-) -> Arrangement:
+) -> DesiredState:
     secrets, watch, booted = how
     paths = supervisord_paths(cluster)
     (user, home), *_ = users(cluster, "supervisord", parts).items()
@@ -221,7 +221,7 @@ def _supervisord(
     longest = max((part.lifecycle.stop_timeout for part in parts), default=0.0)
     starter = _starter(cluster, paths, python, user, longest + 30.0 if booted else None)
     folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
-    return Arrangement(
+    return DesiredState(
         init="supervisord",
         files=(
             *(Placed(file.path, file.text) for part in parts for file in part.files),
@@ -292,9 +292,9 @@ def _registers(member: Service) -> tuple[str, ...]:
     return tuple(f"{member.name}-{process}" for process in range(processes))
 
 
-def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
+def request(desired: DesiredState, conf: str, pages: str) -> dict[str, Any]:
     """Say to `perennial.supervision.part` what it needs to know."""
-    programs = [asdict(program) for program in arrangement.programs]
+    programs = [asdict(program) for program in desired.programs]
     for program in programs:
         del program["files"]
         program["ports"] = ()  # JupyterLab is waited for at the machine's own address
@@ -302,5 +302,5 @@ def request(arrangement: Arrangement, conf: str, pages: str) -> dict[str, Any]:
         "programs": programs,
         "conf": conf,
         "dashboard": pages or None,
-        "kept": dict(arrangement.kept),
+        "kept": dict(desired.kept),
     }

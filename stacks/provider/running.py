@@ -10,7 +10,7 @@ from contextlib import contextmanager
 PAUSE = 1.0
 
 
-class Others:
+class Running:
     """What is being done side by side, in one event loop."""
 
     def __init__(self, pause: float = PAUSE) -> None:

@@ -1,4 +1,4 @@
-"""Taking turns: how many members of a group may be away at a time, over all machines.
+"""Rolling changes: how many members of a group may be away at a time, over all machines.
 
 Pulumi runs the providers of a deployment in the threads of one process, so the count is kept
 in this process; nothing outlives it.
@@ -12,17 +12,17 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 #: Gives the context in which a member of a group may be away.
-Turn = Callable[[str], AbstractContextManager[object]]
+Slot = Callable[[str], AbstractContextManager[object]]
 
 _guard = threading.Lock()
 _groups: dict[tuple[str, str], threading.BoundedSemaphore] = {}
 
 
-def turns(cluster: str, at_once: int) -> Turn:
-    """Say how members of a cluster's groups take turns."""
-    return partial(_turn, cluster, at_once)
+def slots(cluster: str, at_once: int) -> Slot:
+    """Return what bounds how many members of each group are away."""
+    return partial(_slot, cluster, at_once)
 
 
-def _turn(cluster: str, at_once: int, group: str) -> AbstractContextManager[object]:
+def _slot(cluster: str, at_once: int, group: str) -> AbstractContextManager[object]:
     with _guard:
         return _groups.setdefault((cluster, group), threading.BoundedSemaphore(max(1, at_once)))

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 
-from perennial.stacks.provider.others import Others
+from perennial.stacks.provider.running import Running
 
 
 def run(script: list[tuple[float, float]], cancel_at: float = 30.0) -> list[str]:
     """Begin and end things at these times beside a failure at 0; return what happened in order."""
     told: list[str] = []
 
-    async def thing(others: Others, begin: float, end: float) -> None:
+    async def thing(running: Running, begin: float, end: float) -> None:
         await asyncio.sleep(begin)
-        with others.doing():
+        with running.doing():
             await asyncio.sleep(end - begin)
             told.append("done")
 
     async def main() -> None:
-        others = Others(pause=0.2)
-        rest = [asyncio.create_task(thing(others, *each)) for each in script]
-        asyncio.get_running_loop().call_later(cancel_at, others.cancel)
+        running = Running(pause=0.2)
+        rest = [asyncio.create_task(thing(running, *each)) for each in script]
+        asyncio.get_running_loop().call_later(cancel_at, running.cancel)
         await asyncio.sleep(0)
-        await others.finished()
+        await running.finished()
         told.append("failed")
         await asyncio.gather(*rest)
 
