@@ -56,6 +56,7 @@ def convert(text: str, name: str, namespace: str | None = None, source: str = ""
     known = {key: each for key, each in values.items() if _is_known(draft, key, each)}
     _unknown(draft, known, "", {row.key for row in ROWS})
     whole = _over(defaults(), known)
+    _kinds(draft, known)
     if not draft.faults:
         _parts(draft, known, whole)
     if draft.faults:
@@ -123,6 +124,23 @@ def _unknown(draft: Draft, found: Mapping[str, Any], at: str, keys: Collection[s
             _unknown(draft, value, path, keys)
 
 
+def _kinds(draft: Draft, known: Mapping[str, Any]) -> None:
+    """Refuse what is of a wrong kind, before anything looks into it."""
+    for row in ROWS:
+        _kind(draft, row, row.key, _at(known, row.key))
+    groups = known.get(_GROUPS)
+    for index, own in enumerate(groups if isinstance(groups, list) else ()):
+        for row in rows("worker"):
+            key = row.key.replace("worker", f"{_GROUPS}[{index}]", 1)
+            _kind(draft, row, key, _at({"worker": own}, row.key))
+
+
+def _kind(draft: Draft, row: Row, key: str, value: Any) -> None:
+    below = (fault.path.startswith(f"{draft.prefix}{key}.") for fault in draft.faults)
+    if value is not None and not fits(row.kind, value) and not any(below):
+        draft.refuse(key, value, words(row.kind))
+
+
 def _parts(draft: Draft, known: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     for row in (row for row in ROWS if row.key in ("nameOverride", "fullnameOverride")):
         _take(draft, row, row.key, known, whole, "")
@@ -140,9 +158,6 @@ def _parts(draft: Draft, known: Mapping[str, Any], whole: Mapping[str, Any]) -> 
 def _groups(draft: Draft, known: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     """Take the further groups: each is laid over `worker`, whose values are not said again."""
     every = whole.get(_GROUPS) or []
-    if not fits("maps", every):
-        draft.refuse(_GROUPS, every, words("maps"))
-        return
     keys = {row.key.replace("worker.", "", 1) for row in rows("worker")}
     for index, own in enumerate(every):
         key = f"{_GROUPS}[{index}]"
@@ -186,10 +201,6 @@ def _take(
 ) -> None:
     """Take one value."""
     written, value = _at(known, row.key), _at(whole, row.key)
-    if written is not None and not fits(row.kind, written):
-        if not any(fault.path.startswith(f"{draft.prefix}{key}.") for fault in draft.faults):
-            draft.refuse(key, written, words(row.kind))
-        return
     if value is None or (row.needs and not _at(whole, row.needs)):
         return
     part = whole.get(row.section, {})

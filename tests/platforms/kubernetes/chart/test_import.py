@@ -189,7 +189,7 @@ def test_a_bomb_of_anchors_is_refused_at_once() -> None:
         convert(text, "lab")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_whatever_stands_there_it_is_converted_or_refused_by_a_key(data: st.DataObject) -> None:
     row = data.draw(st.sampled_from(ROWS))
@@ -202,6 +202,8 @@ def test_whatever_stands_there_it_is_converted_or_refused_by_a_key(data: st.Data
     value: Any = data.draw(odd)
     for step in reversed(row.key.split(".")):
         value = {step: value}
+    if row.section == "worker" and data.draw(st.booleans()):
+        value = {"additional_worker_groups": [{"name": "more", **value["worker"]}]}
     refused = None
     try:
         made: Converted | None = converted(value)
