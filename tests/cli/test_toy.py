@@ -31,7 +31,10 @@ WORKS = {
     "disconnect": ("disconnect", "not connected: Client() starts a LocalCluster"),
     "env": ("env", "DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1:1"),
     "version": ("version", "0."),
+    "import": ("import helm values.yaml", "platform: kubernetes"),
 }
+#: Of one platform alone, whose own tests try them: `tests/platforms/kubernetes/test_verbs.py`.
+OTHERS = {"adopt"}
 LACKS = {
     "render": "render cluster.yaml --format systemd -o out",
     "refresh": "refresh",
@@ -69,6 +72,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cluster.yaml").write_text(FILE)
+    (tmp_path / "values.yaml").write_text("{}")
     run("up --yes --no-connect")
     return tmp_path
 
@@ -83,7 +87,7 @@ def run(words: str) -> str:
 
 
 def test_each_command_is_tried() -> None:
-    assert {*WORKS, *LACKS, *UNSCALED} == COMMANDS
+    assert {*WORKS, *LACKS, *UNSCALED, *OTHERS} == COMMANDS
 
 
 @pytest.mark.parametrize("command", WORKS)

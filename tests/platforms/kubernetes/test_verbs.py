@@ -37,6 +37,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         *("plan -f cluster.yaml", "up -f cluster.yaml --yes", "refresh", "down --force"),
         *("scale cpu=3", "rotate", "revoke anna", "open --print", "enable", "disable", "doctor"),
         *("status", "logs", "restart cpu --force"),
+        *("adopt helm lab --scale worker=1:2 --image dask:1", "adopt helm lab --undo"),
     ],
 )
 def test_it_is_one_line_without_a_traceback(cluster: Path, words: str) -> None:
