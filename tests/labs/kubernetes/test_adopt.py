@@ -215,9 +215,17 @@ def test_releases_are_found_whatever_they_are_called(lab: Lab, tmp_path: Path) -
     }
     api.core.create_namespaced_secret(where, secret)
     line = perennial(f"adopt helm one -n {where} --values")
-    assert set(shlex.split(line)) == {
-        *("--set", "worker.replicas=2", "additional_worker_groups[1].replicas=3"),
-    }
+    big = "--set additional_worker_groups[1].replicas=3"
+    assert sorted(line.strip().replace(" --set", "\n--set").splitlines()) == [
+        *(big, "--set worker.replicas=2"),
+    ]
+    passed = subprocess.run(
+        ["bash", "-c", f"printf '%s ' $(printf '%s' {shlex.quote(line)})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert passed.stdout.split() == line.split()  # as a shell puts it into `helm upgrade`
 
     scaled = ["autoscale", "deployment/other-name-worker", "--max=3"]
     lab.kubectl("-n", where, *scaled)

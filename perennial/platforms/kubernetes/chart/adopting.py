@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import shlex
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic, sleep
@@ -156,7 +155,8 @@ def kept(api: Api, release: Release) -> tuple[str, list[str]]:
         else:
             index = places[group.name]
             words.append(f"additional_worker_groups[{index}].replicas={group.replicas}")
-    return " ".join(f"--set {shlex.quote(word)}" for word in words), notes
+    # Without quotes: a shell does not read them in what a command puts into its line.
+    return " ".join(f"--set {word}" for word in words), notes
 
 
 def _require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
