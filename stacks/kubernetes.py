@@ -37,7 +37,7 @@ from .args import (
 )
 from .base import ClusterComponent
 from .inputs import Inputs, resolved
-from .kubernetes_planning import described, stop_scheduler
+from .kubernetes_planning import described, first, stop_scheduler
 from .resources import Authority, Certificate
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "StorageArgs",
     "WorkerGroupArgs",
     "described",
+    "first",
     "stop_scheduler",
 ]
 

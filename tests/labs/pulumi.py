@@ -114,6 +114,8 @@ def _made(
     """Give a folder of the cache; what `build` leaves in ``bin`` becomes it the first time."""
     kept = cache("pulumi")
     made = kept / name
+    if made.is_dir():  # it came there as a whole
+        return made
     with (kept / lock_file).open("w") as lock:
         # Two runs of the tests do not both build it.
         fcntl.flock(lock, fcntl.LOCK_EX)
