@@ -57,7 +57,7 @@ class ClusterComponent(pulumi.ComponentResource):
             # One line for each fault and no traceback: this ends the program, and Pulumi says so.
             raise pulumi.RunError(str(error)) from None
         # As a text, in which groups keep their order.
-        file = pulumi.Output.from_input(inputs.told(given)).apply(inputs.dumped)
+        file = pulumi.Output.from_input(given.tree).apply(inputs.dumped)
         outputs["cluster"] = describe(file, outputs["connection"])
         for output in OUTPUTS:
             setattr(self, output, pulumi.Output.from_input(outputs[output]))

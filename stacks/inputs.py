@@ -18,7 +18,6 @@ import pulumi
 
 from perennial.errors import Fault, SpecError
 from perennial.spec import ClusterSpec, loads, plain
-from perennial.spec import json_schema as schemas
 from perennial.spec.words import key_path
 
 Location = tuple[str | int, ...]
@@ -82,27 +81,6 @@ def resolved(given: Inputs) -> ClusterSpec | pulumi.Output[ClusterSpec]:
             raise pulumi.RunError(str(SpecError(said, given.spec.name))) from None
 
     return pulumi.Output.from_input(given.tree).apply(whole)
-
-
-def told(given: Inputs) -> Tree:
-    """Return a cluster as its stack tells of it: without the private keys of whoever deploys it."""
-    found: Tree = _readable(given.tree, schemas.shared((given.spec.platform,)), ())
-    return found
-
-
-def _readable(value: Any, root: schemas.JsonSchema, at: Location) -> Any:
-    """Leave out what JSON Schema has nobody read back."""
-    if isinstance(value, Mapping):
-        inner = {key: (*at, key) for key in value}
-        nodes = {key: schemas.plain(root, schemas.find(root, inner[key])) for key in value}
-        return {
-            key: _readable(each, root, inner[key])
-            for key, each in value.items()
-            if not nodes[key].get("writeOnly")
-        }
-    if isinstance(value, list):
-        return [_readable(each, root, (*at, place)) for place, each in enumerate(value)]
-    return value
 
 
 def hidden(spec: ClusterSpec) -> Inputs:
