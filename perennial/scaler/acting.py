@@ -224,7 +224,9 @@ class Actor:
         if (to > observation.desired or (to < observation.desired and unstarted)) and fleet.free:
             await fleet.resize(to)
         elif to == observation.desired:
-            fleet.content()
+            # Decided while the platform was left alone, it says nothing of what is wanted of it.
+            if decision.rule != "blocked":
+                fleet.content()
             if stands_still and fleet.free:
                 await fleet.resize(to)
         room = observation.desired - observation.least - staying
