@@ -329,7 +329,7 @@ def scaler(
     return Loop(settings, WorldSource(world, life), fleets, actor, memory, wishes)
 
 
-async def live(loop: Loop, until: Any, seconds: float = 20.0) -> bool:
+async def live(loop: Loop, until: Any, seconds: float = 60.0) -> bool:
     """Run a scaler until something is true of the world; False when it was killed before."""
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop))
