@@ -27,7 +27,7 @@ from perennial.platforms.hosts.desired_state import DesiredState, Steps
 from perennial.platforms.hosts.drift import own_files
 from perennial.platforms.hosts.share import shares
 from perennial.render import supervisord_conf
-from perennial.stacks.rollout import turns
+from perennial.stacks.rollout import slots
 from perennial.supervision import hold, part, supervisor
 from perennial.supervision.hold import holder, is_ready, ready_mark
 from perennial.supervision.plan import Change
@@ -80,7 +80,7 @@ class Machine:
         agent: Any = self
         share = shares(spec_of())["machine-b"]
         now = Steps((), tuple(again), ()), self.found(deploy._conf(share))
-        deploy._change_supervisord(agent, share, wanted, now, turns(f"test-{mark}", 1))
+        deploy._change_supervisord(agent, share, wanted, now, slots(f"test-{mark}", 1))
         self.deployed = own_files(share.cluster, wanted, deploy._conf(share))
 
     def found(self, conf: str) -> dict[str, Any]:
