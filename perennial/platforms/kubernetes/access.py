@@ -24,6 +24,7 @@ WATCHED = (
     ("apps", "replicasets"),
     ("", "pods"),
     ("", "services"),
+    ("", "endpoints"),
     ("", "persistentvolumeclaims"),
     ("discovery.k8s.io", "endpointslices"),
 )
