@@ -138,7 +138,7 @@ def _field(key: str, value: Node, path: tuple[Any, ...]) -> str:
     kind, name = _type(value, path), f"{key}_" if key == "from" else key
     if "default" not in value:
         return f"    {name}: {kind}"
-    if schemas.nullable(value) and value.get("default") == {}:  # `null` is not the default here
+    if schemas.absence(value) and value.get("default") == {}:  # `null` is not the default here
         inner = next(each for each in value["anyOf"] if "$ref" in each)["$ref"].rpartition("/")[2]
         return f"    {name}: {kind} | None = field(default_factory={inner}Args)"
     return f"    {name}: {kind} | None = None"
@@ -163,6 +163,9 @@ def _plain(node: Node, path: tuple[Any, ...]) -> str:
     for each in choices:
         if "$ref" in each:
             kinds[f"{each['$ref'].rpartition('/')[2]}Args | Mapping[str, Any]"] = None
+            continue
+        if "const" in each:
+            kinds[f"Literal[{each['const']!r}]"] = None
             continue
         if "enum" in each:
             kinds[f"Literal[{', '.join(map(repr, each['enum']))}]"] = None

@@ -63,7 +63,8 @@ def mappings(root: Node, path: str = "", node: Node | None = None) -> Iterator[t
 def row(root: Node, path: str, value: Node, required: bool) -> str:
     """Write one key as a row of a table."""
     node = schemas.plain(root, value)
-    allowed = kind(node) + (" or `null`" if schemas.nullable(value) else "")
+    absence = schemas.absence(value)
+    allowed = kind(node) + (f" or `{absence}`" if absence else "")
     meaning = cell(str(value.get("description") or node.get("description", "")))
     if examples := node.get("examples"):
         meaning += f" Example: `{flow(examples[0])}`."

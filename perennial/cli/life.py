@@ -49,7 +49,7 @@ def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
     from perennial.lock import exclusive
     from perennial.paths import cluster_state
 
-    document = _read(file)
+    document = _to_deploy(file, "plan")
     spec = document.spec
     _refuse_to_move(spec)
     part, paths = deployer(spec.platform, "plan", spec.name), cluster_state(spec.name)
@@ -97,7 +97,7 @@ def up(
     if plan_only:
         plan(file, strict)
         return
-    document = _read(file)
+    document = _to_deploy(file, "up")
     _refuse_to_move(document.spec)
     options = UpOptions(yes, connect, strict, install, force)
     if not wait:
@@ -253,6 +253,15 @@ def _purge(name: str, purge: bool) -> None:
     with alone(name):
         shutil.rmtree(paths.root)
     print(f"{name}: certificates, token and logs are removed from {paths.root}")
+
+
+def _to_deploy(file: Path, verb: str) -> Document:
+    """Read what is to be deployed; who has no file may mean the cluster of a stack."""
+    from perennial.paths import known_clusters
+
+    if file == DEFAULT_FILE and not file.exists() and len(known := known_clusters()) == 1:
+        deployer(recorded_platform(known[0]), verb, known[0])
+    return _read(file)
 
 
 def _read(file: Path) -> Document:

@@ -166,7 +166,8 @@ def limited(faults: list[Fault]) -> list[Fault]:
 
 
 def _allowed(schema: schemas.JsonSchema, node: schemas.JsonSchema) -> str:
-    return schemas.describe(node) + (" or null" if schemas.nullable(schema) else "")
+    absence = schemas.absence(schema)
+    return schemas.describe(node) + (f" or {absence}" if absence else "")
 
 
 def _corrected(location: Location, node: schemas.JsonSchema, value: Any) -> str:

@@ -95,9 +95,12 @@ def plain(root: JsonSchema, node: JsonSchema) -> JsonSchema:
     return node
 
 
-def nullable(node: JsonSchema) -> bool:
-    """Whether ``null`` may stand there as well."""
-    return any(choice.get("type") == "null" for choice in node.get("anyOf", []))
+def absence(node: JsonSchema) -> str:
+    """Return the word that may stand there for nothing, if there is one: ``null`` or ``false``."""
+    choices = node.get("anyOf", [])
+    if any(choice.get("const") is False for choice in choices):
+        return "false"
+    return "null" if any(choice.get("type") == "null" for choice in choices) else ""
 
 
 def describe(node: JsonSchema) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     WithJsonSchema,
     create_model,
@@ -243,6 +244,14 @@ class Security(Model):
     its port reads logs, tracebacks with their values, names of tasks and lines of source."""
 
 
+def _or_false(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"type": "boolean", "const": False}, *schema["anyOf"]]
+
+
+#: What is there unless `null` or `false` is written: Pulumi's programs in YAML lose a `null`.
+_UNLESS_FALSE = BeforeValidator(lambda value: None if value is False else value)
+
+
 class ClusterSpec(Model):
     """A standing Dask cluster."""
 
@@ -264,11 +273,15 @@ class ClusterSpec(Model):
     )
     """Worker groups by name."""
 
-    jupyter: Jupyter | None = Field(default_factory=Jupyter)
-    """JupyterLab; `null` for none."""
+    jupyter: Annotated[Jupyter | None, _UNLESS_FALSE] = Field(
+        default_factory=Jupyter, json_schema_extra=_or_false
+    )
+    """JupyterLab; `null` or `false` for none."""
 
-    scaler: Scaler | None = Field(default_factory=Scaler)
-    """The service that sizes the groups which have a `scale`; `null` for none: then
+    scaler: Annotated[Scaler | None, _UNLESS_FALSE] = Field(
+        default_factory=Scaler, json_schema_extra=_or_false
+    )
+    """The service that sizes the groups which have a `scale`; `null` or `false` for none: then
     `perennial scale` alone changes their size."""
 
     protocol: Literal["tcp", "ucx"] = "tcp"

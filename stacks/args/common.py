@@ -202,11 +202,15 @@ class ClusterArgs:
     """The scheduler."""
     workers: Mapping[str, WorkerGroupArgs | Mapping[str, Any]]
     """Worker groups by name."""
-    jupyter: JupyterArgs | Mapping[str, Any] | None = field(default_factory=JupyterArgs)
-    """JupyterLab; `null` for none."""
-    scaler: ScalerArgs | Mapping[str, Any] | None = field(default_factory=ScalerArgs)
-    """The service that sizes the groups which have a `scale`; `null` for none: then `perennial
-    scale` alone changes their size."""
+    jupyter: Literal[False] | JupyterArgs | Mapping[str, Any] | None = field(
+        default_factory=JupyterArgs
+    )
+    """JupyterLab; `null` or `false` for none."""
+    scaler: Literal[False] | ScalerArgs | Mapping[str, Any] | None = field(
+        default_factory=ScalerArgs
+    )
+    """The service that sizes the groups which have a `scale`; `null` or `false` for none: then
+    `perennial scale` alone changes their size."""
     protocol: Literal["tcp", "ucx"] | None = None
     """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs the
     package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA

@@ -235,13 +235,16 @@ class Servicer(ProviderServicer):
 
     def _say(self, urn: str) -> Say:
         """Show what happens beside a resource; what a person must know at the end, as a message."""
-        loop, last = asyncio.get_running_loop(), [0.0]
+        loop = asyncio.get_running_loop()
+        last = (0.0, "")
 
         def say(text: str) -> None:
-            keeps = text.startswith("!")
-            if not keeps and time.monotonic() - last[0] < PAUSE:
+            nonlocal last
+            keeps, (then, before) = text.startswith("!"), last
+            # Where the engine writes to a file, each message is a line of it.
+            if not keeps and (text == before or time.monotonic() - then < PAUSE):
                 return
-            last[0] = time.monotonic()
+            last = (time.monotonic(), text)
             told = self._log(urn, text.removeprefix("!"), engine_pb2.INFO, ephemeral=not keeps)
             asyncio.run_coroutine_threadsafe(told, loop)
 

@@ -201,11 +201,11 @@ def operate(user: User, home: Home) -> None:
     home.write()
     words = {"plan": "preview", "up --yes": "up", "refresh": "refresh", "down --force": "destroy"}
     for ours, theirs in words.items():
-        given = f" -f {home.file}" if ours in ("plan", "up --yes") else ""
-        assert user.refused(ours + given) == (
-            "lab: Pulumi's stack dev owns it, so nothing is deployed from here; run"
-            f" `pulumi -C {user.project.folder} {theirs} --stack dev`"
-        )
+        for given in ("", f" -f {home.file}"):  # there is no file in the program's folder
+            assert user.refused(ours + given) == (
+                "lab: Pulumi's stack dev owns it, so nothing is deployed from here; run"
+                f" `pulumi -C {user.project.folder} {theirs} --stack dev`"
+            )
 
 
 def use_by_its_output(user: User, home: Home, told: str) -> None:

@@ -15,6 +15,8 @@ from tests.stacks.projects import Project
 
 pytestmark = pytest.mark.lab
 
+NO_JUPYTER = ["scheduler", "worker", "client"]
+
 
 def cluster(name: str, memory: str, *machines: str) -> dict[str, Any]:
     return {
@@ -24,6 +26,7 @@ def cluster(name: str, memory: str, *machines: str) -> dict[str, Any]:
             "environment": {"python": "/opt/dask/bin/python"},
             "env": {"WORD": {"fn::secret": "Tr0ub4dor"}},
             "workers": {"cpu": {"count": 1, "memory": memory}},
+            "jupyter": False,  # a `null` never arrives
             "hosts": {"machines": [{"address": each, "name": each} for each in machines]},
         },
     }
@@ -53,6 +56,7 @@ def test_a_yaml_program(site: Site) -> None:
     project.pulumi("stack", "init", "dev")
     said = project.pulumi("up", "--yes", "--skip-preview")
     assert site.machines().keys() == {"ma", "mb", "mc"}
+    assert json.loads((site.root / "machines/mc/services").read_text())["roles"] == NO_JUPYTER
     said += project.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
     Project(site, runtime="yaml", **program("600 MiB"))
     changed = project.pulumi("preview", "--diff")
