@@ -21,10 +21,9 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 from tornado.ioloop import PeriodicCallback
 
-from perennial import connect, placement
+from perennial import connect, placement, tunnel
 from perennial.connect import Connection
 from perennial.errors import PerennialError
-from perennial.platforms.hosts import tunnel
 from perennial.scaler import asking, explaining
 from perennial.scaler.asking import Report
 

@@ -31,6 +31,8 @@ class Platform:
     stack: str
     #: Extra of this package that brings what it needs; empty for none.
     extra: str = ""
+    #: Class of what carries connections to a cluster from outside, see `perennial.tunnel`.
+    carrier: str = ""
     #: Command that renews the client's certificate.
     renews: str = "up"
     #: What `perennial render` can write of it.
@@ -61,6 +63,7 @@ PLATFORMS = {
         runtime="perennial.platforms.kubernetes.runtime.KubernetesRuntime",
         stack="perennial.stacks.kubernetes",
         extra="kubernetes",
+        carrier="perennial.platforms.kubernetes.carrier.Carrier",
         formats=("kubernetes",),
     ),
 }

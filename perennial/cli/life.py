@@ -174,10 +174,16 @@ def forget(
 
 def take_down(name: str, purge: bool) -> None:
     """Stop a cluster; print what stays."""
+    from perennial.paths import tunnel
+
     part = deployer(platform_of(name))
     part.log_in(name)
     with alone(name) as say:
         removed = part.down(name, purge, say)
+    if tunnel(name).is_file():
+        from perennial.tunnel import close_tunnel
+
+        close_tunnel(name)
     warn_uncleaned(removed.uncleaned)
     print(f"{name} is down")
     for note in removed.notes:

@@ -14,6 +14,7 @@ from perennial.cli.files import judge
 from perennial.cli.output import Progress, confirm, say_abandoned, show_plan
 from perennial.cli.platform import deployer, runtime
 from perennial.errors import PerennialError
+from perennial.registry import PLATFORMS
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
@@ -99,9 +100,13 @@ def rollout(document: Document, file: Path, options: UpOptions) -> None:
             done = part.up(spec, str(file.resolve()), watcher)
             if done.changed:
                 await_workers(runtime(spec.platform, spec.name), say)
-    watcher.ready(done.connection)
+        reached, problem = done.connection, ""
+        if options.connect:
+            reached, problem = reachable(spec.platform, reached, say)
+    watcher.client = problem or watcher.client
+    watcher.ready(reached)
     warn_uncleaned(done.uncleaned)
-    _summarise(done, tried(done.connection, watcher.client))
+    _summarise(done, tried(reached, watcher.client))
 
 
 def equip(part: Deployer, install: bool) -> None:
@@ -150,6 +155,31 @@ def await_workers(running: Runtime, say: Say) -> None:
             f"{running.name}: {', '.join(missing[:5])} not there after {START_TIMEOUT:g} s;"
             f" see `perennial logs {missing[0]}`"
         )
+
+
+def reachable(platform: str, connection: Connection, say: Say) -> tuple[Connection, str]:
+    """Return how a cluster is reached from here, and why it is not.
+
+    Where its address has no meaning here, its platform carries connections to it.
+    """
+    from perennial import connect, paths
+
+    other = connect.current()
+    if other is not None and other.cluster != connection.cluster:
+        return connection, ""
+    kept = paths.tunnel(connection.cluster).is_file()
+    if not kept and not PLATFORMS[platform].carrier:
+        return connection, ""
+    from perennial import tunnel
+
+    if not kept and not tunnel.is_unreachable(connection):
+        return connection, ""
+    try:
+        way = None if kept else tunnel.by_platform(connection)
+        say(f"connecting: {way or 'the tunnel'}")
+        return tunnel.open_tunnel(connection, way, say), ""
+    except PerennialError as error:
+        return connection, f"does not reach it: {error}"
 
 
 def connected(connection: Connection) -> str:

@@ -59,7 +59,7 @@ def reach(name: str | None) -> Connection:
     require_here(paths.cluster_state(connection.cluster))
     if not paths.tunnel(connection.cluster).is_file():
         return connection
-    from perennial.platforms.hosts import tunnel
+    from perennial import tunnel
 
     return tunnel.through(connection)
 

@@ -85,6 +85,13 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
             help="Connect through this machine, by an SSH tunnel in the background.",
         ),
     ] = None,
+    forward: Annotated[
+        bool,
+        typer.Option(
+            "--port-forward",
+            help="On Kubernetes: connect through the API server, by a process in the background.",
+        ),
+    ] = False,
 ) -> None:
     """Make Client() without arguments connect to a cluster."""
     from perennial import connect, placement
@@ -93,11 +100,8 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
         raise PerennialError("--cwd and --cluster need --stack; a cluster is named without one")
     if stack is not None and (target or export or person) is not None:
         raise PerennialError("--stack takes no NAME, FILE or --export; -c NAME chooses a cluster")
+    _require_one_way(ssh, forward, export)
     if export is not None:
-        if ssh is not None:
-            raise PerennialError(
-                "--export and --ssh: a bundle holds no tunnel; whoever reads it adds --ssh"
-            )
         _export(connect.find(target), export, replace, person)
         return
     if person is not None:
@@ -112,8 +116,8 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
         connection = connect.find(target)
         bundle = False
     way = ""
-    if ssh is not None or _tunnelled(connection.cluster):
-        connection, way = _tunnel(connection, ssh)
+    if ssh is not None or forward or _tunnelled(connection.cluster):
+        connection, way = _tunnel(connection, ssh, forward)
     elif bundle:
         _warn(_loopback(connection))
     else:
@@ -122,10 +126,23 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
     from perennial.connect import trial
 
     problem = trial.problem(connection)
+    if problem is not None and not way:
+        problem += _hint(connection)
     reaches = f"reaches {connection.cluster} at {connection.scheduler_address}{way}"
     print(f"Client() in a new Python process {problem or reaches}")
     print(OWN)
     _warn(notices)
+
+
+def _require_one_way(ssh: str | None, forward: bool, export: Path | None) -> None:
+    """Refuse options that exclude each other."""
+    option = "--ssh" if ssh is not None else "--port-forward"
+    if ssh is not None and forward:
+        raise PerennialError("--ssh and --port-forward: choose one way to the cluster")
+    if export is not None and (ssh is not None or forward):
+        raise PerennialError(
+            f"--export and {option}: a bundle holds no tunnel; whoever reads it adds {option}"
+        )
 
 
 def _export(connection: Connection, file: Path, replace: bool, person: str | None) -> None:
@@ -172,7 +189,7 @@ def env_command(name: Cluster = None, file: ItsFile = None) -> None:
     connection = connect.find(named(name, file))
     placement.require_reach(connection)
     if _tunnelled(connection.cluster):
-        from perennial.platforms.hosts import tunnel
+        from perennial import tunnel
 
         connection = tunnel.through(connection)
         if not tunnel.is_connected(connection.cluster):
@@ -186,24 +203,35 @@ def _tunnelled(cluster: str) -> bool:
     return paths.tunnel(cluster).is_file()
 
 
-def _tunnel(connection: Connection, ssh: str | None) -> tuple[Connection, str]:
+def _tunnel(connection: Connection, ssh: str | None, forward: bool) -> tuple[Connection, str]:
     """Keep the tunnel; how the cluster is reached through it, and words that say so."""
+    from perennial import tunnel
     from perennial.cli.output import Progress
-    from perennial.platforms.hosts import tunnel
 
     notices: list[str] = []
+    way = tunnel.by_platform(connection) if forward else None
+    if ssh is not None:
+        way = tunnel.through_bastion(ssh)
     with Progress(connection.cluster) as progress:
-        progress(f"connecting through {ssh}" if ssh else "connecting through the tunnel")
-        connection = tunnel.open_tunnel(connection, ssh, notices.append)
+        progress(f"connecting: {way or 'the tunnel'}")
+        connection = tunnel.open_tunnel(connection, way, notices.append)
     _warn(notices)
     return connection, f", {tunnel.describe(connection.cluster)}"
+
+
+def _hint(connection: Connection) -> str:
+    """Name what reaches a cluster whose address has no meaning here; empty for any other."""
+    from perennial import tunnel
+
+    unreachable = tunnel.is_unreachable(connection)
+    return f"; `perennial connect {connection.cluster} --port-forward` does" * unreachable
 
 
 def _end_tunnels(name: str | None) -> bool:
     """End the tunnel to a cluster, or all; whether there was one."""
     if not (clusters := [each for each in paths.tunnels() if name in (None, each)]):
         return False
-    from perennial.platforms.hosts import tunnel
+    from perennial import tunnel
 
     for cluster in clusters:
         tunnel.close_tunnel(cluster)

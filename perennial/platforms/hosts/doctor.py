@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from perennial import authority, connect, paths
+from perennial import authority, connect, paths, tunnel
 from perennial.connect import Connection
 from perennial.doctor import FREE, Finding, checks, guarded
 from perennial.errors import FleetError, SpecError
-from perennial.platforms.hosts import probing, reach, tunnel
+from perennial.platforms.hosts import probing, reach
 from perennial.platforms.hosts.checks import SKEW
 from perennial.platforms.hosts.drift import drift
 from perennial.platforms.hosts.firewalls import Firewall

@@ -45,7 +45,7 @@ class ApiError(PerennialError):
 class Api:
     """The parts of the API that a cluster uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, kubeconfig: str = "", context: str = "") -> None:
         try:
             from kubernetes import client, config
         except ModuleNotFoundError as error:
@@ -58,7 +58,7 @@ class Api:
             if "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config()
             else:
-                config.load_kube_config()
+                config.load_kube_config(kubeconfig or None, context or None)
         except config.ConfigException as error:
             said = " ".join(str(error).split()).removesuffix(".")
             raise ApiError(

@@ -19,8 +19,8 @@ import pytest
 from perennial.connect import Connection, Tls
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.platforms.hosts import tunnel
-from perennial.platforms.hosts.forwarding import Forward
+from perennial.tunnel import bastion, close_tunnel, describe, keeping, open_tunnel, through
+from perennial.tunnel.forwarding import Forward
 from tests.homes import PERENNIAL, Home, wait_until
 from tests.ports import free_ports
 from tests.ssh.sshd import MISSING, USER, Place, keygen, make_place
@@ -95,7 +95,7 @@ class Laptop:
         for process in psutil.process_iter():
             try:
                 mine = process.environ().get("HOME") == str(self.place.root)
-                if mine and "perennial.platforms.hosts.tunnel" in process.cmdline():
+                if mine and "perennial.tunnel.keeping" in process.cmdline():
                     found.append(process.pid)
             except psutil.Error:
                 continue
@@ -229,42 +229,42 @@ CONNECTION = Connection(
 
 
 def test_what_leads_where() -> None:
-    places = tunnel._places(CONNECTION)
+    places = bastion.places(CONNECTION)
     assert places == [("machine-a", 8786), ("machine-a", 8888)]
-    forwards = tunnel._forwards(places, [Forward(9000, "machine-a", 8786)])
+    forwards = keeping._forwards(places, [Forward(9000, "machine-a", 8786)])
     assert [each.local for each in forwards] == [9000, 8888]
-    here = tunnel._rewritten(CONNECTION, forwards)
+    here = keeping._rewritten(CONNECTION, forwards)
     assert here.scheduler_address == "tls://127.0.0.1:9000"
     assert here.jupyter_url == "https://127.0.0.1:8888/lab"
     assert here.dashboard_link == "https://127.0.0.1:8888/proxy/8787/status"
     assert here.tls == CONNECTION.tls
-    assert tunnel._rewritten(CONNECTION, ()) == CONNECTION
+    assert keeping._rewritten(CONNECTION, ()) == CONNECTION
     no_jupyter = replace(CONNECTION, jupyter_url=None, dashboard_link=None)
-    assert tunnel._places(no_jupyter) == [("machine-a", 8786)]
+    assert bastion.places(no_jupyter) == [("machine-a", 8786)]
 
 
 def test_two_places_with_the_same_port() -> None:
     port, free = free_ports(2)
-    chosen = tunnel._free([Forward(port, "a", port), Forward(port, "b", port)])
+    chosen = keeping._free([Forward(port, "a", port), Forward(port, "b", port)])
     assert chosen[0].local == port
     assert chosen[1].local != port
     with socket.create_server(("127.0.0.1", free)):
-        assert tunnel._free([Forward(free, "a", free)])[0].local != free
+        assert keeping._free([Forward(free, "a", free)])[0].local != free
 
 
 def test_the_last_of_several_bastions_is_the_bastion() -> None:
-    hop = tunnel._hop("me@outer:23,you@inner")
+    hop = bastion.hop("me@outer:23,you@inner")
     assert (hop.user, hop.address, hop.jump) == ("you", "inner", "me@outer:23")
 
 
 def test_a_damaged_file_is_no_tunnel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert tunnel.describe("lab") is None
-    assert tunnel.close_tunnel("lab") is False
+    assert describe("lab") is None
+    assert close_tunnel("lab") is False
     for text in ("", "{}", "[]", '{"bastion": "b", "forwards": [{}]}'):
         write_atomic(tmp_path / "perennial/tunnels.d/lab/tunnel.json", text)
-        assert tunnel.describe("lab") is None
-        assert tunnel.through(CONNECTION) == CONNECTION
+        assert describe("lab") is None
+        assert through(CONNECTION) == CONNECTION
     with pytest.raises(PerennialError, match="name a bastion with --ssh"):
-        tunnel.open_tunnel(CONNECTION, None)
-    assert tunnel.close_tunnel("lab") is True
+        open_tunnel(CONNECTION, None)
+    assert close_tunnel("lab") is True

@@ -1,6 +1,6 @@
-"""Carries connections from ports of this machine through a bastion, and never gives up.
+"""Carries connections from ports of this machine to a cluster's, and never gives up.
 
-The ports stay ours while the bastion is away: nobody else can take them, and who connects waits
+The ports stay ours while the way there is cut: nobody else can take them, and who connects waits
 for it for some seconds instead of being refused.
 """
 
@@ -9,101 +9,84 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perennial.errors import FleetError, PerennialError
-from perennial.ssh import Hop, Session
-from perennial.ssh.folder import folder
-from perennial.ssh.masters import cancel_logins
-from perennial.ssh.mux import RefusedError
+
+if TYPE_CHECKING:
+    from perennial.connect import Connection
 
 LOOPBACK = "127.0.0.1"
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-#: How long who connects is kept waiting for the bastion; Dask's own patience is 30 s.
-_PATIENCE = 20.0
+#: How long who connects is kept waiting for a way; Dask's own patience is 30 s.
+PATIENCE = 20.0
 _CHUNK = 65_536
-#: What ssh logs of a place that the bastion cannot connect to.
-_REFUSAL = re.compile(r"^channel \d+: open failed: (?:connect failed: )?(.+?)\s*$", re.MULTILINE)
+#: Host and port.
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One port of this machine that leads to one behind the bastion."""
+    """One port of this machine that leads to one of the cluster's."""
 
     #: Port on this machine's loopback address.
     local: int
-    #: Where it leads, as the bastion sees it.
+    #: Where it leads, as the cluster names it.
     host: str
     #: The port there.
     port: int
 
 
-class Line:
-    """The connection to the bastion, with a unix socket for each place behind it."""
-
-    def __init__(self, session: Session, sockets: dict[Forward, Path]) -> None:
-        self._session = session
-        self._sockets = sockets
+class Line(Protocol):
+    """A way to the places that stands."""
 
     async def ended(self) -> None:
-        """Wait until the connection is lost."""
-        loop, handle = asyncio.get_running_loop(), self._session.master.handle
-        lost = asyncio.Event()
-        loop.add_reader(handle, lost.set)
-        try:
-            await lost.wait()
-        finally:
-            loop.remove_reader(handle)
+        """Wait until it is lost."""
 
     async def open(self, forward: Forward) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to a place behind the bastion."""
-        return await asyncio.open_unix_connection(self._sockets[forward])
+        """Connect to a place."""
 
     def refusal(self) -> str:
-        """Return why the bastion has opened no connection of late, and forget it."""
-        log = self._session.master.log
-        found = _REFUSAL.findall(log.read_text(errors="replace"))
-        os.truncate(log, 0)  # ssh goes on at its end, for weeks
-        return found[-1] if found else ""
+        """Return why a place was not reached of late, and forget it."""
 
     async def close(self) -> None:
         """End it."""
-        await asyncio.to_thread(self._session.__exit__, None, None, None)
 
 
-async def dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
-    """Connect to the bastion; when it fails, nothing stays open."""
-    return await asyncio.to_thread(_dial, bastion, forwards)
+class Carrier(Protocol):
+    """Makes the way: through a bastion, or through what a platform has for it."""
 
+    #: Of what is in between, for messages.
+    name: str
+    #: What to look at where the scheduler is not reached.
+    remedy: str
 
-def _dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
-    with contextlib.ExitStack() as stack:
-        session = stack.enter_context(Session(bastion))
-        sockets = {each: folder() / f"to-{number}" for number, each in enumerate(forwards)}
-        for forward, path in sockets.items():
-            path.unlink(missing_ok=True)
-            with contextlib.closing(session.control()) as control:
-                control.forward(path, forward.host, forward.port)
-        stack.pop_all()
-        return Line(session, sockets)
+    def places(self, connection: Connection) -> list[Place]:
+        """Name the hosts and ports that it leads to, the scheduler's first."""
+
+    async def dial(self, forwards: Sequence[Forward]) -> Line:
+        """Make the way; when it fails, nothing stays open."""
+
+    def prove(self, places: Sequence[Place]) -> list[str]:
+        """Go the way once: empty for a place that is reached, else why it is not."""
+
+    def cancel(self) -> None:
+        """End what keeps `dial` waiting."""
 
 
 class Forwarder:
-    """Holds the ports and the connection to the bastion."""
+    """Holds the ports and the way to the cluster."""
 
     def __init__(
-        self, bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None], None]
+        self, carrier: Carrier, forwards: Sequence[Forward], tell: Callable[[str | None], None]
     ) -> None:
-        self._bastion = bastion
+        self._carrier = carrier
         self._forwards = forwards
         self._tell = tell
         self._line: Line | None = None
@@ -131,7 +114,7 @@ class Forwarder:
         finally:
             for server in servers:
                 server.close()
-            cancel_logins()
+            self._carrier.cancel()
             tasks = (keeping, stopping, *self._carried)
             for task in tasks:
                 task.cancel()
@@ -145,7 +128,7 @@ class Forwarder:
         while True:
             began = math.inf
             try:
-                self._line = await dial(self._bastion, self._forwards)
+                self._line = await self._carrier.dial(self._forwards)
                 began = time.monotonic()
                 self._say(None)
                 self._connected.set()
@@ -200,7 +183,7 @@ class Forwarder:
         """Carry one connection; where there is no way, close it."""
         self._wanted.set()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 await self._connected.wait()
                 line = self._line
                 if line is None:
@@ -224,7 +207,7 @@ class Forwarder:
     def _complain(self, forward: Forward, text: str) -> None:
         """Log why a place is not reached, once: a client asks again and again."""
         if self._connected.is_set() and self._complaints.get(forward) != text:
-            print(f"{forward.host}:{forward.port} from the bastion: {text}", flush=True)
+            print(f"{forward.host}:{forward.port}: {text}", flush=True)
             self._complaints[forward] = text
 
 
@@ -240,29 +223,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> i
     return count
 
 
-def prove(bastion: Hop, places: Sequence[tuple[str, int]]) -> list[str]:
-    """Connect once, to find out whether the tunnel can work: empty for a place where it can."""
-    with Session(bastion, _PATIENCE) as session:
-        return [_proved(session, host, port) for host, port in places]
-
-
-def _proved(session: Session, host: str, port: int) -> str:
-    with contextlib.closing(session.control()) as control, open(os.devnull, "r+b") as nothing:
-        try:
-            control.connect(host, port, [nothing.fileno()] * 2)
-        except TimeoutError:
-            return "no answer"
-        except RefusedError as error:
-            refusals = _REFUSAL.findall(session.master.log.read_text(errors="replace"))
-            return refusals[-1] if refusals else str(error)
-    return ""
-
-
-def main(bastion: Hop, forwards: Sequence[Forward], tell: Callable[[str | None], None]) -> int:
+def main(carrier: Carrier, forwards: Sequence[Forward], tell: Callable[[str | None], None]) -> int:
     """Forward until this process is ended."""
 
     async def run() -> None:
-        await Forwarder(bastion, forwards, tell).run()
+        await Forwarder(carrier, forwards, tell).run()
 
     try:
         asyncio.run(run())

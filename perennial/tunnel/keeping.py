@@ -1,9 +1,9 @@
-"""`perennial connect --ssh`: a tunnel to a cluster that this machine has no route to.
+"""`connect --ssh` and `--port-forward`: a tunnel to a cluster that this machine has no route to.
 
 A process of the user's own keeps ports of this machine's loopback address, and carries what
-connects there through a bastion to the scheduler and to Jupyter. TLS and the login stay between
-the two ends: the bastion sees nothing and needs to know nothing. A client needs the scheduler
-alone, for Dask hands it results through the scheduler.
+connects there to the scheduler and to Jupyter: through a bastion, or by what the platform has for
+it. TLS and the login stay between the two ends: what is in between sees nothing and needs to know
+nothing. A client needs the scheduler alone, for Dask hands it results through the scheduler.
 
 The process outlives the command and the shell that started it, but no reboot of this machine;
 `perennial connect` starts it again.
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -28,24 +29,40 @@ from perennial.connect.connection import Connection
 from perennial.errors import FleetError, PerennialError
 from perennial.files import make_private, read_json, write_json
 from perennial.lock import exclusive
-from perennial.platforms.hosts import forwarding
-from perennial.platforms.hosts.forwarding import LOOPBACK, Forward
-from perennial.ssh import Hop, parse_jump
+from perennial.registry import PLATFORMS
 from perennial.ssh.folder import leave
 from perennial.supervision import hold
+from perennial.tunnel import forwarding
+from perennial.tunnel.bastion import WEB_PORTS, Bastion
+from perennial.tunnel.forwarding import LOOPBACK, Carrier, Forward, Place
 
 #: Seconds until the process must have connected, after the command has just done so itself.
 _START = 30.0
+#: Seconds in which a scheduler must accept a connection.
+_ANSWER = 3.0
 _LARGEST_LOG = 1_000_000
-_WEB_PORTS = {"http": 80, "https": 443}
+#: What carries through a bastion; the others are called as their platforms.
+SSH = "ssh"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a tunnel reaches a cluster."""
+
+    #: What carries: `SSH`, or a platform.
+    carrier: str
+    #: What it has to know, such as ``{"bastion": "me@bastion"}``.
+    told: dict[str, str]
+
+    def __str__(self) -> str:
+        return str(_class(self.carrier).words(self.told))
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """What is kept of a tunnel."""
 
-    #: As the user wrote it, such as ``me@bastion``.
-    bastion: str
+    way: Way
     #: What leads where; the scheduler's first.
     forwards: tuple[Forward, ...]
 
@@ -77,25 +94,59 @@ class _Files:
         return self.root / "log"
 
 
+def by_platform(connection: Connection) -> Way:
+    """Say how the cluster's own platform carries connections to it."""
+    found = {name: PLATFORMS[name].carrier for name in PLATFORMS if PLATFORMS[name].carrier}
+    for name in found:
+        if (told := _class(name).reaching(connection)) is not None:
+            return Way(name, told)
+    raise PerennialError(
+        f"{connection.cluster}: --port-forward is for clusters on {', '.join(found)}, found the"
+        f" address {connection.scheduler_address}; --ssh USER@BASTION connects to others"
+    )
+
+
+def through_bastion(bastion: str) -> Way:
+    """Say that a bastion carries, as the user wrote it."""
+    return Way(SSH, {"bastion": bastion})
+
+
+def is_unreachable(connection: Connection) -> bool:
+    """Whether nobody answers at an address to which a platform carries connections."""
+    try:
+        by_platform(connection)
+    except PerennialError:
+        return False
+    parts = urlsplit(connection.scheduler_address)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), _ANSWER).close()
+    except OSError:
+        return True
+    return False
+
+
 def open_tunnel(
-    connection: Connection, bastion: str | None, say: Callable[[str], None] = lambda _: None
+    connection: Connection, way: Way | None, say: Callable[[str], None] = lambda _: None
 ) -> Connection:
     """Keep a tunnel to a cluster; twice is once."""
     files = _files(connection.cluster)
     kept = _load(files)
-    through = bastion or (kept.bastion if kept else None)
-    if through is None:
-        raise PerennialError(f"{connection.cluster}: no tunnel; name a bastion with --ssh")
-    hop = _hop(through)
-    places = _places(connection)
+    way = way or (kept.way if kept else None)
+    if way is None:
+        raise PerennialError(
+            f"{connection.cluster}: no tunnel; name a bastion with --ssh, or on Kubernetes add"
+            " --port-forward"
+        )
+    carrier = _carrier(way)
+    places = carrier.places(connection)
     make_private(files.root)
     with exclusive(files.change, say):
-        _prove(hop, places, connection.cluster, say)
+        _prove(carrier, places, connection.cluster, say)
         kept = _load(files)
-        wanted = Tunnel(through, _forwards(places, kept.forwards if kept else ()))
+        wanted = Tunnel(way, _forwards(places, kept.forwards if kept else ()))
         if wanted != kept or not is_connected(connection.cluster):
             _stop(files)
-            wanted = Tunnel(through, _free(wanted.forwards))
+            wanted = Tunnel(way, _free(wanted.forwards))
             write_json(files.tunnel, asdict(wanted))
             _start(files, connection.cluster)
     return _rewritten(connection, wanted.forwards)
@@ -120,8 +171,15 @@ def through(connection: Connection) -> Connection:
     return _rewritten(connection, kept.forwards if kept else ())
 
 
+def local(cluster: str, host: str, port: int) -> int | None:
+    """Say which port of this machine leads to one of a cluster's; None for none."""
+    kept = _load(_files(cluster))
+    found = {(each.host, each.port): each.local for each in (kept.forwards if kept else ())}
+    return found.get((host, port))
+
+
 def is_connected(cluster: str) -> bool:
-    """Whether a tunnel's process runs and has its connection to the bastion."""
+    """Whether a tunnel's process runs and has its way to the cluster."""
     files = _files(cluster)
     pid, _ = hold.holder(files.lock)
     status = read_json(files.status, {})
@@ -135,7 +193,7 @@ def describe(cluster: str) -> str | None:
     if tunnel is None:
         return None
     ports = ", ".join(f"{each.local} → {each.host}:{each.port}" for each in tunnel.forwards)
-    head = f"tunnel through {tunnel.bastion} ({ports})"
+    head = f"{tunnel.way} ({ports})"
     if not hold.holder(files.lock)[0]:
         return f"{head}: not running; `perennial connect {cluster}` starts it"
     fault = read_json(files.status, {}).get("fault")
@@ -152,47 +210,48 @@ def _load(files: _Files) -> Tunnel | None:
         if value is None:
             return None
         forwards = tuple(Forward(**each) for each in value["forwards"])
-        return Tunnel(str(value["bastion"]), forwards)
+        if "bastion" in value:  # of a version that knew no other way
+            return Tunnel(through_bastion(str(value["bastion"])), forwards)
+        way = Way(**value["way"])
+        _class(way.carrier)
+        return Tunnel(way, forwards)
     except (PerennialError, KeyError, TypeError):
-        return None  # damaged: the next `perennial connect --ssh` writes it anew
+        return None  # damaged: the next `perennial connect` with its option writes it anew
 
 
-def _hop(bastion: str) -> Hop:
-    """Read a bastion; those before the last comma are hops on the way to it."""
-    *_, last = parse_jump(bastion)
-    before, _, _ = bastion.rpartition(",")
-    return replace(last, jump=before or None)
+def _class(carrier: str) -> Any:
+    """Load what carries; a platform's by its dotted name."""
+    if carrier == SSH:
+        return Bastion
+    module, _, name = PLATFORMS[carrier].carrier.rpartition(".")
+    return getattr(import_module(module), name)
 
 
-def _places(connection: Connection) -> list[tuple[str, int]]:
-    """Name the hosts and ports that a user of the cluster goes to, the scheduler's first."""
-    found = []
-    for link in (connection.scheduler_address, connection.jupyter_url, connection.dashboard_link):
-        parts = urlsplit(link or "")
-        port = parts.port or _WEB_PORTS.get(parts.scheme)
-        if parts.hostname and port:
-            found.append((parts.hostname, port))
-    return list(dict.fromkeys(found))
+def _carrier(way: Way) -> Carrier:
+    made: Carrier = _class(way.carrier)(way.told)
+    return made
 
 
 def _prove(
-    hop: Hop, places: Sequence[tuple[str, int]], cluster: str, say: Callable[[str], None]
+    carrier: Carrier, places: Sequence[Place], cluster: str, say: Callable[[str], None]
 ) -> None:
     """Go the way once: what is wrong is said now, and not in a log."""
-    first, *others = forwarding.prove(hop, places)
+    first, *others = carrier.prove(places)
     host, port = places[0]
     if first:
         raise FleetError(
-            f"{cluster}: {hop.name} cannot connect to the scheduler at {host}:{port} ({first}); "
-            "look whether the cluster is up, and whether that machine may reach it and may "
-            "forward (AllowTcpForwarding)"
+            f"{cluster}: {carrier.name} cannot connect to the scheduler at {host}:{port} ({first});"
+            f" look whether the cluster is up, and {carrier.remedy}"
         )
     for (host, port), fault in zip(places[1:], others, strict=True):
         if fault:
-            say(f"{hop.name} cannot connect to {host}:{port} ({fault}); Client() does not need it")
+            say(
+                f"{carrier.name} cannot connect to {host}:{port} ({fault}); Client() does not need"
+                " it"
+            )
 
 
-def _forwards(places: Sequence[tuple[str, int]], before: Sequence[Forward]) -> tuple[Forward, ...]:
+def _forwards(places: Sequence[Place], before: Sequence[Forward]) -> tuple[Forward, ...]:
     """Choose local ports: those used before, else the same numbers as there."""
     used = {(each.host, each.port): each.local for each in before}
     return tuple(Forward(used.get((host, port), port), host, port) for host, port in places)
@@ -224,7 +283,7 @@ def _start(files: _Files, cluster: str) -> None:
     files.status.unlink(missing_ok=True)
     if files.log.exists() and files.log.stat().st_size > _LARGEST_LOG:
         files.log.unlink()
-    command = [sys.executable, "-m", "perennial.platforms.hosts.tunnel", "run", cluster]
+    command = [sys.executable, "-m", "perennial.tunnel.keeping", "run", cluster]
     process = subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", hold.__file__),
@@ -267,7 +326,7 @@ def _rewritten(connection: Connection, forwards: Sequence[Forward]) -> Connectio
 
     def here(link: str | None) -> str | None:
         parts = urlsplit(link or "")
-        port = parts.port or _WEB_PORTS.get(parts.scheme)
+        port = parts.port or WEB_PORTS.get(parts.scheme)
         forward = local.get((parts.hostname or "", port or 0))
         if link is None or forward is None:
             return link
@@ -286,7 +345,7 @@ def _run(cluster: str) -> int:
     files = _files(cluster)
     tunnel = _load(files)
     if tunnel is None:
-        print(f"{cluster}: no tunnel; `perennial connect {cluster} --ssh` makes one")
+        print(f"{cluster}: no tunnel; `perennial connect {cluster}` with --ssh makes one")
         return 1
     leave()  # the command that has started this process ends before it
     said: list[Any] = []
@@ -297,7 +356,7 @@ def _run(cluster: str) -> int:
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {fault or 'connected'}", flush=True)
         said[:] = [fault]
 
-    return forwarding.main(_hop(tunnel.bastion), tunnel.forwards, tell)
+    return forwarding.main(_carrier(tunnel.way), tunnel.forwards, tell)
 
 
 if __name__ == "__main__":
