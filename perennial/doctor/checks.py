@@ -9,14 +9,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
-from perennial import connect
+from perennial import connect, paths, tunnel
 from perennial.apart.packages import installed
 from perennial.connect import Connection, trial
 from perennial.doctor import Finding
 
 #: Certificates are mentioned when they expire within this time.
 NOTICE = timedelta(days=30)
+#: Whose versions must be the same wherever tasks are pickled or run.
+SAME = ("python", "dask", "distributed", "dask-perennial")
 #: Seconds for a client to reach the scheduler and ask a worker.
 PATIENCE = 20.0
 #: Prints name and version of every installed package; run in either environment.
@@ -26,6 +29,29 @@ PACKAGES = (
     "[found.setdefault(d.metadata['Name'] or '?', d.version) for d in m.distributions()];"
     "print(json.dumps(found))"
 )
+
+
+def as_client(cluster: str, python: str | None, cut: bool) -> Iterator[Finding]:
+    """Go the way that a plain Client() goes; not at all where that is known to be cut."""
+    link = connect.find(cluster)
+    if paths.tunnel(cluster).is_file():
+        link = tunnel.through(link)
+        level: Literal["ok", "error"] = "ok" if tunnel.is_connected(cluster) else "error"
+        yield Finding("tunnel", level, tunnel.describe(cluster) or "none")
+    elif tunnel.is_unreachable(link):
+        text = f"{link.scheduler_address} has no meaning here"
+        remedy = f"`perennial connect {cluster} --port-forward` reaches it"
+        yield Finding("client", "warning", f"{text}; {remedy}")
+        return
+    yield plain_client(link)
+    if not cut:
+        yield from packages(link, python)
+
+
+def same(packages: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the versions that must be the same everywhere."""
+    found = {name.lower().replace("_", "-"): version for name, version in packages.items()}
+    return {name: found.get(name) for name in SAME}
 
 
 def plain_client(link: Connection) -> Finding:

@@ -1,5 +1,6 @@
 """Reaches a cluster that this machine has no route to; see `perennial.tunnel.keeping`."""
 
+from perennial.tunnel.forwarding import LOOPBACK
 from perennial.tunnel.keeping import (
     by_platform,
     close_tunnel,
@@ -13,6 +14,7 @@ from perennial.tunnel.keeping import (
 )
 
 __all__ = [
+    "LOOPBACK",
     "by_platform",
     "close_tunnel",
     "describe",

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from perennial import authority, connect, paths, tunnel
+from perennial import authority, connect, paths
 from perennial.connect import Connection
 from perennial.doctor import FREE, Finding, checks, guarded
+from perennial.doctor.checks import SAME
 from perennial.errors import FleetError, SpecError
 from perennial.platforms.hosts import probing, reach
 from perennial.platforms.hosts.checks import SKEW
@@ -22,8 +23,6 @@ from perennial.platforms.hosts.secrets import own_certificate
 from perennial.platforms.hosts.survey import Seen, see, tried, tried_from_outside
 from perennial.spec import ClusterSpec
 
-#: Whose versions must be the same wherever tasks are pickled or run.
-SAME = ("python", "dask", "distributed", "dask-perennial")
 #: Seconds that a clock may be wrong without a word.
 NOTABLE = 30.0
 
@@ -41,7 +40,7 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         yield ports(seen)
         yield clock({name: float(each.look["ahead"]) for name, each in seen.items()})
         yield from disk({name: each.free for name, each in seen.items()})
-        here = {name.lower().replace("_", "-"): v for name, v in checks.packages_of(python).items()}
+        here = checks.same(checks.packages_of(python))
         yield from versions({name: each.environment for name, each in seen.items()}, here)
     expiry = _expiry(operator, seen)
     if expiry or operator.spec.security.tls:
@@ -55,7 +54,7 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         and result.outcome != probing.OPEN
         for result in results
     )
-    yield from guarded("client", lambda: _as_client(operator.name, python, cut))
+    yield from guarded("client", lambda: checks.as_client(operator.name, python, cut))
 
 
 def examine_from_outside(link: Connection, python: str | None) -> Iterator[Finding]:
@@ -71,7 +70,7 @@ def examine_from_outside(link: Connection, python: str | None) -> Iterator[Findi
     cut = any(
         result.end.role == "scheduler" and result.outcome != probing.OPEN for result in results
     )
-    yield from guarded("client", lambda: _as_client(link.cluster, python, cut))
+    yield from guarded("client", lambda: checks.as_client(link.cluster, python, cut))
 
 
 def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
@@ -196,18 +195,6 @@ def network(results: Sequence[Result], firewalls: Mapping[str, Firewall]) -> Ite
         yield Finding("network", "error", line)
     if not lines:
         yield Finding("network", "ok", f"{len(results)} ways tried, all open")
-
-
-def _as_client(cluster: str, python: str | None, cut: bool) -> Iterator[Finding]:
-    """Go the way that a plain Client() goes; not at all where that is known to be cut."""
-    link = connect.find(cluster)
-    if _tunnelled(cluster):
-        link = tunnel.through(link)
-        level: Literal["ok", "error"] = "ok" if tunnel.is_connected(cluster) else "error"
-        yield Finding("tunnel", level, tunnel.describe(cluster) or "none")
-    yield checks.plain_client(link)
-    if not cut:
-        yield from checks.packages(link, python)
 
 
 def _expiry(operator: Operator, seen: Mapping[str, Seen]) -> dict[str, datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -56,12 +56,10 @@ def check(spec: ClusterSpec, api: Api) -> None:
                 f"{spec.name}: the namespace {namespace} is being deleted; wait until it is gone"
                 " and make it anew"
             )
-    if lacking := list(_lacking(api, namespace, sorted(set(needed(spec))))):
-        rights = [f"{verb} {_named(group, resource)}" for group, resource, verb in lacking]
-        more = f" and {len(rights) - FEW} more" if len(rights) > FEW else ""
+    if missing := list(lacking(api, namespace, sorted(set(needed(spec))))):
         raise PerennialError(
-            f"{spec.name}: you may not {', '.join(rights[:FEW])}{more} in the namespace"
-            f" {namespace}; ask for a role with these rights"
+            f"{spec.name}: you may not {written(missing)} in the namespace {namespace}; ask for a"
+            " role with these rights"
         )
 
 
@@ -104,7 +102,7 @@ def plural(kind: str) -> str:
     return f"{name}es" if name.endswith("s") else f"{name}s"
 
 
-def _lacking(api: Api, namespace: str, rights: Iterable[Right]) -> Iterator[Right]:
+def lacking(api: Api, namespace: str, rights: Iterable[Right]) -> Iterator[Right]:
     """Ask for each right whether it is there."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = [(right, pool.submit(_may, api, namespace, right)) for right in rights]
@@ -125,6 +123,13 @@ def _may(api: Api, namespace: str, right: Right) -> bool:
     }
     create: Any = api.access.create_self_subject_access_review
     return bool(api.call("ask for your rights", create, review).status.allowed)
+
+
+def written(rights: Sequence[Right]) -> str:
+    """Write rights in a line; the first ones of many."""
+    names = [f"{verb} {_named(group, resource)}" for group, resource, verb in rights]
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"{', '.join(names[:FEW])}{more}"
 
 
 def _named(group: str, resource: str) -> str:

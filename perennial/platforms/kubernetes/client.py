@@ -25,11 +25,14 @@ MANAGER = "dask-perennial"
 VERSIONS = {
     "ServiceAccount": "v1",
     "ConfigMap": "v1",
+    "Service": "v1",
+    "PersistentVolumeClaim": "v1",
     "Role": "rbac.authorization.k8s.io/v1",
     "RoleBinding": "rbac.authorization.k8s.io/v1",
     "Deployment": "apps/v1",
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
+    "Ingress": "networking.k8s.io/v1",
 }
 
 

@@ -7,19 +7,23 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
-from perennial import contracts
-from perennial.contracts import Glance, LogLine, Lost, Resized, Say, ServiceStatus, Status
+from perennial import connect, contracts, paths, tunnel
+from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, ServiceStatus, Status
 from perennial.errors import PerennialError
-from perennial.pages import ROSTER, counts_of, socket_of
+from perennial.files import write_atomic
+from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import names
-from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready, labelled
 from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
 from perennial.services import scheduler_address
-from perennial.stacked import deployed
+from perennial.stacked import deployed, token_file
 
 if TYPE_CHECKING:
+    from perennial.connect import Connection
+    from perennial.doctor import Finding
     from perennial.pages import Counts
     from perennial.spec import ClusterSpec
 
@@ -40,35 +44,31 @@ class KubernetesRuntime(contracts.Runtime):
         "rotate_authority": "{name}: no new authority for a cluster that stands on kubernetes yet",
         "issue": "{name}: no certificates for single people on kubernetes yet",
         "revoke": "{name}: no certificates for single people on kubernetes yet",
-        "jupyter": "{name}: `kubectl port-forward` reaches JupyterLab; see README.txt of"
-        " `perennial render`",
-        "dashboard": "{name}: `kubectl port-forward` reaches the dashboard; see README.txt of"
-        " `perennial render`",
-        "checks": "{name}: no checks on kubernetes yet; `perennial status` and `kubectl describe`"
-        " show what its pods wait for",
         "enable": "{name}: Kubernetes starts its pods by itself",
         "disable": "{name}: Kubernetes keeps its pods running until `perennial down`",
         "supervisor": "{name}: --wait is for the platform local, found kubernetes",
     }
 
     @cached_property
-    def _spec(self) -> ClusterSpec:
+    def spec(self) -> ClusterSpec:
+        """The cluster as it was deployed."""
         return deployed(cluster_state(self.name))
 
     @cached_property
-    def _api(self) -> Api:
+    def api(self) -> Api:
+        """The API server of the current context."""
         return Api()
 
     def glance(self) -> Glance:
         """Ask whether the scheduler's pod is ready."""
-        ready = any(is_ready(pod) for pod in self._pods("scheduler"))
-        return Glance(ready, scheduler_address(self._spec, site(self._spec)))
+        ready = any(is_ready(pod) for pod in self.pods("scheduler"))
+        return Glance(ready, scheduler_address(self.spec, site(self.spec)))
 
     def status(self) -> Status:
         """Look at every pod, and ask the scheduler for its numbers."""
-        pods = self._pods(None)
+        pods = self.pods(None)
         rows = [_row(pod) for pod in pods]
-        sizes = dict.fromkeys(self._spec.workers, 0)
+        sizes = dict.fromkeys(self.spec.workers, 0)
         for pod in pods:
             part = pod.metadata.labels[names.PART]
             if part in sizes and pod.metadata.deletion_timestamp is None:
@@ -77,14 +77,13 @@ class KubernetesRuntime(contracts.Runtime):
 
     def counts(self) -> Counts | None:
         """Ask in the scheduler's pod: nobody else reaches its pages."""
-        ready = [pod for pod in self._pods("scheduler") if is_ready(pod)]
+        ready = [pod for pod in self.pods("scheduler") if is_ready(pod)]
         if not ready:
             return None
-        python = self._spec.environment.python or "python"
         asked = (socket_of(f"{RUN}/pages"), "/json/counts.json", ROSTER)
-        command = [python, "-P", "-m", "perennial.platforms.kubernetes.page", *asked]
+        command = ["-m", "perennial.platforms.kubernetes.page", *asked]
         try:
-            pages = json.loads(self._api.run(ready[0].metadata.name, self._namespace, command))
+            pages = json.loads(self.run(ready[0].metadata.name, command))
             return counts_of(*pages)
         except (ApiError, ValueError, TypeError):
             return None
@@ -99,7 +98,7 @@ class KubernetesRuntime(contracts.Runtime):
             )
         for pod in pods:
             name = pod.metadata.name
-            read = self._api.core.read_namespaced_pod_log
+            read = self.api.core.read_namespaced_pod_log
             where = (name, self._namespace)
             if follow:
                 from kubernetes import watch
@@ -107,7 +106,7 @@ class KubernetesRuntime(contracts.Runtime):
                 for line in watch.Watch().stream(read, *where, tail_lines=lines):
                     yield LogLine(name, str(line))
                 continue
-            text = self._api.call(f"read the log of {name}", read, *where, tail_lines=lines)
+            text = self.api.call(f"read the log of {name}", read, *where, tail_lines=lines)
             for line in text.splitlines():
                 yield LogLine(name, line)
 
@@ -117,9 +116,9 @@ class KubernetesRuntime(contracts.Runtime):
         stamp = {RESTARTED: datetime.now(UTC).isoformat(timespec="seconds")}
         body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
         say(f"restarting the Deployment {part.name}")
-        patch = self._api.apps.patch_namespaced_deployment
-        self._api.call(f"restart {part.name}", patch, part.name, self._namespace, body)
-        return len(self._pods(part.key))
+        patch = self.api.apps.patch_namespaced_deployment
+        self.api.call(f"restart {part.name}", patch, part.name, self._namespace, body)
+        return len(self.pods(part.key))
 
     def scale(
         self, wanted: Mapping[str, int], _force: bool, say: Say, _lost: Lost
@@ -129,28 +128,106 @@ class KubernetesRuntime(contracts.Runtime):
         for group, size in wanted.items():
             part = self._part(group)
             say(f"sizing the Deployment {part.name}")
-            sized[group] = Resized(resize(self._api, part.name, self._namespace, size), size)
+            sized[group] = Resized(resize(self.api, part.name, self._namespace, size), size)
         return sized
+
+    def checks(self, python: str | None) -> Iterator[Finding]:
+        """Run the checks of `doctor`."""
+        from perennial.platforms.kubernetes.doctor import examine
+
+        return examine(self, python)
+
+    def jupyter(self) -> Page | None:
+        """Find JupyterLab: by its Ingress, else through a forwarded port."""
+        state = cluster_state(self.name)
+        link = connect.load(state)
+        if link.jupyter_url is None:
+            return None
+        if not any(is_ready(pod) for pod in self.pods("jupyter")):
+            raise PerennialError(
+                f"{self.name}: no pod of jupyter is ready; see `perennial status` and `perennial"
+                " logs jupyter`"
+            )
+        if self.spec.options.jupyter.ingress is None:
+            link = self._forwarded(link)
+        return Page(str(link.jupyter_url), token_file(state), state.secrets)
+
+    def dashboard(self) -> Page:
+        """Find Dask's dashboard, and its token in the scheduler's pod."""
+        state = cluster_state(self.name)
+        link = connect.load(state)
+        self._forwarded(link)
+        host = str(urlsplit(link.scheduler_address).hostname)
+        port = tunnel.local(self.name, host, self.spec.scheduler.dashboard_port)
+        ready = [pod for pod in self.pods("scheduler") if is_ready(pod)]
+        if port is None or not ready:
+            raise PerennialError(
+                f"{self.name}: the dashboard's port is not forwarded; `perennial connect"
+                f" {self.name} --port-forward` does, once the scheduler is ready"
+            )
+        command = ["cat", f"{RUN}/pages/{TOKEN}"]
+        token = self.api.run(ready[0].metadata.name, self._namespace, command).strip()
+        file = state.secrets / "dashboard-token"
+        write_atomic(file, token)
+        return Page(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
 
     def waits(self) -> Iterator[str]:
         """Say what keeps each part from being ready, one line each."""
-        read = self._api.apps.read_namespaced_deployment
-        for part in parts(self._spec):
-            what = f"read the Deployment {part.name}"
-            found = self._api.call(what, read, part.name, self._namespace)
-            pods = [pod for pod in self._pods(part.key) if not is_ready(pod)]
-            why = _refused(found) or next(filter(None, map(_waits, pods)), "")
+        for key, found, pods in self.parts():
+            waiting = (_waits(pod) for pod in pods if not is_ready(pod))
+            why = (self.refused(found) if found else "") or next(filter(None, waiting), "")
             if why:
-                yield f"{self.name}: {part.key} waits: {' '.join(why.split())}"
+                yield f"{self.name}: {key} waits: {' '.join(why.split())}"
+
+    def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
+        """Yield each part, its Deployment or None, and its pods."""
+        read = self.api.apps.read_namespaced_deployment
+        for part in parts(self.spec):
+            what, found = f"read the Deployment {part.name}", None
+            try:
+                found = self.api.call(what, read, part.name, self._namespace)
+            except ApiError as error:
+                if error.status != GONE:
+                    raise
+            yield part.key, found, self.pods(part.key)
+
+    def run(self, pod: str, arguments: list[str]) -> str:
+        """Run Python in a pod; return what it prints."""
+        python = self.spec.environment.python or "python"
+        return self.api.run(pod, self._namespace, [python, "-P", *arguments])
+
+    def last_words(self, pod: str, lines: int) -> str:
+        """Return the last line of a pod's that ended; that of an error if there is one."""
+        read, where = self.api.core.read_namespaced_pod_log, (pod, self._namespace)
+        try:
+            text = self.api.call("read its log", read, *where, previous=True, tail_lines=lines)
+        except ApiError:
+            return ""
+        said = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line for line in said if "Error" in line and not line.startswith("File ")]
+        return (errors or said or [""])[-1]
+
+    @staticmethod
+    def refused(deployment: Any) -> str:
+        """Say why a Deployment gets no pods, such as a quota; empty where it does."""
+        for each in deployment.status.conditions or ():
+            if each.type == "ReplicaFailure" and each.status == "True":
+                return str(each.message)
+        return ""
 
     # Inside
 
+    def _forwarded(self, link: Connection) -> Connection:
+        """Keep a tunnel to the cluster; a bastion's that is there is one as well."""
+        kept = paths.tunnel(self.name).is_file()
+        return tunnel.open_tunnel(link, None if kept else tunnel.by_platform(link))
+
     @property
     def _namespace(self) -> str:
-        return str(self._spec.options.namespace)
+        return str(self.spec.options.namespace)
 
     def _part(self, key: str) -> Part:
-        every = {part.key: part for part in parts(self._spec)}
+        every = {part.key: part for part in parts(self.spec)}
         if key not in every:
             raise PerennialError(
                 f"{self.name} has no service or group {key!r}; it has {', '.join(every)}"
@@ -158,7 +235,7 @@ class KubernetesRuntime(contracts.Runtime):
         return every[key]
 
     def _named(self, word: str | None) -> list[Any]:
-        pods = self._pods(None)
+        pods = self.pods(None)
         if word is None:
             return pods
         chosen = [
@@ -168,12 +245,13 @@ class KubernetesRuntime(contracts.Runtime):
             self._part(word)
         return chosen
 
-    def _pods(self, part: str | None) -> list[Any]:
+    def pods(self, part: str | None) -> list[Any]:
+        """List the pods of a part, or all."""
         wanted: Mapping[str, str] = {"app.kubernetes.io/instance": self.name}
         chosen = wanted if part is None else names.selector(self.name, part)
-        listed = self._api.call(
+        listed = self.api.call(
             f"list the pods of {self.name}",
-            self._api.core.list_namespaced_pod,
+            self.api.core.list_namespaced_pod,
             self._namespace,
             label_selector=labelled({**chosen, "app.kubernetes.io/managed-by": names.OURS}),
         )
@@ -210,14 +288,6 @@ def _row(pod: Any) -> ServiceStatus:
         restarts=sum(each.restart_count for each in containers),
         note=_waits(pod) or None,
     )
-
-
-def _refused(deployment: Any) -> str:
-    """Say why it gets no pods, such as a quota; empty where it does."""
-    for each in deployment.status.conditions or ():
-        if each.type == "ReplicaFailure" and each.status == "True":
-            return str(each.message)
-    return ""
 
 
 def _waits(pod: Any) -> str:

@@ -1,0 +1,206 @@
+"""Check a cluster on Kubernetes for problems: its pods, objects, rights, versions, certificates."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from perennial import authority
+from perennial.doctor import Finding, checks, guarded
+from perennial.paths import cluster_state
+from perennial.platforms.kubernetes import secrets
+from perennial.platforms.kubernetes.access import lacking, needed, written
+from perennial.platforms.kubernetes.carrier import RIGHTS
+from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready
+from perennial.platforms.kubernetes.comparing import differences
+from perennial.platforms.kubernetes.manifests import manifests
+from perennial.state import Stack
+
+if TYPE_CHECKING:
+    from perennial.platforms.kubernetes.runtime import KubernetesRuntime
+    from perennial.spec import ClusterSpec
+
+#: What `status`, `logs`, `open` and this need, beside `up`'s rights.
+LOOKS = (*RIGHTS, ("", "pods/log", "get"), ("", "pods/exec", "get"), ("", "pods/exec", "create"))
+#: Properties of one object that a line names.
+FEW = 3
+#: Lines of a log in which the useful one is looked for.
+LAST = 20
+#: Words of Kubernetes' for a container that is started again and again.
+LOOPS = frozenset({"CrashLoopBackOff", "Error"})
+PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
+
+
+def examine(running: KubernetesRuntime, python: str | None) -> Iterator[Finding]:
+    """Run every check on a cluster of this user's."""
+    spec, api = running.spec, running.api
+    namespace = str(spec.options.namespace)
+    yield from guarded("rights", lambda: rights(spec, api, namespace))
+    yield from guarded("pods", lambda: pods(running))
+    yield from guarded("objects", lambda: objects(spec, api))
+    yield from guarded("versions", lambda: versions(running, python))
+    if spec.security.tls:
+        yield from guarded("certificates", lambda: certificates(spec, api, namespace))
+        yield checks.secrets(cluster_state(spec.name).root)
+    cut = not any(is_ready(pod) for pod in running.pods("scheduler"))
+    yield from guarded("client", lambda: checks.as_client(spec.name, python, cut))
+
+
+def rights(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Finding]:
+    """Ask which rights the caller lacks."""
+    wanted = sorted({*needed(spec), *LOOKS})
+    missing = list(lacking(api, namespace, wanted))
+    if missing:
+        text = f"you may not {written(missing)} in the namespace {namespace}"
+        yield Finding("rights", "warning", f"{text}; ask for a role with these rights")
+    else:
+        yield Finding("rights", "ok", f"{len(wanted)} asked for, all there")
+
+
+def pods(running: KubernetesRuntime) -> Iterator[Finding]:
+    """Say what each part waits for: a node, an image, a quota, or an end to its crashes."""
+    good = True
+    for key, deployment, members in running.parts():
+        if deployment is None:
+            continue  # a missing object, see `objects`
+        refused = running.refused(deployment)
+        if refused:
+            good = False
+            remedy = "raise the quota, or lower the group's size" if "quota" in refused else _SEE
+            yield Finding("pods", "error", f"{key}: gets no pods: {_line(refused)}; {remedy}")
+        for pod in members:
+            fault = _fault(running, pod)
+            if fault:
+                good = False
+                yield Finding("pods", "error", f"{pod.metadata.name}: {fault}")
+        often = [_often(pod) for pod in members if _restarts(pod) > 3]
+        if often:
+            good = False
+            text = f"{key}: came back by themselves: {', '.join(often)}; see `perennial logs {key}`"
+            yield Finding("pods", "warning", text)
+    if good:
+        every = running.pods(None)
+        ready = sum(map(is_ready, every))
+        level = "ok" if ready == len(every) else "warning"
+        yield Finding("pods", level, f"{ready} of {len(every)} ready")
+
+
+_SEE = "see `kubectl describe`"
+
+
+def _fault(running: KubernetesRuntime, pod: Any) -> str:
+    """Say what keeps a pod from running, and what to do; empty for nothing."""
+    name = pod.metadata.name
+    for each in pod.status.conditions or ():
+        if each.type == "PodScheduled" and each.status == "False":
+            return (
+                f"no node takes it: {_line(each.message or each.reason)}; lower what it asks for,"
+                " correct node_selector and tolerations, or add a node"
+            )
+    for each in pod.status.container_statuses or ():
+        waiting = each.state.waiting if each.state else None
+        reason = str(waiting.reason) if waiting is not None else ""
+        if reason in PULLS:
+            said = _line(waiting.message or reason)
+            return f"{each.image}: {said}; correct kubernetes.image or image_pull_secrets"
+        if reason in LOOPS:
+            return f"{_crash(running, name, each)}; see `perennial logs {name}`"
+        if reason and reason not in ("ContainerCreating", "PodInitializing"):
+            return f"{reason}: {_line(waiting.message or 'no reason given')}; {_SEE}"
+    return ""
+
+
+def _crash(running: KubernetesRuntime, name: str, container: Any) -> str:
+    """Say why a container ends again and again, by what it has said last."""
+    ended = container.last_state.terminated if container.last_state else None
+    if ended is not None and ended.reason == "OOMKilled":
+        return f"killed {container.restart_count} times for its memory; raise memory"
+    said = running.last_words(name, LAST)
+    code = f" with exit code {ended.exit_code}" if ended is not None else ""
+    return f"ended {container.restart_count} times{code}: {said or 'it said nothing'}"
+
+
+def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
+    """Compare each object with what is rendered."""
+    stack = Stack.load(cluster_state(spec.name))
+    remedy = f"{stack.command('up') if stack else '`perennial up`'} mends it"
+    good, number = True, 0
+    for wanted in (each for part in manifests(spec).values() for each in part):
+        number += 1
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        found = api.look(wanted)
+        if found is None:
+            good = False
+            yield Finding("objects", "error", f"{kind} {name} is missing; {remedy}")
+            continue
+        changed = list(differences(wanted, found))
+        if changed:
+            good = False
+            more = f" and {len(changed) - FEW} more" if len(changed) > FEW else ""
+            text = f"{kind} {name} was edited: {', '.join(changed[:FEW])}{more}; {remedy}"
+            yield Finding("objects", "warning", text)
+    if good:
+        yield Finding("objects", "ok", f"{number} as deployed")
+
+
+def versions(running: KubernetesRuntime, python: str | None) -> Iterator[Finding]:
+    """Compare the image of the scheduler with this machine."""
+    ready = [pod for pod in running.pods("scheduler") if is_ready(pod)]
+    if not ready:
+        return  # said by `pods`
+    said = running.run(ready[0].metadata.name, ["-c", checks.PACKAGES])
+    theirs, mine = checks.same(json.loads(said)), checks.same(checks.packages_of(python))
+    image = ready[0].spec.containers[0].image
+    different = [
+        f"{name} is {mine[name] or 'missing'} here and {theirs[name] or 'missing'} in {image}"
+        for name in checks.SAME
+        if mine[name] != theirs[name]
+    ]
+    if different:
+        text = f"{'; '.join(different)}: install the same here, or build the image with these"
+        yield Finding("versions", "warning", text)
+    else:
+        listed = ", ".join(f"{name} {version}" for name, version in mine.items())
+        yield Finding("versions", "ok", f"{listed} in {image} and here")
+
+
+def certificates(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Finding]:
+    """Check how long the certificates are good: in the Secrets, and of this user's client."""
+    from perennial import certificates as made
+
+    paths = cluster_state(spec.name)
+    expiry = dict(authority.expiry(paths.tls)) if paths.tls.is_dir() else {}
+    for name, files in secrets.contents(spec).items():
+        what, read = f"read the Secret {name}", api.core.read_namespaced_secret
+        try:
+            data = api.call(what, read, name, namespace).data or {}
+        except ApiError as error:
+            if error.status != GONE:
+                raise
+            text = f"the Secret {name} is missing, and its pods do not start; `perennial up` mends"
+            yield Finding("certificates", "error", f"{text} it")
+            continue
+        for file in _certificates(files):
+            end = made.ends(base64.b64decode(data.get(file, "")))
+            if end is not None:
+                expiry[f"{name}'s {file}"] = end
+    yield checks.certificates(expiry, datetime.now(UTC), "`perennial up`")
+
+
+def _certificates(files: Iterable[str]) -> Iterator[str]:
+    yield from (file for file in files if file.endswith(".pem") and not file.endswith("-key.pem"))
+
+
+def _restarts(pod: Any) -> int:
+    return sum(each.restart_count for each in pod.status.container_statuses or ())
+
+
+def _often(pod: Any) -> str:
+    return f"{pod.metadata.name} {_restarts(pod)} times"
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split()).rstrip(".")
