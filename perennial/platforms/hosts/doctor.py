@@ -148,7 +148,7 @@ def disk(free: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
 
 
 def versions(
-    found: Mapping[str, Mapping[str, Any] | None], here: Mapping[str, str]
+    found: Mapping[str, Mapping[str, Any] | None], here: Mapping[str, str | None]
 ) -> Iterator[Finding]:
     """Check that every machine, and so Jupyter, has the versions that this machine has."""
     good: dict[str, Mapping[str, Any]] = {}

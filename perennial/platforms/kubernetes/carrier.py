@@ -17,14 +17,13 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import names
-from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, kubeconfig_here, labelled
 from perennial.stacked import deployed
 from perennial.tunnel.bastion import places
 from perennial.tunnel.forwarding import PATIENCE, Forward, Place
@@ -272,10 +271,9 @@ def _current() -> tuple[str, str]:
     Api()  # says what is wrong with it
     from kubernetes import config
 
-    files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    whole = os.pathsep.join(os.path.abspath(each) for each in files.split(os.pathsep) if each)
-    _, active = config.list_kube_config_contexts(whole)
-    return whole, str(active["name"])
+    file = kubeconfig_here()
+    _, active = config.list_kube_config_contexts(file)
+    return file, str(active["name"])
 
 
 def _context(known: Any) -> ssl.SSLContext:

@@ -61,7 +61,7 @@ class Api:
             if "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config()
             else:
-                config.load_kube_config(kubeconfig or None, context or None)
+                config.load_kube_config(kubeconfig or kubeconfig_here(), context or None)
         except config.ConfigException as error:
             said = " ".join(str(error).split()).removesuffix(".")
             raise ApiError(
@@ -173,6 +173,12 @@ class Api:
         )
         answer.run_forever(timeout=TIMEOUT[1])
         return str(answer.read_stdout())
+
+
+def kubeconfig_here() -> str:
+    """Return where the kubeconfig is; the library keeps what it was when it was imported."""
+    files = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+    return os.pathsep.join(os.path.abspath(each) for each in files.split(os.pathsep) if each)
 
 
 def is_ready(pod: Any) -> bool:

@@ -29,6 +29,7 @@ LOOKS = (*RIGHTS, ("", "pods/log", "get"), ("", "pods/exec", "get"), ("", "pods/
 FEW = 3
 #: Lines of a log in which the useful one is looked for.
 LAST = 20
+_SEE = "see `kubectl describe`"
 #: Words of Kubernetes' for a container that is started again and again.
 LOOPS = frozenset({"CrashLoopBackOff", "Error"})
 PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
@@ -84,11 +85,8 @@ def pods(running: KubernetesRuntime) -> Iterator[Finding]:
     if good:
         every = running.pods(None)
         ready = sum(map(is_ready, every))
-        level = "ok" if ready == len(every) else "warning"
-        yield Finding("pods", level, f"{ready} of {len(every)} ready")
-
-
-_SEE = "see `kubectl describe`"
+        whole = ready == len(every)
+        yield Finding("pods", "ok" if whole else "warning", f"{ready} of {len(every)} ready")
 
 
 def _fault(running: KubernetesRuntime, pod: Any) -> str:
@@ -102,14 +100,15 @@ def _fault(running: KubernetesRuntime, pod: Any) -> str:
             )
     for each in pod.status.container_statuses or ():
         waiting = each.state.waiting if each.state else None
-        reason = str(waiting.reason) if waiting is not None else ""
+        if waiting is None:
+            continue
+        reason, said = str(waiting.reason or ""), _line(waiting.message or "no reason given")
         if reason in PULLS:
-            said = _line(waiting.message or reason)
             return f"{each.image}: {said}; correct kubernetes.image or image_pull_secrets"
         if reason in LOOPS:
             return f"{_crash(running, name, each)}; see `perennial logs {name}`"
-        if reason and reason not in ("ContainerCreating", "PodInitializing"):
-            return f"{reason}: {_line(waiting.message or 'no reason given')}; {_SEE}"
+        if reason not in ("", "ContainerCreating", "PodInitializing"):
+            return f"{reason}: {said}; {_SEE}"
     return ""
 
 

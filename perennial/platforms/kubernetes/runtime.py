@@ -203,7 +203,7 @@ class KubernetesRuntime(contracts.Runtime):
             text = self.api.call("read its log", read, *where, previous=True, tail_lines=lines)
         except ApiError:
             return ""
-        said = [line.strip() for line in text.splitlines() if line.strip()]
+        said = [line.strip() for line in str(text).splitlines() if line.strip()]
         errors = [line for line in said if "Error" in line and not line.startswith("File ")]
         return (errors or said or [""])[-1]
 

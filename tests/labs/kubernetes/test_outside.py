@@ -20,7 +20,7 @@ from tests.labs.kubernetes.test_story import home, lab
 
 __all__ = ["home", "lab"]
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(3000)]
 
 #: What a scientist does; more than any buffer holds goes each way.
 WORK = """
