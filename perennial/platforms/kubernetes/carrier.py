@@ -203,15 +203,13 @@ class Line:
 
     def _request(self, pod: str, port: int) -> tuple[str, dict[str, str], ssl.SSLContext | None]:
         """Write the request as the kubeconfig wants it; a login may have to be renewed."""
-        client = self._api.core.api_client
-        known = client.configuration
+        known = self._api.core.api_client.configuration
         if known.proxy or known.tls_server_name:
             raise PerennialError(
                 "the kubeconfig has a proxy-url or a tls-server-name, which --port-forward does not"
                 " know; use `kubectl port-forward`, see the guide to Kubernetes"
             )
-        headers: dict[str, str] = {}
-        client.update_params_for_auth(headers, [], ["BearerToken"])
+        headers = {each["key"]: each["value"] for each in known.auth_settings().values()}
         server = urlsplit(known.host)
         space = self._told["namespace"]
         path = f"{server.path.rstrip('/')}/api/v1/namespaces/{space}/pods/{pod}/portforward"
