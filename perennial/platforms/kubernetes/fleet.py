@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
 from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.kubernetes import quotas
+from perennial.platforms.kubernetes.changes import Changes
 from perennial.platforms.kubernetes.client import CONFLICT, GONE, Api, ApiError, is_ready, labelled
 
 Result = TypeVar("Result")
@@ -56,9 +58,29 @@ class KubernetesFleet:
         #: called as their pods.
         self.adopted = adopted
         self._api: Api | None = api
+        self._changes: Changes | None = None
+        self._seen: Observation | None = None
 
     def observe(self) -> Observation:
-        """Look; see `perennial.fleet.Fleet`."""
+        """Look; see `perennial.fleet.Fleet`. What has not changed is not asked for again."""
+        if self._changes is None:
+            self._changes = Changes(self._lists())
+        if self._seen is None or self._changes.possible:
+            self._changes.looked()
+            self._seen = None  # also where reading it fails
+            self._seen = self._observed()
+        return self._seen
+
+    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
+        """Make it so many members; see `perennial.fleet.Fleet`."""
+        if self._changes is not None:
+            self._changes.forget()
+        with refusals():
+            return self._resize(to, leaving)
+
+    # Inside
+
+    def _observed(self) -> Observation:
         found = self._deployment()
         pods = self._pods(found)
         members = tuple(self._member(pod) for pod in pods)
@@ -72,12 +94,16 @@ class KubernetesFleet:
             most=desired if self.fixed else None,
         )
 
-    def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
-        """Make it so many members; see `perennial.fleet.Fleet`."""
-        with refusals():
-            return self._resize(to, leaving)
-
-    # Inside
+    def _lists(self) -> tuple[Callable[..., Any], ...]:
+        """Say what to watch: the Deployment, and the pods that it selects."""
+        api = self._connected()
+        found = self._deployment()
+        chosen = labelled(found.spec.selector.match_labels)
+        name = f"metadata.name={self.deployment}"
+        return (
+            partial(api.apps.list_namespaced_deployment, self.namespace, field_selector=name),
+            partial(api.core.list_namespaced_pod, self.namespace, label_selector=chosen),
+        )
 
     def _resize(self, to: int, leaving: Sequence[Member]) -> int:
         found = self._deployment()

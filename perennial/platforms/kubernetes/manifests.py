@@ -135,7 +135,7 @@ def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
             "apiGroups": ["apps"],
             "resources": ["deployments"],
             "resourceNames": mine,
-            "verbs": ["get"],
+            "verbs": ["get", "watch"],
         },
         {
             "apiGroups": ["apps"],
@@ -143,7 +143,7 @@ def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
             "resourceNames": mine,
             "verbs": ["get", "patch"],
         },
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list"]},
     ]
     group = "rbac.authorization.k8s.io"

@@ -35,10 +35,11 @@ class Lab:
 
     def join(self, node: str) -> None:
         """Add a node, and names for Services."""
-        env = {**os.environ, "LAB": str(self.root)}
         script = ["bash", str(self.root / "lab.sh"), "node", node]
         # What runs on in the background holds its output open.
-        subprocess.run(script, env=env, stdout=subprocess.DEVNULL, timeout=120, check=True)
+        subprocess.run(
+            script, env=self.environment, stdout=subprocess.DEVNULL, timeout=120, check=True
+        )
         self.kubectl("apply", "-f", str(self.root / "coredns.yaml"))
         self.kubectl("wait", "--for=create", "--timeout=90s", f"node/{node}")
         self.kubectl("wait", "--for=condition=Ready", "--timeout=90s", f"node/{node}")
@@ -61,6 +62,42 @@ class Lab:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def tried(self, *words: str) -> str:
+        """Run kubectl as the administrator; return what it prints, also where it fails."""
+        done = subprocess.run(
+            [str(self.root / "bin" / "kubectl"), "--kubeconfig", str(self.kubeconfig), *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def inside(self, machine: str, *words: str) -> None:
+        """Run a command inside a machine."""
+        subprocess.run(self.command(machine, *words), env=self.environment, timeout=60, check=True)
+
+    def begin(self, machine: str, *words: str) -> None:
+        """Start a program inside a machine; it ends with the machine."""
+        with (self.root / "log" / f"{Path(words[0]).name}.log").open("a") as log:
+            subprocess.Popen(
+                self.command(machine, *words),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def command(self, machine: str, *words: str) -> list[str]:
+        """Give the words that run a command inside a machine."""
+        return ["bash", str(self.root / "lab.sh"), "in", machine, *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that these words need."""
+        return {**os.environ, "LAB": str(self.root)}
 
 
 def lacking() -> list[str]:

@@ -74,6 +74,13 @@ class OnKubernetes(Platform):
 
     def lose(self) -> None:
         self.api.apps.delete_namespaced_deployment("lab-cpu", NAMESPACE)
+        self.heard()
+
+    def heard(self) -> None:
+        """Wait until the fleet knows that something has changed."""
+        assert isinstance(self.fleet, KubernetesFleet)
+        changes = self.fleet._changes
+        wait_until(lambda: changes is None or changes.possible)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -190,6 +197,7 @@ def test_what_was_begun_and_cut_off_is_ended_by_the_next_call(platform: OnKubern
     members = platform.fleet.observe().members
     marked = {"metadata": {"annotations": {COST: "-1000", "dask-perennial/leaving": "true"}}}
     platform.api.core.patch_namespaced_pod(members[1].id, NAMESPACE, marked)
+    platform.heard()
     assert {one.id for one in platform.fleet.observe().members if one.state == "leaving"} == {
         members[1].id
     }
@@ -219,6 +227,39 @@ def test_a_size_that_somebody_else_has_changed_is_not_overwritten(platform: OnKu
     with pytest.raises(FleetError, match="cpu"):
         platform.fleet._set_size(7, 2)
     assert platform.fleet.observe().desired == 3
+
+
+def test_what_has_not_changed_is_not_asked_for_again(
+    platform: OnKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, asked = Api(), []
+    call = api.call
+    monkeypatch.setattr(
+        api, "call", lambda what, *a, **m: (asked.append(what), call(what, *a, **m))[1]
+    )
+    fleet = KubernetesFleet("cpu", NAMESPACE, "lab-cpu", api=api)
+
+    def is_quiet() -> bool:
+        before = len(asked)
+        fleet.observe()
+        return len(asked) == before
+
+    wait_until(is_quiet)
+    seen, before = fleet.observe(), len(asked)
+    for _ in range(100):
+        assert fleet.observe() == seen
+    assert len(asked) == before
+
+    # Whatever changes is seen: a pod, the size, and the Deployment itself.
+    platform.hold_back()
+    platform.api.core.delete_namespaced_pod(seen.members[0].id, NAMESPACE)
+    wait_until(lambda: seen.members[0] not in fleet.observe().members, 5)
+    wait_until(is_quiet)
+    size = {"spec": {"replicas": 5}}
+    platform.api.apps.patch_namespaced_deployment_scale("lab-cpu", NAMESPACE, size)
+    wait_until(lambda: fleet.observe().desired == 5, 5)
+    assert fleet.resize(4) == 4
+    assert fleet.observe().desired == 4, "its own changes are seen at once"
 
 
 def test_a_fixed_group_is_as_large_as_its_deployment_says(platform: OnKubernetes) -> None:

@@ -15,7 +15,7 @@ import yaml
 from perennial.platforms.kubernetes.fleet import KubernetesFleet
 from tests.homes import wait_until
 from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, lacking, running
+from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(600)]
 
@@ -97,28 +97,35 @@ def perennial(home: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
     """A cluster that was applied as it was rendered, where Restricted is enforced."""
-    if not lacking():
-        refresh(cache())
     with running() as lab:
+        refresh(cache())  # within the lock: the image is there once
         lab.join("n1")
-        (home / "cluster.yaml").write_text(CLUSTER)
-        lab.kubectl("create", "namespace", "dask")
-        level = "pod-security.kubernetes.io/enforce=restricted"
-        lab.kubectl("label", "namespace", "dask", level)
-        perennial(home, "perennial", "render", "cluster.yaml", "-o", "out")
-        secrets = perennial(home, "perennial.platforms.kubernetes.secrets", "cluster.yaml")
-        lab.kubectl("apply", "-f", "-", text=secrets)
-        strict = ("--server-side", "--validate=strict")
-        lab.kubectl("apply", *strict, "-k", str(home / "out"))
-        for part in ("scheduler", "cpu", "big", "scaler"):
-            lab.kubectl("-n", "dask", "rollout", "status", f"deployment/lab-{part}")
-        lab.kubectl(
-            "apply", "-f", "-", text=client("client", **{"lab.dask-perennial/client": "true"})
-        )
+        stand(lab, home, CLUSTER)
         lab.kubectl("apply", "-f", "-", text=client("stranger"))
-        for pod in ("client", "stranger"):
-            lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", f"pod/{pod}")
+        lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", "pod/stranger")
         yield lab
+
+
+def stand(lab: Lab, home: Path, text: str) -> None:
+    """Make a cluster stand as it is rendered, and a client beside it."""
+    lab.kubectl("create", "namespace", "dask")
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    lab.kubectl("label", "namespace", "dask", level)
+    (home / "cluster.yaml").write_text(text)
+    secrets = perennial(home, "perennial.platforms.kubernetes.secrets", "cluster.yaml")
+    lab.kubectl("apply", "-f", "-", text=secrets)
+    apply(lab, home, text)
+    lab.kubectl("apply", "-f", "-", text=client("client", **{"lab.dask-perennial/client": "true"}))
+    lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", "pod/client")
+
+
+def apply(lab: Lab, home: Path, text: str) -> None:
+    """Render a cluster file, apply it, and wait for its Deployments."""
+    (home / "cluster.yaml").write_text(text)
+    perennial(home, "perennial", "render", "cluster.yaml", "-o", "out", "--force")
+    lab.kubectl("apply", "--server-side", "--validate=strict", "-k", str(home / "out"))
+    for part in ("scheduler", *yaml.safe_load(text)["workers"], "scaler"):
+        lab.kubectl("-n", "dask", "rollout", "status", f"deployment/lab-{part}")
 
 
 def python(lab: Lab, pod: str, code: str) -> str:

@@ -11,7 +11,7 @@ from perennial.platforms.kubernetes.access import needed
 from perennial.spec import loads
 from tests.homes import wait_until
 from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import Lab, cache, lacking, running
+from tests.labs.kubernetes.lab import Lab, cache, running
 from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.test_story import CLUSTER, client, python
 
@@ -21,9 +21,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3000)]
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A node, and a namespace where Restricted is enforced."""
-    if not lacking():
-        refresh(cache())
     with running() as lab:
+        refresh(cache())  # within the lock: the image is there once
         lab.join("n1")
         lab.kubectl("create", "namespace", "dask")
         level = "pod-security.kubernetes.io/enforce=restricted"
