@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test labs labs-all soak bench bench-hosts bench-scaler docs lint lock changelog format clean
+.PHONY: help up down test labs labs-all soak bench bench-hosts bench-kubernetes bench-scaler docs lint lock changelog format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-scaler: $(STAMP) ## the scaler in virtual time, beside Dask's own and a cl
 
 bench-hosts: $(STAMP) ## the figures of clusters on hosts, in the lab
 	$(BIN)/python -m benchmarks.hosts $(ARGS)
+
+bench-kubernetes: $(STAMP) ## the figures of a cluster on Kubernetes, in the lab
+	$(BIN)/python -m pytest -q -s tests/labs/kubernetes/test_figures.py $(ARGS)
 
 docs: $(STAMP) ## the documentation, warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -64,6 +64,11 @@ inside() { m=$1; shift; nsenter -t $(inner $m) -m -u -i -n -p -- "$@"; }
 
 up() {
   mkdir -p $D $E $L; pki; net
+  cat > $E/audit.yaml <<X
+apiVersion: audit.k8s.io/v1
+kind: Policy
+rules: [{level: Metadata, userGroups: ["system:serviceaccounts:dask"]}, {level: None}]
+X
   cat > $E/cp.sh <<X
 mkdir -p /var/lib/etcd; mount -t tmpfs tmpfs /var/lib/etcd
 etcd --name lab --data-dir /var/lib/etcd --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 >$L/etcd.log 2>&1 &
@@ -72,7 +77,8 @@ kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --adv
   --kubelet-client-certificate=$E/pki/apiserver-kubelet.crt --kubelet-client-key=$E/pki/apiserver-kubelet.key \
   --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=$E/pki/sa.pub --service-account-signing-key-file=$E/pki/sa.key \
   --kubelet-preferred-address-types=InternalIP --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --anonymous-auth=false \
-  --service-cluster-ip-range=$SVC --allow-privileged=true --default-not-ready-toleration-seconds=10 --default-unreachable-toleration-seconds=10 >$L/kube-apiserver.log 2>&1 &
+  --service-cluster-ip-range=$SVC --allow-privileged=true --default-not-ready-toleration-seconds=10 --default-unreachable-toleration-seconds=10 \
+  --audit-policy-file=$E/audit.yaml --audit-log-path=$L/audit.log >$L/kube-apiserver.log 2>&1 &
 kube-controller-manager --kubeconfig=$E/kcm.conf --use-service-account-credentials --service-account-private-key-file=$E/pki/sa.key \
   --root-ca-file=$E/pki/ca.crt --leader-elect=false --node-monitor-grace-period=16s --service-cluster-ip-range=$SVC --bind-address=127.0.0.1 >$L/kube-controller-manager.log 2>&1 &
 kube-scheduler --kubeconfig=$E/scheduler.conf --leader-elect=false --bind-address=127.0.0.1 >$L/kube-scheduler.log 2>&1 &

@@ -33,8 +33,20 @@ def slow(n):
 def workers():
     return {w["name"]: a for a, w in c.scheduler_info(n_workers=-1)["workers"].items()}
 
-c = connected()
-cpu = [a for name, a in workers().items() if "-cpu-" in name]
+def arrival(known):
+    "When there is a worker that was not there."
+    while set(workers()) <= known:
+        time.sleep(0.02)
+    return time.time()
+
+def grow():
+    "Seconds from work for the group big to its next worker."
+    known, begun = set(workers()), time.time()
+    sys.f = c.map(lambda n: (time.sleep(3), n)[1], range(12), resources={"BIG": 1}, pure=False)
+    return arrival(known) - begun
+
+c = CONNECTED
+cpu = [a for name, a in workers().items() if "GROUP" in str(name)]
 data = c.scatter({f"k{i}": i for i in range(60)}, workers=cpu)
 done = c.map(stamp, range(60), workers=cpu, allow_other_workers=True, pure=False)
 before = c.gather(done)
@@ -84,13 +96,14 @@ WHOLE = {"lost": 0, "missing": 0, "again": 0, "failed": []}
 class Work:
     """60 scattered keys and 60 results on the members of ``cpu``, and a steady load."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, connected: str = "connected()", group: str = "-cpu-") -> None:
+        code = CODE.replace("CONNECTED", connected).replace("GROUP", group)
         # By containerd and not by the API server, which a test restarts.
         found = lab.kubectl("-n", "dask", "get", "pod", "client", "-o", CONTAINER)
         ctr = (str(lab.root / "root" / "usr" / "bin" / "ctr"), "-n", "k8s.io", "tasks", "exec")
         words = ("--exec-id", uuid4().hex, found.removeprefix("containerd://"), "python", "-u")
         self._process = subprocess.Popen(
-            lab.command("n1", *ctr, *words, "-c", CODE),
+            lab.command("n1", *ctr, *words, "-c", code),
             env=lab.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
