@@ -85,7 +85,8 @@ def reached_by(spec: ClusterSpec, role: str) -> tuple[str, ...]:
     if role != "jupyter":
         return dns_names(spec, "scheduler")
     ingress = spec.options.jupyter.ingress
-    return (*dns_names(spec, "jupyter"), *([ingress.host] if ingress else []))
+    here = ("localhost", "127.0.0.1")  # a forwarded port's
+    return (*dns_names(spec, "jupyter"), *here, *([ingress.host] if ingress else []))
 
 
 def dns_names(spec: ClusterSpec, part: str) -> tuple[str, ...]:
