@@ -76,8 +76,6 @@ class Changes:
             _request_timeout=SILENCE,
         )
         try:
-            if answer.status != 200:
-                raise OSError(answer.status)
             self._rung = self._open[number] = True
             rest = b""
             for chunk in answer.stream(amt=None, decode_content=False):

@@ -11,9 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from kubernetes.client.exceptions import ApiException
 
-from perennial.platforms.kubernetes.client import Api, is_ready
+from perennial.platforms.kubernetes.client import Api, ApiError, is_ready
 from perennial.platforms.kubernetes.fleet import KubernetesFleet
 from tests.homes import wait_until
 from tests.labs.kubernetes.build import refresh
@@ -83,10 +82,12 @@ def processes(pod: Any) -> list[psutil.Process]:
 def evict(name: str) -> int:
     """Ask for an eviction; return the status that the API server gives."""
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    api = Api()
     try:
-        Api().core.create_namespaced_pod_eviction(name, "dask", body, _preload_content=False)
-    except ApiException as error:
-        return int(error.status or 0)
+        evicting = api.core.create_namespaced_pod_eviction
+        api.call("evict", evicting, name, "dask", body, _preload_content=False)
+    except ApiError as error:
+        return error.status
     return 201
 
 
