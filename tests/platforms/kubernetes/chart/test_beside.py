@@ -78,7 +78,7 @@ def test_its_rights_end_at_the_groups_of_the_release() -> None:
     mine = ["lab-dask-worker", "lab-dask-worker-big"]
     assert named["deployments"] == named["deployments/scale"] == mine
     verbs = {verb for rule in rules for verb in rule["verbs"]}
-    assert verbs == {"get", "list", "patch", "delete"}
+    assert verbs == {"get", "list", "watch", "patch", "delete"}
     assert not {"secrets", "*"} & {name for rule in rules for name in rule["resources"]}
 
 
