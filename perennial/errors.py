@@ -36,6 +36,8 @@ class Fault:
         What to do.
     line : int or None
         Line in the file, counted from 1.
+    of_key : bool
+        Whether the key itself is wrong, and nothing is said of a value.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Fault:
     allowed: str
     fix: str
     line: int | None = None
+    of_key: bool = False
 
     def render(self, source: str) -> str:
         """One line that names file, line and key path."""
@@ -71,6 +74,18 @@ class SpecError(PerennialError):
     def without_lines(self) -> Self:
         """Return the same faults of a text that nobody has written as a file."""
         return type(self)([replace(fault, line=None) for fault in self.faults], self.source)
+
+    def without_values(self, found: str) -> Self:
+        """Return the same faults where values are secret: what to write is made of them as well."""
+        return type(self)(
+            [
+                replace(fault, line=None)
+                if fault.of_key
+                else replace(fault, found=found, fix="write another value", line=None)
+                for fault in self.faults
+            ],
+            self.source,
+        )
 
 
 class FleetError(PerennialError):

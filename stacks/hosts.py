@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi
 
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, SpecError
 from perennial.platforms.hosts import deploy, machine_spec
 from perennial.platforms.hosts import share as sharing
 from perennial.platforms.hosts.claims import claims
@@ -27,7 +27,7 @@ from .args import (
 )
 from .base import ClusterComponent
 from .host_planning import described, first
-from .inputs import Inputs
+from .inputs import Inputs, refused
 from .journal import entries
 from .provider.hosts import environment_inputs
 from .resources import Authority, HostEnvironment, HostServices
@@ -125,10 +125,12 @@ def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[
     members = {name: values["members"] for name, values in specs.items()}
 
     def told(values: Any) -> dict[str, Any]:
-        first = machine_spec.read(values[0])
-        outside = sharing.connection_parts(
-            first, machine_spec.read(values[1]) if values[1] else None
-        )
+        try:
+            first = machine_spec.read(values[0])
+            second = machine_spec.read(values[1]) if values[1] else None
+        except SpecError as error:
+            raise refused(error, scheduler["cluster"]["name"]) from None
+        outside = sharing.connection_parts(first, second)
         return {
             "scheduler_address": outside.scheduler,
             "dashboard_url": outside.dashboard,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -75,12 +75,15 @@ def resolved(given: Inputs) -> ClusterSpec | pulumi.Output[ClusterSpec]:
         try:
             return loads(dumped(tree))
         except SpecError as error:
-            # It may be a secret.
-            faults = error.without_lines().faults
-            said = [replace(fault, found="an Output's value") for fault in faults]
-            raise pulumi.RunError(str(SpecError(said, given.spec.name))) from None
+            raise refused(error, given.spec.name) from None
 
     return pulumi.Output.from_input(given.tree).apply(whole)
+
+
+def refused(error: SpecError, name: str) -> pulumi.RunError:
+    """Return what ends a program that gives a wrong Output: its value may be a secret."""
+    unseen = SpecError(error.faults, name).without_values("an Output's value")
+    return pulumi.RunError(str(unseen))
 
 
 def hidden(spec: ClusterSpec) -> Inputs:

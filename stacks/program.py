@@ -77,8 +77,7 @@ def configured(config: pulumi.Config) -> ClusterSpec:
         if not is_secret():
             raise
         # A message is shown and kept where secrets must not be.
-        faults = [replace(fault, found="a secret value") for fault in error.faults]
-        raise SpecError(faults, error.source) from None
+        raise error.without_values("a secret value") from None
 
 
 def _configured(config: pulumi.Config) -> ClusterSpec:

@@ -88,12 +88,12 @@ class Explainer:
         is_key = refusal.key or location[-1:] == ("[key]",)
         location = (location[:-1] if location[-1:] == ("[key]",) else location) + refusal.at
         found = f"the name {show(location[-1])}" if is_key else refusal.found or None
-        return self._fault(location, found, refusal.allowed, refusal.fix)
+        return self._fault(location, found, refusal.allowed, refusal.fix, of_key=is_key)
 
     def _missing(self, location: Location) -> Fault:
         node = schemas.plain(self._schema, schemas.find(self._schema, location))
         fix = f"add {_example(location, node)}"
-        return self._fault(location, "nothing", schemas.describe(node), fix)
+        return self._fault(location, "nothing", schemas.describe(node), fix, of_key=True)
 
     def _known(self, location: Location) -> list[str]:
         parent = schemas.plain(self._schema, schemas.find(self._schema, location[:-1]))
@@ -114,11 +114,12 @@ class Explainer:
                 f"options of the platform {key}",
                 f"those of the platform {self.platform}",
                 "remove them or change platform",
+                of_key=True,
             )
         near = self._meant(location)[-1]
         fix = f"did you mean {near}?" if near else "remove it or correct its indentation"
         known = ", ".join(self._known(location))
-        return self._fault(location, f"the unknown key {show_key(key)}", known, fix)
+        return self._fault(location, f"the unknown key {show_key(key)}", known, fix, of_key=True)
 
     def _other(self, location: Location) -> Fault:
         key = location[-1:] == ("[key]",)
@@ -128,9 +129,11 @@ class Explainer:
         fix = _corrected(location, node, self._value(location))
         return self._fault(location, None, _allowed(schema, node), fix)
 
-    def _fault(self, location: Location, found: str | None, allowed: str, fix: str) -> Fault:
+    def _fault(
+        self, location: Location, found: str | None, allowed: str, fix: str, of_key: bool = False
+    ) -> Fault:
         found = found or self._found(location)
-        return Fault(key_path(location), found, allowed, fix, self.tree.line(location))
+        return Fault(key_path(location), found, allowed, fix, self.tree.line(location), of_key)
 
     def _value(self, location: Location) -> Any:
         """Look up what stands at a place; `_MISSING` where nothing does."""

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     WithJsonSchema,
     create_model,
@@ -24,7 +23,7 @@ from perennial import registry
 from perennial.spec import dask_config, ports
 from perennial.spec.environment import Requirements
 from perennial.spec.scaling import Scale, Scaler
-from perennial.spec.strict import Model
+from perennial.spec.strict import Model, UnlessFalse
 from perennial.spec.units import (
     GIB,
     NAME_PATTERN,
@@ -244,14 +243,6 @@ class Security(Model):
     its port reads logs, tracebacks with their values, names of tasks and lines of source."""
 
 
-def _or_false(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = [{"type": "boolean", "const": False}, *schema["anyOf"]]
-
-
-#: What is there unless `null` or `false` is written: Pulumi's programs in YAML lose a `null`.
-_UNLESS_FALSE = BeforeValidator(lambda value: None if value is False else value)
-
-
 class ClusterSpec(Model):
     """A standing Dask cluster."""
 
@@ -273,14 +264,10 @@ class ClusterSpec(Model):
     )
     """Worker groups by name."""
 
-    jupyter: Annotated[Jupyter | None, _UNLESS_FALSE] = Field(
-        default_factory=Jupyter, json_schema_extra=_or_false
-    )
+    jupyter: Annotated[Jupyter | None, UnlessFalse()] = Field(default_factory=Jupyter)
     """JupyterLab; `null` or `false` for none."""
 
-    scaler: Annotated[Scaler | None, _UNLESS_FALSE] = Field(
-        default_factory=Scaler, json_schema_extra=_or_false
-    )
+    scaler: Annotated[Scaler | None, UnlessFalse()] = Field(default_factory=Scaler)
     """The service that sizes the groups which have a `scale`; `null` or `false` for none: then
     `perennial scale` alone changes their size."""
 

@@ -17,7 +17,6 @@ from uuid import uuid4
 from perennial import render
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
-from perennial.plan import Impact
 from perennial.platforms.hosts import libraries, machine_spec, room
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
 from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
@@ -26,7 +25,7 @@ from perennial.spec import ClusterSpec
 
 from ..rollout import slots
 from .authority import ends_soon
-from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, missing, refused
+from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, lost, missing, refused
 from .values import Values, is_known
 
 # Threads ask for it from the beginning.
@@ -162,12 +161,7 @@ class HostServices(Kind):
         if not state.inputs or not new:
             return ()
         machine = new["machine"]["name"]
-        found = steps(machine, side(state), side(State(new)))
-        return [
-            f"{machine}: {step.resource} restarts: running work and results are lost"
-            for step in found
-            if step.impact is Impact.LOSES_WORK
-        ]
+        return lost(machine, steps(machine, side(state), side(State(new))))
 
     def create(self, new: Values, say: Say) -> Made:
         """Deploy them for the first time; what was begun on a machine is remembered."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 from perennial.errors import PerennialError, SpecError
+from perennial.plan import Impact, Step
 
 from .values import Values
 
@@ -28,6 +29,8 @@ class Refusal(NamedTuple):
 
     property: str
     reason: str
+    #: The same without any value, where some of them are secret.
+    unseen: str = ""
 
 
 class HalfMadeError(PerennialError):
@@ -104,9 +107,22 @@ class Kind(Protocol):
         ...
 
 
+def lost(where: str, found: Iterable[Step]) -> list[str]:
+    """List what people lose by a change."""
+    return [
+        f"{where}: {step.resource} restarts: running work and results are lost"
+        for step in found
+        if step.impact is Impact.LOSES_WORK
+    ]
+
+
 def refused(error: SpecError) -> list[Refusal]:
     """List what is wrong with a cluster file; there is no file, so there are no lines."""
-    return [Refusal(each.path, each.render("inputs")) for each in error.without_lines().faults]
+    seen, unseen = error.without_lines(), error.without_values("a value beside secrets")
+    return [
+        Refusal(each.path, each.render("inputs"), other.render("inputs"))
+        for each, other in zip(seen.faults, unseen.faults, strict=True)
+    ]
 
 
 def missing(names: Sequence[str], new: Values) -> list[Refusal]:

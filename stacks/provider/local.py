@@ -15,7 +15,7 @@ from perennial.files import write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
 
-from .kinds import MEANT, Kind, Made, Refusal, Say, State, missing, refused
+from .kinds import MEANT, Kind, Made, Refusal, Say, State, lost, missing, refused
 from .values import Values, is_known
 
 
@@ -57,6 +57,14 @@ class LocalServices(Kind):
         """Mend what was found to be other, and tell what an earlier version did not."""
         found = ["drift"] if state.outputs.get("drift") else []
         return found + [key for key in ("connection", "credentials") if key not in state.outputs]
+
+    def warnings(self, _state: State, new: Values) -> Sequence[str]:
+        """Return what people lose by a change."""
+        from perennial.platforms.local import deploy
+        from perennial.supervision.plan import steps
+
+        spec = read(new)
+        return lost(spec.name, steps(deploy.prepare(spec, None, lambda _: None).steps))
 
     def create(self, new: Values, say: Say) -> Made:
         """Start the cluster."""

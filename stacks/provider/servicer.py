@@ -25,7 +25,7 @@ from perennial.errors import PerennialError
 
 from .kinds import HalfMadeError, Kind, Say, State
 from .running import Running
-from .values import Values, differences, is_known, message, plain
+from .values import Values, differences, has_secrets, is_known, message, plain
 
 #: Machines that are worked on side by side. Each costs a thread and a connection of SSH.
 AT_ONCE = 64
@@ -113,8 +113,12 @@ class Servicer(ProviderServicer):
             inputs.update({key: found[key]})
         for key in news.keys() - found.keys():
             del inputs.fields[key]
+        secret = has_secrets(request.news, besides="secrets")
         failures = [
-            provider_pb2.CheckFailure(property=one.property, reason=one.reason) for one in refusals
+            provider_pb2.CheckFailure(
+                property=one.property, reason=(secret and one.unseen) or one.reason
+            )
+            for one in refusals
         ]
         return provider_pb2.CheckResponse(inputs=inputs, failures=failures)
 

@@ -38,6 +38,18 @@ def decoded(value: Any) -> Any:
     return None if value == _NULL else value
 
 
+def has_secrets(message: Struct, besides: str = "") -> bool:
+    """Whether any input is secret, or a part of it."""
+    return any(_is_secret(value) for key, value in MessageToDict(message).items() if key != besides)
+
+
+def _is_secret(value: Any) -> bool:
+    if isinstance(value, dict):
+        marked = value.get(_special_sig_key) == _special_secret_sig
+        return marked or any(map(_is_secret, value.values()))
+    return isinstance(value, list) and any(map(_is_secret, value))
+
+
 def message(values: Mapping[str, Any], secrets: tuple[str, ...] = ()) -> Struct:
     """Write a message, in which some values are encrypted wherever they are kept."""
     found = Struct()

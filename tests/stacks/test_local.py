@@ -24,10 +24,16 @@ stack = automation.create_or_select_stack(
     "dev", "field", main, opts=automation.LocalWorkspaceOptions(work_dir=folder)
 )
 stack.set_config("perennial:cluster", automation.ConfigValue(json.dumps(config)))
-result = getattr(stack, command)(**({} if command == "destroy" else {"refresh": True}))
+warned = []
+def hear(event):
+    if event.diagnostic_event and event.diagnostic_event.severity == "warning":
+        warned.append(event.diagnostic_event.message.strip())
+options = {} if command == "destroy" else {"refresh": True}
+result = getattr(stack, command)(on_event=hear, **options)
 outputs = stack.outputs()
 print(json.dumps({
-    "changes": result.summary.resource_changes,
+    "warned": warned,
+    "changes": None if command == "preview" else result.summary.resource_changes,
     "outputs": {name: [value.value, value.secret] for name, value in outputs.items()},
 }))
 """
@@ -88,9 +94,17 @@ def test_life(home: Home) -> None:
     assert home.workers() == {"cpu-0"}
 
     home.spec["workers"]["cpu"]["threads"] = 2
+    assert project.run("preview")["warned"] == []
     assert project.run("up")["changes"] == {"same": 2, "update": 1}
     assert home.pid("scheduler") == pids["scheduler"]
     assert home.pid("cpu-0") != pids["cpu-0"]
+
+    # A preview says where work is lost, as a plan does.
+    home.spec["scheduler"]["watchdog"] = "2 min"
+    assert project.run("preview")["warned"] == [
+        "lab: scheduler restarts: running work and results are lost"
+    ]
+    assert home.pid("scheduler") == pids["scheduler"]
 
     assert project.run("destroy")["changes"] == {"delete": 3}
     assert not home.state.joinpath("cluster.yaml").exists()

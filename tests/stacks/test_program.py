@@ -69,12 +69,30 @@ def test_keys_of_others_are_left_alone() -> None:
     assert read({"perennial:machines": "ma", "perennial:python": "/p", "aws:region": "x"})
 
 
-def test_a_fault_does_not_show_a_secret() -> None:
-    cluster = {"name": "lab", "platform": "local", "workers": {"cpu": {"memory": "Tr0ub4dor"}}}
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("jupyter", {"directory": "Tr0ub4dor"}),
+        ("env", {"PIN": 471147}),
+        ("jupyter", {"port": "47"}),
+    ],
+)
+def test_a_fault_does_not_show_a_secret(key: str, wrong: dict[str, Any]) -> None:
+    """Not as what to write either, which is made of what was found."""
+    cluster = {"name": "lab", "platform": "local", "workers": {"cpu": {}}, key: wrong}
+    [(name, secret)] = wrong.items()
     with pytest.raises(SpecError) as caught:
         read({"perennial:cluster": cluster}, secret=["perennial:cluster"])
-    assert "workers.cpu.memory: found a secret value" in str(caught.value)
-    assert "Tr0ub4dor" not in str(caught.value)
+    assert f"{key}.{name}: found a secret value; allowed: " in str(caught.value)
+    assert str(secret) not in str(caught.value)
+
+
+def test_a_wrong_key_is_named_beside_secrets() -> None:
+    cluster = {"name": "lab", "platform": "local", "workers": {"cpu": {"memry": "Tr0ub4dor"}}}
+    with pytest.raises(SpecError) as caught:
+        read({"perennial:cluster": cluster}, secret=["perennial:cluster"])
+    assert "workers.cpu.memry: found the unknown key memry; allowed: " in str(caught.value)
+    assert str(caught.value).endswith("did you mean memory?")
 
 
 def test_no_machines() -> None:

@@ -45,3 +45,31 @@ def test_secret_config_is_secret_in_the_state(site: Site, whole: bool) -> None:
     assert "Tr0ub4dor" in project.pulumi("stack", "export", "--show-secrets")
     project.inline("destroy", program)
     assert site.machines() == {}
+
+
+WRONG = """
+import pulumi
+from perennial.stacks.hosts import HostsCluster
+from perennial.stacks.local import LocalCluster
+env = {"PIN": pulumi.Output.secret(4711471)}
+args = {"name": "lab", "workers": {"cpu": {"count": 1}}, "env": env}
+hosts = {"environment": {"python": "/p"}, "hosts": {"machines": [{"name": "ma", "address": "ma"}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        ('HostsCluster("c", {**args, **hosts})', "an Output's value"),
+        ('LocalCluster("c", args)', "a value beside secrets"),
+    ],
+)
+def test_a_wrong_secret_is_not_shown(site: Site, made: str, found: str) -> None:
+    project = Project(site)
+    project.pulumi("stack", "init", "dev")
+    program = project.folder / "program.py"
+    program.write_text(WRONG + made)
+    said = project.inline("preview", program, code=1)
+    assert f"env.PIN: found {found}; allowed: text on one line" in said
+    assert "4711471" not in said
+    assert "/perennial/" not in said  # nor where in our code it was found
