@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perennial import authority
 from perennial.doctor import Finding, checks, guarded
@@ -20,7 +20,6 @@ from perennial.platforms.kubernetes.manifests import manifests
 from perennial.state import Stack
 
 if TYPE_CHECKING:
-    from perennial.platforms.kubernetes.runtime import KubernetesRuntime
     from perennial.spec import ClusterSpec
 
 #: What `status`, `logs`, `open` and this need, beside `up`'s rights.
@@ -35,7 +34,34 @@ LOOPS = frozenset({"CrashLoopBackOff", "Error"})
 PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 
 
-def examine(running: KubernetesRuntime, python: str | None) -> Iterator[Finding]:
+class Running(Protocol):
+    """What is looked at: a cluster that runs, see `perennial.platforms.kubernetes.runtime`."""
+
+    @property
+    def spec(self) -> ClusterSpec:
+        """The cluster as it was deployed."""
+
+    @property
+    def api(self) -> Api:
+        """Its API server."""
+
+    def pods(self, part: str | None) -> list[Any]:
+        """List the pods of a part, or all."""
+
+    def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
+        """Yield each part, its Deployment or None, and its pods."""
+
+    def refused(self, deployment: Any) -> str:
+        """Say why a Deployment gets no pods."""
+
+    def last_words(self, pod: str, lines: int) -> str:
+        """Return the last useful line of a pod's that ended."""
+
+    def run(self, pod: str, arguments: list[str]) -> str:
+        """Run Python in a pod."""
+
+
+def examine(running: Running, python: str | None) -> Iterator[Finding]:
     """Run every check on a cluster of this user's."""
     spec, api = running.spec, running.api
     namespace = str(spec.options.namespace)
@@ -61,7 +87,7 @@ def rights(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Finding]:
         yield Finding("rights", "ok", f"{len(wanted)} asked for, all there")
 
 
-def pods(running: KubernetesRuntime) -> Iterator[Finding]:
+def pods(running: Running) -> Iterator[Finding]:
     """Say what each part waits for: a node, an image, a quota, or an end to its crashes."""
     good = True
     for key, deployment, members in running.parts():
@@ -89,7 +115,7 @@ def pods(running: KubernetesRuntime) -> Iterator[Finding]:
         yield Finding("pods", "ok" if whole else "warning", f"{ready} of {len(every)} ready")
 
 
-def _fault(running: KubernetesRuntime, pod: Any) -> str:
+def _fault(running: Running, pod: Any) -> str:
     """Say what keeps a pod from running, and what to do; empty for nothing."""
     name = pod.metadata.name
     for each in pod.status.conditions or ():
@@ -112,7 +138,7 @@ def _fault(running: KubernetesRuntime, pod: Any) -> str:
     return ""
 
 
-def _crash(running: KubernetesRuntime, name: str, container: Any) -> str:
+def _crash(running: Running, name: str, container: Any) -> str:
     """Say why a container ends again and again, by what it has said last."""
     ended = container.last_state.terminated if container.last_state else None
     if ended is not None and ended.reason == "OOMKilled":
@@ -145,7 +171,7 @@ def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
         yield Finding("objects", "ok", f"{number} as deployed")
 
 
-def versions(running: KubernetesRuntime, python: str | None) -> Iterator[Finding]:
+def versions(running: Running, python: str | None) -> Iterator[Finding]:
     """Compare the image of the scheduler with this machine."""
     ready = [pod for pod in running.pods("scheduler") if is_ready(pod)]
     if not ready:
