@@ -283,7 +283,7 @@ def _start(files: _Files, cluster: str) -> None:
     files.status.unlink(missing_ok=True)
     if files.log.exists() and files.log.stat().st_size > _LARGEST_LOG:
         files.log.unlink()
-    command = [sys.executable, "-m", "perennial.tunnel.keeping", "run", cluster]
+    command = [sys.executable, "-m", "perennial.tunnel", cluster]
     process = subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", hold.__file__),
@@ -340,7 +340,7 @@ def _rewritten(connection: Connection, forwards: Sequence[Forward]) -> Connectio
     )
 
 
-def _run(cluster: str) -> int:
+def run(cluster: str) -> int:
     """Be the process that keeps a tunnel."""
     files = _files(cluster)
     tunnel = _load(files)
@@ -357,7 +357,3 @@ def _run(cluster: str) -> int:
         said[:] = [fault]
 
     return forwarding.main(_carrier(tunnel.way), tunnel.forwards, tell)
-
-
-if __name__ == "__main__":
-    sys.exit(_run(sys.argv[2]))

@@ -95,7 +95,7 @@ class Laptop:
         for process in psutil.process_iter():
             try:
                 mine = process.environ().get("HOME") == str(self.place.root)
-                if mine and "perennial.tunnel.keeping" in process.cmdline():
+                if mine and "perennial.tunnel" in process.cmdline():
                     found.append(process.pid)
             except psutil.Error:
                 continue
