@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 
+#: Keys that often hold a secret, and of which no output is made.
+_PRIVATE = ("env", "dask", "private_key")
+
+
 class HostsCluster(ClusterComponent):
     """A scheduler, worker groups and Jupyter on hosts.
 
@@ -114,9 +118,14 @@ class HostsCluster(ClusterComponent):
 
 
 def _public(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what would make secrets of all that is told of a machine."""
-    machine = {key: value for key, value in values["machine"].items() if key != "private_key"}
-    return {**values, "machine": machine}
+    """Leave out what no address is made of: a secret in it would make secrets of them all."""
+    groups = {name: _plain(group) for name, group in values["cluster"]["workers"].items()}
+    cluster = {**_plain(values["cluster"]), "workers": groups}
+    return {**values, "machine": _plain(values["machine"]), "cluster": cluster}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in values.items() if key not in _PRIVATE}
 
 
 def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[str, Any]:
