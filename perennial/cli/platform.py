@@ -20,7 +20,7 @@ PULUMI = {
     "up": "up",
     "refresh": "refresh",
     "down": "destroy",
-    "forget": "state delete",
+    "forget": "state delete URN",
 }
 
 

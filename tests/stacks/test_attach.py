@@ -253,7 +253,7 @@ def test_several_clusters_on_machines(project: Project, site: Site) -> None:
         "one: Pulumi's stack dev owns it, so nothing is deployed from here; run"
         f" `pulumi -C {folder} destroy --stack dev`"
     )
-    assert user.refused("forget w1 -c one").endswith(f" {folder} state delete --stack dev`")
+    assert user.refused("forget w1 -c one").endswith(f" {folder} state delete URN --stack dev`")
 
     # What `perennial up` would keep of the same file, and nothing more.
     kept = user.files()
