@@ -192,4 +192,4 @@ def test_doctor_names_what_is_wrong_and_what_to_do(lab: Lab, laptop: Laptop) -> 
 def test_disconnect_ends_it(laptop: Laptop) -> None:
     pid = laptop.pid()
     assert "the tunnel to lab is closed" in laptop.run("disconnect")
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
