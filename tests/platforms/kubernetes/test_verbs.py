@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from perennial.certificates import covers
 from perennial.cli import app
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import cluster_state
@@ -66,6 +67,8 @@ def test_the_secrets_are_for_no_terminal_and_hold_no_key_of_the_authority(
     spec = load(cluster / "cluster.yaml")
     by_name = {each["metadata"]["name"]: each["data"] for each in secrets.manifests(spec, paths)}
     assert by_name["lab-worker-tls"].keys() == {"ca.pem", "worker.pem", "worker-key.pem"}
+    # A browser finds it at a forwarded port of this machine.
+    assert covers((paths.tls / "jupyter.pem").read_bytes(), ("127.0.0.1", "localhost"))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(PerennialError, match="stdout is a terminal"):
         secrets.main(["cluster.yaml"])
