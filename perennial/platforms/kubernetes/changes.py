@@ -21,7 +21,7 @@ PAUSE, LONGEST = 1.0, 300.0
 #: Seconds after which the truth is read although no bell has rung.
 OLDEST = 1200.0
 
-_BOOKMARK = b'{"type":"BOOKMARK"'
+_BOOKMARK, _ERROR = b'{"type":"BOOKMARK"', b'{"type":"ERROR"'
 
 
 class Changes:
@@ -57,6 +57,8 @@ class Changes:
             begun = time.monotonic()
             try:
                 for line in self._lines(number):
+                    if line.startswith(_ERROR):
+                        raise OSError(line)
                     if not line.startswith(_BOOKMARK):
                         self._rung = True
             except Exception:  # of any layer below; the next one tells whether it is serious
@@ -67,10 +69,13 @@ class Changes:
             time.sleep(pause)
 
     def _lines(self, number: int) -> Iterator[bytes]:
-        """Open a watch and read it; what is there already comes first."""
-        answer = self._lists[number](
+        """Open a watch from now on, and read it."""
+        ask = self._lists[number]
+        now = ask(limit=1, _request_timeout=SILENCE).metadata.resource_version
+        answer = ask(
             watch=True,
             allow_watch_bookmarks=True,
+            resource_version=now,
             timeout_seconds=LENGTH,
             _preload_content=False,
             _request_timeout=SILENCE,

@@ -135,7 +135,7 @@ def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
             "apiGroups": ["apps"],
             "resources": ["deployments"],
             "resourceNames": mine,
-            "verbs": ["get", "watch"],
+            "verbs": ["get", "list", "watch"],
         },
         {
             "apiGroups": ["apps"],

@@ -138,6 +138,8 @@ def test_a_rolling_change_of_variable_and_image(lab: Lab, home: Path, work: Work
     assert not ready("cpu") & before
     assert {pod.spec.containers[0].image for pod in pods("cpu")} == {other}
     assert ready("big") == big
+    # Those of before may still drain.
+    wait_until(lambda: work.ask("sum('-cpu-' in name for name in workers())") == 3, 60)
     seen = work.ask(
         "[*c.run(lambda: __import__('os').environ['COLOUR'],"
         " workers=[a for n, a in workers().items() if '-cpu-' in n]).values()]"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,9 +45,11 @@ class Server:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def ask(self, **more: Any) -> urllib3.BaseHTTPResponse:
-        """Open a watch as the client does, which raises where it is refused."""
-        assert more["watch"]
+    def ask(self, **more: Any) -> Any:
+        """List, or open a watch, as the client does, which raises where it is refused."""
+        if "watch" not in more:
+            return SimpleNamespace(metadata=SimpleNamespace(resource_version="7"))
+        assert more["resource_version"] == "7"
         url = f"http://127.0.0.1:{self.server.server_port}/"
         answer = urllib3.PoolManager().request("GET", url, preload_content=False, retries=False)
         if answer.status != 200:
@@ -90,6 +94,19 @@ def test_what_happens_rings_and_a_bookmark_does_not(server: Server) -> None:
     assert quiet(made)
     made.forget()
     assert made.possible
+
+
+def test_a_watch_that_the_server_gives_up_is_opened_again_after_longer_pauses(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched(server)
+    monkeypatch.setattr(changes, "LONGEST", 1.0)
+    begun = time.monotonic()
+    for _ in range(4):
+        server.lines.put(b'{"type":"ERROR","object":{"code":500}}\n')
+        server.lines.put(None)
+    wait_until(lambda: server.opened == 5)
+    assert time.monotonic() > begun + 0.1 + 0.2 + 0.4
 
 
 def test_without_a_watch_everything_may_have_changed(server: Server) -> None:

@@ -92,7 +92,7 @@ def rights(release: Release) -> list[Tree]:
     """Say what the scaler may do: size the release's own groups, and see and remove pods."""
     mine = [each.deployment for each in release.groups]
     return [
-        _rule("apps", "deployments", ["get", "watch"], mine),
+        _rule("apps", "deployments", ["get", "list", "watch"], mine),
         _rule("apps", "deployments/scale", ["get", "patch"], mine),
         _rule("apps", "replicasets", ["list"]),
         _rule("", "pods", ["list", "watch", "patch", "delete"]),
