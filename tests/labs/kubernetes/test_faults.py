@@ -22,6 +22,8 @@ from tests.labs.kubernetes.work import WHOLE, Work
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
+#: The same image under another name, for a rolling change.
+OTHER = IMAGE.replace(":1", ":2")
 #: The group `big` leaves soon, and comes back at one step.
 FILE = CLUSTER.replace("idle: 1 h", "idle: 5 s").replace(
     "jupyter: null", "scaler: {interval: 2 s}\njupyter: null"
@@ -79,6 +81,12 @@ def processes(pod: Any) -> list[psutil.Process]:
     return found
 
 
+def name_again(lab: Lab, node: str) -> None:
+    """Give the image another name on a node."""
+    containers = str(lab.root / "root" / "usr" / "bin" / "ctr")
+    lab.inside(node, containers, "-n", "k8s.io", "images", "tag", "--force", IMAGE, OTHER)
+
+
 def evict(name: str) -> int:
     """Ask for an eviction; return the status that the API server gives."""
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
@@ -127,16 +135,14 @@ def test_a_worker_without_memory_loses_what_it_alone_held(lab: Lab, work: Work) 
 
 def test_a_rolling_change_of_variable_and_image(lab: Lab, home: Path, work: Work) -> None:
     """Pods are replaced one by one; those of other groups stay."""
-    other = IMAGE.replace(":1", ":2")
-    containers = str(lab.root / "root" / "usr" / "bin" / "ctr")
-    lab.inside("n1", containers, "-n", "k8s.io", "images", "tag", "--force", IMAGE, other)
+    name_again(lab, "n1")
     before, big = ready("cpu"), ready("big")
-    own = f"\n  workers: {{cpu: {{image: '{other}'}}}}"
+    own = f"\n  workers: {{cpu: {{image: '{OTHER}'}}}}"
     changed = FILE.replace("cpu: {count: 3,", "cpu: {count: 3, env: {COLOUR: blue},")
     apply(lab, home, changed.rstrip() + own + "\n")
     wait_until(lambda: len(pods("cpu")) == 3, 60)
     assert not ready("cpu") & before
-    assert {pod.spec.containers[0].image for pod in pods("cpu")} == {other}
+    assert {pod.spec.containers[0].image for pod in pods("cpu")} == {OTHER}
     assert ready("big") == big
     # Those of before may still drain.
     wait_until(lambda: work.ask("sum('-cpu-' in name for name in workers())") == 3, 60)
@@ -203,6 +209,7 @@ def test_the_api_server_is_restarted(lab: Lab, work: Work) -> None:
 def test_a_node_is_drained(lab: Lab, work: Work) -> None:
     """The budget lets members go one after another, and the scheduler not at all."""
     lab.join("n2")
+    name_again(lab, "n2")
     drain = ("drain", "n1", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=170s")
     lab.kubectl(*drain, "--pod-selector=app.kubernetes.io/component=worker")
     wait_until(lambda: {pod.spec.node_name for pod in pods("cpu")} == {"n2"}, 60)
