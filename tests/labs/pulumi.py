@@ -86,15 +86,18 @@ def yaml_host(say: IO[str] = sys.stderr) -> Path:
     return _made(f"yaml-{YAML_VERSION}", "Pulumi's YAML host", _build_yaml_host, say)
 
 
-def kubernetes_provider(say: IO[str] = sys.stderr) -> Path:
-    """Give the folder of ``pulumi-resource-kubernetes``; makes it the first time, in 15 minutes.
+def kubernetes_provider(build: bool = False, say: IO[str] = sys.stderr) -> Path:
+    """Give the folder of ``pulumi-resource-kubernetes``; makes it if asked to, in 15 minutes.
 
     Raises
     ------
     UnavailableError
-        Where it cannot be made.
+        Where it was not made, or cannot be.
     """
     name, what = f"kubernetes-{KUBERNETES_VERSION}", "Pulumi's provider for Kubernetes"
+    if not build and not (cache("pulumi") / name).is_dir():
+        command = "python -m tests.labs.kubernetes.build"
+        raise UnavailableError(f"WITHOUT {what.upper()}: run `{command}` once (half an hour)")
     # A lock of its own: nobody waits for it to get the engine.
     return _made(name, what, _build_kubernetes, say, "kubernetes.lock")
 

@@ -1,4 +1,4 @@
-"""``python -m tests.labs.kubernetes.build``: fills the cache of the lab; 12 minutes once."""
+"""``python -m tests.labs.kubernetes.build``: fills the cache of the lab; half an hour once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.labs.kubernetes.lab import HERE, IMAGE, cache
+from tests.labs.pulumi import kubernetes_provider
 
 FILES = ("get.sh", "lab.sh", "mkimage.py", "netpol.py", "coredns.yaml")
 ROOT = HERE.parents[2]
@@ -77,6 +78,7 @@ def main() -> None:
         programs.mkdir(parents=True)
         (programs / "python").symlink_to("/usr/bin/python3")
     refresh(root)
+    kubernetes_provider(build=True)
 
 
 if __name__ == "__main__":

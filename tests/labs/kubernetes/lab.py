@@ -113,7 +113,7 @@ def running() -> Iterator[Lab]:
     root, missing = cache(), lacking()
     if missing or os.geteuid() != 0:
         why = f"without {', '.join(missing)} in {root}" if missing else "without root"
-        pytest.skip(f"THE KUBERNETES LAB DID NOT RUN: {why}; run `{BUILD}` once (12 minutes)")
+        pytest.skip(f"THE KUBERNETES LAB DID NOT RUN: {why}; run `{BUILD}` once (half an hour)")
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # its namespaces and links have fixed names
         yield from _running(root)

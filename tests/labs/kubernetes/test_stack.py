@@ -64,6 +64,7 @@ def size(lab: Lab, name: str) -> str:
     return lab.kubectl(*where)
 
 
+@pytest.mark.smoke
 def test_its_life(lab: Lab, tmp_path: Path) -> None:
     stack = Stack(tmp_path / "project")
     stack.skip = True
