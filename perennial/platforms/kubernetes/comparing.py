@@ -10,6 +10,13 @@ from perennial.platforms.kubernetes.quotas import quantity
 
 #: What belongs to others: a size to the scaler and to `perennial scale`.
 OTHERS = frozenset({"spec.replicas"})
+#: Keys of a pod's that no API server adds to a Deployment by itself: somebody has.
+ADDED = frozenset(
+    {
+        *("affinity", "hostIPC", "hostNetwork", "hostPID", "imagePullSecrets", "initContainers"),
+        *("nodeSelector", "priorityClassName", "tolerations", "topologySpreadConstraints"),
+    }
+)
 
 
 def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
@@ -19,6 +26,8 @@ def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         for key, value in wanted.items():
             yield from differences(value, found.get(key), f"{path}.{key}".lstrip("."))
+        more = ADDED.intersection(found.keys() - wanted.keys())
+        yield from (f"{path}.{key}".lstrip(".") for key in sorted(more) if found[key])
     elif _is_list(wanted) and _is_list(found):
         yield from _of_lists(wanted, found, path)
     elif not _same_amount(wanted, found):

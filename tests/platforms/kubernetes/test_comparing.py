@@ -39,6 +39,8 @@ def test_what_is_rendered_does_not_differ_from_itself() -> None:
         ("{env: [{name: A, value: x}]}", "{env: [{name: A, value: y}]}", ["env.A.value"]),
         ("{data: {f: 'a: 1'}}", "{data: {f: 'a: 2'}}", ["data.f"]),
         ("{data: {f: text}}", "{}", ["data"]),
+        ("{spec: {a: 1}}", "{spec: {a: 1, nodeSelector: {p: x}}}", ["spec.nodeSelector"]),
+        ("{spec: {a: 1}}", "{spec: {a: 1, dnsPolicy: ClusterFirst, tolerations: []}}", []),
         ("{automount: false}", "{automount: true}", ["automount"]),
     ],
 )
