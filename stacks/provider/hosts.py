@@ -83,12 +83,17 @@ class HostEnvironment(Kind):
         drift = ["the Python environment is gone"] if found is None else changed(facts, found)
         return {"facts": facts, "drift": drift}
 
-    def update(self, _state: State, new: Values, say: Say) -> Values:
+    def update(self, state: State, new: Values, say: Say) -> Values:
         """Make the new one; the old one goes when nothing runs in it any more."""
         from perennial.platforms.hosts import deploy
 
         deploy.reach(target(new), say)
-        return self._made(new, say)
+        made = self._made(new, say)
+        before = (state.outputs.get("facts") or {}).get("machine")
+        # Another address can well be the same machine: only the machine's own id tells.
+        if before and before != made["facts"]["machine"]:
+            self.delete(state, say)  # what services there need stays until they are removed
+        return made
 
     def delete(self, state: State, _say: Say) -> None:
         """Remove it."""

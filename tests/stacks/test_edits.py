@@ -314,6 +314,18 @@ def test_some_edits(site: Site) -> None:
     edited(site, seed=0, steps=12)
 
 
+def test_an_environment_does_not_stay_on_a_machine_whose_services_went_first(site: Site) -> None:
+    editor = Editor(site, 0)
+    try:
+        editor.settle()
+        editor.told["lab"]["hosts"]["machines"][1]["address"] = "md"
+        [first] = [one["urn"] for one in editor.resources if one["urn"].endswith("ma-services")]
+        editor.ask("destroy", target=[first], target_dependents=True)
+        editor.settle()
+    finally:
+        editor.close()
+
+
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_edits(site: Site, seed: int) -> None:
     edited(site, seed, steps=50)

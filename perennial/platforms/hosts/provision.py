@@ -105,7 +105,7 @@ def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
             f"{name}: {python} lacks {', '.join(facts['missing'])}, which the cluster file needs;"
             " install it there"
         )
-    return facts
+    return {**facts, "machine": agent.ask("machine_id")}
 
 
 def _make(agent: Agent, wish: Wish) -> None:

@@ -29,7 +29,8 @@ def reach(target, say):
 
 def make_environment(target, wish, say=None, claims=None):
     _write(target.address, "environment", wish["python"])
-    return {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
+    facts = {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
+    return {**facts, "machine": target.address}
 
 
 def look_environment(target, wish, facts):

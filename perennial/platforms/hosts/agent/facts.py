@@ -45,7 +45,7 @@ def look(
     return {
         "time": time.time(),
         "python": sys.executable,
-        "machine": _machine_id(),
+        "machine": machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
         "cron": any(shutil.which(name) for name in ("cron", "crond")),
         "address": service_address(interface, names, server, addresses()),
@@ -151,7 +151,8 @@ def _enabled(cluster: str, known: dict[str, Any]) -> bool:
     return not known.get("targets") or systemd.enabled(known["targets"])
 
 
-def _machine_id() -> str:
+def machine_id() -> str:
+    """Name this machine, whatever it is reached by."""
     with suppress(OSError):
         return Path("/etc/machine-id").read_text().strip()
     return socket.gethostname()

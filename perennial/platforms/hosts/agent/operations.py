@@ -23,6 +23,7 @@ OPERATIONS = {
     "digests": "store.digests",
     "usage": "usage.usage",
     "machine": "machine.look",
+    "machine_id": "facts.machine_id",
     "log": "journal.log",
     "log_since": "journal.log_since",
     "leaving": "journal.leaving",
