@@ -172,8 +172,7 @@ stopnode() { [ -e $LAB/$1.pid ] || return 0; p=$(cat $LAB/$1.pid); kill -KILL $(
   for c in /sys/fs/cgroup/*/k8slab/$1; do [ -d $c ] && for k in $(seq 20); do find $c -depth -type d -exec rmdir {} \; 2>/dev/null; [ -d $c ] || break; sleep 0.1; done; done; true
 }
 down() { stopnode n2; stopnode n1; stopnode cp; ip route del $SVC 2>/dev/null || true; ip link del k8slab0 2>/dev/null || true
-  for c in /sys/fs/cgroup/*/k8slab; do [ -d $c ] && rmdir $c; done; rm -rf $D $E $L
-  rmdir /run/netns 2>/dev/null || { [ -z "$(ls -A /run/netns 2>/dev/null)" ] && mountpoint -q /run/netns && umount /run/netns && rmdir /run/netns; } || true; }
+  for c in /sys/fs/cgroup/*/k8slab; do [ -d $c ] && rmdir $c; done; rm -rf $D $E $L; }   # /run/netns stays: another lab may be about to use it
 
 case $1 in
   up) up;; node) node $2;; stop-node) stopnode $2;; down) down;;

@@ -168,9 +168,6 @@ def test_doctor_names_what_is_wrong_and_what_to_do(lab: Lab, laptop: Laptop) -> 
     lab.kubectl(
         *("-n", "dask", "patch", "deployment", "lab-cpu", "--type=json"), "-p", crash + words
     )
-    quota = ("create", "quota", "few", "--hard=pods=9")
-    lab.kubectl("-n", "dask", *quota)
-
     def all_found() -> str:
         found = laptop.run("doctor", code=1)
         wanted = ("no node takes it", "ValueError: no licence")
@@ -185,6 +182,8 @@ def test_doctor_names_what_is_wrong_and_what_to_do(lab: Lab, laptop: Laptop) -> 
 
     lab.kubectl("-n", "dask", "set", "image", "deployment/lab-cpu", "dask=lab.local/none:1")
     wait_until(lambda: "lab.local/none:1: " in laptop.run("doctor", code=1), 120)
+    # Only now: no pod of the changes before would have had room.
+    lab.kubectl("-n", "dask", "create", "quota", "few", "--hard=pods=9")
     lab.kubectl("-n", "dask", "scale", "deployment/lab-cpu", "--replicas=20")
     wait_until(lambda: "exceeded quota: few" in laptop.run("doctor", code=1), 60)
 
