@@ -40,7 +40,7 @@ def test_paths_of_a_cluster_differ_and_stay_inside() -> None:
     cluster = paths.cluster_state("lab")
     names = [name for name, kind in vars(paths.ClusterPaths).items() if isinstance(kind, property)]
     found = [getattr(cluster, name) for name in names]
-    assert len(set(found)) == len(found) == 17
+    assert len(set(found)) == len(found) == 18
     assert {path.parent for path in found} == {cluster.root}
 
 

@@ -168,6 +168,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(lab: Lab, laptop: Laptop) -> 
     lab.kubectl(
         *("-n", "dask", "patch", "deployment", "lab-cpu", "--type=json"), "-p", crash + words
     )
+
     def all_found() -> str:
         found = laptop.run("doctor", code=1)
         wanted = ("no node takes it", "ValueError: no licence")

@@ -117,7 +117,7 @@ done
         assert f"listens on 127.0.0.1 there; write an address of {host} as local.address" in line
         assert f"`perennial connect lab --ssh {host}` here" in line, line
     assert all(line.endswith(" = 1") for line in refused), refused
-    assert "connecting through 127.0.0.1:9" in tunnelled[0]  # the way that the others name
+    assert "connecting: tunnel through 127.0.0.1:9" in tunnelled[0]  # the way that the others name
     after = {
         path: found for path, found in _files(standing.root).items() if "tunnels.d" not in path
     }
