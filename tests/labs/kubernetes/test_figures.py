@@ -95,7 +95,7 @@ def test_sizing_a_plain_deployment_loses_what_ours_keeps(lab: Lab) -> None:
     for part in ("scheduler", "worker"):
         lab.kubectl("-n", "plain", "rollout", "status", f"deployment/lab-dask-{part}")
     address = "Client('tcp://lab-dask-scheduler.plain.svc:8786', timeout=60)"
-    with Work(lab, address, "tcp:") as work:
+    with Work(lab, address, "tcp:", least=3) as work:
         members = work.members
         lab.kubectl("-n", "plain", "scale", "deployment/lab-dask-worker", "--replicas=1")
         wait_until(lambda: work.ask("len(workers())") == 1, 60)

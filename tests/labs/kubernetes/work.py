@@ -46,6 +46,7 @@ def grow():
     return arrival(known) - begun
 
 c = CONNECTED
+c.wait_for_workers(LEAST, timeout=60)
 cpu = [a for name, a in workers().items() if "GROUP" in str(name)]
 data = c.scatter({f"k{i}": i for i in range(60)}, workers=cpu)
 done = c.map(stamp, range(60), workers=cpu, allow_other_workers=True, pure=False)
@@ -96,8 +97,11 @@ WHOLE = {"lost": 0, "missing": 0, "again": 0, "failed": []}
 class Work:
     """60 scattered keys and 60 results on the members of ``cpu``, and a steady load."""
 
-    def __init__(self, lab: Lab, connected: str = "connected()", group: str = "-cpu-") -> None:
+    def __init__(
+        self, lab: Lab, connected: str = "connected()", group: str = "-cpu-", least: int = 1
+    ) -> None:
         code = CODE.replace("CONNECTED", connected).replace("GROUP", group)
+        code = code.replace("LEAST", str(least))
         # By containerd and not by the API server, which a test restarts.
         found = lab.kubectl("-n", "dask", "get", "pod", "client", "-o", CONTAINER)
         ctr = (str(lab.root / "root" / "usr" / "bin" / "ctr"), "-n", "k8s.io", "tasks", "exec")
