@@ -164,6 +164,7 @@ def test_a_scaler_that_is_killed_in_the_middle_of_a_drain(lab: Lab, work: Work) 
     wait_until(lambda: fleet.observe().desired == 3, 60)
     work.ask("c.gather(sys.f) and None")
     wait_until(lambda: len(ready("big")) == 3, 60)
+    work.ask("stop.set()")  # the load runs on these members, too, and would keep all of them
     # Each member holds what takes seconds to move.
     work.ask(
         "setattr(sys, 'f', [c.submit(slow, n, workers=[a], key=f'slow-{n}') for n, a in"
