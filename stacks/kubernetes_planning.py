@@ -120,6 +120,8 @@ def _pods(part: str, step: StepEventMetadata) -> Step:
     shrinks = before is not None and after is not None and after < before
     reasons = [f"size {before} → {after}"] if before != after and after is not None else []
     reasons += [_short(path) for path in told if path != "spec.replicas"]
+    if not paths:  # Pulumi found it before its pods were ready, and waits for them once more
+        reasons = ["its pods were not ready"]
     more = [f"{len(reasons) - _FEW} more"] if len(reasons) > _FEW else []
     lost = cost if replaced or shrinks else Impact.NONE
     return Step(action, "", part, ", ".join([*reasons[:_FEW], *more]), lost)

@@ -109,6 +109,7 @@ def test_a_clusters_life(lab: Lab, person: Person) -> None:
     lab.kubectl("-n", "dask", "delete", "networkpolicy", "lab-cpu")
     assert "NetworkPolicy" in person.run("refresh")
     person.run("up", "--yes")
+    lab.kubectl("-n", "dask", "rollout", "status", "deployment/lab-cpu", "--timeout=120s")
     assert person.plan() == []
 
     lab.kubectl("-n", "dask", "delete", "pod", "client", "--now")
