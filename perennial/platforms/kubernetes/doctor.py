@@ -48,6 +48,9 @@ class Running(Protocol):
     def pods(self, part: str | None) -> list[Any]:
         """List the pods of a part, or all."""
 
+    def ready(self, part: str) -> list[Any]:
+        """List the pods of a part that are ready."""
+
     def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
         """Yield each part, its Deployment or None, and its pods."""
 
@@ -72,7 +75,7 @@ def examine(running: Running, python: str | None) -> Iterator[Finding]:
     if spec.security.tls:
         yield from guarded("certificates", lambda: certificates(spec, api, namespace))
         yield checks.secrets(cluster_state(spec.name).root)
-    cut = not any(is_ready(pod) for pod in running.pods("scheduler"))
+    cut = not running.ready("scheduler")
     yield from guarded("client", lambda: checks.as_client(spec.name, python, cut))
 
 
@@ -173,7 +176,7 @@ def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
 
 def versions(running: Running, python: str | None) -> Iterator[Finding]:
     """Compare the image of the scheduler with this machine."""
-    ready = [pod for pod in running.pods("scheduler") if is_ready(pod)]
+    ready = running.ready("scheduler")
     if not ready:
         return  # said by `pods`
     said = running.run(ready[0].metadata.name, ["-c", checks.PACKAGES])

@@ -61,8 +61,7 @@ class KubernetesRuntime(contracts.Runtime):
 
     def glance(self) -> Glance:
         """Ask whether the scheduler's pod is ready."""
-        ready = any(is_ready(pod) for pod in self.pods("scheduler"))
-        return Glance(ready, scheduler_address(self.spec, site(self.spec)))
+        return Glance(bool(self.ready("scheduler")), scheduler_address(self.spec, site(self.spec)))
 
     def status(self) -> Status:
         """Look at every pod, and ask the scheduler for its numbers."""
@@ -77,7 +76,7 @@ class KubernetesRuntime(contracts.Runtime):
 
     def counts(self) -> Counts | None:
         """Ask in the scheduler's pod: nobody else reaches its pages."""
-        ready = [pod for pod in self.pods("scheduler") if is_ready(pod)]
+        ready = self.ready("scheduler")
         if not ready:
             return None
         asked = (socket_of(f"{RUN}/pages"), "/json/counts.json", ROSTER)
@@ -143,7 +142,7 @@ class KubernetesRuntime(contracts.Runtime):
         link = connect.load(state)
         if link.jupyter_url is None:
             return None
-        if not any(is_ready(pod) for pod in self.pods("jupyter")):
+        if not self.ready("jupyter"):
             raise PerennialError(
                 f"{self.name}: no pod of jupyter is ready; see `perennial status` and `perennial"
                 " logs jupyter`"
@@ -159,7 +158,7 @@ class KubernetesRuntime(contracts.Runtime):
         self._forwarded(link)
         host = str(urlsplit(link.scheduler_address).hostname)
         port = tunnel.local(self.name, host, self.spec.scheduler.dashboard_port)
-        ready = [pod for pod in self.pods("scheduler") if is_ready(pod)]
+        ready = self.ready("scheduler")
         if port is None or not ready:
             raise PerennialError(
                 f"{self.name}: the dashboard's port is not forwarded; `perennial connect"
@@ -256,6 +255,10 @@ class KubernetesRuntime(contracts.Runtime):
             label_selector=labelled({**chosen, "app.kubernetes.io/managed-by": names.OURS}),
         )
         return list(listed.items)
+
+    def ready(self, part: str) -> list[Any]:
+        """List the pods of a part that are ready."""
+        return [pod for pod in self.pods(part) if is_ready(pod)]
 
 
 def stop(spec: ClusterSpec, key: str) -> None:
