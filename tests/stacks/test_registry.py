@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
@@ -120,6 +123,25 @@ def test_names_of_a_cluster_on_hosts(recorder: Recorder) -> None:
         ("perennial:index:HostServices", "lab-ma-services"),
         ("perennial:index:HostServices", "lab-mb-services"),
     ]
+
+
+@pulumi.runtime.test
+def run_readme() -> pulumi.Output[Any]:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [program] = re.findall(r"```python\n(.+?)```", readme, re.S)
+    known: dict[str, Any] = {"server": SimpleNamespace(private_ip=pulumi.Output.from_input("::1"))}
+    exec(program, known)
+    address: pulumi.Output[str] = known["cluster"].scheduler_address
+    return address.apply(lambda found: _same(found, "tls://[::1]:8786"))
+
+
+def _same(found: str, asked: str) -> None:
+    assert found == asked
+
+
+def test_the_program_that_the_readme_shows(recorder: Recorder) -> None:
+    run_readme()
+    assert ("perennial:index:HostServices", "lab-a-services") in recorder.made
 
 
 @pulumi.runtime.test
