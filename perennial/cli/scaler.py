@@ -98,7 +98,7 @@ def history(
         str, typer.Option(metavar="DURATION", help="Length of the period: 30 min, 2h, 7d.")
     ] = "1d",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Output file of a plot, .svg or .html.")
+        Path | None, typer.Option(metavar="FILE", help="Output file of a plot, .html.")
     ] = None,
     name: Cluster = None,
     file: ItsFile = None,
@@ -111,10 +111,10 @@ def history(
     from perennial.scaler import explaining
     from perennial.scaler.history import changes, known_group, merge
 
-    if plot is not None and plot.suffix not in (".svg", ".html"):
+    if plot is not None and plot.suffix != ".html":
         raise PerennialError(
-            f"{plot}: found {plot.suffix or 'no ending'}; allowed: .svg or .html; a browser"
-            " prints both"
+            f"{plot}: found {plot.suffix or 'no ending'}; allowed: .html, a page whose tool saves"
+            " plots as .svg"
         )
     now = time.time()
     begin = now - explaining.seconds(since)
@@ -236,19 +236,11 @@ def _draw(cluster: str, records: list[Record], file: Path, since: str) -> None:
     if not records:
         raise PerennialError(f"{cluster}: no record within {since}; ask for a longer --since")
     title = f"{cluster}: worker groups over time"
-    if file.suffix == ".svg":
-        from perennial.scaler.plotting import svg
-
-        text = svg(records, title)
-    else:
-        try:
-            from perennial.scaler.page import document
-        except ImportError as error:
-            raise PerennialError(
-                f"{file}: an .html needs Bokeh ({error}); `pip install bokeh`, or draw an .svg"
-            ) from None
-        text = document(records, title)
-    write_atomic(file, text, 0o644)
+    try:
+        from perennial.scaler.page import document
+    except ImportError as error:
+        raise PerennialError(f"{file}: a plot needs Bokeh ({error}); `pip install bokeh`") from None
+    write_atomic(file, document(records, title), 0o644)
     print(f"{file}: {len(records)} records")
 
 

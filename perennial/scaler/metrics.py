@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from perennial.errors import PerennialError
 
@@ -58,38 +62,44 @@ def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
     return (503 if reasons else 200), body
 
 
-def exposition(state: Mapping[str, Any], now: float) -> str:
+class _Metrics(Collector):
+    """What Prometheus is told of a state at a time."""
+
+    def __init__(self, state: Mapping[str, Any], now: float) -> None:
+        self.state = state
+        self.now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric; what nobody knows is left out."""
+        state, groups = self.state, self.state["groups"]
+        well = health(state, self.now)[0] == 200
+        yield _gauge("up", "Whether the scaler does its work.", well)
+        for key, text in _GAUGES.items():
+            yield _by_group(key, text, {name: each.get(key) for name, each in groups.items()})
+        yield _gauge("infeasible_tasks", "Tasks that no group can run.", state["infeasible"])
+        yield _gauge("tick_seconds", "How long the last tick took.", state["seconds"])
+        troubled = {name: bool(state["fleets"].get(name)) for name in groups}
+        yield _by_group("trouble", "Whether the platform does not do as told.", troubled)
+        for name, count in state["counts"].items():
+            what = f"{_PREFIX}_{name.replace('-', '_')}"
+            yield CounterMetricFamily(what, f"Number of: {name}.", value=count)
+
+
+def exposition(state: Mapping[str, Any], now: float) -> bytes:
     """Write what Prometheus reads."""
-    groups = state["groups"]
-    lines = _metric("up", "Whether the scaler does its work.", {"": health(state, now)[0] == 200})
-    for key, text in _GAUGES.items():
-        values = {_label("group", name): each.get(key) for name, each in groups.items()}
-        lines += _metric(f"group_{key}", text, values)
-    lines += _metric("infeasible_tasks", "Tasks that no group can run.", {"": state["infeasible"]})
-    lines += _metric("tick_seconds", "How long the last tick took.", {"": state["seconds"]})
-    troubled = {_label("group", name): bool(state["fleets"].get(name)) for name in groups}
-    lines += _metric("group_trouble", "Whether the platform does not do as told.", troubled)
-    for name, count in state["counts"].items():
-        what = name.replace("-", "_")
-        lines += _metric(f"{what}_total", f"Number of: {name}.", {"": count}, "counter")
-    return "\n".join(lines) + "\n"
+    return generate_latest(_Metrics(state, now))
 
 
-def _metric(
-    name: str, text: str, values: Mapping[str, float | None], kind: str = "gauge"
-) -> list[str]:
-    known = {label: value for label, value in values.items() if value is not None}
-    if not known:
-        return []
-    lines = [f"# HELP {_PREFIX}_{name} {text}", f"# TYPE {_PREFIX}_{name} {kind}"]
-    return lines + [
-        f"{_PREFIX}_{name}{label} {float(value):.15g}" for label, value in known.items()
-    ]
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 
-def _label(name: str, value: str) -> str:
-    quoted = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return f'{{{name}="{quoted}"}}'
+def _by_group(name: str, text: str, values: Mapping[str, float | None]) -> Metric:
+    family = GaugeMetricFamily(f"{_PREFIX}_group_{name}", text, labels=["group"])
+    for group, value in values.items():
+        if value is not None:
+            family.add_metric([group], value)
+    return family
 
 
 class Pages:
@@ -102,15 +112,14 @@ class Pages:
             def do_GET(self) -> None:
                 if self.path == "/health":
                     status, body = health(state(), clock())
-                    self._answer(status, json.dumps(body) + "\n", "application/json")
+                    text = json.dumps(body) + "\n"
+                    self._answer(status, text.encode(), "application/json")
                 elif self.path == "/metrics":
-                    text = exposition(state(), clock())
-                    self._answer(200, text, "text/plain; version=0.0.4; charset=utf-8")
+                    self._answer(200, exposition(state(), clock()), CONTENT_TYPE_LATEST)
                 else:
-                    self._answer(404, "/health, /metrics\n", "text/plain")
+                    self._answer(404, b"/health, /metrics\n", "text/plain")
 
-            def _answer(self, status: int, body: str, kind: str) -> None:
-                data = body.encode()
+            def _answer(self, status: int, data: bytes, kind: str) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))

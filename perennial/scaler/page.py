@@ -29,12 +29,22 @@ from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
 from perennial.preloads.channel import FIELDS
-from perennial.scaler.plotting import DEMAND, DOWN, GAP, LINES, UP
 
 logger = logging.getLogger("distributed.perennial.page")
 
 #: Path of the page, and of the panel without the dashboard's frame.
 PAGE, PANEL = "/scaler", "/individual-scaler"
+#: What is drawn of a group: key of a record, how it is called, and its colour.
+LINES = (
+    ("asked", "asked for", "#b45309"),
+    ("existing", "on the platform", "#475569"),
+    ("seen", "at the scheduler", "#0f766e"),
+)
+DEMAND = ("demand", "slots that ready work could use", "#4338ca")
+#: Colours of decisions to grow and to shrink.
+UP, DOWN = "#15803d", "#b91c1c"
+#: Records come at least once a minute; a longer gap is a time of which nobody knows anything.
+GAP = 180.0
 #: Milliseconds between two looks for new records.
 INTERVAL = 2_000
 #: Groups that are drawn, and points of each.
@@ -242,7 +252,9 @@ def document(records: Iterable[Mapping[str, Any]], title: str) -> str:
     for group in sorted(rows):
         charts.append(Chart(group, None, charts[0] if charts else None))
         charts[-1].add(rows[group])
-    head = Div(text=f"<h2>{html.escape(title)}</h2>")
+        for frame in (charts[-1].sizes, charts[-1].demand):
+            frame.output_backend = "svg"  # what the page's own tool saves
+    head = Div(text=f"<h2>{html.escape(title)}</h2>{legend()}")
     root = column(
         head, *(each.root for each in charts), sizing_mode="stretch_width", margin=(10, 20, 10, 20)
     )

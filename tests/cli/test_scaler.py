@@ -156,7 +156,7 @@ def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
         (("scale", "fixed=1", "--for", "1h"), "fixed: no scaler sizes it; --for and --auto are"),
         (("explain", "tpu"), "tpu: no record of this group of lab; there is cpu, gpu"),
         (("explain", "--at", "noon"), "'noon': not a time; write 14:05"),
-        (("history", "--plot", "a.png"), "a.png: found .png; allowed: .svg or .html;"),
+        (("history", "--plot", "a.png"), "a.png: found .png; allowed: .html,"),
         (("scaler", "run"), "lab: no "),
     ],
 )
@@ -224,12 +224,11 @@ def test_a_history_cut_in_the_middle_of_a_line(
         assert code == 1
         assert error.startswith("lab: the records begin at ")
 
-        for kind, mark in (("svg", "<svg "), ("html", "<!DOCTYPE html>")):
-            plot = machine / f"plot.{kind}"
-            code, out, _ = perennial(machine, "history", "--since", "1h", "--plot", str(plot))
-            assert code == 0
-            assert out.startswith(f"{plot}: ")
-            assert mark in plot.read_text()[:200]
+        plot = machine / "plot.html"
+        code, out, _ = perennial(machine, "history", "--since", "1h", "--plot", str(plot))
+        assert code == 0
+        assert out.startswith(f"{plot}: ")
+        assert "<!DOCTYPE html>" in plot.read_text()[:200]
     finally:
         (cluster.scaler / "records.jsonl").unlink()
 

@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+from prometheus_client import parser
 
 from perennial.errors import PerennialError
 from perennial.scaler.metrics import Pages, exposition, health
@@ -45,8 +46,8 @@ def test_what_has_just_begun_to_be_wrong_is_said_and_wakes_nobody() -> None:
 
 
 def test_prometheus_reads_the_metrics() -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
-    families = list(parser.text_string_to_metric_families(exposition(STATE, 100.0)))
+    text = exposition(STATE, 100.0).decode()
+    families = list(parser.text_string_to_metric_families(text))
     samples = {(s.name, s.labels.get("group")): s.value for f in families for s in f.samples}
     assert samples["perennial_scaler_up", None] == 1
     assert samples["perennial_scaler_group_to", "cpu"] == 4
