@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 #: The unix socket on which the scheduler serves its pages. Few letters: its path has 107 bytes.
@@ -16,6 +16,9 @@ TOKEN = "token"  # noqa: S105 - the file's name
 #: fails while there is work (see `perennial.preloads.roster`).
 ROSTER = "/perennial/workers.json"
 WORKERS = (ROSTER, "/json/identity.json")
+
+#: No count reaches it; Python does not even write a number of thousands of digits.
+_MANY = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,15 @@ class Counts:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that has registered, as the page says."""
+
+    name: str
+    status: str = ""
+    actors: int = 0
+
+
 def socket_of(folder: str) -> str:
     """Path of the socket; empty where there is no folder."""
     return f"{folder}/{SOCKET}" if folder else ""
@@ -58,10 +70,26 @@ def parsed(body: bytes | str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def workers_of(page: Mapping[str, Any]) -> list[Worker]:
+    """Read the workers of a page; without those that it does not describe as it should."""
+    listed = page.get("workers")
+    found = listed.values() if isinstance(listed, dict) else ()
+    return [
+        Worker(each["name"], str(each.get("status", "")), _whole(each.get("actors")))
+        for each in found
+        if isinstance(each, dict) and isinstance(each.get("name"), str)
+    ]
+
+
+def _whole(value: object) -> int:
+    """Return a number of things; 0 for what is none."""
+    return value if isinstance(value, int) and 0 <= value < _MANY else 0
+
+
 def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | None:
     """Read a scheduler's numbers; None where one is missing or is no number."""
     try:
-        return Counts(
+        found = Counts(
             workers=int(page["workers"]),
             threads=int(page["cores"]),
             clients=int(roster.get("clients", page["clients"] - 1)),  # one is "fire-and-forget"
@@ -73,5 +101,6 @@ def counts_of(page: Mapping[str, Any], roster: Mapping[str, Any]) -> Counts | No
             unrunnable=int(page["unrunnable"]),
             nbytes=int(page["bytes"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
         return None
+    return found if all(number < _MANY for number in astuple(found)) else None

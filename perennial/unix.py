@@ -6,8 +6,15 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePath
+from threading import Timer
+from time import monotonic
+
+#: Bytes of the longest page that is read: of ten thousand workers it has some 10 MB.
+LONGEST = 2**26
+#: Seconds that a page may take as a whole.
+PATIENCE = 60.0
 
 
 @contextmanager
@@ -37,12 +44,31 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
-    """Ask for a page; None when it is not answered with 200."""
+    """Ask for a page; None when it is not answered with 200, or does not end.
+
+    Whoever may run code in a scheduler writes its pages.
+    """
+    end, timer = monotonic() + PATIENCE, None
     try:
+        connection.connect()
+        timer = Timer(PATIENCE, _cut, [connection.sock])
+        timer.daemon = True
+        timer.start()
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.read() if answer.status == http.client.OK else None
+        if answer.status != http.client.OK:
+            return None
+        body = answer.read(LONGEST + 1)
+        return body if len(body) <= LONGEST and monotonic() < end else None
     except (OSError, http.client.HTTPException):
         return None
     finally:
+        if timer is not None:
+            timer.cancel()
         connection.close()
+
+
+def _cut(connected: socket.socket) -> None:
+    """End an answer that goes on and on: a socket's own timeout begins anew with each byte."""
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

@@ -60,7 +60,7 @@ def _read(line: bytes) -> Any:
     """Read one answer of the child; believes nothing of it but its form."""
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ChildError("it ended without an answer" if not line else "no JSON") from None
     if not isinstance(answer, dict) or len(answer) != 1:
         raise ChildError("an answer of another form")

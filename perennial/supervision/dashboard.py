@@ -9,7 +9,7 @@ import http.client
 import os
 from typing import Any
 
-from perennial.pages import ROSTER, WORKERS, Counts, counts_of, parsed
+from perennial.pages import ROSTER, WORKERS, Counts, Worker, counts_of, parsed, workers_of
 from perennial.supervision import listening
 from perennial.unix import UnixConnection, get
 
@@ -32,13 +32,11 @@ class Dashboard:
     def _json(self, path: str) -> dict[str, Any]:
         return parsed(self._get(path))
 
-    def _workers(self) -> list[dict[str, Any]]:
+    def _workers(self) -> list[Worker]:
         """List the workers that have registered; empty when there is no answer."""
         for path in WORKERS:
             if page := self._json(path):
-                listed = page.get("workers", {})
-                found = listed.values() if isinstance(listed, dict) else ()
-                return [one for one in found if isinstance(one, dict) and "name" in one]
+                return workers_of(page)
         return []
 
     def healthy(self) -> bool:
@@ -47,20 +45,17 @@ class Dashboard:
 
     def worker_names(self) -> frozenset[str]:
         """Names of the workers that have registered; empty when there is no answer."""
-        return frozenset(str(worker["name"]) for worker in self._workers())
+        return frozenset(worker.name for worker in self._workers())
 
     def parked(self) -> frozenset[str]:
         """Names of the workers that begin no more tasks, because they were to leave."""
         return frozenset(
-            str(worker["name"])
-            for worker in self._workers()
-            if worker.get("status") == "closing_gracefully"
+            worker.name for worker in self._workers() if worker.status == "closing_gracefully"
         )
 
     def actors(self) -> dict[str, int]:
         """Count the actors of each worker that holds any, by the worker's name."""
-        found = {str(worker["name"]): int(worker.get("actors", 0)) for worker in self._workers()}
-        return {name: count for name, count in found.items() if count}
+        return {worker.name: worker.actors for worker in self._workers() if worker.actors}
 
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from perennial.contracts import Lost
+from perennial.pages import workers_of
 from perennial.plan import Holder
 from perennial.platforms.hosts.remote import Agent
 from perennial.platforms.hosts.share import Share
@@ -19,12 +20,12 @@ def holders(
     """Read from the scheduler's page which members hold actors, see `perennial.preloads.roster`."""
     places = [(machine, group) for machine in machines for group in groups]
     found: dict[tuple[str, str, str], int] = {}
-    for worker in page.get("workers", {}).values():
+    for worker in workers_of(page):
         for machine, group in places:
             whole = rf"({re.escape(group)}-{re.escape(machine)}-[0-9]+)(?:-[0-9]+)?"
-            if match := re.fullmatch(whole, str(worker["name"])):
+            if match := re.fullmatch(whole, worker.name):
                 key = (machine, group, match[1])
-                found[key] = found.get(key, 0) + int(worker.get("actors", 0))
+                found[key] = found.get(key, 0) + worker.actors
     return [Holder(*key, count) for key, count in found.items() if count]
 
 

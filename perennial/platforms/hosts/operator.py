@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from perennial.contracts import LogLine, ServiceStatus, Status
 from perennial.errors import FleetError, PerennialError
-from perennial.pages import ROSTER, Counts, counts_of, parsed
+from perennial.pages import ROSTER, Counts, counts_of, parsed, workers_of
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
@@ -102,7 +102,7 @@ class Operator:
         """Return the workers that the scheduler knows."""
         with borrowed(self._place()) as agent:
             page = self._page(agent, ROSTER)
-        return {str(worker["name"]) for worker in page.get("workers", {}).values()}
+        return {worker.name for worker in workers_of(page)}
 
     def _place(self) -> Target:
         """Return the machine of the scheduler."""
