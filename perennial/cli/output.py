@@ -7,6 +7,7 @@ others, and a terminal obeys what is in them. So all that is printed goes throug
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -60,8 +61,18 @@ class _Guarded:
         return getattr(self.stream, name)
 
 
+def _have_streams() -> None:
+    """Put /dev/null where a standard stream is closed, so that no file of ours gets its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(number, number <= 2)  # like any standard stream
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
+
+
 def guard() -> None:
     """Let this process print harmless text alone, whoever prints it."""
+    _have_streams()
     if not isinstance(sys.stdout, _Guarded):
         sys.stdout = cast(TextIO, _Guarded(sys.stdout))
         sys.stderr = cast(TextIO, _Guarded(sys.stderr))
