@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: Whole sequences first (colours, titles, links), so that their rest does not litter the line.
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+    # None within another: a line of nothing but beginnings would take the square of its length.
+    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
 )
 #: C0 and C1 but for tab and newline; marks, embeddings, overrides and isolates of direction; line
 #: separators of Unicode; and halves of letters, which no stream can write.

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_sequences_go_as_a_whole_and_letters_stay() -> None:
     # What is left of one sequence never makes another, and an open one hides no further line.
     assert orders(output.harmless("\x1b\x1b[31m[31m\x1b\x1b]0;")) == set()
     assert output.harmless("\x1b]0;x\nnext\x07") == "]0;x\nnext"
+
+
+@pytest.mark.parametrize("part", ["\x9d", "\x1b]", "\x9b", "\x1b[", "\x900", "\x1bP\x9d", "\u202e"])
+def test_a_hostile_line_holds_nobody_up(part: str) -> None:
+    """Sequences that begin and begin took the square of their number: an hour for a megabyte."""
+    begun = time.process_time()
+    assert orders(output.harmless(part * 300_000)) == set()
+    assert time.process_time() - begun < 60
 
 
 @given(st.text(st.characters() | st.sampled_from("\x1b\x9b\x9d\x07\\[]0;m\u202e")))

@@ -79,8 +79,13 @@ def test_the_journal_says_what_was_abandoned() -> None:
         {"_SYSTEMD_UNIT": "dask-lab-cpu@1.service", "MESSAGE": LINES["kept"]},
         {"_SYSTEMD_UNIT": "dask-lab-cpu@2.service", "MESSAGE": [104, 255]},
         {"MESSAGE": "a line of nobody's"},
+        {"MESSAGE": "what Unicode calls\u2028 an end of\x85 a line"},
+        {"MESSAGE": None},
     ]
-    assert journal.abandoned(entries) == {"dask-lab-cpu@0.service": [LOST]}
+    # journalctl writes printable letters as they are, and those are.
+    text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    assert journal.abandoned("") == {}
+    assert journal.abandoned(text) == {"dask-lab-cpu@0.service": [LOST]}
 
 
 def test_marks_beside_supervisord_say_what_was_abandoned(

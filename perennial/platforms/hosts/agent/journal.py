@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,14 +66,16 @@ def left(cluster: str, units: Sequence[str], since: str | None) -> dict[str, str
             *("journalctl", "--no-pager", "--quiet", "-o", "json", *where),
             *("--output-fields=MESSAGE,_SYSTEMD_UNIT", *(f"--unit={unit}" for unit in units)),
         )
-        found = abandoned(map(json.loads, text.splitlines()))
+        found = abandoned(text)
     return {unit: ", ".join(lost) for unit, lost in found.items() if lost}
 
 
-def abandoned(entries: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Find in entries of the journal what units abandoned. Pure."""
+def abandoned(text: str) -> dict[str, list[str]]:
+    """Find in entries of the journal, one of JSON a line, what units abandoned. Pure."""
     found: dict[str, list[str]] = {}
-    for entry in entries:  # a message that is no text comes as a list of numbers
+    # A message may hold what Unicode calls an end of a line.
+    for entry in map(json.loads, filter(None, text.split("\n"))):
+        # A message that is no text comes as a list of numbers.
         match = _LEAVES.search(str(entry.get("MESSAGE")))
         if match and match[1] != "nothing":
             found.setdefault(str(entry.get("_SYSTEMD_UNIT")), []).append(match[1])
