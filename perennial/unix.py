@@ -44,7 +44,13 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
-    """Ask for a page; None when it is not answered with 200, or does not end.
+    """Ask for a page; None when it is not answered with 200, or does not end."""
+    status, body = answer(connection, path) or (0, b"")
+    return body if status == http.client.OK else None
+
+
+def answer(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes] | None:
+    """Ask for a page; its status and body, None for nobody or for a page that does not end.
 
     Whoever may run code in a scheduler writes its pages.
     """
@@ -55,11 +61,10 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
         timer.daemon = True
         timer.start()
         connection.request("GET", path)
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            return None
-        body = answer.read(LONGEST + 1)
-        return body if len(body) <= LONGEST and monotonic() < end else None
+        found = connection.getresponse()
+        body = found.read(LONGEST + 1)
+        whole = len(body) <= LONGEST and monotonic() < end
+        return (found.status, body) if whole else None
     except (OSError, http.client.HTTPException):
         return None
     finally:

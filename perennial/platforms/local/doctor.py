@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import resource
 import shutil
 import time
@@ -13,12 +12,14 @@ from pathlib import Path
 
 from perennial import authority
 from perennial.doctor import FREE, Finding, checks, guarded
+from perennial.pages import parsed
 from perennial.platforms.local import logout as logging_out
 from perennial.platforms.local import status
 from perennial.platforms.local.deploy import Deployment, connection
 from perennial.platforms.local.layout import site
 from perennial.platforms.local.ports import faults_of_ports
-from perennial.supervision import boot, processes
+from perennial.supervision import boot, listening, processes
+from perennial.unix import answer
 
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
 OPEN_FILES = 8192
@@ -37,7 +38,7 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
     yield services(deployment)
     yield ports(deployment)
     if deployment.spec.scaler is not None and deployment.spec.scaled:
-        yield scaler(deployment.spec.scaler.port)
+        yield scaler(deployment.spec.scaler.port, deployment.paths.run / "scaler.lock")
     link = connection(deployment.spec, deployment.paths)
     yield checks.plain_client(link)
     yield clock(deployment.paths.root, time.time())
@@ -88,22 +89,20 @@ def ports(deployment: Deployment) -> Finding:
     return Finding("ports", "ok", f"{listed} are the cluster's")
 
 
-def scaler(port: int) -> Finding:
-    """Check whether the scaler knows the truth and can act."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
-    try:
-        connection.request("GET", "/health")
-        answer = connection.getresponse()
-        said = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        text = f"its /health does not answer ({error}); see `perennial logs scaler`"
+def scaler(port: int, lock: Path) -> Finding:
+    """Check whether the scaler knows the truth and can act; nobody else is believed on its port."""
+    connection = http.client.HTTPConnection(listening.LOOPBACK, port, timeout=TIMEOUT)
+    found = answer(connection, "/health") if listening.is_of(lock, port) else None
+    if found is None:
+        text = f"it does not answer on its port {port}; see `perennial logs scaler`"
         return Finding("scaler", "error", text)
-    finally:
-        connection.close()
-    if answer.status == http.client.OK:
+    status, said = found[0], parsed(found[1])
+    if status == http.client.OK:
         return Finding("scaler", "ok", f"at work, mode {said.get('mode', 'unknown')}")
-    why = "; ".join(map(str, said.get("reasons", []))) or "it does not say why"
-    return Finding("scaler", "error", f"{why}; see `perennial explain` and `perennial logs scaler`")
+    reasons = said.get("reasons")
+    why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+    text = f"{why or 'it does not say why'}; see `perennial explain` and `perennial logs scaler`"
+    return Finding("scaler", "error", text)
 
 
 def clock(root: Path, now: float) -> Finding:
