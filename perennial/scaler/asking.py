@@ -13,10 +13,12 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from perennial.errors import PerennialError
-from perennial.scaler.explaining import infeasible
+from perennial.scaler.explaining import explain, infeasible, line
 
 Found = TypeVar("Found")
 
+#: What is raised over an answer of another form: any client may change what a scheduler answers.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 #: Seconds in which a scheduler must answer.
 PATIENCE = 10.0
 #: Seconds after which a scaler that has said nothing counts as away.
@@ -104,8 +106,15 @@ def unbound(group: str) -> dict[str, Any]:
 
 
 async def report(scheduler: Any) -> Report:
-    """Read what the scaler has said."""
+    """Read what the scaler has said, as far as it has the form that it should have."""
     answer = _understood(await scheduler.perennial_report())
+    try:
+        return _tried(_report(answer))
+    except MALFORMED as error:
+        raise PerennialError(f"the scheduler's answer {_form(error)}") from None
+
+
+def _report(answer: Any) -> Report:
     names = answer["fields"]
     records = [
         {"group": group, **dict(zip(names, values, strict=True))}
@@ -115,6 +124,22 @@ async def report(scheduler: Any) -> Report:
     ]
     records.sort(key=lambda record: float(record["time"]))
     return Report(answer["report"] or {}, answer["age"], tuple(records))
+
+
+def _tried(found: Report) -> Report:
+    """Say all that is said of a report, so that a malformed one is found here."""
+    for record in found.groups.values():
+        explain(record, 0.0, {})
+        line(record)
+    _ = found.fixed, found.paused, found.pins, found.wrong
+    return found
+
+
+def _form(error: Exception) -> str:
+    return (
+        f"has another form than expected ({type(error).__name__}); `perennial doctor` compares"
+        " the versions"
+    )
 
 
 async def request(scheduler: Any, *requests: Mapping[str, Any]) -> list[str]:
@@ -202,11 +227,8 @@ def ask(
                     return await question(one)
         except (OSError, TimeoutError, apart.ChildError) as error:
             raise away(address, patience, error) from None
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise PerennialError(
-                f"{address}: the scheduler's answer has another form than expected"
-                f" ({type(error).__name__}); `perennial doctor` compares the versions"
-            ) from None
+        except MALFORMED as error:
+            raise PerennialError(f"{address}: the scheduler's answer {_form(error)}") from None
 
     return asyncio.run(asked())
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import Any
 
-from perennial.errors import NoCapacity
+import pytest
+
+from perennial.errors import NoCapacity, PerennialError
 from perennial.platforms.memory import MemoryFleet
+from perennial.scaler import asking, explaining
 from perennial.scaler.asking import SILENCE, Report
 from perennial.scaler.fleet_client import FleetClient
+from tests.scaler import feeder
 
 
 def test_a_scaler_that_is_silent_says_nothing_of_the_work_of_now() -> None:
@@ -31,3 +37,67 @@ async def _refused() -> None:
 
 def test_what_a_platform_has_refused_is_no_trouble_once_nobody_wants_it() -> None:
     asyncio.run(_refused())
+
+
+def _answer() -> dict[str, Any]:
+    """What a scheduler says of a scaler that has reported twice."""
+    known = feeder.record(pin=3, numbers={"want": 2.5}, leave=["cpu-1"], infeasible=["a", "b"])
+    fields = list(known)
+    latest = {
+        "time": known["time"],
+        "groups": {"cpu": known},
+        "fixed": ["gpu"],
+        "wishes": {"paused": False, "pins": {"cpu": {"size": 3}}},
+        "infeasible": [{"text": "60 tasks need FPGA: 1"}],
+        "trouble": "",
+    }
+    values = [known[name] for name in fields]
+    return {"fields": fields, "records": {"cpu": [values, values]}, "report": latest, "age": 1.0}
+
+
+class _Told:
+    """A scheduler whose answer somebody has changed."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def perennial_report(self) -> Any:
+        return self.answer
+
+
+def _places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in an answer."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places(each, *path, key)
+
+
+def _changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
+    if not path:
+        return to
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _changed(copy[path[0]], path[1:], to)
+    return copy
+
+
+WRONG = [None, 7, -1.5, float("inf"), float("nan"), "x", "\x1b]0;", [], [[]], {}, {"a": {}}, True]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_an_answer_of_another_form_is_one_line(wrong: Any) -> None:
+    whole, refused = _answer(), 0
+    assert asyncio.run(asking.report(_Told(whole))).pins == {"cpu": 3}
+    for path in _places(whole):
+        changed = _changed(whole, path, wrong)
+        try:
+            found = asyncio.run(asking.report(_Told(changed)))
+        except PerennialError:
+            refused += 1
+            continue
+        # What is let in can be said.
+        for record in found.groups.values():
+            assert explaining.line(record)
+            assert explaining.explain(record, 1e9, {})
+        _ = found.wrong, found.pins, found.fixed, found.paused
+    assert refused, "nothing was refused"

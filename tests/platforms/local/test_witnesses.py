@@ -19,7 +19,7 @@ from tests.ports import free_ports
 from tests.preloads.conftest import times_run
 from tests.preloads.test_drain_shuffle import PARTS, SIDE, shuffled, taking_part
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 #: Seconds until a few members have come or gone on a machine that is busy with other things.
 LONG = 300
