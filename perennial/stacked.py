@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,8 @@ class StackDeployer(contracts.Deployer):
         remember(spec, file, paths)
         known = token_file(paths).exists()
         try:
-            done = driver.up(spec, watched.say, fresh=not paths.connection.exists())
+            fresh = not paths.connection.exists()
+            done = driver.up(spec, watched.say, fresh, self.hopeless(spec))
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             keep(spec, paths, error.outputs)
@@ -89,6 +90,10 @@ class StackDeployer(contracts.Deployer):
             token=token if token.exists() and not known else None,
             uncleaned=done.warnings,
         )
+
+    def hopeless(self, _spec: ClusterSpec) -> Callable[[], Sequence[str]] | None:
+        """Return what says, while pods or machines are waited for, which can never be ready."""
+        return None
 
     def refresh(self, name: str, say: Say) -> Plan:
         """Look what became of the resources, and remember it."""

@@ -24,6 +24,7 @@ from .engine import MissingEngineError, find_command, install, installable
 from .events import DeploymentLog, reason
 from .program import deploy, own
 from .provider.servicer import AT_ONCE
+from .watch import Hopeless, Watch
 
 __all__ = [
     "MissingEngineError",
@@ -57,10 +58,13 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
+def up(
+    spec: ClusterSpec, say: Say, fresh: bool = False, hopeless: Hopeless | None = None
+) -> Outcome:
     """Deploy a cluster, or change what runs; what was found to be other is mended as well.
 
-    The caller holds the cluster's lock.
+    It ends early where ``hopeless`` says that something can never be ready. The caller holds the
+    cluster's lock.
     """
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if not fresh and (same := _unchanged(spec, folder, say)):
@@ -69,12 +73,10 @@ def up(spec: ClusterSpec, say: Say, fresh: bool = False) -> Outcome:
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
     wanted: dict[str, Any] = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
-    failed = _failure(
-        log,
-        partial(stack.up, refresh=True, continue_on_error=True, parallel=AT_ONCE),
-        spec.name,
-        say,
-    )
+    act = partial(stack.up, refresh=True, continue_on_error=True, parallel=AT_ONCE)
+    with Watch(find_command().interrupt, hopeless) as watch:
+        failed = _failure(log, act, spec.name, say)
+    failed = "\n".join(watch.lines) or failed
     uncleaned = _sweep(book, engine.state(folder, spec.name), had, set(wanted), say)
     engine.prune(folder)
     with _in_one_line(spec.name):

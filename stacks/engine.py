@@ -62,6 +62,13 @@ class Command(automation.PulumiCommand):
     It reaches the engine once, and what a provider is in the middle of comes to its end.
     """
 
+    _running: subprocess.Popen[str] | None = None
+
+    def interrupt(self) -> None:
+        """Have the engine wait no longer; what it has made stays, and its command fails."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGINT)
+
     def run(
         self,
         args: list[str],
@@ -94,11 +101,14 @@ class Command(automation.PulumiCommand):
         ]
         for reader in readers:
             reader.start()
+        self._running = process
         try:
             process.wait()
         except BaseException:
             _end(process)
             raise
+        finally:
+            self._running = None
         for reader in readers:
             reader.join(5.0)  # what a killed provider still holds open is not waited for
         result = automation.CommandResult(
@@ -167,7 +177,7 @@ class Stack(automation.Stack):
 
 
 @cache
-def find_command() -> automation.PulumiCommand:
+def find_command() -> Command:
     """Find Pulumi's command line: on PATH, or where `install` puts it."""
     places: list[str | None] = [None] if shutil.which("pulumi") else []
     root = install_root()

@@ -150,7 +150,7 @@ class Counts:
             count = self._make(kind, sums, place, task.prefix)
         count.add(1)
         self.places[key] = count
-        if state in SHORT and count.total.tasks == 1 and self.short is not None:
+        if self.short is not None and count.total.tasks == self._more(kind, state, key):
             self.short()
         if state == "no-worker":
             kind.waits[key] = monotonic() if since is None else since
@@ -188,6 +188,19 @@ class Counts:
     def few(self) -> bool:
         """Whether it costs nothing to look at all counts."""
         return self._made <= TURN
+
+    def _more(self, kind: Kind, state: str, key: Any) -> int:
+        """Return the number of tasks from which on another member would help; 0 for none.
+
+        Tasks that need a resource are given to a worker at once, however many it has already; of
+        others the scheduler gives at most twice the threads to a worker, if it holds them back.
+        """
+        if state in SHORT:
+            return 1
+        if state != "processing" or kind.pinned:
+            return 0
+        group = self.runs[key].member.group
+        return 1 + (len(group.members) if kind.resources else 2 * group.threads)
 
     def _bind(self, key: Any, address: str) -> None:
         self.bound[key] = address

@@ -29,7 +29,7 @@ class Group:
         self.name = name
         self.members: dict[str, Member] = {}
         self.parked: set[Member] = set()
-        self.busy = 0
+        self.busy = self.threads = 0
         self.memory = self.limit = self.nbytes = self.spilled = 0
 
 
@@ -101,6 +101,7 @@ class Process:
         """Add it to its member and its group."""
         self.member.processes[self.worker.address] = self
         self.member.group.limit += self.worker.memory_limit
+        self.member.group.threads += self.worker.nthreads
         self.member.settle()
         self.sample()
 
@@ -112,6 +113,7 @@ class Process:
         self.here = False
         del member.processes[self.worker.address]
         group.limit -= self.worker.memory_limit
+        group.threads -= self.worker.nthreads
         group.memory -= self.memory
         group.nbytes -= self.nbytes
         group.spilled -= self.spilled

@@ -193,6 +193,48 @@ def test_news_are_told_at_once_and_once() -> None:
     asyncio.run(read())
 
 
+@pytest.mark.parametrize(
+    ("needs", "resources", "threads", "least"),
+    [({"GPU": 1}, {"GPU": 1}, 1, 2), ({"GPU": 1}, {"GPU": 1}, 8, 2), (None, None, 2, 5)],
+)
+def test_more_work_than_members_can_do_is_told_at_once(
+    needs: Any, resources: Any, threads: int, least: int, tmp_path: Path
+) -> None:
+    """The scheduler holds none of it back: each task is with a worker, and waits there."""
+    slow = tmp_path / "slow"
+
+    def wait(number: int) -> None:
+        while not slow.exists():
+            time.sleep(0.02)
+
+    async def read() -> None:
+        with dask.config.set({"distributed.scheduler.worker-saturation": float("inf")}):
+            async with (
+                in_process() as scheduler,
+                Client(scheduler.address, asynchronous=True) as client,
+                await worker(
+                    scheduler.address, "gpu", "gpu-0", nthreads=threads, resources=resources
+                ),
+            ):
+                source = PreloadSource(scheduler.address, GROUPS)
+                await until(source, lambda demand: demand.groups["gpu"].names)
+                listening = asyncio.create_task(source.news())
+                await asyncio.sleep(0.3)  # news of the client are known
+                ran: list[Any] = []
+                for number in range(least):
+                    assert not listening.done(), number
+                    ran.append(client.submit(wait, number, resources=needs, pure=False))
+                    if number < least - 1:
+                        await asyncio.sleep(0.3)
+                async with asyncio.timeout(POLL / 2):
+                    assert await listening
+                slow.touch()
+                await client.gather(ran)
+                await source.close()
+
+    asyncio.run(read())
+
+
 def test_where_there_are_no_news_nobody_asks_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def read() -> None:
         async with in_process(preloaded=False) as scheduler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
+    from perennial.platforms.kubernetes.runtime import KubernetesRuntime
     from perennial.spec import ClusterSpec, Document
 
 
@@ -48,16 +50,30 @@ class KubernetesDeployer(StackDeployer):
 
     def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
         """Deploy a cluster; where pods are not ready in time, say what they wait for."""
-        from perennial.platforms.kubernetes.runtime import KubernetesRuntime
-
-        running: Any = KubernetesRuntime  # its other commands are in `cannot`
         try:
             return super().up(spec, file, watched)
         except FleetError as error:
             lines = str(error).splitlines()
             with suppress(PerennialError):
-                lines += running(self.platform, spec.name).waits()
+                told = [*self._running(spec.name).waits()]
+                lines += [each for each in told if _told(each) not in str(error)]
             raise FleetError("\n".join(lines)) from None
+
+    def hopeless(self, spec: ClusterSpec) -> Callable[[], Sequence[str]]:
+        """Look at the pods, and have Kubernetes try again what has failed before."""
+        from perennial.platforms.kubernetes.rollout import Rollout
+
+        rollout = Rollout(spec, self._running(spec.name))
+        with suppress(PerennialError):
+            rollout.retry()
+        return rollout.hopeless
+
+    def _running(self, name: str) -> KubernetesRuntime:
+        from perennial.platforms.kubernetes.runtime import KubernetesRuntime
+
+        running: Any = KubernetesRuntime  # its other commands are in `cannot`
+        made: KubernetesRuntime = running(self.platform, name)
+        return made
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say which volume stays."""
@@ -93,6 +109,11 @@ class KubernetesDeployer(StackDeployer):
                     )
                 )
         return [], warnings
+
+
+def _told(line: str) -> str:
+    """Return what is wrong in a line that names a part that waits."""
+    return line.partition(" waits: ")[2]
 
 
 def _notebooks(spec: ClusterSpec) -> str:

@@ -17,6 +17,7 @@ from perennial.platforms.kubernetes.carrier import RIGHTS
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready
 from perennial.platforms.kubernetes.comparing import differences
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.troubles import of_deployment, of_pod, restarts
 from perennial.state import Stack
 
 if TYPE_CHECKING:
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 LOOKS = (*RIGHTS, ("", "pods/log", "get"), ("", "pods/exec", "get"), ("", "pods/exec", "create"))
 #: Properties of one object that a line names.
 FEW = 3
-#: Lines of a log in which the useful one is looked for.
-LAST = 20
-_SEE = "see `kubectl describe`"
-#: Words of Kubernetes' for a container that is started again and again.
-LOOPS = frozenset({"CrashLoopBackOff", "Error"})
-PULLS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 
 
 class Running(Protocol):
@@ -53,9 +48,6 @@ class Running(Protocol):
 
     def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
         """Yield each part, its Deployment or None, and its pods."""
-
-    def refused(self, deployment: Any) -> str:
-        """Say why a Deployment gets no pods."""
 
     def last_words(self, pod: str, lines: int) -> str:
         """Return the last useful line of a pod's that ended."""
@@ -96,17 +88,14 @@ def pods(running: Running) -> Iterator[Finding]:
     for key, deployment, members in running.parts():
         if deployment is None:
             continue  # a missing object, see `objects`
-        refused = running.refused(deployment)
-        if refused:
+        if refused := of_deployment(deployment):
             good = False
-            remedy = "raise the quota, or lower the group's size" if "quota" in refused else _SEE
-            yield Finding("pods", "error", f"{key}: gets no pods: {_line(refused)}; {remedy}")
+            yield Finding("pods", "error", f"{key}: {refused.text}")
         for pod in members:
-            fault = _fault(running, pod)
-            if fault:
+            if fault := of_pod(running, pod):
                 good = False
-                yield Finding("pods", "error", f"{pod.metadata.name}: {fault}")
-        often = [_often(pod) for pod in members if _restarts(pod) > 3]
+                yield Finding("pods", "error", f"{pod.metadata.name}: {fault.text}")
+        often = [_often(pod) for pod in members if restarts(pod) > 3]
         if often:
             good = False
             text = f"{key}: came back by themselves: {', '.join(often)}; see `perennial logs {key}`"
@@ -116,39 +105,6 @@ def pods(running: Running) -> Iterator[Finding]:
         ready = sum(map(is_ready, every))
         whole = ready == len(every)
         yield Finding("pods", "ok" if whole else "warning", f"{ready} of {len(every)} ready")
-
-
-def _fault(running: Running, pod: Any) -> str:
-    """Say what keeps a pod from running, and what to do; empty for nothing."""
-    name = pod.metadata.name
-    for each in pod.status.conditions or ():
-        if each.type == "PodScheduled" and each.status == "False":
-            return (
-                f"no node takes it: {_line(each.message or each.reason)}; lower what it asks for,"
-                " correct node_selector and tolerations, or add a node"
-            )
-    for each in pod.status.container_statuses or ():
-        waiting = each.state.waiting if each.state else None
-        if waiting is None:
-            continue
-        reason, said = str(waiting.reason or ""), _line(waiting.message or "no reason given")
-        if reason in PULLS:
-            return f"{each.image}: {said}; correct kubernetes.image or image_pull_secrets"
-        if reason in LOOPS:
-            return f"{_crash(running, name, each)}; see `perennial logs {name}`"
-        if reason not in ("", "ContainerCreating", "PodInitializing"):
-            return f"{reason}: {said}; {_SEE}"
-    return ""
-
-
-def _crash(running: Running, name: str, container: Any) -> str:
-    """Say why a container ends again and again, by what it has said last."""
-    ended = container.last_state.terminated if container.last_state else None
-    if ended is not None and ended.reason == "OOMKilled":
-        return f"killed {container.restart_count} times for its memory; raise memory"
-    said = running.last_words(name, LAST)
-    code = f" with exit code {ended.exit_code}" if ended is not None else ""
-    return f"ended {container.restart_count} times{code}: {said or 'it said nothing'}"
 
 
 def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
@@ -222,13 +178,5 @@ def _certificates(files: Iterable[str]) -> Iterator[str]:
     yield from (file for file in files if file.endswith(".pem") and not file.endswith("-key.pem"))
 
 
-def _restarts(pod: Any) -> int:
-    return sum(each.restart_count for each in pod.status.container_statuses or ())
-
-
 def _often(pod: Any) -> str:
-    return f"{pod.metadata.name} {_restarts(pod)} times"
-
-
-def _line(text: Any) -> str:
-    return " ".join(str(text).split()).rstrip(".")
+    return f"{pod.metadata.name} {restarts(pod)} times"

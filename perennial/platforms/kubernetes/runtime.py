@@ -15,7 +15,7 @@ from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
 from perennial.paths import cluster_state
-from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes import names, troubles
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready, labelled
 from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
 from perennial.services import scheduler_address
@@ -173,10 +173,11 @@ class KubernetesRuntime(contracts.Runtime):
     def waits(self) -> Iterator[str]:
         """Say what keeps each part from being ready, one line each."""
         for key, found, pods in self.parts():
-            waiting = (_waits(pod) for pod in pods if not is_ready(pod))
-            why = (self.refused(found) if found else "") or next(filter(None, waiting), "")
-            if why:
-                yield f"{self.name}: {key} waits: {' '.join(why.split())}"
+            refused = troubles.of_deployment(found) if found else None
+            waiting = (troubles.of_pod(self, pod) for pod in pods if not is_ready(pod))
+            why = refused or next(filter(None, waiting), None)
+            if why is not None:
+                yield f"{self.name}: {key} waits: {why.text}"
 
     def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
         """Yield each part, its Deployment or None, and its pods."""
@@ -205,14 +206,6 @@ class KubernetesRuntime(contracts.Runtime):
         said = [line.strip() for line in str(text).splitlines() if line.strip()]
         errors = [line for line in said if "Error" in line and not line.startswith("File ")]
         return (errors or said or [""])[-1]
-
-    @staticmethod
-    def refused(deployment: Any) -> str:
-        """Say why a Deployment gets no pods, such as a quota; empty where it does."""
-        for each in deployment.status.conditions or ():
-            if each.type == "ReplicaFailure" and each.status == "True":
-                return str(each.message)
-        return ""
 
     # Inside
 

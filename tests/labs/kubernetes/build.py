@@ -19,6 +19,7 @@ TARGETS = {
     "debs": "root/usr/bin/etcd",
     "kube": "bin/kubectl",
     "coredns": "bin/coredns",
+    "helm": "bin/helm",
     "images": "build/rootfs.tar",
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# LAB=folder get.sh debs|kube|coredns|images: the builds of the lab; kube is the long one
+# LAB=folder get.sh debs|kube|coredns|helm|images: the builds of the lab; kube is the long one
 set -e
 LAB=$(readlink -f ${LAB:?}); B=$LAB/bin; W=$LAB/build; mkdir -p $B $W $LAB/img
 export GOFLAGS="-buildvcs=false -mod=mod -trimpath" CGO_ENABLED=0
@@ -25,6 +25,9 @@ coredns) mkdir -p $W/coredns && cd $W/coredns; printf 'module corednslab\ngo 1.2
   { echo 'package main'; echo 'import ('; echo ' "github.com/coredns/coredns/coremain"'
     for p in bind cache errors health kubernetes log loop ready reload whoami; do echo " _ \"github.com/coredns/coredns/plugin/$p\""; done; echo ')'; echo 'func main() { coremain.Run() }'; } > main.go
   go mod tidy >/dev/null 2>&1; s=$(date +%s); go build -ldflags "-s -w" -o $B/coredns .; took coredns;;
+helm) mkdir -p $W/helm && cd $W/helm; HV=3.19.0; printf "module helmlab\ngo 1.24.0\nrequire helm.sh/helm/v3 v$HV\n" > go.mod
+  printf '//go:build tools\npackage helmlab\nimport _ "helm.sh/helm/v3/cmd/helm"\n' > tools.go; go mod tidy >/dev/null 2>&1
+  s=$(date +%s); go build -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=v$HV" -o $B/helm helm.sh/helm/v3/cmd/helm; took helm;;
 images) cd $W; mkdir -p pause && cat > pause/main.go <<'X'
 package main
 
