@@ -256,6 +256,13 @@ class Runtime(Part, Protocol):
         """Return the scheduler's numbers; None where it does not answer."""
         return self.status().scheduler
 
+    def scaler(self) -> Any | None:
+        """Return what keeps the scaler's reports where the scheduler does not; None where it does.
+
+        It has the scheduler's own questions for that, see `perennial.scaler.asking`.
+        """
+        return None
+
     def holders(self) -> Sequence[Holder]:
         """Return the members that hold actors."""
         return ()

@@ -25,7 +25,7 @@ class Platform:
     fleet: str
     #: Class of what deploys it; `perennial.stacked.StackDeployer` deploys every stack.
     deployer: str
-    #: Class of a cluster that runs.
+    #: Class of a cluster that runs, or a function that chooses one.
     runtime: str
     #: Module of Pulumi's component, ``Cluster``.
     stack: str
@@ -60,7 +60,7 @@ PLATFORMS = {
         options="perennial.platforms.kubernetes.options.Options",
         fleet="perennial.platforms.kubernetes.fleet.KubernetesFleet",
         deployer="perennial.platforms.kubernetes.deployer.KubernetesDeployer",
-        runtime="perennial.platforms.kubernetes.runtime.KubernetesRuntime",
+        runtime="perennial.platforms.kubernetes.chart.standing.runtime",
         stack="perennial.stacks.kubernetes",
         extra="kubernetes",
         carrier="perennial.platforms.kubernetes.carrier.Carrier",

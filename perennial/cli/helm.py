@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.cli.output import Progress, confirm, show_plan
 from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.platforms.kubernetes.chart.release import Release
 
 #: The largest values file that is read, and a letter more.
 _MOST = 2**20 + 1
@@ -109,8 +112,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
 ) -> None:
     """Scale a running Helm release by demand, beside it."""
-    from perennial.platforms.kubernetes.chart import adopting
-    from perennial.platforms.kubernetes.chart.beside import name_of
+    from perennial.platforms.kubernetes.chart import adopting, standing
     from perennial.platforms.kubernetes.chart.bounds import wanted
     from perennial.platforms.kubernetes.chart.release import find
     from perennial.platforms.kubernetes.client import Api
@@ -144,12 +146,22 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
         else:
             adopting.adopt(api, found, asked, say)
     if asked is None:
+        standing.forget(release)
         print(f"{release}: nothing of dask-perennial is beside it any more")
         return
-    where = f"kubectl -n {namespace} rollout status deployment/{name_of(release)}"
-    print(
-        f"{release}: its scaler is made; `{where}` waits for it, and `kubectl logs` shows it work"
-    )
+    _say_adopted(found, standing.remember(found, asked))
+
+
+def _say_adopted(release: Release, unknown: str) -> None:
+    """Say how it goes on; ``unknown`` says why the commands do not find it."""
+    from perennial.platforms.kubernetes.chart.beside import name_of
+
+    name, made = release.name, name_of(release.name)
+    where = f"kubectl -n {release.namespace} rollout status deployment/{made}"
+    shows = "`kubectl logs`" if unknown else f"`perennial status -c {name}`"
+    print(f"{name}: its scaler is made; `{where}` waits for it, and {shows} shows it work")
+    if unknown:
+        print(f"warning: {name}: {unknown}", file=sys.stderr)
 
 
 def _text(path: Path, source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from perennial.cli.life import Cluster, ItsFile, named
+from perennial.cli.life import Cluster, ItsFile, named, platform_of
+from perennial.cli.platform import runtime
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -209,9 +211,14 @@ async def accepted(scheduler: Any, report: Report, check: Callable[[Report], Non
 def ask(
     connection: Connection, question: Callable[[Any], Awaitable[Found]], patience: float
 ) -> Found:
-    """Ask the scheduler of a cluster."""
+    """Ask what keeps the scaler's reports: the scheduler of a cluster, else its platform's part."""
+    from perennial.paths import known_clusters
     from perennial.scaler import asking
 
+    name = connection.cluster
+    kept = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
+    if kept is not None:
+        return asyncio.run(asking.within(patience, question(kept), name))
     return asking.ask(connection.scheduler_address, connection.tls, question, patience)
 
 

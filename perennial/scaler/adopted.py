@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.observation import Observation
-from perennial.scaler.demand import Request, SchedulerAway
+from perennial.scaler.demand import POLL, Request, SchedulerAway
+from perennial.scaler.desk import Desk
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.foreign import HttpSource, data, foreign, given
 from perennial.scaler.values import Demand, MemberSeen
@@ -116,6 +117,7 @@ class AdoptedSource(HttpSource):
         super().__init__(where, {})
         self.workers = workers
         self.clock = clock
+        self.desk = Desk()
         #: Since when each member has had nothing to do.
         self._idle: dict[Who, float] = {}
         self._without = 0.0  # until when the page of workers is not asked for
@@ -126,7 +128,8 @@ class AdoptedSource(HttpSource):
         report: Mapping[str, Any] | None = None,
         acknowledged: Collection[str] = (),
     ) -> tuple[Demand, list[Request]]:
-        """Ask once; there are no requests. See `perennial.scaler.demand.Source.read`."""
+        """Ask once; requests are kept here. See `perennial.scaler.demand.Source.read`."""
+        requests = self.desk.taken(report, acknowledged)
         counts = await asyncio.to_thread(self._get, "counts")
         identity = await self._asked()
         try:
@@ -143,7 +146,11 @@ class AdoptedSource(HttpSource):
         }
         more = demand.partial.partition("; ")[2]
         lacking = "; ".join(filter(None, (MISSING, more)))
-        return replace(demand, groups=groups, partial=lacking), []
+        return replace(demand, groups=groups, partial=lacking), requests
+
+    async def news(self) -> bool:
+        """Wait for a request."""
+        return await self.desk.news(POLL)
 
     async def _asked(self) -> Any:
         """Ask for the workers; the scheduler itself where Dask cannot write the page.

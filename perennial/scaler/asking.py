@@ -233,6 +233,15 @@ def ask(
     return asyncio.run(asked())
 
 
+async def within(patience: float, question: Awaitable[Found], name: str) -> Found:
+    """Await an answer of whoever keeps a scaler's reports in the place of its scheduler."""
+    try:
+        async with asyncio.timeout(patience):
+            return await question
+    except TimeoutError as error:
+        raise away(name, patience, error) from None
+
+
 def away(address: str, patience: float, error: BaseException) -> PerennialError:
     """Say in one line that a scheduler does not answer."""
     lines = str(error).splitlines()

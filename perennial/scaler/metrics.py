@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from perennial.errors import PerennialError
+from perennial.scaler.desk import LARGEST, Desk, answered
 
 #: Intervals without a tick that knew the truth, after which the scaler is not well.
 MISSED = 3
@@ -106,9 +107,23 @@ class Pages:
     """The two pages, on a port of loopback."""
 
     def __init__(
-        self, port: int, state: Callable[[], Mapping[str, Any]], clock: Callable[[], float]
+        self,
+        port: int,
+        state: Callable[[], Mapping[str, Any]],
+        clock: Callable[[], float],
+        desk: Desk | None = None,
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = self.headers.get("Content-Length", "")
+                # A page in a browser cannot send this type to another origin without being asked.
+                plain = self.headers.get_content_type() == "application/json"
+                if desk is None or not plain or not length.isdigit() or int(length) > LARGEST:
+                    self._answer(404, "/health, /metrics\n", "text/plain")
+                    return
+                status, text = answered(desk, self.path, self.rfile.read(int(length)))
+                self._answer(status, text, "application/json")
+
             def do_GET(self) -> None:
                 if self.path == "/health":
                     status, body = health(state(), clock())

@@ -62,7 +62,8 @@ async def serve(told: Settings, stop: asyncio.Event) -> None:
     """Be a cluster's scaler."""
     with lock(told.state, told.cluster):
         loop = assembled(told)
-        pages = Pages(told.port, partial(state, loop), loop.clock) if told.port else None
+        desk = loop.source.desk if isinstance(loop.source, AdoptedSource) else None
+        pages = Pages(told.port, partial(state, loop), loop.clock, desk) if told.port else None
         signs = asyncio.create_task(_alive(loop))
         logger.info(
             "Scaler of %s on %s: %s every %g s%s",

@@ -68,7 +68,7 @@ class Carrier:
         namespace, _, suffix = rest.partition(".")
         if suffix != "svc" or service != names.name_of(connection.cluster, "scheduler"):
             return None
-        kubeconfig, context = _current()
+        kubeconfig, context = current()
         dashboard = ""
         with contextlib.suppress(PerennialError, OSError):
             dashboard = str(deployed(cluster_state(connection.cluster)).scheduler.dashboard_port)
@@ -262,7 +262,7 @@ async def _up(far: Any, reader: asyncio.StreamReader) -> None:
         await far.write_message(bytes([DATA]) + data, binary=True)
 
 
-def _current() -> tuple[str, str]:
+def current() -> tuple[str, str]:
     """Return where the kubeconfig is, and its context: the process goes on when that changes."""
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "", ""

@@ -24,6 +24,14 @@ class KubernetesDeployer(StackDeployer):
         "forget": "{name}: Kubernetes replaces the pods of a lost node by itself",
     }
 
+    def require(self, verb: str, name: str) -> None:
+        """Refuse what is Helm's as well: an adopted release is nobody else's to deploy."""
+        from perennial.platforms.kubernetes.chart.standing import Adopted, refusal
+
+        if name and Adopted.load(name) is not None:
+            raise PerennialError(refusal(verb, name))
+        super().require(verb, name)
+
     def lacking(self) -> Lacking | None:
         """Look for Pulumi's command line, and for its plugin."""
         return super().lacking() or self._lacking_plugin()

@@ -16,7 +16,7 @@ from tests.labs.kubernetes.test_story import CLUSTER
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 #: Seconds; the engine would wait for ten minutes.
-SOON = 300
+SOON = 480
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.plan import Plan, Step
+from perennial.platforms.kubernetes.access import lacking
 from perennial.platforms.kubernetes.chart.beside import (
     ADOPTS,
     BEFORE,
@@ -24,6 +25,7 @@ from perennial.platforms.kubernetes.chart.beside import (
 from perennial.platforms.kubernetes.chart.release import MAIN, Release, find
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, labelled
 from perennial.platforms.kubernetes.fleet import COST, LEAVING
+from perennial.platforms.kubernetes.runtime import resize
 
 Say = Callable[[str], None]
 
@@ -110,13 +112,7 @@ def let_go(api: Api, release: Release, say: Say, keep_sizes: bool = False) -> No
         size = before.get(group.name, group.replicas)
         if size != group.replicas:
             say(f"setting {group.deployment} to {size}")
-            api.call(
-                f"set the size of {group.deployment}",
-                api.apps.patch_namespaced_deployment_scale,
-                group.deployment,
-                release.namespace,
-                {"spec": {"replicas": size}},
-            )
+            resize(api, group.deployment, release.namespace, size)
     # Last, so that a second call finds what the sizes were.
     for each in (each for each in ours if each["kind"] != "Deployment"):
         say(f"deleting {each['kind']} {each['metadata']['name']}")
@@ -161,20 +157,12 @@ def kept(api: Api, release: Release) -> tuple[str, list[str]]:
 
 def _require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
     """Refuse to begin without a right that is needed, before anything is made."""
-    from kubernetes import client
-
-    review = client.AuthorizationV1Api().create_self_subject_access_review
     for (group, resource), verbs in needed.items():
-        for verb in verbs:
-            name, _, sub = resource.partition("/")
-            where = {"namespace": namespace, "group": group, "resource": name, "verb": verb}
-            body = {"spec": {"resourceAttributes": {**where, "subresource": sub}}}
-            answer = api.call("ask for your rights", review, body)
-            if not answer.status.allowed:
-                raise PerennialError(
-                    f"{namespace}: you may not {verb} {resource} there; have a role with that bound"
-                    " to you, or another context chosen"
-                )
+        for _, what, verb in lacking(api, namespace, [(group, resource, verb) for verb in verbs]):
+            raise PerennialError(
+                f"{namespace}: you may not {verb} {what} there; have a role with that bound"
+                " to you, or another context chosen"
+            )
 
 
 def _needed(wanted: Wanted) -> dict[tuple[str, str], tuple[str, ...]]:
