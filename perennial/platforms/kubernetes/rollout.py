@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from perennial.platforms.kubernetes import names, troubles
 from perennial.platforms.kubernetes.client import Api, ApiError, labelled
 from perennial.platforms.kubernetes.comparing import differences
+from perennial.platforms.kubernetes.fleet import owners
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.troubles import Kind, Logs, Trouble
 
@@ -167,17 +168,13 @@ class Rollout:
         plain = api.core.api_client.sanitize_for_serialization
         for key, wanted in self.wanted.items():
             found = by_name.get(wanted["metadata"]["name"])
-            if found is None or any(differences(wanted, plain(found))):
+            own = {each: wanted[each] for each in ("metadata", "spec")}  # a list names no kinds
+            if found is None or any(differences(own, plain(found))):
                 continue  # still to be made, or changed
             if (found.status.observed_generation or 0) < found.metadata.generation:
                 continue
-            own = {each.metadata.uid for each in sets if _is_of(each, found)}
-            mine = [
-                pod
-                for pod in pods
-                if own & {each.uid for each in pod.metadata.owner_references or ()}
-            ]
-            yield Part(key, found, mine)
+            newest = {each.metadata.uid for each in sets if _is_of(each, found)}
+            yield Part(key, found, [pod for pod in pods if newest & owners(pod)])
 
     def _announced(self, pod: str) -> bool:
         """Whether a node is on its way for a pod; also where nobody may look."""
@@ -201,6 +198,5 @@ class Rollout:
 
 def _is_of(made: Any, deployment: Any) -> bool:
     """Whether a ReplicaSet is the newest of a Deployment."""
-    owners = {each.uid for each in made.metadata.owner_references or ()}
     numbers = [(each.metadata.annotations or {}).get(_REVISION) for each in (made, deployment)]
-    return deployment.metadata.uid in owners and numbers[0] == numbers[1]
+    return deployment.metadata.uid in owners(made) and numbers[0] == numbers[1]
