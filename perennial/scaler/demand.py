@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
-from perennial.scheduler_connection import opened
+from perennial.scheduler_connection import SchedulerConnection
 
 logger = logging.getLogger("perennial.scaler.demand")
 
@@ -83,10 +82,9 @@ class PreloadSource:
     ) -> None:
         self.address = address
         self.groups = dict(groups)
-        self.tls = tls
         self.patience = patience
-        self._rpc: Any = None
-        self._news: Any = None
+        self._demand = SchedulerConnection(address, tls, patience)
+        self._news = SchedulerConnection(address, tls, patience)
         self._heard = 0  # the news that are known
         self._names: dict[str, dict[str, None]] = {}
         self._since = ("", -1)
@@ -124,15 +122,12 @@ class PreloadSource:
         """
         known = self._heard
         try:
-            if self._news is None:
-                self._news = self._opened()
-            async with asyncio.timeout(POLL + self.patience):
-                told = await self._news.perennial_news(known=known, seconds=POLL)
-        except (OSError, TimeoutError):
+            patience = POLL + self.patience
+            told = await self._news.ask("perennial_news", patience, known=known, seconds=POLL)
+        except OSError:  # a timeout is one
             told = None
         if not isinstance(told, int):  # it is away, or does not know the question
-            rpc, self._news = self._news, None
-            await _closed(rpc)
+            await self._news.close()
             await asyncio.sleep(self.patience)
             return False
         news = told not in (known, self._heard)  # a tick may have seen them meanwhile
@@ -141,48 +136,23 @@ class PreloadSource:
 
     async def close(self) -> None:
         """Close the connections."""
-        (rpc, news), self._rpc, self._news = (self._rpc, self._news), None, None
-        await _closed(rpc)
-        await _closed(news)
+        await self._demand.close()
+        await self._news.close()
 
     async def _ask(self, operation: str = "perennial_demand", **question: Any) -> Any:
-        """Ask; a second time where the connection was of a scheduler before this one."""
-        used = self._rpc is not None
+        """Ask the scheduler; say in one line where it does not answer."""
         try:
-            async with asyncio.timeout(self.patience):
-                try:
-                    return await getattr(self._connected(), operation)(**question)
-                except OSError:
-                    if not used:
-                        raise
-                    await self._hang_up()
-                    return await getattr(self._connected(), operation)(**question)
+            return await self._demand.ask(operation, self.patience, **question)
         except TimeoutError:
-            await self._hang_up()  # the late answer would be taken for that of the next question
+            await self._demand.close()  # its late answer would be that of the next question
             raise SchedulerAway(
                 f"scheduler at {self.address}: no answer in {self.patience:g} s; "
                 "it is away or busy; asks again"
             ) from None
         except OSError as error:
-            await self._hang_up()
             raise SchedulerAway(
                 f"scheduler at {self.address}: does not answer ({_reason(error)}); asks again"
             ) from None
-
-    async def _hang_up(self) -> None:
-        """Close the connection on which demand is asked for."""
-        rpc, self._rpc = self._rpc, None
-        await _closed(rpc)
-
-    def _connected(self) -> Any:
-        """Give the connection on which demand is asked for."""
-        if self._rpc is None:
-            self._rpc = self._opened()
-        return self._rpc
-
-    def _opened(self) -> Any:
-        """Make a connection; it opens itself."""
-        return opened(self.address, self.tls, self.patience)
 
     def _check(self, answer: Any) -> None:
         """Refuse an answer that would be misunderstood."""
@@ -225,14 +195,6 @@ class PreloadSource:
             else:
                 members.pop(member, None)
         self._since = (scheduler, names["change"])
-
-
-async def _closed(rpc: Any) -> None:
-    """Close a connection, if there is one."""
-    if rpc is not None:
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await rpc.close_rpc()
 
 
 def demand(answer: Mapping[str, Any], names: Mapping[str, Collection[str]]) -> Demand:
