@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perennial import connect
 from perennial.contracts import Deployed, Lacking, Observer, Removed, Rendered, Say
 from perennial.errors import Fault, FleetError, PerennialError
 from perennial.paths import cluster_state
@@ -59,7 +61,7 @@ class KubernetesDeployer(StackDeployer):
     def up(self, spec: ClusterSpec, file: str, watched: Observer) -> Deployed:
         """Deploy a cluster; where pods are not ready in time, say what they wait for."""
         try:
-            return super().up(spec, file, watched)
+            return self._from_outside(spec, super().up(spec, file, watched))
         except FleetError as error:
             lines = str(error).splitlines()
             with suppress(PerennialError):
@@ -75,6 +77,17 @@ class KubernetesDeployer(StackDeployer):
         with suppress(PerennialError):
             rollout.retry()
         return rollout.hopeless
+
+    def _from_outside(self, spec: ClusterSpec, done: Deployed) -> Deployed:
+        """Have clients here use the load balancer's address, where the cluster has one."""
+        if spec.options.scheduler.service.type != "LoadBalancer":
+            return done
+        address = self._running(spec.name).balancer()
+        if not address:
+            return done
+        connection = replace(done.connection, scheduler_address=address)
+        connect.save(cluster_state(spec.name), connection)
+        return replace(done, connection=connection)
 
     def _running(self, name: str) -> KubernetesRuntime:
         from perennial.platforms.kubernetes.runtime import KubernetesRuntime

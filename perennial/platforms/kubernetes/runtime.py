@@ -170,6 +170,18 @@ class KubernetesRuntime(contracts.Runtime):
         write_atomic(file, token)
         return Page(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
 
+    def balancer(self) -> str:
+        """Return the address of the scheduler at its load balancer; empty for none yet."""
+        name = names.name_of(self.name, "scheduler")
+        read = self.api.core.read_namespaced_service
+        found = self.api.call(f"read the Service {name}", read, name, self._namespace)
+        inside = scheduler_address(self.spec, site(self.spec))
+        for each in found.status.load_balancer.ingress or ():
+            host = str(each.ip or each.hostname)
+            around = f"[{host}]" if ":" in host else host
+            return f"{urlsplit(inside).scheme}://{around}:{self.spec.scheduler.port}"
+        return ""
+
     def waits(self) -> Iterator[str]:
         """Say what keeps each part from being ready, one line each."""
         for key, found, pods in self.parts():
