@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
+    ValidationInfo,
     WithJsonSchema,
     create_model,
     model_validator,
@@ -58,8 +59,9 @@ RESERVED_NAMES = (
 )
 
 
-def _not_reserved(name: str) -> str:
-    if name in RESERVED_NAMES:
+def _not_reserved(name: str, info: ValidationInfo) -> str:
+    # One that is remembered may be of others: the main group of a Helm release is called `worker`.
+    if name in RESERVED_NAMES and not (info.context or {}).get("remembered"):
         raise refuse(f"group names other than {', '.join(RESERVED_NAMES)}", "rename the group")
     return name
 

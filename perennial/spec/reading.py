@@ -176,7 +176,7 @@ def parse(
     spec = None
     explainer = Explainer(tree, platform, data)
     try:
-        spec = model.model_validate(data)
+        spec = model.model_validate(data, context={"remembered": remembered})
     except ValidationError as error:
         faults = _unfollowed(faults, explainer.explain(error))
     words = [explainer.word(each) if isinstance(each, Ambiguous) else each for each in tree.faults]

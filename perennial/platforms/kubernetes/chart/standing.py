@@ -26,7 +26,7 @@ from perennial.platforms.kubernetes.chart.beside import ADOPTS, PORT, Wanted
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup, find
 from perennial.platforms.kubernetes.client import Api, labelled
 from perennial.platforms.kubernetes.runtime import KubernetesRuntime
-from perennial.spec import loads
+from perennial.spec import parse
 from perennial.stacked import remember as remember_spec
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def remember(release: Release, wanted: Wanted) -> str:
         "kubernetes": {"image": wanted.image, "namespace": release.namespace},
     }
     try:
-        spec = loads(yaml.safe_dump(tree, sort_keys=False))
+        spec = parse(yaml.safe_dump(tree, sort_keys=False), remembered=True).spec
     except PerennialError as error:
         return f"`perennial status` and the like do not find it: {str(error).splitlines()[0]}"
     paths = cluster_state(name)
