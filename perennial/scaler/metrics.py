@@ -119,10 +119,10 @@ class Pages:
                 # A page in a browser cannot send this type to another origin without being asked.
                 plain = self.headers.get_content_type() == "application/json"
                 if desk is None or not plain or not length.isdigit() or int(length) > LARGEST:
-                    self._answer(404, "/health, /metrics\n", "text/plain")
+                    self._answer(404, b"/health, /metrics\n", "text/plain")
                     return
                 status, text = answered(desk, self.path, self.rfile.read(int(length)))
-                self._answer(status, text, "application/json")
+                self._answer(status, text.encode(), "application/json")
 
             def do_GET(self) -> None:
                 if self.path == "/health":

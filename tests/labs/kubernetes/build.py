@@ -14,6 +14,11 @@ from tests.labs.pulumi import kubernetes_provider
 FILES = ("get.sh", "lab.sh", "mkimage.py", "netpol.py", "coredns.yaml")
 ROOT = HERE.parents[2]
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
+#: Packages of our image.
+INSTALLED = (
+    *("distributed", "dask", "kubernetes", "pydantic", "typer", "psutil", "cryptography"),
+    *("jinja2", "packaging", "supervisor", "rich", "prometheus-client"),
+)
 #: Target → what it leaves.
 TARGETS = {
     "debs": "root/usr/bin/etcd",
@@ -30,6 +35,7 @@ def refresh(root: Path) -> None:
     for name in FILES:
         shutil.copy(HERE / name, root / name)
     build = root / "build"
+    install(build)
     for folder in ("wheel", "ours"):
         shutil.rmtree(build / folder, ignore_errors=True)
     pip = [sys.executable, "-m", "pip"]
@@ -50,6 +56,29 @@ def refresh(root: Path) -> None:
     )
 
 
+def install(build: Path) -> None:
+    """Install what our image has beside this checkout, in the versions that are locked."""
+    packages, stamp = build / "packages", build / "packages.txt"
+    if stamp.exists() and stamp.read_text().split() == [*INSTALLED]:
+        return
+    locked = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze", "--exclude-editable"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    constraints = build / "constraints.txt"
+    constraints.write_text(locked)
+    shutil.rmtree(packages, ignore_errors=True)
+    target = ("--target", str(packages / PACKAGES), "--constraint", str(constraints))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *target]
+    subprocess.run([*pip, *INSTALLED], check=True)
+    programs = packages / "usr" / "local" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to("/usr/bin/python3")
+    stamp.write_text(" ".join(INSTALLED))
+
+
 def main() -> None:
     """Build what is missing."""
     root = cache()
@@ -60,24 +89,6 @@ def main() -> None:
         if not (root / leaves).exists():
             env = {**os.environ, "LAB": str(root)}
             subprocess.run(["bash", str(root / "get.sh"), target], env=env, check=True)
-    packages = root / "build" / "packages"
-    if not packages.exists():  # the versions that are locked
-        names = ("distributed", "dask", "kubernetes", "pydantic", "typer", "psutil", "cryptography")
-        more = ("jinja2", "packaging", "supervisor", "rich")
-        locked = subprocess.run(
-            [sys.executable, "-m", "pip", "freeze", "--exclude-editable"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        constraints = root / "build" / "constraints.txt"
-        constraints.write_text(locked)
-        target = ("--target", str(packages / PACKAGES), "--constraint", str(constraints))
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", *target]
-        subprocess.run([*pip, *names, *more], check=True)
-        programs = packages / "usr" / "local" / "bin"
-        programs.mkdir(parents=True)
-        (programs / "python").symlink_to("/usr/bin/python3")
     refresh(root)
     kubernetes_provider(build=True)
 
