@@ -34,6 +34,9 @@ SAVE = 30.0
 STOPPING = 8.0
 #: A tick that the scheduler asks for comes at the earliest this part of the interval after another.
 SOONEST = 0.2
+#: Ticks that follow one that the scheduler has asked for, as soon: how long new tasks take is seen
+#: once some of them have run for a second or two, and decides whether a member is worth its start.
+AFTER = 3
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Loop:
         self._saved = 0.0
         self._said: dict[str, tuple[Any, ...]] = {}
         self._woken = asyncio.Event()
+        self._soon = 0  # how many more ticks come soon
 
     @property
     def mode(self) -> str:
@@ -125,6 +129,7 @@ class Loop:
 
     async def tick(self) -> Decisions:
         """Look, decide, act, and write down."""
+        self._soon = AFTER if self._woken.is_set() else max(0, self._soon - 1)
         self._woken.clear()
         await asyncio.gather(*(fleet.observe() for fleet in self.fleets.values()))
         rules = self.rules(datetime.now(UTC))
@@ -326,7 +331,7 @@ class Loop:
         """Wait for the next tick; members that are drained meanwhile leave at once."""
         drained, interval = self.actor.drains.news, self.settings.interval
         while not stop.is_set():
-            part = SOONEST if self._woken.is_set() else 1.0
+            part = SOONEST if self._woken.is_set() or self._soon else 1.0
             left = begun + part * interval - clocks.monotonic()
             if left <= 0:
                 return

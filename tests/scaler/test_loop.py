@@ -106,6 +106,27 @@ def test_news_are_looked_at_before_the_next_tick_is_due(tmp_path: Path) -> None:
     assert second - first >= 4.0 - 0.5, "not sooner than a fifth of the interval"
 
 
+def test_news_are_looked_at_again_soon(tmp_path: Path) -> None:
+    """What tasks take is not known at once."""
+    world = World(0)
+    loop = scaler(tmp_path, world, interval=10.0)
+
+    async def watch() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(loop.run(stop))
+        while not loop.health.ticks:
+            await asyncio.sleep(0.01)
+        world.news = True
+        while loop.health.ticks < 2 + loops.AFTER:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+
+    asyncio.run(watch())
+    second, last = world.reads[1], world.reads[1 + loops.AFTER]
+    assert last - second < loops.AFTER * 10.0 - 5.0, "sooner than by the interval"
+
+
 def test_news_are_heard_again_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
