@@ -145,7 +145,7 @@ def thousand(count: int) -> float:
         spec = loads(text)
         for name, share in shares(spec).items():
             parts = [part.at("10.0.0.1") for part in share.services]
-            desired_state(spec.name, "systemd", parts, share.counts, {})
+            desired_state(spec.name, parts, share.counts, {})
             assert steps(name, Side(), Side(to_json(share), wish(spec, share)))
 
     return clock(run)

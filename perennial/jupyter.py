@@ -18,6 +18,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
@@ -203,6 +204,11 @@ def _interface_settings(dashboard: bool, clusters: bool) -> dict[str, dict[str, 
     }
 
 
+def _literal(value: object) -> str:
+    """Write a value for Python; a placeholder stays as it is, to be filled in later."""
+    return re.sub(r"\\u(e00[0-9a-f])", lambda found: chr(int(found[1], 16)), repr(value))
+
+
 def _render(template: str, values: dict[str, Any]) -> str:
     import jinja2  # 0.1 s to import; only needed once something is rendered
 
@@ -213,5 +219,5 @@ def _render(template: str, values: dict[str, Any]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Python, not HTML; each value goes through `python`
     )
-    environment.filters["python"] = repr
+    environment.filters["python"] = _literal
     return environment.get_template(template).render(values)

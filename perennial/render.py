@@ -179,8 +179,8 @@ def boot_unit(
     argv: Sequence[str],
     system: bool,
     stop_timeout: float,
-    user: str | None = None,
     directory: str = "/",
+    machine: str = "",
 ) -> str:
     """Render the systemd unit that starts a cluster's supervisord at boot.
 
@@ -196,10 +196,10 @@ def boot_unit(
         For the system's own systemd, not for a user's.
     stop_timeout : float
         Seconds that all services together may take to stop.
-    user : str or None
-        System user that runs it; who owns the systemd when None.
     directory : str
         Folder in which it is started.
+    machine : str
+        The id of the machine on which alone it is started; any when empty.
     """
     return _systemd(
         "boot.service.j2",
@@ -208,26 +208,24 @@ def boot_unit(
         argv=argv,
         system=system,
         stop_timeout=stop_timeout,
-        user=user,
         directory=directory,
+        machine=machine,
     )
 
 
-def boot_cron(*, cluster: str, argv: Sequence[str], user: str, open_files: int) -> str:
-    """Render the file for cron that starts a cluster's supervisord at boot.
+def boot_crontab(argv: Sequence[str], directory: str, open_files: int) -> str:
+    """Render the line of a user's crontab that starts a cluster's supervisord at boot.
 
     Parameters
     ----------
-    cluster : str
-        The cluster's name.
     argv : sequence of str
         Command of the supervisord, as a daemon.
-    user : str
-        System user that runs it.
+    directory : str
+        Folder in which it is started.
     open_files : int
         Limit of open files, where the machine allows that many.
     """
-    return _supervisord("cron.j2", cluster=cluster, argv=argv, user=user, open_files=open_files)
+    return _supervisord("crontab.j2", argv=argv, directory=directory, open_files=open_files)
 
 
 def unit_name(cluster: str, service: Service) -> str:

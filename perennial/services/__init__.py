@@ -20,6 +20,7 @@ from perennial.services.scaler import scaler
 from perennial.services.values import (
     ADDRESS,
     CREDENTIALS,
+    FOLDER,
     INSTANCE,
     LOOPBACK,
     MACHINE,
@@ -41,6 +42,7 @@ from perennial.services.values import (
 __all__ = [
     "ADDRESS",
     "CREDENTIALS",
+    "FOLDER",
     "INSTANCE",
     "LOOPBACK",
     "MACHINE",

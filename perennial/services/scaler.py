@@ -35,6 +35,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
     if spec.scaler is None:
         raise ValueError("the cluster has no scaler")
     config, settings = f"{site.config}/scaler.yaml", f"{site.config}/scaler.json"
+    text = json.dumps(told(spec, site, fleets), indent=2, ensure_ascii=False)
     return Service(
         name="scaler",
         role="scaler",
@@ -58,7 +59,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
         ),
         files=(
             File(config, dask_config(spec, site, nested(spec.dask))),
-            File(settings, f"{json.dumps(told(spec, site, fleets), indent=2)}\n"),
+            File(settings, f"{text}\n"),
         ),
     )
 

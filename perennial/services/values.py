@@ -20,12 +20,15 @@ MACHINE = "\ue002"
 PYTHON = "\ue003"
 #: The folder of a systemd unit's credentials.
 CREDENTIALS = "\ue004"
+#: The folder on a machine of all that belongs to the clusters of a user without root.
+FOLDER = "\ue005"
 PLACEHOLDERS = {
     INSTANCE: "the index of a member",
     ADDRESS: "the address of a machine",
     MACHINE: "the name of a machine",
     PYTHON: "the Python of a machine",
     CREDENTIALS: "the credentials folder",
+    FOLDER: "the user's folder on a machine",
 }
 
 #: That Python, where nobody has asked the machine.
@@ -247,7 +250,7 @@ class Service:
         """
         return filled(self, INSTANCE, instance)
 
-    def at(self, address: str, python: str = USUAL_PYTHON) -> Service:
+    def at(self, address: str, python: str = USUAL_PYTHON, folder: str = FOLDER) -> Service:
         """Put the address of a machine in the place of `ADDRESS`, in its files as well.
 
         Parameters
@@ -256,10 +259,20 @@ class Service:
             An IP address.
         python : str
             The machine's own interpreter, in the place of `PYTHON`.
+        folder : str
+            A folder there, in the place of `FOLDER`.
         """
-        moved = filled(filled(self, ADDRESS, address), PYTHON, python)
-        files = (File(file.path, file.text.replace(ADDRESS, address)) for file in self.files)
-        return replace(moved, files=tuple(files))
+
+        def here(text: str) -> str:
+            return text.replace(ADDRESS, address).replace(FOLDER, folder)
+
+        moved = filled(filled(filled(self, ADDRESS, address), PYTHON, python), FOLDER, folder)
+        secrets = tuple(map(here, self.access.secrets))
+        return replace(
+            moved,
+            access=replace(moved.access, secrets=secrets),
+            files=tuple(File(here(file.path), here(file.text)) for file in self.files),
+        )
 
 
 def fingerprint(service: Service) -> str:

@@ -14,10 +14,10 @@ from dataclasses import fields
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from perennial import render
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.hosts import libraries, machine_spec, room
+from perennial.platforms.hosts.environment import state as environment_folder
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
 from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
 from perennial.platforms.hosts.share import target as share_target
@@ -105,7 +105,7 @@ class HostEnvironment(Kind):
         from perennial.platforms.hosts import deploy
 
         where, told = target(new), _named(new["target"]["name"], say)
-        facts = deploy.make_environment(where, environment(new), told, new.get("claims"))
+        facts = deploy.make_environment(where, environment(new), told, new.get("claims") or ())
         return {"facts": facts, "drift": []}
 
 
@@ -202,6 +202,10 @@ class HostServices(Kind):
         owner = state.outputs.get("owner") or uuid4().hex[:12]
         wanted = wanted_share(new)
         deploy.reach(wanted.target, say)
+        if wanted_share(state.inputs).target.needs_root != wanted.target.needs_root:
+            # They are in other folders, under another service manager, and on the same ports.
+            self.delete(state, say)
+            _leave(state)
         outcome = self._applied(wanted, new, owner, say)
         before = (state.outputs.get("outcome") or {}).get("machine")
         # Another address can well be the same machine: only the machine's own id tells.
@@ -338,7 +342,7 @@ def _leave(state: State) -> None:
 
     had = wanted_share(state.inputs)
     python = had.services[0].command.argv[0] if had.services else ""
-    made = python.startswith(f"{render.STATE}/dask-perennial/{had.cluster}/")
+    made = python.startswith(f"{environment_folder(had.cluster, had.target.needs_root)}/")
     kind = "requirements" if made else "python"
     deploy.remove_environment(had.target, {"kind": kind, "python": python, "cluster": had.cluster})
 

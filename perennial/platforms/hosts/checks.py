@@ -38,9 +38,13 @@ def look(agent: Agent, share: Share) -> dict[str, Any]:
 
 
 def manager(share: Share, found: Mapping[str, Any]) -> Init:
-    """Choose a machine's service manager: the one that is wished for, or the one that runs it."""
-    wanted = share.target.init
-    if wanted == "supervisord" or (wanted is None and not found["systemd"]):
+    """Choose a machine's service manager: systemd, unless the cluster file names supervisord."""
+    if not share.target.needs_root:
+        if found["root"]:
+            raise FleetError(
+                f"{share.target.name}: the login user is root, as whom all tasks would run under"
+                " supervisord; log in as another user (`user: NAME`), or write `init: systemd`"
+            )
         return "supervisord"
     if not found["systemd"]:
         raise FleetError(

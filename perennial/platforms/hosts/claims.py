@@ -11,27 +11,16 @@ from typing import Any
 
 from perennial import render
 from perennial.errors import FleetError
-from perennial.platforms.hosts.desired_state import users
 from perennial.platforms.hosts.share import Share
 from perennial.services import Service
 
-#: Names by service manager.
-Claims = dict[str, list[str]]
 
-
-def claims(share: Share) -> Claims:
-    """List the units and system users of a share, under each manager that the machine may have."""
+def claims(share: Share) -> list[str]:
+    """List the units and system users of a share; without root it takes no name of anybody's."""
     cluster, parts = share.cluster, share.services
-    if not parts:
-        return {}
-    under = {
-        "systemd": [*_units(cluster, parts), *users(cluster, "systemd", parts)],
-        "supervisord": [
-            f"dask-{cluster}-supervisord.service",
-            *users(cluster, "supervisord", parts),
-        ],
-    }
-    return {share.target.init: under[share.target.init]} if share.target.init else under
+    if not parts or not share.target.needs_root:
+        return []
+    return [*_units(cluster, parts), *render.users(cluster, parts)]
 
 
 def _units(cluster: str, parts: Sequence[Service]) -> list[str]:

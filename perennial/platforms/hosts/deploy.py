@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from perennial import render
 from perennial.contracts import Lost
 from perennial.errors import FleetError
 from perennial.plan import ABANDONED
@@ -22,14 +21,22 @@ from perennial.platforms.hosts import issuing
 from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.desired_state import (
     DesiredState,
+    Home,
     Placed,
     Steps,
     desired_state,
     request,
     steps,
-    supervisord_paths,
 )
-from perennial.platforms.hosts.drift import drift, kept_programs, outdated, own_files, reads, spoilt
+from perennial.platforms.hosts.drift import (
+    drift,
+    kept_programs,
+    main_file,
+    outdated,
+    own_files,
+    reads,
+    spoilt,
+)
 from perennial.platforms.hosts.holding import losses
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.programs import MARK
@@ -92,21 +99,17 @@ def apply_services(
         found = look(agent, share)
         init = manager(share, found)
         check(share, found)
-        if found["manifest"].get("init") not in (None, init):
-            _remove(agent, share, lost, again=True)
-            found = look(agent, share)
+        home = None if share.target.needs_root else _home(agent, found, say)
         manifest = found["manifest"]
         now = chosen(share, found) | dict(scaled or {})
-        parts = [part.at(found["address"], found["python"]) for part in share.services]
+        folder = found["folder"]
+        parts = [part.at(found["address"], found["python"], folder) for part in share.services]
         issued = issuing.issue(share, found, secrets, parts)
         wanted = desired_state(
-            *(share.cluster, init, parts, now, issued.files),
-            watch=(share.pages, share.watchdog),
-            booted=bool(found["systemd"]),
+            *(share.cluster, parts, now, issued.files, home),
+            watch=(agent.here(share.pages), share.watchdog),
         )
-        if not found["systemd"] and not found["cron"]:
-            say("cron not found: nothing there starts the services again after a reboot")
-        _put(agent, share, wanted, found, issued.renewed, owner)
+        _put(agent, (share, parts), wanted, found, issued.renewed, owner)
         agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
         if not manifest:  # what runs all the same could not be seen without one
             found["members"] = agent.ask("members", cluster=share.cluster)
@@ -117,7 +120,7 @@ def apply_services(
             todo = _with_renewed(todo, wanted, parts, issued.renewed)
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
             todo = replace(todo, stop=(*todo.stop, *sorted(gone)))
-        _change(agent, share, wanted, (todo, found), turn, lost)
+        _change(agent, (share, home), wanted, (todo, found), turn, lost)
         _await_jupyter(agent, parts, todo)
         agent.ask(
             "finish",
@@ -125,7 +128,7 @@ def apply_services(
             files=[file.path for file in wanted.files],
             users=list(wanted.users),
             remember={
-                **_manifest(share, wanted, found["files"]),
+                **_manifest(share, wanted, found["files"], home),
                 "sizes": counted(now),
                 "certificates": issued.remember,
                 "reads": reads(share.cluster, init, parts),
@@ -141,7 +144,20 @@ def apply_services(
     }
 
 
-def _manifest(share: Share, wanted: DesiredState, files: Mapping[str, Any]) -> dict[str, Any]:
+def _home(agent: Agent, found: Mapping[str, Any], say: Say) -> Home:
+    """Ask where the clusters of a user without root are; say what that user cannot have."""
+    home = Home(**agent.ask("settle"), machine=found["machine"])
+    if not home.boot:
+        say(
+            "neither lingering nor a crontab is allowed there: after a reboot `perennial up`"
+            " starts the services again"
+        )
+    return home
+
+
+def _manifest(
+    share: Share, wanted: DesiredState, files: Mapping[str, Any], home: Home | None
+) -> dict[str, Any]:
     """Return what the machine remembers of a share that it now runs."""
     fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
     return {
@@ -152,7 +168,7 @@ def _manifest(share: Share, wanted: DesiredState, files: Mapping[str, Any]) -> d
         "outdated": {},
         "kept_programs": kept_programs(wanted),
         "mark": MARK,
-        "programs": own_files(share.cluster, wanted, _conf(share)),
+        "programs": own_files(wanted, home.paths(share.cluster)) if home else {},
     }
 
 
@@ -212,14 +228,15 @@ def alone(share: Share, say: Say) -> Iterator[Agent]:
 
 def _put(
     agent: Agent,
-    share: Share,
+    what: tuple[Share, Sequence[Service]],
     wanted: DesiredState,
     found: Mapping[str, Any],
     renewed: Sequence[str],
     owner: str = "",
 ) -> None:
     """Bring the files there, those that differ."""
-    notebooks = [part.command.directory for part in share.services if part.role == "jupyter"]
+    share, parts = what
+    notebooks = [part.command.directory for part in parts if part.role == "jupyter"]
     gone = set(found["manifest"].get("units", ())) - set(wanted.units)
     agent.ask(
         "begin",
@@ -232,10 +249,10 @@ def _put(
             **({"owner": owner} if owner else {}),
             # What is no longer wanted is still there, until `finish`.
             "units": [*wanted.units, *sorted(gone)],
-            "targets": list(wanted.targets)
-            or [name for name in wanted.units if wanted.init == "supervisord"],
+            "targets": list(wanted.targets),
             "folders": [folder["path"] for folder in wanted.folders],
             "notebooks": notebooks,
+            "crontab": wanted.crontab,
             "outdated": outdated(found),
             "stop_timeout": max((p.lifecycle.stop_timeout for p in share.services), default=0.0),
         },
@@ -243,7 +260,8 @@ def _put(
     changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]
     if changed:
         agent.ask("write", files=[_described(file) for file in changed])
-    units = any(file.path.startswith(f"{render.UNITS}/") for file in changed)
+    named = {*wanted.units, *wanted.targets}
+    units = any(PurePath(file.path).name in named for file in changed)
     # A deploy that was cut off can have written units of which systemd has not heard.
     if units or gone or not found["manifest"].get("whole", True):
         agent.ask("systemd_reload")
@@ -280,17 +298,18 @@ def _more(todo: Steps, units: Sequence[str]) -> Steps:
 
 def _change(
     agent: Agent,
-    share: Share,
+    what: tuple[Share, Home | None],
     wanted: DesiredState,
     now: tuple[Steps, Mapping[str, Any]],
     turn: Turn,
     lost: Lost,
 ) -> None:
-    if wanted.init == "systemd":
+    share, home = what
+    if home is None:
         _change_systemd(agent, share, wanted, now[0], turn, lost)
         return
     with losses(agent, share, [*now[0].restart, *now[0].stop], lost):
-        _change_supervisord(agent, share, wanted, now, turn)
+        _change_supervisord(agent, (share, home), wanted, now, turn)
 
 
 def _change_systemd(
@@ -312,17 +331,17 @@ def _change_systemd(
 
 def _change_supervisord(
     agent: Agent,
-    share: Share,
+    what: tuple[Share, Home],
     wanted: DesiredState,
     now: tuple[Steps, Mapping[str, Any]],
     turn: Turn,
 ) -> None:
-    (todo, found), conf = now, _conf(share)
-    (user,) = wanted.users
+    (share, home), (todo, found) = what, now
+    paths = home.paths(share.cluster)
     asked = {
-        **request(wanted, conf, share.pages),
+        **request(wanted, main_file(paths), agent.here(share.pages)),
         "again": list(todo.restart),
-        "spoilt": spoilt(found, own_files(share.cluster, wanted, conf)),
+        "spoilt": spoilt(found, own_files(wanted, paths)),
     }
 
     def apply(*names: str) -> list[tuple[str, str]]:
@@ -330,8 +349,8 @@ def _change_supervisord(
         left: list[tuple[str, str]] = agent.ask(
             "supervisord_apply",
             cluster=share.cluster,
-            python=share.services[0].command.argv[0],
-            user=user,
+            python=agent.here(share.services[0].command.argv[0]),
+            unit=next(iter(wanted.units), None),
             request={**asked, "turn": names},
         )
         return left
@@ -342,12 +361,6 @@ def _change_supervisord(
         with turn(group):
             done.append(name)
             left = apply(*done)
-
-
-def _conf(share: Share) -> str:
-    """Write the main file of a machine's supervisord."""
-    paths = supervisord_paths(share.cluster)
-    return render.supervisord_conf(paths.socket, paths.logs / "supervisord.log", paths.units)
 
 
 def _await_jupyter(agent: Agent, parts: Sequence[Service], todo: Steps) -> None:

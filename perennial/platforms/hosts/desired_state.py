@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from perennial import render
-from perennial.paths import ClusterPaths
+from perennial.paths import ClusterPaths, supervisord_folder
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
 from perennial.platforms.hosts.programs import KEPT, MARK
@@ -23,9 +23,9 @@ from perennial.supervision.program import Program, health, held
 from perennial.supervision.supervisor import command, started_as
 
 Init = Literal["systemd", "supervisord"]
+#: What starts a user's supervisord at boot; nothing where the user may have neither.
+Boot = Literal["unit", "crontab", ""]
 
-#: Where `perennial.platforms.hosts.agent.store` keeps what is no unit and no configuration.
-STATE = "/var/lib/dask-perennial"
 #: Open files of supervisord's programs: each worker holds a connection to every other one.
 OPEN_FILES = 65536
 
@@ -39,13 +39,31 @@ class Placed:
     text: str
     #: Its permissions.
     mode: int = 0o644
-    #: The system user that it belongs to; None for root.
+    #: The system user that it belongs to; None for whoever writes it.
     owner: str | None = None
 
     @property
     def state(self) -> list[Any]:
         """Digest, mode and owner, as the machine reports them."""
         return [hashlib.sha256(self.text.encode()).hexdigest(), self.mode, self.owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the clusters of a user without root are on a machine."""
+
+    #: Their folder, in the place of `perennial.services.FOLDER`.
+    folder: str
+    #: Folder of the user's own systemd units.
+    units: str
+    #: What starts a supervisord at boot.
+    boot: Boot
+    #: The machine's own id, for units in a home folder that several machines share.
+    machine: str
+
+    def paths(self, cluster: str) -> ClusterPaths:
+        """Folder of a cluster's supervisord."""
+        return ClusterPaths(Path(self.folder, cluster, "supervisord"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,8 @@ class DesiredState:
     programs: tuple[Program, ...] = ()
     #: supervisord's groups whose members a keeper starts: what stands before their numbers.
     kept: Mapping[str, str] = field(default_factory=dict)
+    #: The line of the user's crontab that starts supervisord; empty for none.
+    crontab: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +117,19 @@ class Steps:
 
 def desired_state(
     cluster: str,
-    init: Init,
     parts: Sequence[Service],
     sizes: Mapping[str, Size],
     secrets: Mapping[str, str],
+    home: Home | None = None,
     watch: tuple[str, float] = ("", 0.0),
-    booted: bool = True,
 ) -> DesiredState:
-    """Say what shall stand on a machine."""
-    parts = united(parts) if init == "supervisord" else carried(parts)
+    """Say what shall stand on a machine: the system's own, or in the home folder of a user."""
+    parts = united(parts) if home else carried(parts)
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
-    if init == "systemd":
+    if home is None:
         return _systemd(cluster, parts, marked, sizes, secrets)
-    return _supervisord(cluster, parts, marked, sizes, (secrets, watch, booted))
+    return _supervisord(cluster, parts, marked, sizes, (secrets, watch, home))
 
 
 def steps(wanted: DesiredState, found: Mapping[str, Mapping[str, Any]]) -> Steps:
@@ -132,15 +151,6 @@ def steps(wanted: DesiredState, found: Mapping[str, Mapping[str, Any]]) -> Steps
         restart=changed,
         stop=tuple(sorted(alive - set(wanted.members) - set(wanted.targets))),
     )
-
-
-def users(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, str]:
-    """System users that services run as, and their home folders."""
-    if init == "supervisord":
-        first = min(parts, key=lambda part: part.role == "jupyter")
-        home = next((render.home(part) for part in parts if part.role == "jupyter"), None)
-        return {render.user(cluster, first): home or f"{STATE}/{cluster}/supervisord"}
-    return render.users(cluster, parts)
 
 
 def _marked(part: Service, mark: str) -> Service:
@@ -177,7 +187,7 @@ def _systemd(
             *(Placed(path, text, 0o600) for path, text in secrets.items()),
         ),
         folders=tuple(folders),
-        users=users(cluster, "systemd", parts),
+        users=render.users(cluster, parts),
         members=members,
         units=tuple(name for name in own if name.endswith((".service", ".slice"))),
         targets=(top, *targets),
@@ -200,11 +210,10 @@ def _supervisord(
     parts: Sequence[Service],
     marked: Mapping[str, str],
     sizes: Mapping[str, Size],
-    how: tuple[Mapping[str, str], tuple[str, float], bool],
+    how: tuple[Mapping[str, str], tuple[str, float], Home],
 ) -> DesiredState:
-    secrets, watch, booted = how
-    paths = supervisord_paths(cluster)
-    (user, home), *_ = users(cluster, "supervisord", parts).items()
+    secrets, watch, home = how
+    paths = home.paths(cluster)
     python = parts[0].command.argv[0]
     holder = (python, "-I", "-m", started_as("hold"))
     members: dict[str, Member] = {}
@@ -219,23 +228,24 @@ def _supervisord(
             programs.append(replace(program, group=part.group, registers=_registers(member)))
     written = {path for part in parts for path in part.access.writes}
     longest = max((part.lifecycle.stop_timeout for part in parts), default=0.0)
-    starter = _starter(cluster, paths, python, user, longest + 30.0 if booted else None)
+    unit = _unit(cluster, home, python, longest + 30.0) if home.boot == "unit" else None
     folders = [str(paths.root), *sorted(path for path in written if path != str(paths.root))]
     return DesiredState(
         init="supervisord",
         files=(
-            *(Placed(file.path, file.text) for part in parts for file in part.files),
+            *(Placed(file.path, file.text, 0o600) for part in parts for file in part.files),
             *(_kept_program(part, paths, holder, marked[part.name]) for part in kept.values()),
-            starter,
-            *(Placed(path, text, 0o600, user) for path, text in secrets.items()),
+            *([unit] if unit else []),
+            *(Placed(path, text, 0o600) for path, text in secrets.items()),
         ),
-        folders=tuple({"path": path, "mode": 0o700, "owner": user} for path in folders),
-        users={user: home},
+        folders=tuple({"path": path, "mode": 0o700, "owner": None} for path in folders),
+        users={},
         members=members,
-        units=(PurePath(starter.path).name,) if booted else (),
+        units=(PurePath(unit.path).name,) if unit else (),
         targets=(),
         programs=tuple(programs),
         kept={group: part.member("").name for group, part in kept.items()},
+        crontab=_crontab(paths, python) if home.boot == "crontab" else "",
     )
 
 
@@ -254,32 +264,30 @@ def _kept_program(part: Service, paths: ClusterPaths, holder: Sequence[str], mar
     """Write a group's program for its keeper, with a mark in the place of a member's number."""
     [config] = (file.path for file in part.files)
     path = PurePath(config).parent / KEPT / f"{part.group}.conf"
-    return Placed(str(path), held(part.member(MARK), paths, holder, mark).text)
+    return Placed(str(path), held(part.member(MARK), paths, holder, mark).text, 0o600)
 
 
-def _starter(
-    cluster: str, paths: ClusterPaths, python: str, user: str, stop_timeout: float | None
-) -> Placed:
-    """Write what starts supervisord at boot: a unit, or a file of cron's where systemd is not."""
-    conf = paths.supervisord_conf
-    if stop_timeout is None:
-        argv = command(conf, python=python)
-        text = render.boot_cron(cluster=cluster, argv=argv, user=user, open_files=OPEN_FILES)
-        return Placed(f"/etc/cron.d/dask-{cluster}", text)
+def _unit(cluster: str, home: Home, python: str, stop_timeout: float) -> Placed:
+    """Write the user's unit that starts supervisord at boot."""
+    paths = home.paths(cluster)
     text = render.boot_unit(
         cluster=cluster,
-        configuration=str(conf),
-        argv=command(conf, "--nodaemon", python=python),
-        system=True,
+        configuration=str(paths.supervisord_conf),
+        argv=command(paths.supervisord_conf, "--nodaemon", python=python),
+        system=False,
         stop_timeout=stop_timeout,
-        user=user,
+        directory=supervisord_folder(paths),
+        machine=home.machine,
     )
-    return Placed(f"{render.UNITS}/dask-{cluster}-supervisord.service", text)
+    # A home folder that several machines share has a unit for each of them.
+    name = f"dask-{cluster}-{PurePath(home.folder).name}.service"
+    return Placed(f"{home.units}/{name}", text)
 
 
-def supervisord_paths(cluster: str) -> ClusterPaths:
-    """Folder of a cluster's supervisord on a machine."""
-    return ClusterPaths(Path(f"{STATE}/{cluster}/supervisord"))
+def _crontab(paths: ClusterPaths, python: str) -> str:
+    """Write the line of the user's crontab that starts supervisord at boot."""
+    argv = command(paths.supervisord_conf, python=python)
+    return render.boot_crontab(argv, supervisord_folder(paths), OPEN_FILES)
 
 
 def _registers(member: Service) -> tuple[str, ...]:

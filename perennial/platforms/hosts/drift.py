@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Any
 
 from perennial import render
-from perennial.platforms.hosts.desired_state import DesiredState, Init, supervisord_paths
+from perennial.paths import ClusterPaths, is_long
+from perennial.platforms.hosts.desired_state import DesiredState, Init
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
 from perennial.platforms.hosts.programs import KEPT
@@ -109,12 +110,15 @@ def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[
     return found
 
 
-def own_files(cluster: str, wanted: DesiredState, conf: str) -> dict[str, str]:
-    """Digests of the files that supervisord reads, by path; empty under systemd."""
-    if wanted.init != "supervisord":
-        return {}
-    paths = supervisord_paths(cluster)
-    texts = {str(paths.supervisord_conf): conf}
+def main_file(paths: ClusterPaths) -> str:
+    """Write the main file of a machine's supervisord."""
+    log, within = paths.logs / "supervisord.log", is_long(paths.socket)
+    return render.supervisord_conf(paths.socket, log, paths.units, within=within)
+
+
+def own_files(wanted: DesiredState, paths: ClusterPaths) -> dict[str, str]:
+    """Digests of the files that supervisord reads, by path."""
+    texts = {str(paths.supervisord_conf): main_file(paths)}
     for program in wanted.programs:
         if program.group not in wanted.kept:  # a keeper writes those, as they come and go
             texts[str(paths.units / f"{program.name}.conf")] = program.text

@@ -15,6 +15,7 @@ from typing import Any
 from perennial.errors import Fault, SpecError
 from perennial.platforms.hosts.own_wheel import NAME, own_wheel
 from perennial.render import STATE
+from perennial.services import FOLDER
 from perennial.spec import ClusterSpec
 from perennial.spec.environment import names
 from perennial.spec.named_files import wheels
@@ -22,14 +23,19 @@ from perennial.spec.named_files import wheels
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
-def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
-    """Say what Python environment the machines need."""
+def state(cluster: str, root: bool = True) -> str:
+    """Folder of all that a cluster has on a machine, but for root's configuration."""
+    return f"{f'{STATE}/dask-perennial' if root else FOLDER}/{cluster}"
+
+
+def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> dict[str, Any]:
+    """Say what Python environment a machine needs, made by root or by the login user."""
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
     if jupyter:
         needs += _JUPYTER
     if spec.environment.python is not None:
         return {"kind": "python", "python": spec.environment.python, "needs": needs}
-    text = _text(spec)
+    text = _text(spec, own_path(spec.name, root))
     build = {"build": True} if spec.environment.build else {}
     key = _hash(text + "# build\n" * len(build), spec.environment.wheelhouse)
     return {
@@ -38,22 +44,22 @@ def environment(spec: ClusterSpec, jupyter: bool = False) -> dict[str, Any]:
         "hash": key,
         "wheelhouse": spec.environment.wheelhouse,
         **build,
-        "python": f"{STATE}/dask-perennial/{spec.name}/env-{key}/bin/python",
+        "python": f"{state(spec.name, root)}/env-{key}/bin/python",
         "needs": needs,
     }
 
 
-def python(spec: ClusterSpec) -> str:
-    """Interpreter of the services on every machine."""
-    return str(environment(spec)["python"])
+def python(spec: ClusterSpec, root: bool = True) -> str:
+    """Interpreter of the services on a machine."""
+    return str(environment(spec, root=root)["python"])
 
 
-def own_path(cluster: str) -> str:
+def own_path(cluster: str, root: bool = True) -> str:
     """Where a machine has the wheel of dask-perennial that it was sent."""
-    return f"{STATE}/dask-perennial/{cluster}/bin/{own_wheel().name}"
+    return f"{state(cluster, root)}/bin/{own_wheel().name}"
 
 
-def _text(spec: ClusterSpec) -> str:
+def _text(spec: ClusterSpec, wheel: str) -> str:
     """Write the requirements, with dask-perennial by the path and the digest of our own wheel.
 
     A name would be asked for at the index, where anybody could have registered it.
@@ -62,10 +68,10 @@ def _text(spec: ClusterSpec) -> str:
     for entry in _entries(spec.environment.requirements or ()):
         ours = names(entry, NAME)
         found = found or ours
-        lines += [_ours(spec.name, " ".join(entry))] if ours else entry
+        lines += [_ours(wheel, " ".join(entry))] if ours else entry
     if not found:
         extra = "[jupyter]" if spec.jupyter is not None else ""
-        lines.append(_ours(spec.name, f"{NAME}{extra}"))
+        lines.append(_ours(wheel, f"{NAME}{extra}"))
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +87,7 @@ def _entries(lines: Iterable[str]) -> Iterator[list[str]]:
         yield entry
 
 
-def _ours(cluster: str, text: str) -> str:
+def _ours(path: str, text: str) -> str:
     """Write a requirement of dask-perennial as one of the wheel that is sent; a URL stays."""
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -97,8 +103,7 @@ def _ours(cluster: str, text: str) -> str:
         raise _refused(plain)
     extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
     marker = f" ; {wanted.marker}" if wanted.marker else ""
-    place = f"file://{own_path(cluster)}"
-    return f"{NAME}{extras} @ {place}{marker} --hash=sha256:{wheel.digest}"
+    return f"{NAME}{extras} @ file://{path}{marker} --hash=sha256:{wheel.digest}"
 
 
 def _refused(found: str) -> SpecError:

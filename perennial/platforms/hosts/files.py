@@ -6,9 +6,14 @@ address that the machine was found to have, here on the one that the cluster fil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from perennial import render
+from perennial.platforms.hosts.environment import python
+from perennial.platforms.hosts.machine_spec import machine_specs, read
 from perennial.platforms.hosts.program import carried
-from perennial.platforms.hosts.share import Share, members, shares
+from perennial.platforms.hosts.share import Share, members, share
 from perennial.spec import ClusterSpec
 from perennial.templating import Format
 
@@ -17,9 +22,15 @@ def files(spec: ClusterSpec, form: Format) -> dict[str, str]:
     """Render the files of every machine, path and text; the machine's name stands first."""
     return {
         f"{name}/{path.lstrip('/')}": text
-        for name, share in shares(spec).items()
-        for path, text in _of_machine(share, form).items()
+        for name, values in machine_specs(spec).items()
+        for path, text in _of_machine(share(read(_by_hand(spec, values))), form).items()
     }
+
+
+def _by_hand(spec: ClusterSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Let all be at fixed paths: the home folder of who installs them is not known here."""
+    machine = {key: value for key, value in values["machine"].items() if key != "init"}
+    return {**values, "machine": machine, "python": python(spec)}
 
 
 def _of_machine(share: Share, form: Format) -> dict[str, str]:

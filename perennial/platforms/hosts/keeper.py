@@ -52,7 +52,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
         lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
         files=(
             File(config, dask_config(spec, site, nested(spec.dask))),
-            File(settings, f"{json.dumps(told, indent=2)}\n"),
+            File(settings, f"{json.dumps(told, indent=2, ensure_ascii=False)}\n"),
         ),
     )
 
@@ -91,7 +91,7 @@ def keeper(
         access=Access(writes=(site.keeper,)),
         limits=Limits(memory=256 * 2**20, open_files=1024),
         lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
-        files=(File(settings, f"{json.dumps(told, indent=2)}\n"),),
+        files=(File(settings, f"{json.dumps(told, indent=2, ensure_ascii=False)}\n"),),
     )
 
 

@@ -127,10 +127,12 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
     [place] = [place for place, each in enumerate(assignments.values()) if each.scheduler]
     first, given = entries[place], tree.get("environment", {})
     whole = {
-        "python": given["python"] if "python" in given else python(spec),
         "scheduler_host": first.get("internal", first["address"]),
         "dashboard": [*assignments.values()][place].jupyter,
         "max_unavailable": tree["hosts"].get("max_unavailable", 1),
+    }
+    pythons = {
+        root: given["python"] if "python" in given else python(spec, root) for root in (True, False)
     }
     found = {}
     for entry, (name, assignment) in zip(entries, assignments.items(), strict=True):
@@ -139,6 +141,7 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
         found[name] = {
             "cluster": _cluster(spec, tree, assignment, scales),
             "machine": entry,
+            "python": pythons[entry.get("init") != "supervisord"],
             "runs": runs,
             "members": _members(spec, assignment),
             "groups": [group for group in spec.workers if scales or group in assignment.counts],

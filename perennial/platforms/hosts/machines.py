@@ -92,8 +92,8 @@ class Reach(Model):
     """How machines are reached."""
 
     user: User | None = None
-    """User to log in as, who may `sudo` without a password; `~/.ssh/config` decides when it is
-    not given."""
+    """User to log in as, who under systemd may `sudo` without a password; `~/.ssh/config` decides
+    when it is not given."""
 
     port: Port | None = Field(default=None, examples=[22])
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
@@ -121,7 +121,14 @@ class Reach(Model):
     that has just been created; once when it is not given."""
 
     init: Literal["systemd", "supervisord"] | None = Field(default=None, examples=["systemd"])
-    """What keeps the services running; systemd where it runs, when it is not given."""
+    """What keeps the services running. `systemd`, which is the default, needs `root` or `sudo`.
+    `supervisord` needs neither: the services run as the login user, below that user's home
+    folder."""
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the services are the system's, and not those of the login user."""
+        return self.init != "supervisord"
 
 
 class Machine(Reach):

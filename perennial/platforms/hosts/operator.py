@@ -111,7 +111,7 @@ class Operator:
     def _page(self, agent: Agent, path: str) -> dict[str, Any]:
         """Read a page of the scheduler's; empty when it does not answer."""
         (pages,) = (share.pages for share in self.shares.values() if share.pages)
-        body = agent.ask("page", socket=pages, path=path)
+        body = agent.ask("page", socket=agent.here(pages), path=path)
         return parsed(body)
 
     def actors(self) -> list[Holder]:

@@ -161,17 +161,15 @@ def _manager(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     asked, wanted = (old.share or {})["target"].get("init"), share["target"].get("init")
     if asked == wanted:
         return []
-    # Not asked for one, a machine takes systemd where that runs it.
-    had = old.init or asked or ("systemd" if wanted == "systemd" else None)
-    again = "all services there are drained, stopped and started"
+    had, wanted = old.init or asked or "systemd", wanted or "systemd"
     impact = _all_restarts(old.share or {})
-    if had == (wanted or "systemd"):
+    if had == wanted:
         reason = f"its services stay under {had}; nothing restarts"
         impact = Impact.NONE
-    elif wanted:
-        reason = f"its services run under {wanted}; {again}"
     else:
-        reason = f"its services run under systemd, where that runs the machine; then {again}"
+        reason = (
+            f"its services run under {wanted}; all services there are drained, stopped and started"
+        )
     return [Step("update", machine, "init", reason, impact)]
 
 

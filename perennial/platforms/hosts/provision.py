@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
 from perennial.errors import FleetError
-from perennial.platforms.hosts.claims import Claims, refuse
-from perennial.platforms.hosts.desired_state import STATE
-from perennial.platforms.hosts.environment import content, own_path
+from perennial.platforms.hosts.claims import refuse
+from perennial.platforms.hosts.environment import content
 from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
 from perennial.platforms.hosts.share import Target
@@ -50,7 +49,7 @@ def make_environment(
     target: Target,
     wish: Wish,
     say: Callable[[str], None] = lambda _text: None,
-    claims: Claims | None = None,
+    claims: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Find an environment on a machine, or make it."""
     with borrowed(target, say) as agent:
@@ -66,7 +65,7 @@ def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> di
     """Look at an environment; None when it is gone."""
     with borrowed(target) as agent:
         found: dict[str, Any] | None = agent.ask(
-            "environment_look", python=python_of(wish), needs=list(wish.get("needs", ()))
+            "environment_look", python=agent.here(python_of(wish)), needs=[*wish.get("needs", ())]
         )
         return found
 
@@ -75,11 +74,12 @@ def remove_environment(target: Target, wish: Wish) -> None:
     """Remove an environment that we have made; one that was there before stays."""
     if wish["kind"] == "requirements":
         with borrowed(target) as agent:
-            agent.ask("environment_remove", cluster=wish["cluster"], folder=folder_of(wish))
+            folder = agent.here(folder_of(wish))
+            agent.ask("environment_remove", cluster=wish["cluster"], folder=folder)
 
 
 def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
-    python, name = python_of(wish), target.name
+    python, name = agent.here(python_of(wish)), target.name
     facts: dict[str, Any] | None = agent.ask(
         "environment_look", python=python, needs=list(wish.get("needs", ()))
     )
@@ -110,10 +110,10 @@ def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
 
 def _make(agent: Agent, wish: Wish) -> None:
     """Bring uv and the wheels there, where they are missing, and make the environment."""
-    root = f"{STATE}/{wish['cluster']}"
     uv, wheels = Path(_uv()), wish.get("wheelhouse")
-    place = f"{root}/bin/uv-{version('uv')}"
     _check_architecture(agent, uv)
+    root = agent.here(str(PurePath(folder_of(wish)).parent))
+    place = f"{root}/bin/uv-{version('uv')}"
     sources = {}
     if wheels:
         sources = {
@@ -123,12 +123,12 @@ def _make(agent: Agent, wish: Wish) -> None:
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder, own_wheel().name)
         own.write_bytes(own_wheel().data)
-        _bring(agent, {place: uv, own_path(wish["cluster"]): own, **sources}, program=uv)
+        _bring(agent, {place: uv, f"{root}/bin/{own.name}": own, **sources}, program=uv)
     agent.ask(
         "environment_make",
         cluster=wish["cluster"],
-        folder=folder_of(wish),
-        requirements=wish["text"],
+        folder=agent.here(folder_of(wish)),
+        requirements=agent.here(wish["text"]),
         uv=place,
         wheelhouse=f"{root}/wheelhouse" if wheels else None,
         wheels=[PurePath(path).name for path in sources],

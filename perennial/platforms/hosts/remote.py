@@ -2,7 +2,8 @@
 
 The modules of `perennial.platforms.hosts.agent` and what they import are sent over the SSH
 connection to the machine's Python, which runs them as root (by ``sudo -n`` where the login is not
-root's) and keeps nothing of them. So the machine always runs the operator's version.
+root's), or as the login user where no root is needed, and keeps nothing of them. So the machine
+always runs the operator's version.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.operations import OPERATIONS
 from perennial.platforms.hosts.program import LOADER
 from perennial.platforms.hosts.share import Target
+from perennial.services import FOLDER
 from perennial.ssh import Channel, Session, UnreachableError, Wait
 
 #: What is sent to every machine, each before those that import it.
@@ -38,6 +40,7 @@ MODULES = (
     "perennial.supervision.supervisor",
     "perennial.platforms.hosts.agent.manifest",
     "perennial.platforms.hosts.agent.systemd",
+    "perennial.platforms.hosts.agent.boot",
     "perennial.platforms.hosts.agent.supervisord",
     "perennial.platforms.hosts.agent.states",
     "perennial.platforms.hosts.agent.facts",
@@ -103,6 +106,7 @@ class Agent:
         self._session = Session(target, wait=wait)
         self._channel: Channel | None = None
         self._said = ""
+        self._folder = ""
         self._ready = False
         self._sent: set[str] = set()
 
@@ -118,7 +122,7 @@ class Agent:
     def __enter__(self) -> Self:
         self._session.__enter__()
         try:
-            self._channel = self._session.start(_command())
+            self._channel = self._session.start(_command(self.target))
             archive = _archive()
             self._write(b"%d\n" % len(archive) + archive)
         except BaseException:
@@ -152,6 +156,12 @@ class Agent:
         if missing:
             self._sent.update(missing)
             self.ask("load", sources=[(name, _source(name)) for name in missing])
+
+    def here(self, text: str) -> str:
+        """Put the folder of the login user's clusters in the place of `FOLDER`."""
+        if FOLDER in text and not self._folder:
+            self._folder = self.ask("folder")
+        return text.replace(FOLDER, self._folder)
 
     def upload(self, source: Path, path: str, mode: int = 0o644) -> None:
         """Send a file."""
@@ -231,13 +241,15 @@ class Agent:
             )
         if "sudo: not found" in said:
             return FleetError(
-                f"{self.name}: sudo not found; install it there, or log in as root (`user: root`)"
+                f"{self.name}: sudo not found; install it there, log in as root (`user: root`), or"
+                " write `init: supervisord`, which needs no root"
             )
         if "sudo" in said:
             user = self.target.user or "the SSH user"
             return FleetError(
                 f"{self.name}: sudo does not let {user} become root without a password ({said});"
-                " allow it in /etc/sudoers.d, or log in as root"
+                " allow it in /etc/sudoers.d, log in as root, or write `init: supervisord`, which"
+                " needs no root"
             )
         return FleetError(
             f"{self.name}: the program there ended with {status} ({said or 'it said nothing'}); run"
@@ -288,15 +300,17 @@ def close() -> None:
         _pool.popitem()[1].__exit__(None, None, None)
 
 
-def _command() -> str:
-    """Write what the login shell runs: the best Python there is, as root."""
+def _command(target: Target) -> str:
+    """Write what the login shell runs: the best Python there is, as root where that is needed."""
     python = " ".join(f"python3.{minor}" for minor in range(15, OLDEST[1] - 1, -1))
     run = f'"$python" -I -c {shlex.quote(_BOOTSTRAP)} "$(echo "$SSH_CONNECTION" | cut -d" " -f3)"'
+    run += f" {shlex.quote(target.name)}"
+    root = '[ "$(id -u)" = 0 ] || root="sudo -n"; ' if target.needs_root else ""
     # A shell waits for it, which tells of a signal that has ended it; ssh itself does not.
     script = (
         f"for python in {python} python3; do command -v $python >/dev/null 2>&1 && break; done; "
         f"command -v $python >/dev/null 2>&1 || exit {_NO_PYTHON}; "
-        f'[ "$(id -u)" = 0 ] || root="sudo -n"; exec 3<&0; '
+        f"root=; {root}exec 3<&0; "
         f"$root {run} <&3 3<&- & exec </dev/null 3<&-; wait $!"
     )
     return f"exec /bin/sh -c {shlex.quote(script)}"

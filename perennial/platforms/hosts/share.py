@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from perennial import render
 from perennial import services as values
-from perennial.eject import systemd_site
+from perennial.eject import folder_site, systemd_site
 from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
 from perennial.platforms.hosts import keeper, room
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.environment import environment
+from perennial.platforms.hosts.environment import environment, state
 from perennial.platforms.hosts.machine_spec import (
     MachineCluster,
     MachineEntry,
@@ -66,6 +66,11 @@ class Target(Hop):
     init: Literal["systemd", "supervisord"] | None = None
     #: Seconds for which a deployment waits until it answers; no part of what it is.
     connect_timeout: float | None = field(default=None, compare=False)
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the services are the system's, and not those of the login user."""
+        return self.init != "supervisord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ def shares(spec: ClusterSpec) -> dict[str, Share]:
 
 def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
     """Say what Python environment a machine needs, and whose it is."""
-    return {**environment(spec, share.runs("jupyter")), "cluster": spec.name}
+    needed = environment(spec, share.runs("jupyter"), share.target.needs_root)
+    return {**needed, "cluster": spec.name}
 
 
 def connection_parts(scheduler: MachineSpec, jupyter: MachineSpec | None) -> Addresses:
@@ -146,13 +152,15 @@ def addresses(spec: ClusterSpec) -> Addresses:
 
 def _site(spec: MachineSpec) -> Site:
     """Say where things are on every machine alike, with the machine's name still to come."""
-    cluster = spec.cluster
-    state = f"{render.STATE}/dask-perennial/{cluster.name}"
+    cluster, root = spec.cluster, spec.machine.needs_root
+    folder = state(cluster.name, root)
     return replace(
-        systemd_site(cluster, spec.python, ADDRESS),
-        scaler=f"{state}/scaler",
-        keeper=f"{state}/keeper",
-        socket=str(manifest.socket(cluster.name)),
+        systemd_site(cluster, spec.python, ADDRESS)
+        if root
+        else folder_site(cluster, folder, f"{folder}/jupyter", spec.python, ADDRESS),
+        scaler=f"{folder}/scaler",
+        keeper=f"{folder}/keeper",
+        socket=str(manifest.socket(cluster.name)) if root else f"{folder}/keeper.sock",
         machine=MACHINE,
         scheduler=spec.scheduler_host,
         jupyter_address=ADDRESS,

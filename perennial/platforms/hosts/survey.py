@@ -16,7 +16,6 @@ from perennial.platforms.hosts.operator import Operator
 from perennial.platforms.hosts.reach import HERE, End, Result, Source
 from perennial.platforms.hosts.remote import borrowed
 from perennial.platforms.hosts.share import addresses, wish
-from perennial.render import STATE
 
 _HTTPS = 443
 
@@ -45,17 +44,18 @@ def see(operator: Operator, machine: str) -> Seen:
     share = operator.shares[machine]
     needed = wish(operator.spec, share)
     written = {path for part in share.services for path in part.access.writes}
-    folders = [f"{STATE}/dask-perennial", *sorted(p for p in written if not p.startswith(STATE))]
     with borrowed(share.target) as agent:
         found = look(agent, share)
+        state, python = found["folder"], agent.here(needed["python"])
+        folders = [state, *sorted(p for p in map(agent.here, written) if not p.startswith(state))]
         try:
-            has = agent.ask("environment_look", python=needed["python"], needs=needed["needs"])
+            has = agent.ask("environment_look", python=python, needs=needed["needs"])
         except FleetError as error:
             has = {"fault": str(error)}
         own = agent.ask("firewall")
         healthy = None
         if share.pages:
-            healthy = agent.ask("page", socket=share.pages, path="/health") is not None
+            healthy = agent.ask("page", socket=agent.here(share.pages), path="/health") is not None
         return Seen(
             look=found,
             environment=has,

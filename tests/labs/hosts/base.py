@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).parents[3]
 SUITE = "bookworm"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,python3,"
-    "openssh-server,sudo,ca-certificates,nftables"
+    "openssh-server,sudo,ca-certificates,nftables,cron"
 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from perennial.platforms.hosts.desired_state import Boot, DesiredState, Home, desired_state
+from perennial.platforms.hosts.share import Share, Size
+from perennial.services import FOLDER
 from perennial.spec import ClusterSpec, loads
 
 PLAIN: dict[str, Any] = {
@@ -19,6 +23,31 @@ PLAIN: dict[str, Any] = {
 
 def spec_of(data: dict[str, Any] | None = None, **keys: Any) -> ClusterSpec:
     return loads(yaml.safe_dump({**(data or PLAIN), **keys}))
+
+
+def user_home(boot: Boot = "unit", root: str = "/home/ada") -> Home:
+    """A user's folders on a machine, as its agent names them."""
+    folder = f"{root}/.local/state/dask-perennial/machine-b"
+    return Home(folder, f"{root}/.config/systemd/user", boot, "0123abcd")
+
+
+def arranged(
+    share: Share,
+    sizes: Mapping[str, Size] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    boot: Boot = "unit",
+) -> DesiredState:
+    """What shall stand on a machine of a share."""
+    where = None if share.target.needs_root else user_home(boot)
+    folder = where.folder if where else FOLDER
+    parts = [part.at("10.0.0.9", folder=folder) for part in share.services]
+    found = {path.replace(FOLDER, folder): text for path, text in (secrets or {}).items()}
+    return desired_state(share.cluster, parts, {**share.counts, **(sizes or {})}, found, where)
+
+
+def under(init: str) -> dict[str, Any]:
+    """The plain file's machines under a service manager."""
+    return {"hosts": {**PLAIN["hosts"], "init": init}}
 
 
 def machines(*given: Any, **options: Any) -> dict[str, Any]:

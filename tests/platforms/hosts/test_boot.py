@@ -8,37 +8,53 @@ import pytest
 
 from perennial import quoting
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.desired_state import DesiredState, desired_state
+from perennial.platforms.hosts.desired_state import Boot, DesiredState
+from perennial.platforms.hosts.drift import main_file
 from perennial.platforms.hosts.share import shares
-from tests.platforms.hosts.clusters import spec_of
+from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 
-def arranged(booted: bool) -> DesiredState:
-    spec = spec_of(environment={"python": "/opt/100%/bin/python"})
-    share = shares(spec)["machine-b"]
-    parts = [part.at("10.0.0.2") for part in share.services]
-    return desired_state("lab", "supervisord", parts, share.counts, {}, booted=booted)
+def found(boot: Boot) -> DesiredState:
+    spec = spec_of(environment={"python": "/opt/100%/bin/python"}, **under("supervisord"))
+    return arranged(shares(spec)["machine-b"], boot=boot)
 
 
-def test_a_unit_starts_supervisord_where_systemd_is() -> None:
-    found = arranged(booted=True)
-    assert found.units == ("dask-lab-supervisord.service",)
-    assert "/etc/systemd/system/dask-lab-supervisord.service" in {f.path for f in found.files}
-    assert "/etc/cron.d/dask-lab" not in {f.path for f in found.files}
+def test_a_unit_of_the_users_own_starts_supervisord() -> None:
+    wanted = found("unit")
+    assert (wanted.units, wanted.crontab) == (("dask-lab-machine-b.service",), "")
+    [unit] = [f for f in wanted.files if f.path.endswith(".service")]
+    assert unit.path == "/home/ada/.config/systemd/user/dask-lab-machine-b.service"
+    root = "/home/ada/.local/state/dask-perennial/machine-b/lab/supervisord"
+    for line in (
+        "ConditionHost=0123abcd",  # machines may share a home folder
+        f"ConditionPathExists={root}/supervisord.conf",
+        "WantedBy=default.target",
+    ):
+        assert f"\n{line}\n" in unit.text
+    assert "User=" not in unit.text
 
 
-def test_cron_starts_it_elsewhere() -> None:
-    found = arranged(booted=False)
-    assert found.units == ()
-    (file,) = (f for f in found.files if not f.path.startswith("/etc/dask-perennial/"))
-    assert (file.path, file.mode, file.owner) == ("/etc/cron.d/dask-lab", 0o644, None)
-    *_, job = file.text.splitlines()
-    assert job == (
-        "@reboot dask-lab umask 077; ulimit -n 65536 2>/dev/null;"
-        r" exec /opt/100\%/bin/python -P -m supervisor.supervisord"
-        " -c /var/lib/dask-perennial/lab/supervisord/supervisord.conf"
+def test_a_line_of_the_crontab_starts_it_elsewhere() -> None:
+    wanted = found("crontab")
+    assert wanted.units == ()
+    assert not any(".service" in file.path or "/etc/" in file.path for file in wanted.files)
+    assert wanted.crontab == (
+        "@reboot umask 077; ulimit -n 65536 2>/dev/null; cd / && exec env"
+        " PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUTF8=1"
+        r" /opt/100\%/bin/python -P -m supervisor.supervisord"
+        " -c /home/ada/.local/state/dask-perennial/machine-b/lab/supervisord/supervisord.conf\n"
     )
-    assert file.text.endswith("\n")
+
+
+def test_nothing_starts_it_where_neither_is_allowed() -> None:
+    wanted = found("")
+    assert (wanted.units, wanted.crontab) == ((), "")
+
+
+def test_a_socket_below_a_long_home_is_made_by_its_name_alone() -> None:
+    paths = user_home("crontab", "/home/" + "a" * 60).paths("lab")
+    assert len(str(paths.socket)) > 107
+    assert "file=/proc/self/cwd/supervisor.sock\n" in main_file(paths)
 
 
 def test_a_command_for_cron_survives_its_shell() -> None:

@@ -13,10 +13,9 @@ from perennial.files import write_json
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent import facts, manifest, systemd
 from perennial.platforms.hosts.checks import check
-from perennial.platforms.hosts.claims import Claims, claims
-from perennial.platforms.hosts.desired_state import Init, desired_state
+from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.share import Share, shares
-from tests.platforms.hosts.clusters import spec_of
+from tests.platforms.hosts.clusters import arranged, spec_of
 
 
 def share_of(name: str, *groups: str, **options: Any) -> Share:
@@ -32,11 +31,9 @@ def share_of(name: str, *groups: str, **options: Any) -> Share:
     )["machine-a"]
 
 
-def deployed(share: Share, init: Init) -> None:
+def deployed(share: Share) -> None:
     """Leave the manifest of a cluster that is there."""
-    wanted = desired_state(
-        share.cluster, init, [p.at("10.0.0.1") for p in share.services], share.counts, {}
-    )
+    wanted = arranged(share)
     entry = {"units": list(wanted.units), "targets": list(wanted.targets)}
     write_json(manifest.path(share.cluster), {**entry, "users": list(wanted.users)})
 
@@ -48,17 +45,15 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("init", ["systemd", "supervisord"])
-def test_what_is_claimed_is_what_will_be_there(init: Init) -> None:
+def test_what_is_claimed_is_what_will_be_there() -> None:
     share = share_of("lab", "cpu", "gpu-x")
-    parts = [part.at("10.0.0.1") for part in share.services]
-    wanted = desired_state("lab", init, parts, share.counts, {})
+    wanted = arranged(share)
     units = {
         PurePath(file.path).name
         for file in wanted.files
         if file.path.startswith(f"{render.UNITS}/")
     } - {render.slice_name("lab")}  # no other cluster can have that: its dashes are escaped
-    assert set(claims(share)[init]) == units | set(wanted.users)
+    assert set(claims(share)) == units | set(wanted.users)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +69,7 @@ def test_what_is_claimed_is_what_will_be_there(init: Init) -> None:
 def test_a_name_of_another_cluster_is_refused(
     machine: Path, there: tuple[str, str], here: tuple[str, str], name: str
 ) -> None:
-    deployed(share_of(*there), "systemd")
+    deployed(share_of(*there))
     share = share_of(*here)
     found = {"ahead": 0.0, "taken": {}, "clashes": facts.clashes(share.cluster, claims(share))}
     kind = "unit" if "." in name else "user"
@@ -98,14 +93,15 @@ def test_a_name_of_another_cluster_is_refused(
 def test_other_clusters_are_no_hindrance(
     machine: Path, there: tuple[str, str], here: tuple[str, str]
 ) -> None:
-    deployed(share_of(*there), "systemd")
+    deployed(share_of(*there))
     share = share_of(*here)
     assert facts.clashes(share.cluster, claims(share)) == []
 
 
-def test_under_supervisord_no_group_has_a_unit(machine: Path) -> None:
-    deployed(share_of("lab-gpu", "cpu", init="supervisord"), "supervisord")
+def test_without_root_no_name_of_the_machines_is_taken(machine: Path) -> None:
+    assert arranged(share_of("lab-gpu", "cpu", init="supervisord")).users == {}
     share = share_of("lab", "gpu", init="supervisord")
+    deployed(share_of("lab-gpu", "cpu"))
     assert facts.clashes("lab", claims(share)) == []
 
 
@@ -118,7 +114,7 @@ class Refusing:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def ask(self, name: str, cluster: str, claims: Claims) -> Any:
+    def ask(self, name: str, cluster: str, claims: list[str]) -> Any:
         assert name == "clashes"
         return [("lab-gpu", "dask-lab-gpu.target")]
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from perennial.files import write_json
 from perennial.platforms.hosts import deploy
-from perennial.platforms.hosts.agent import manifest, states, store, systemd
-from perennial.platforms.hosts.desired_state import DesiredState, Init, Placed, desired_state
+from perennial.platforms.hosts.agent import states
+from perennial.platforms.hosts.desired_state import DesiredState, Init, Placed
 from perennial.platforms.hosts.drift import _kind, drift, kept_programs, outdated, reads, spoilt
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.share import shares
-from tests.platforms.hosts.clusters import spec_of
+from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 UNIT = "dask-lab-cpu@0.service"
 FILE = "/etc/dask-perennial/lab/cpu.yaml"
@@ -104,11 +103,11 @@ def test_a_program_is_written_again_whose_text_no_deploy_changes() -> None:
 
 
 def test_who_reads_what_is_told_for_every_member() -> None:
-    share = shares(spec_of())["machine-b"]
     inits: tuple[Init, ...] = ("systemd", "supervisord")
-    parts = [part.at("10.0.0.2") for part in share.services]
     for init in inits:
-        wanted = desired_state("lab", init, parts, share.counts, {})
+        share = shares(spec_of(**under(init)))["machine-b"]
+        wanted = arranged(share)
+        parts = [part.at("10.0.0.9", folder=user_home().folder) for part in share.services]
         found = reads("lab", init, parts)
         assert {_kind(unit) for unit in wanted.members} == set(found)
         written = {file.path for file in wanted.files}
@@ -147,38 +146,17 @@ class Asked:
 @pytest.mark.parametrize(("known", "reloads"), [({"whole": True}, False), ({"whole": False}, True)])
 def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], reloads: bool) -> None:
     file = Placed("/etc/systemd/system/dask-lab-scheduler.service", "[Unit]\n")
-    wanted = DesiredState("systemd", (file,), (), {}, {})
+    wanted = DesiredState("systemd", (file,), (), {}, {}, ("dask-lab-scheduler.service",))
     found = {"manifest": known, "files": {file.path: file.state}, "members": {}}
     agent: Any = Asked()
-    deploy._put(agent, shares(spec_of())["machine-b"], wanted, found, ())
+    deploy._put(agent, (shares(spec_of())["machine-b"], ()), wanted, found, ())
     assert agent.done == ["begin", *["systemd_reload"] * reloads]
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_environments_and_the_lock_outlast_a_switch(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, again: bool
-) -> None:
-    for name in ("STATE", "LOCKS", "PYTHONS"):
-        monkeypatch.setattr(manifest, name, tmp_path / name)
-    lock = tmp_path / "lab.lock"
-    monkeypatch.setattr(manifest, "lock", lambda _: lock)
-    monkeypatch.setattr(systemd, "take_down", lambda *_: None)
-    monkeypatch.setattr(systemd, "reload", lambda: None)
-    root = manifest.STATE / "lab"
-    for folder in (root / "env-1" / "bin", root / "scratch"):
-        folder.mkdir(parents=True)
-    lock.touch()
-    write_json(manifest.path("lab"), {"init": "systemd", "whole": True})
-    assert store.remove("lab", print, again=again) == []
-    left = [path.name for path in root.iterdir()] if root.exists() else []
-    assert left == ["env-1"] * again
-    assert lock.exists() == again
-
-
 def test_an_edited_program_of_a_keepers_member_is_found_and_written_again(tmp_path: Path) -> None:
-    share = shares(spec_of(workers={"cpu": {"count": 2, "scale": {"max": 8}}}))["machine-b"]
-    parts = [part.at("10.0.0.9") for part in share.services]
-    wanted = desired_state("lab", "supervisord", parts, {**share.counts, "cpu": [0, 12]}, {})
+    workers = {"cpu": {"count": 2, "scale": {"max": 8}}}
+    share = shares(spec_of(workers=workers, **under("supervisord")))["machine-b"]
+    wanted = arranged(share, {"cpu": [0, 12]})
     (prefix,) = kept_programs(wanted)
     source = tmp_path / "kept.conf"
     source.write_text(next(f.text for f in wanted.files if f.path.endswith("/kept/cpu.conf")))

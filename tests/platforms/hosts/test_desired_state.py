@@ -9,16 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.desired_state import (
-    DesiredState,
-    Init,
-    desired_state,
-    request,
-    steps,
-)
+from perennial.platforms.hosts.desired_state import DesiredState, request, steps
 from perennial.platforms.hosts.share import Share, shares
 from perennial.platforms.hosts.sizes import spread
-from tests.platforms.hosts.clusters import PLAIN, spec_of
+from perennial.services import PLACEHOLDERS
+from tests.platforms.hosts import clusters
+from tests.platforms.hosts.clusters import PLAIN, spec_of, under
 
 SECRETS = {"/etc/dask-perennial/lab/tls/ca.pem": "pem"}
 
@@ -27,9 +23,8 @@ def share_of(machine: str, **keys: Any) -> Share:
     return shares(spec_of(PLAIN, **keys))[machine]
 
 
-def arranged(share: Share, init: Init = "systemd", **sizes: int) -> DesiredState:
-    parts = [part.at("10.0.0.9") for part in share.services]
-    return desired_state(share.cluster, init, parts, {**share.counts, **sizes}, SECRETS)
+def arranged(share: Share, **sizes: int) -> DesiredState:
+    return clusters.arranged(share, sizes, SECRETS)
 
 
 def running(wanted: DesiredState, **changes: str | None) -> dict[str, dict[str, Any]]:
@@ -60,11 +55,28 @@ def test_systemd_has_a_template_for_each_group_and_its_members() -> None:
 
 
 def test_secrets_are_for_their_owner_alone() -> None:
-    for init in ("systemd", "supervisord"):
-        wanted = arranged(share_of("machine-a"), init)  # type: ignore[arg-type]
-        [secret] = [file for file in wanted.files if file.path in SECRETS]
-        assert secret.mode == 0o600
-        assert secret.owner == (None if init == "systemd" else "dask-lab")
+    wanted = arranged(share_of("machine-a"))
+    [secret] = [file for file in wanted.files if file.path in SECRETS]
+    assert (secret.mode, secret.owner) == (0o600, None)
+    # Without root all is the user's alone.
+    wanted = arranged(share_of("machine-a", **under("supervisord")))
+    assert {f.mode for f in wanted.files if not f.path.endswith(".service")} == {0o600}
+    assert {(f["mode"], f["owner"]) for f in wanted.folders} == {(0o700, None)}
+
+
+def test_without_root_everything_is_below_the_home_folder() -> None:
+    for machine, keys in (
+        ("machine-a", {"jupyter": {}}),
+        ("machine-b", {"workers": {"cpu": {"count": 2, "scale": {"max": 8}}}}),
+        ("machine-a", {"workers": {"cpu": {"count": 2, "scale": {"max": 8}}}}),
+    ):
+        wanted = arranged(share_of(machine, **under("supervisord"), **keys), cpu=2)
+        paths = [f.path for f in wanted.files if f.path not in SECRETS]
+        paths += [folder["path"] for folder in wanted.folders]
+        assert all(path.startswith("/home/ada/.") for path in paths), paths
+        text = "".join([*(f.text for f in wanted.files), *(p.text for p in wanted.programs)])
+        for word in (*PLACEHOLDERS, "/etc/dask", "/var/lib", "/run/dask", "ue00"):
+            assert word not in text, word
 
 
 def test_a_size_changes_no_unit_but_the_groups_target() -> None:
@@ -76,13 +88,13 @@ def test_a_size_changes_no_unit_but_the_groups_target() -> None:
 
 
 def test_supervisord_has_a_program_for_each_member_and_nothing_of_roots() -> None:
-    wanted = arranged(share_of("machine-b"), "supervisord", cpu=2)
+    wanted = arranged(share_of("machine-b", **under("supervisord")), cpu=2)
     assert list(wanted.members) == ["cpu-machine-b-0", "cpu-machine-b-1"]
     said = request(wanted, "conf", 0)
     assert [program["name"] for program in said["programs"]] == ["health", *wanted.members]
     assert said["dashboard"] is None
-    assert wanted.units == ("dask-lab-supervisord.service",)
-    assert list(wanted.users) == ["dask-lab"]
+    assert wanted.units == ("dask-lab-machine-b.service",)
+    assert wanted.users == {}
 
 
 def test_nothing_is_to_be_done_where_all_runs() -> None:

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from perennial.plan import Impact, Step
-from perennial.platforms.hosts.desired_state import DesiredState, Init, desired_state, request
+from perennial.platforms.hosts.desired_state import DesiredState, request
 from perennial.platforms.hosts.drift import drift
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.plan import Side, steps
 from perennial.platforms.hosts.programs import MARK
-from perennial.platforms.hosts.share import Share, Size, fleets, from_json, shares, to_json
+from perennial.platforms.hosts.share import Share, fleets, from_json, shares, to_json
 from perennial.scaler.settings import parse
 from perennial.services import fingerprint
-from tests.platforms.hosts.clusters import PLAIN, spec_of
+from tests.platforms.hosts import clusters
+from tests.platforms.hosts.clusters import PLAIN, spec_of, under
 
 SCALED: dict[str, Any] = {**PLAIN, "workers": {"cpu": {"count": 2, "scale": {"max": 8}}}}
 EMPTY: dict[str, Any] = {"manifest": {}, "members": {}}
@@ -27,10 +28,8 @@ def share_of(machine: str = "machine-b", **keys: Any) -> Share:
     return shares(spec_of(SCALED, **keys))[machine]
 
 
-def arranged(share: Share, init: Init, *numbers: int) -> DesiredState:
-    parts = [part.at("10.0.0.9") for part in share.services]
-    sizes: dict[str, Size] = {**share.counts, **dict.fromkeys(share.kept, numbers)}
-    return desired_state(share.cluster, init, parts, sizes, {})
+def arranged(share: Share, *numbers: int) -> DesiredState:
+    return clusters.arranged(share, dict.fromkeys(share.kept, numbers))
 
 
 def texts(desired: DesiredState) -> dict[str, str]:
@@ -121,7 +120,7 @@ def test_where_the_keepers_file_is_gone_who_runs_stays(unit: str) -> None:
 
 def test_under_systemd_no_file_says_who_runs() -> None:
     share = share_of()
-    some, others = arranged(share, "systemd", 1, 3), arranged(share, "systemd", 0)
+    some, others = arranged(share, 1, 3), arranged(share, 0)
     assert texts(some) == texts(others)
     assert [*some.members] == [
         "dask-lab-cpu@1.service",
@@ -145,16 +144,16 @@ def test_under_systemd_no_file_says_who_runs() -> None:
 
 
 def test_under_supervisord_a_keeper_has_the_same_program_that_a_deploy_would_write() -> None:
-    found = arranged(share_of(), "supervisord", 1, 3)
+    root = "/home/ada/.local/state/dask-perennial/machine-b/lab"
+    found = arranged(share_of(**under("supervisord")), 1, 3)
     programs = {program.name: program.text for program in found.programs}
-    text = texts(found)["/etc/dask-perennial/lab/kept/cpu.conf"]
+    text = texts(found)[f"{root}/config/kept/cpu.conf"]
     assert text.replace(MARK, "3") == programs["cpu-machine-b-3"]
     assert found.kept == {"cpu": "cpu-machine-b-"}
     assert request(found, "", 0)["kept"] == found.kept
-    root = "/var/lib/dask-perennial/lab/supervisord"
-    assert f"relay.json /etc/dask-perennial/lab/keeper.json {root}\n" in programs["keeper"]
+    assert f"relay.json {root}/config/keeper.json {root}/supervisord\n" in programs["keeper"]
     assert "relay" not in programs
-    assert {folder["path"] for folder in found.folders} >= {"/var/lib/dask-perennial/lab/keeper"}
+    assert {folder["path"] for folder in found.folders} >= {f"{root}/keeper"}
 
 
 def test_other_bounds_change_no_member() -> None:

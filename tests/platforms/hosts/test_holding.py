@@ -22,13 +22,13 @@ from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator, resizing
 from perennial.platforms.hosts.agent import journal, manifest, supervisord, systemd
 from perennial.platforms.hosts.agent.main import Server
-from perennial.platforms.hosts.desired_state import Steps, desired_state
+from perennial.platforms.hosts.desired_state import Steps
 from perennial.platforms.hosts.holding import holders, member
 from perennial.platforms.hosts.share import shares
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump
 from perennial.supervision.hold import abandoned_mark
-from tests.platforms.hosts.clusters import spec_of
+from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 PAGE = {
     "workers": {
@@ -121,6 +121,9 @@ class Machine:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
+    def here(self, text: str) -> str:
+        return text
+
     def ask(self, what: str, **given: Any) -> Any:
         self.asked.append(what)
         if what == "page":
@@ -172,15 +175,20 @@ def test_a_restart_asks_before_an_actor_ends_and_says_what_was_lost(machine: Mac
 @pytest.mark.parametrize("init", ["systemd", "supervisord"])
 def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) -> None:
     """Those that restart, and those that leave, of groups that are in no file any more as well."""
-    share = shares(spec_of())["machine-b"]
-    parts = [part.at("10.0.0.2") for part in share.services]
-    wanted = desired_state("lab", init, parts, {"cpu": 1}, {})
+    share = shares(spec_of(**under(init)))["machine-b"]
+    wanted = arranged(share, {"cpu": 1})
     there = {"dask-lab-cpu@0.service": 1, "dask-lab-cpu@1.service": 2, "dask-lab-old@0.service": 3}
     restart, *stop = there
     found = {"manifest": {}, "programs": {}}
     lost: list[tuple[str, str]] = []
+    home = None if init == "systemd" else user_home()
     deploy._change(
-        *(machine, share, wanted, (Steps((), (restart,), tuple(stop)), found)),
+        *(
+            machine,
+            (share, home),
+            wanted,
+            (Steps((), (restart,), tuple(stop)), found),
+        ),
         *(lambda _group: nullcontext(), lambda name, what: lost.append((name, what))),
     )
     assert lost == [("cpu-machine-b-0", LOST), ("old-machine-b-0", LOST)]
@@ -244,12 +252,6 @@ def test_a_machine_that_another_resource_owns_by_now_tells_nothing(here: Here) -
     assert deploy.remove_services(share, here.said.append, owner="this") == []
     assert here.said == ["another resource owns the services of this machine by now; they stay"]
     assert here.run.exists()
-
-
-def test_another_init_says_what_members_abandon_as_well(here: Here) -> None:
-    share, lost = shares(spec_of())["machine-b"], list[tuple[str, str]]()
-    deploy._remove(here, share, lambda *found: lost.append(found), again=True)  # type: ignore[arg-type]
-    assert lost == [("cpu-machine-b-1", LOST)]
 
 
 def test_scale_says_what_was_lost(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

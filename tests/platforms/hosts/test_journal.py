@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from pathlib import Path
 
 import pytest
 
 from perennial.files import make_private, write_json
-from perennial.platforms.hosts.agent import journal, manifest, supervisord, unprivileged
+from perennial.platforms.hosts.agent import journal, manifest, supervisord
 
 
 @pytest.fixture
@@ -17,8 +15,7 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     tmp_path.chmod(0o755)
     monkeypatch.setattr(manifest, "STATE", tmp_path)
     make_private(supervisord.root("lab") / "logs")
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    write_json(manifest.path("lab"), {"init": "supervisord", "users": [user]})
+    write_json(manifest.path("lab"), {"init": "supervisord"})
     return supervisord.root("lab") / "logs" / "cpu-0.log"
 
 
@@ -69,7 +66,7 @@ def test_a_log_that_was_begun_anew_is_read_from_its_beginning(log: Path) -> None
 
 
 def test_a_long_log_is_read_in_parts(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unprivileged, "LONGEST", 10)
+    monkeypatch.setattr(journal, "LONGEST", 10)
     log.write_bytes(b"")
     _, cursor = since(None)
     append(log, "\u2603\u2603\u2603\n\u2603\u2603\nxyz\n".encode() + b"a" * 25 + b"\nend\n")
@@ -85,3 +82,10 @@ def test_a_log_that_is_not_there(log: Path) -> None:
     assert found == []
     log.write_bytes(b"first\n")
     assert since(cursor)[0] == ["first"]
+
+
+def test_the_last_lines_of_a_log(log: Path) -> None:
+    log.write_bytes(b"one\ntwo\nthree\n")
+    assert since(None, 2)[0] == ["two", "three"]
+    assert since(None, 0)[0] == []
+    assert since(None, 9)[0] == ["one", "two", "three"]

@@ -79,7 +79,7 @@ def test_a_member_is_counted_with_all_its_processes() -> None:
     found = {}
     for name, share in shares(spec).items():
         parts = [part.at("10.0.0.9", "/usr/bin/python3.11") for part in share.services]
-        wanted = desired_state("lab", "systemd", parts, share.counts, {})
+        wanted = desired_state("lab", parts, share.counts, {})
         found[name] = {each.name: each.processes for each in wanted.members.values()}
     assert found["machine-a"] == {"scheduler": 0, "jupyter": 0}
     assert set(found["machine-b"].values()) == {3}

@@ -34,7 +34,7 @@ from perennial.supervision.plan import Change
 from perennial.supervision.program import Program
 from tests import dask_processes
 from tests.homes import wait_until
-from tests.platforms.hosts.clusters import spec_of
+from tests.platforms.hosts.clusters import spec_of, user_home
 
 GROUPS = ("cpu", "gpu")
 #: supervisord counts a program as running after five seconds; a worker needs longer here.
@@ -74,21 +74,24 @@ class Machine:
     def deploy(self, mark: str, again: Sequence[str] = ()) -> None:
         wanted = DesiredState(
             "supervisord",
-            *((), (), {"nobody": "/"}, {}),
+            *((), (), {}, {}),
             programs=tuple(self.program(group, mark) for group in GROUPS),
         )
         agent: Any = self
         share = shares(spec_of())["machine-b"]
-        now = Steps((), tuple(again), ()), self.found(deploy._conf(share))
-        deploy._change_supervisord(agent, share, wanted, now, slots(f"test-{mark}", 1))
-        self.deployed = own_files(share.cluster, wanted, deploy._conf(share))
+        now, where = (Steps((), tuple(again), ()), self.found()), user_home()
+        deploy._change_supervisord(agent, (share, where), wanted, now, slots(f"test-{mark}", 1))
+        self.deployed = own_files(wanted, where.paths(share.cluster))
 
-    def found(self, conf: str) -> dict[str, Any]:
+    def found(self) -> dict[str, Any]:
         """Say what supervisord's files were, and are."""
         there = {path: self.paths.units / Path(path).name for path in self.deployed}
         now = {path: file.read_bytes() for path, file in there.items() if file.exists()}
         digests = {path: hashlib.sha256(text).hexdigest() for path, text in now.items()}
         return {"manifest": {"programs": self.deployed}, "programs": digests}
+
+    def here(self, text: str) -> str:
+        return text
 
     def ask(self, do: str, request: dict[str, Any], **_: Any) -> Any:
         assert do == "supervisord_apply"

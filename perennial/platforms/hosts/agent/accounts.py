@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import subprocess
 from contextlib import suppress
@@ -20,9 +21,9 @@ def is_known(user: str) -> bool:
 
 
 def ids(user: str | None) -> tuple[int, int]:
-    """Numbers of a user and its group; root's for None."""
+    """Numbers of a user and its group; our own for None."""
     if user is None:
-        return 0, 0
+        return os.geteuid(), os.getegid()
     entry = pwd.getpwnam(user)
     return entry.pw_uid, entry.pw_gid
 

@@ -44,9 +44,9 @@ def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
             [python, "-I", "-c", _INVENTORY, *needs], unprivileged.nobody(), timeout=PATIENCE
         )
     except PermissionError:
+        whom = "the login user" if os.geteuid() else "users other than root, as all services are"
         raise PerennialError(
-            f"{python}: not executable for users other than root, and no service runs as root;"
-            " give the path of an interpreter that every user may run"
+            f"{python}: not executable for {whom}; give the path of an interpreter that is"
         ) from None
     except subprocess.TimeoutExpired:
         raise PerennialError(f"{python}: no working Python: silent for {PATIENCE:g} s") from None

@@ -5,20 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import shutil
 import socket
 import struct
 import sys
 import time
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.agent import manifest, states, supervisord, systemd
+from perennial.platforms.hosts.agent import boot, manifest, states, supervisord, systemd
 
 _SIOCGIFCONF = 0x8912  # netdevice(7): all IPv4 addresses, with their interfaces
 #: Bytes of one of them there (``struct ifreq``).
@@ -33,27 +32,25 @@ def look(
     interface: str | None,
     server: str,
     ports: Sequence[int],
-    claims: Mapping[str, Sequence[str]],
+    claims: Sequence[str],
 ) -> dict[str, Any]:
     """See in one go what a deploy must know of this machine."""
     known = manifest.known(cluster)
     found = members(cluster, known)
     own = {member["pid"] for member in found.values()}
-    with supervisord.owners_rights(cluster) as folder:
-        programs = states.digests(known.get("programs", ()))
-        altered = states.altered(folder / "conf.d", known)
     return {
         "time": time.time(),
         "python": sys.executable,
         "machine": machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
-        "cron": any(shutil.which(name) for name in ("cron", "crond")),
+        "root": os.geteuid() == 0,
+        "folder": str(manifest.STATE),
         "address": service_address(interface, names, server, addresses()),
         "manifest": known,
         "files": (files := states.states(known.get("files", ()))),
         "edited": states.edited(files, known.get("expected", {})),
-        "programs": programs,
-        "altered": altered,
+        "programs": states.digests(known.get("programs", ())),
+        "altered": states.altered(supervisord.root(cluster) / "conf.d", known),
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,
@@ -63,16 +60,14 @@ def look(
     }
 
 
-def clashes(cluster: str, claims: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+def clashes(cluster: str, claims: Sequence[str]) -> list[tuple[str, str]]:
     """Find units and users that another cluster has here; pairs of that cluster and the name."""
-    manager = "systemd" if systemd.booted() else "supervisord"
-    wanted = claims.get(manager) or next(iter(claims.values()), ())
     found = []
     for file in sorted(manifest.STATE.glob("*/manifest.json")):
         if file.parent.name != cluster:
             has = manifest.read(file.parent.name)
             names = {name for key in ("units", "targets", "users") for name in has.get(key, ())}
-            found += [(file.parent.name, name) for name in wanted if name in names]
+            found += [(file.parent.name, name) for name in claims if name in names]
     return found
 
 
@@ -147,7 +142,7 @@ def listens(port: int) -> bool:
 
 def _enabled(cluster: str, known: dict[str, Any]) -> bool:
     if known.get("init") == "supervisord":
-        return supervisord.enabled(cluster)
+        return boot.enabled(cluster, known.get("units", ()), known.get("crontab", ""))
     return not known.get("targets") or systemd.enabled(known["targets"])
 
 
@@ -181,14 +176,19 @@ def _listeners(
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             for handle in (process / "fd").iterdir():
-                port = inodes.get(os.readlink(handle), 0)
+                port = inodes.get(place := os.readlink(handle), 0)
+                if port:
+                    del inodes[place]
                 if port and int(process.name) not in ours and not _is_ours(process, cluster):
                     yield port, f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    if os.geteuid():
+        for port in inodes.values():
+            yield port, "a process of another user"
 
 
 def _is_ours(process: Path, cluster: str) -> bool:
     """Whether a process is the cluster's although no manifest says so."""
-    return b"/etc/dask-perennial/%b/" % cluster.encode() in (process / "environ").read_bytes()
+    return supervisord.marked(process, cluster)
 
 
 def sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:

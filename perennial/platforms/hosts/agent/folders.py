@@ -20,18 +20,21 @@ from perennial.errors import PerennialError
 MARK = ".dask-perennial-kept"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: To pass through a folder, nobody needs the right to read it.
+_WAY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Open a folder for what is done to it; only root's own links are followed."""
+    """Open a folder for what is done to it; only root's and our own links are followed."""
     here = os.open("/", _FOLDER)
     try:
-        for name in path.parts[1:]:
+        for index, name in enumerate(path.parts[1:], start=2):
+            how = _FOLDER if index == len(path.parts) or os.geteuid() == 0 else _WAY
             status = os.fstat(here)
-            trusted = status.st_uid == 0 and not status.st_mode & 0o022
+            trusted = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
             try:
-                inner = os.open(name, _FOLDER | (0 if trusted else os.O_NOFOLLOW), dir_fd=here)
+                inner = os.open(name, how | (0 if trusted else os.O_NOFOLLOW), dir_fd=here)
             except FileNotFoundError:
                 raise
             except OSError as error:
@@ -64,7 +67,7 @@ def make(path: Path, mode: int, owner: tuple[int, int] | None, ours: bool) -> No
                 )
             if status.st_uid == 0:
                 _give(folder, {0}, owner)
-        os.fchown(folder, *(owner or (0, 0)))
+        os.fchown(folder, *(owner or (os.geteuid(), os.getegid())))
         os.fchmod(folder, mode)
         if owner is not None and _marked(folder):  # last: whoever was cut off needs it again
             os.unlink(MARK, dir_fd=folder)

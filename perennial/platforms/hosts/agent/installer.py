@@ -2,11 +2,13 @@
 
 What it installs is anybody's code: an interpreter runs some of it whenever it starts. So no root
 makes environments or runs what is in them, and no service can change the one that it runs in.
+Without root there is no such user: the login user makes them, as whom the services run as well.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import time
@@ -14,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from perennial.files import write_atomic
+from perennial.files import make_private, write_atomic
 from perennial.platforms.hosts.agent import accounts, folders, manifest, supervisord, unprivileged
 from perennial.platforms.hosts.agent.unprivileged import Account
 
@@ -30,6 +32,28 @@ def home(cluster: str) -> Path:
 @contextmanager
 def at_work(cluster: str) -> Iterator[Account]:
     """Give the user that installs, made where it is missing; nothing of it runs afterwards."""
+    with _login_user(cluster) if os.geteuid() else _own_user(cluster) as who:
+        yield who
+
+
+@contextmanager
+def _login_user(cluster: str) -> Iterator[Account]:
+    """Give the login user, where no other one can be made."""
+    folder = home(cluster)
+    for each in (manifest.PYTHONS, manifest.PYTHONS / cluster, folder):
+        make_private(each)
+    netrc = Path(pwd.getpwuid(os.geteuid()).pw_dir, ".netrc")
+    if netrc.is_file():
+        write_atomic(folder / ".netrc", netrc.read_bytes())
+    try:
+        yield Account(os.geteuid(), os.getegid(), str(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_user(cluster: str) -> Iterator[Account]:
+    """Give a system user of the cluster's that does nothing else."""
     name, folder = manifest.installer(cluster), home(cluster)
     accounts.make(name, str(folder))
     who = unprivileged.account(name)._replace(home=str(folder))
@@ -59,13 +83,28 @@ def _empty(folder: Path) -> None:
 def end(cluster: str) -> None:
     """End all that it runs, what a package has left behind for one."""
     for _ in range(100):  # one that has just been started by another may be missing in a list
-        left = supervisord.processes([manifest.installer(cluster)])
+        left = processes(manifest.installer(cluster))
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if not left:
             return
         time.sleep(0.05)
+
+
+def processes(user: str) -> list[int]:
+    """List the processes of a system user of ours, but for those in containers.
+
+    The same number is another user in a container: 999, for one, in many images of databases.
+    """
+    if not accounts.is_known(user):
+        return []
+    owner, found = accounts.ids(user)[0], []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if process.stat().st_uid == owner and supervisord.is_here(int(process.name)):
+                found.append(int(process.name))
+    return found
 
 
 def whole(environment: Path) -> Path:
@@ -84,10 +123,14 @@ def drop(cluster: str) -> None:
     state = manifest.STATE / cluster
     if any(any(state.glob(name)) for name in ("env-*", "bin")):
         return
-    end(cluster)
+    if os.geteuid() == 0:
+        end(cluster)
     shutil.rmtree(home(cluster), ignore_errors=True)
     shutil.rmtree(manifest.PYTHONS / cluster, ignore_errors=True)
-    for folder in (state, manifest.STATE, manifest.PYTHONS):
+    # A user's are in the home folder, with folders above them that were made for them.
+    above = (manifest.LOCKS, manifest.STATE, *manifest.STATE.parents[:3]) if os.geteuid() else ()
+    for folder in (state, manifest.STATE, manifest.PYTHONS, *above):
         with suppress(OSError):
             folder.rmdir()
-    accounts.remove(manifest.installer(cluster))  # last: nobody inherits its number with a file
+    if os.geteuid() == 0:
+        accounts.remove(manifest.installer(cluster))  # last: nobody inherits its number with a file

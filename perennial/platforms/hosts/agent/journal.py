@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from perennial.platforms.hosts.agent import manifest, supervisord, unprivileged
+from perennial.platforms.hosts.agent import manifest, supervisord
 from perennial.supervision.hold import abandoned_mark
 
 #: Seconds in which a log must be read.
@@ -18,6 +18,8 @@ TIMEOUT = 60.0
 
 #: What a worker's log says of a drain that was not complete, see `perennial.preloads.drain`.
 _LEAVES = re.compile(r" leaves after [0-9.]+ s without a complete drain: .*; abandons (.+)$")
+#: The most that is read of a log at a time, in bytes.
+LONGEST = 2**20
 #: Bytes of what a member says that it abandons.
 _NOTE = 1 << 16
 
@@ -33,7 +35,7 @@ def log_since(
     """Read what a service wrote since the last look."""
     known = manifest.read(cluster)
     if known.get("init") == "supervisord":
-        return _of_file(cluster, unit, lines, cursor, known["users"][0])
+        return _of_file(cluster, unit, lines, cursor)
     where = ["--after-cursor", cursor] if cursor else ["-n", str(lines)]
     text = _run(
         *("journalctl", "--no-pager", "-o", "short-iso", "--show-cursor", "--unit", unit, *where)
@@ -46,9 +48,8 @@ def log_since(
 def leaving(cluster: str, units: Sequence[str]) -> str | None:
     """Prepare to read what members abandon: returns what `left` is to be given."""
     if manifest.read(cluster).get("init") == "supervisord":
-        with supervisord.owners_rights(cluster) as folder:
-            for unit in units:
-                _note(folder, unit).unlink(missing_ok=True)
+        for unit in units:
+            _note(cluster, unit).unlink(missing_ok=True)
         return None
     text = _run("journalctl", "--no-pager", "-o", "cat", "--show-cursor", "-n", "1")
     marks = [line for line in text.splitlines() if line.startswith("-- cursor: ")]
@@ -58,8 +59,7 @@ def leaving(cluster: str, units: Sequence[str]) -> str | None:
 def left(cluster: str, units: Sequence[str], since: str | None) -> dict[str, str]:
     """Say what members abandoned since; who abandoned nothing is left out."""
     if manifest.read(cluster).get("init") == "supervisord":
-        with supervisord.owners_rights(cluster) as folder:
-            found = {unit: _read(_note(folder, unit)).splitlines() for unit in units}
+        found = {unit: _read(_note(cluster, unit)).splitlines() for unit in units}
     else:
         where = [f"--after-cursor={since}"] if since else []
         text = _run(
@@ -82,8 +82,8 @@ def abandoned(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _note(folder: Path, name: str) -> Path:
-    return Path(abandoned_mark(folder / "run" / f"{name}.lock"))
+def _note(cluster: str, name: str) -> Path:
+    return Path(abandoned_mark(supervisord.root(cluster) / "run" / f"{name}.lock"))
 
 
 def _read(path: Path) -> str:
@@ -97,35 +97,34 @@ def _read(path: Path) -> str:
     return ""
 
 
-def _of_file(
-    cluster: str, unit: str, lines: int, cursor: str | None, user: str
-) -> tuple[list[str], str]:
-    """Read a log file with its owner's rights: root must not follow where its folder leads.
+def _of_file(cluster: str, unit: str, lines: int, cursor: str | None) -> tuple[list[str], str]:
+    """Read a log file.
 
     The cursor is the file's number and an offset in bytes, whatever letters the bytes make.
     """
-    path = str(supervisord.root(cluster) / "logs" / f"{unit}.log")
-    file, size = (*_read_as(user, "stat", "-c", "%i %s", path).decode().split(), "0", "0")[:2]
-    if cursor is None:
-        return _lines(_read_as(user, "tail", "-n", str(lines), path)), f"{file} {size}"
-    known, _, offset = cursor.partition(" ")
-    # A log that is another file or became shorter was begun anew.
-    start = int(offset) if known == file and int(offset) <= int(size) else 0
-    part = (f"skip={start}", f"count={unprivileged.LONGEST}", "iflag=skip_bytes,count_bytes")
-    data = _read_as(user, "dd", f"if={path}", "bs=64K", *part, "status=none")
-    full = len(data) >= unprivileged.LONGEST
+    try:
+        file = (supervisord.root(cluster) / "logs" / f"{unit}.log").open("rb")
+    except OSError:
+        return [], "0 0"
+    with file:
+        status = os.fstat(file.fileno())
+        if cursor is None:
+            file.seek(max(status.st_size - LONGEST, 0))
+            data = file.read(LONGEST)
+            return _lines(data)[-lines:] if lines else [], f"{status.st_ino} {status.st_size}"
+        known, _, offset = cursor.partition(" ")
+        # A log that is another file or became shorter was begun anew.
+        same = known == str(status.st_ino) and int(offset) <= status.st_size
+        start = int(offset) if same else 0
+        file.seek(start)
+        data = file.read(LONGEST)
+    full = len(data) >= LONGEST
     whole = data[: data.rfind(b"\n") + 1] or data * full  # a line that long has no end here
-    return _lines(whole), f"{file} {start + len(whole)}"
+    return _lines(whole), f"{status.st_ino} {start + len(whole)}"
 
 
 def _lines(data: bytes) -> list[str]:
     return data.decode(errors="replace").splitlines()
-
-
-def _read_as(user: str, *argv: str) -> bytes:
-    # With the user's groups and not root's: what those may read is none of that user's business.
-    code, data = unprivileged.run_bytes(argv, unprivileged.account(user), TIMEOUT)
-    return b"" if code else data
 
 
 def _run(*argv: str) -> str:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from perennial.errors import PerennialError
 from perennial.files import make_private
-from perennial.platforms.hosts.agent import manifest
+from perennial.platforms.hosts.agent import manifest, supervisord
 from perennial.platforms.hosts.agent.operations import OPERATIONS, TELLING
 
 #: Seconds to wait for another deploy.
@@ -115,6 +115,8 @@ def main(requests: IO[bytes]) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.umask(0o077)
+    if os.geteuid():
+        manifest.STATE, manifest.PYTHONS, manifest.LOCKS = manifest.at_home(sys.argv[2])
     Server(requests, answers).serve()
 
 
@@ -124,8 +126,14 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
     Whoever was cut off may still be at work here, until its drain has ended.
     """
     path = str(manifest.lock(cluster))
+    if os.geteuid() and supervisord.is_roots(cluster):
+        raise PerennialError(
+            f"an earlier version runs {cluster} on this machine as root; run `perennial down` with"
+            " that version first"
+        )
     end = time.monotonic() + PATIENCE
     while True:
+        manifest.LOCKS.parent.mkdir(parents=True, exist_ok=True)
         make_private(manifest.LOCKS)
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

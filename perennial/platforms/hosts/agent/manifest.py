@@ -1,10 +1,14 @@
-"""What a cluster has on this machine, as one file remembers it. It belongs to root alone."""
+"""What a cluster has on this machine, as one file remembers it.
+
+It belongs to root alone; of a user without root, to that user.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import stat
 from collections.abc import Collection, Mapping
@@ -25,6 +29,17 @@ PYTHONS = Path("/opt/dask-perennial-python")
 #: Locks, and sockets of keepers. Only root writes there: others could hold a lock for ever, or
 #: leave a link. Where there is a keeper, others may pass through, to its socket.
 LOCKS = Path("/run/dask-perennial")
+
+
+def at_home(machine: str) -> tuple[Path, Path, Path]:
+    """Where these three are for a user without root: in the home folder, which machines share."""
+    state = Path(pwd.getpwuid(os.geteuid()).pw_dir, ".local/state/dask-perennial", machine)
+    return state, state / ".python", state / ".locks"
+
+
+def folder() -> str:
+    """Folder below which everything of a cluster stands."""
+    return str(STATE)
 
 
 def installer(cluster: str) -> str:

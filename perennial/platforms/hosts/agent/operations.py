@@ -13,6 +13,8 @@ OPERATIONS = {
     "serves": "examining.serves",
     "free": "examining.free",
     "manifest": "manifest.known",
+    "folder": "manifest.folder",
+    "settle": "boot.settle",
     "begin": "store.begin",
     "write": "store.write",
     "upload": "store.upload",

@@ -79,7 +79,7 @@ def _state(path: str) -> list[Any] | None:
 
 
 def _user_name(uid: int) -> str | None:
-    if uid == 0:
+    if uid == os.geteuid():
         return None
     try:
         return pwd.getpwuid(uid).pw_name

@@ -50,10 +50,11 @@ def begin(
 
 
 def make_root(cluster: str) -> None:
-    """Make the folder of a cluster's state; services with users of their own pass through it."""
+    """Make the folder of a cluster's state; root's services have users who pass through it."""
+    mode = 0o700 if os.geteuid() else 0o755
     for folder in (manifest.STATE, manifest.STATE / cluster):
-        folder.mkdir(mode=0o755, exist_ok=True)
-        folder.chmod(0o755)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        folder.chmod(mode)
 
 
 def write(files: Sequence[dict[str, Any]]) -> list[str]:
@@ -130,7 +131,7 @@ def finish(
         if folder.is_dir() and str(folder) != environment and not _used(folder):
             installer.drop_environment(folder)
             gone.append(str(folder))
-    if any(path.startswith("/etc/systemd/system/") for path in gone):
+    if any("/systemd/" in path for path in gone):
         systemd.reload()
     now |= remember
     write_json(
@@ -163,9 +164,7 @@ def take_down(cluster: str, say: Callable[[str], None], owner: str | None = None
     return True
 
 
-def remove(
-    cluster: str, say: Callable[[str], None], again: bool = False, owner: str | None = None
-) -> list[str]:
+def remove(cluster: str, say: Callable[[str], None], owner: str | None = None) -> list[str]:
     """Stop a cluster's services, see `take_down`, and remove all that is ours."""
     if not take_down(cluster, say, owner):
         return []
@@ -187,11 +186,8 @@ def remove(
     for folder in now.get("folders", ()):
         if folder not in kept and not str(folder).startswith(f"{root}/"):
             _prune(Path(folder))
-    parts = ("env-*", ".env-*", "wheelhouse", "bin", "installer")
-    made = [path for part in parts for path in root.glob(part)] if again else []
-    _remove_but(root, [*map(Path, kept), *made], last=manifest.path(cluster))
-    if not again:
-        _clear(cluster)
+    _remove_but(root, [*map(Path, kept)], last=manifest.path(cluster))
+    _clear(cluster)
     return kept
 
 
@@ -241,13 +237,13 @@ def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
 
 
 def _kept(notebooks: Sequence[str], users: Sequence[str]) -> list[str]:
-    """Name the folders of notebooks that stay, and give them to root while their users are known.
+    """Name the folders of notebooks that stay; root gets those of system users, who are known yet.
 
     Another user must not inherit their numbers.
     """
     numbers = {accounts.ids(user)[0] for user in users if accounts.is_known(user)}
     kept = [path for path in notebooks if folders.holds_something(Path(path))]
-    for path in kept:
+    for path in kept if os.geteuid() == 0 else ():
         _give_to_root(Path(path), numbers)
     return kept
 

@@ -77,10 +77,23 @@ def members(units: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def answers() -> bool:
+    """Whether a systemd of the login user's own runs."""
+    with suppress(PerennialError):
+        _call("systemctl", "show", "--property=Version")
+        return True
+    return False
+
+
+def active(unit: str) -> bool:
+    """Whether a unit runs."""
+    return _call("systemctl", "is-active", unit, check=False) == "active"
+
+
 def reload() -> None:
     """Have systemd read its units and system users again."""
     if booted():
-        _call("systemctl", "daemon-reload")
+        _call("systemctl", "daemon-reload", check=os.geteuid() == 0)
 
 
 def start(
@@ -132,7 +145,8 @@ def stop_later(units: Sequence[str]) -> None:
 
 def disable(units: Sequence[str]) -> None:
     """Let units not come back at boot."""
-    _call("systemctl", "disable", *units, check=False)
+    if units:
+        _call("systemctl", "disable", *units, check=False)
 
 
 def take_down(units: Sequence[str], targets: Sequence[str], say: Callable[[str], None]) -> None:
@@ -228,6 +242,9 @@ def _stop_timeout(unit: Mapping[str, str]) -> float:
 def _call(*argv: str, check: bool = True, timeout: float = TIMEOUT) -> str:
     # A keeper's own state is no business of the programs that it calls.
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    if user := os.geteuid():  # whose systemd is another one
+        argv = (argv[0], "--user", *argv[1:])
+        environment.setdefault("XDG_RUNTIME_DIR", f"/run/user/{user}")
     try:
         done = subprocess.run(
             argv, capture_output=True, check=False, timeout=timeout, env=environment
