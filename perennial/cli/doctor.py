@@ -63,6 +63,6 @@ def _examined(name: str | None, python: str | None) -> Iterator[Finding]:
     chosen = choose(name) if own and name in (None, *own) else connect.find(name).cluster
     if chosen in own:
         return runtime(platform_of(chosen), chosen, "checks").checks(python)
-    from perennial.platforms.hosts.doctor import examine_from_outside
+    from perennial.doctor import outside
 
-    return examine_from_outside(connect.find(chosen), python)
+    return outside.examine(connect.find(chosen), python)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from perennial import authority, connect, paths
-from perennial.connect import Connection
-from perennial.doctor import FREE, Finding, checks, guarded
+from perennial import authority, paths
+from perennial.doctor import FREE, Finding, checks, guarded, outside
 from perennial.doctor.checks import SAME
 from perennial.errors import FleetError, SpecError
-from perennial.platforms.hosts import probing, reach
 from perennial.platforms.hosts.checks import SKEW
 from perennial.platforms.hosts.drift import drift
-from perennial.platforms.hosts.firewalls import Firewall
 from perennial.platforms.hosts.operator import Operator
-from perennial.platforms.hosts.reach import HERE, Result
 from perennial.platforms.hosts.secrets import own_certificate
-from perennial.platforms.hosts.survey import Seen, see, tried, tried_from_outside
+from perennial.platforms.hosts.survey import Seen, see, tried
 from perennial.spec import ClusterSpec
 
 #: Seconds that a clock may be wrong without a word.
@@ -47,30 +43,10 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         yield checks.certificates(expiry, datetime.now(UTC), "`perennial up`")
         yield checks.secrets(operator.paths.root)
     yield from own(operator.spec, datetime.now(UTC))
-    results = tried(operator, seen, not _tunnelled(operator.name))
-    yield from network(results, {name: each.firewall for name, each in seen.items()})
-    cut = any(
-        (result.source.machine, result.end.role) == (HERE, "scheduler")
-        and result.outcome != probing.OPEN
-        for result in results
-    )
+    results = tried(operator, seen, not paths.tunnel(operator.name).is_file())
+    yield from outside.network(results, {name: each.firewall for name, each in seen.items()})
+    cut = outside.is_cut(results)
     yield from guarded("client", lambda: checks.as_client(operator.name, python, cut))
-
-
-def examine_from_outside(link: Connection, python: str | None) -> Iterator[Finding]:
-    """Run the checks that somebody can who has a bundle alone."""
-    notices = connect.expiry_notices(link)
-    if link.tls is not None:
-        text = notices[0] if notices else "the client's is good for 30 days or more"
-        yield Finding("certificates", "warning" if notices else "ok", text)
-    results: list[Result] = []
-    if not _tunnelled(link.cluster):
-        results = tried_from_outside(link)
-        yield from network(results, {})
-    cut = any(
-        result.end.role == "scheduler" and result.outcome != probing.OPEN for result in results
-    )
-    yield from guarded("client", lambda: checks.as_client(link.cluster, python, cut))
 
 
 def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
@@ -188,15 +164,6 @@ def versions(
         yield Finding("versions", "ok", f"{listed} on {len(good)} machines, in Jupyter, and here")
 
 
-def network(results: Sequence[Result], firewalls: Mapping[str, Firewall]) -> Iterator[Finding]:
-    """Say which ways between machines are blocked."""
-    lines = reach.diagnose(results, firewalls)
-    for line in lines:
-        yield Finding("network", "error", line)
-    if not lines:
-        yield Finding("network", "ok", f"{len(results)} ways tried, all open")
-
-
 def _expiry(operator: Operator, seen: Mapping[str, Seen]) -> dict[str, datetime]:
     """When each certificate ends: the client's here, and the machines' own."""
     found = authority.expiry(operator.paths.tls) if Path(operator.paths.tls).is_dir() else {}
@@ -231,7 +198,3 @@ def _unequal(name: str, have: Mapping[str, Mapping[str, str | None]]) -> str:
     return f"{name} is " + " and ".join(
         f"{version} on {', '.join(machines)}" for version, machines in by_version.items()
     )
-
-
-def _tunnelled(cluster: str) -> bool:
-    return paths.tunnel(cluster).is_file()

@@ -61,7 +61,7 @@ LATER = {
     "making": (*_STORE, "perennial.platforms.hosts.agent.making"),
     "firewall": ("perennial.platforms.hosts.agent.firewall",),
     "journal": ("perennial.platforms.hosts.agent.journal",),
-    "examining": ("perennial.platforms.hosts.probing", "perennial.platforms.hosts.agent.examining"),
+    "examining": ("perennial.doctor.probing", "perennial.platforms.hosts.agent.examining"),
     "usage": ("perennial.platforms.hosts.agent.usage",),
     "machine": (
         "perennial.capacity",

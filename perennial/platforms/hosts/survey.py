@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from perennial.connect import Connection
+from perennial.doctor import reach
+from perennial.doctor.firewalls import Firewall
+from perennial.doctor.reach import End, Result, Role, Source
 from perennial.errors import FleetError
-from perennial.platforms.hosts import probing, reach
 from perennial.platforms.hosts.checks import look
-from perennial.platforms.hosts.firewalls import Firewall
 from perennial.platforms.hosts.operator import Operator
-from perennial.platforms.hosts.reach import HERE, End, Result, Source
 from perennial.platforms.hosts.remote import borrowed
 from perennial.platforms.hosts.share import addresses, wish
-
-_HTTPS = 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list
         for machine, each in seen.items()
     ]
     if from_here:
-        sources.insert(0, _here(wanted))
+        sources.insert(0, reach.here(wanted))
 
     def probe(machine: str, places: list[tuple[str, int]]) -> list[str]:
         with borrowed(operator.shares[machine].target) as agent:
@@ -88,27 +84,18 @@ def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list
     return reach.examine(sources, wanted, probe)
 
 
-def tried_from_outside(link: Connection) -> list[Result]:
-    """Try the ways from here to a cluster of which no more than its addresses is known."""
-    found = []
-    for role, url in (("scheduler", link.scheduler_address), ("jupyter", link.jupyter_url)):
-        host = urlsplit(url or "").hostname
-        if url is not None and host:
-            found.append(_end(host, url, role, set()))
-    return reach.examine([_here(found)], found, lambda _machine, _places: [])
-
-
 def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
     """List the ports of a cluster that others must reach."""
     spec, outside = operator.spec, addresses(operator.spec)
+    urls: dict[Role, str | None] = {"scheduler": outside.scheduler, "jupyter": outside.jupyter}
     found = []
     for machine, share in operator.shares.items():
         each = seen.get(machine)
         listening = each.listening if each else {}
         open_here = {port for some in listening.values() for port in some}
-        for role, url in (("scheduler", outside.scheduler), ("jupyter", outside.jupyter)):
+        for role, url in urls.items():
             if url is not None and any(part.role == role for part in share.services):
-                found.append(_end(machine, url, role, open_here))
+                found.append(reach.end_of(machine, url, role, open_here))
         for placed in operator.placed(machine, each.look["manifest"]) if each else []:
             if placed.group is None or each is None:
                 continue
@@ -118,16 +105,3 @@ def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
                 for port in listening.get(placed.unit, ())
             ]
     return found
-
-
-def _end(machine: str, url: str, role: Any, open_there: set[int]) -> End:
-    parts = urlsplit(url)
-    port = parts.port or _HTTPS
-    return End(
-        machine, parts.hostname or "", port, role, None, (port, port), listens=port in open_there
-    )
-
-
-def _here(wanted: Sequence[End]) -> Source:
-    place = next(((end.host, end.port) for end in wanted), ("", 0))
-    return Source(HERE, probing.own_address(*place) if place[0] else "", frozenset())

@@ -10,9 +10,9 @@ import pytest
 
 from perennial import certificates
 from perennial.doctor import Finding
+from perennial.doctor.firewalls import Firewall, advice, rule
 from perennial.platforms.hosts.agent.firewall import refusing
 from perennial.platforms.hosts.doctor import clock, disk, machines, own, ports, services, versions
-from perennial.platforms.hosts.firewalls import Firewall, advice, rule
 from perennial.platforms.hosts.survey import Seen
 from tests.platforms.hosts.clusters import spec_of
 

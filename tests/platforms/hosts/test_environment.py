@@ -197,7 +197,7 @@ def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
         wish["python"] = str(tmp_path / "env-1" / "bin" / "python")
         agent: Any = machine
         provision._make(agent, wish)
-        folder = machine.place("/var/lib/dask-perennial/lab/wheelhouse")
+        folder = machine.place(str(tmp_path / "wheelhouse"))
         names = [n for n in machine.sent if not n.startswith(("uv-", "dask_perennial-"))]
         return names, {path.name: path.read_bytes() for path in folder.iterdir()}
 

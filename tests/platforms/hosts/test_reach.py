@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from perennial.doctor import probing
+from perennial.doctor.firewalls import Firewall
+from perennial.doctor.reach import HERE, End, Result, Source, diagnose, examine, ways
 from perennial.errors import FleetError
-from perennial.platforms.hosts import probing
-from perennial.platforms.hosts.firewalls import Firewall
-from perennial.platforms.hosts.reach import HERE, End, Result, Source, diagnose, examine, ways
 
 SCHEDULER = End("machine-a", "10.0.0.1", 8786, "scheduler", None, (8786, 8786))
 JUPYTER = End("machine-a", "10.0.0.1", 8888, "jupyter", None, (8888, 8888))

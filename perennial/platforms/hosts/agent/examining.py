@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from perennial.doctor.probing import listening, probe
 from perennial.platforms.hosts.agent.facts import family, members, sockets
-from perennial.platforms.hosts.probing import listening, probe
 from perennial.unix import UnixConnection, get
 
 __all__ = ["free", "listening_ports", "probe"]

@@ -80,7 +80,7 @@ def _made(path: Path) -> bool:
             return False
     except FileNotFoundError:
         if path.parent != path:
-            make(path.parent, 0o755, None, ours=False)
+            make(path.parent, 0o755 if os.geteuid() == 0 else 0o700, None, ours=False)
     with opened(path.parent) as parent:
         os.mkdir(path.name, 0o700, dir_fd=parent)
     return True

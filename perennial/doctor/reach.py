@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
+from perennial.doctor import probing
+from perennial.doctor.firewalls import Firewall, advice
 from perennial.errors import PerennialError
-from perennial.platforms.hosts import probing
-from perennial.platforms.hosts.firewalls import Firewall, advice
 
 #: The machine that asks, as a source: where a client runs.
 HERE = ""
 
 Role = Literal["scheduler", "worker", "jupyter"]
 _AT_ONCE = 16
+_HTTPS = 443
 #: Ports for workers in an example.
 _EXAMPLE = (40000, 40099)
 
@@ -62,8 +64,23 @@ class Result:
     source: Source
     #: To where.
     end: End
-    #: What `perennial.platforms.hosts.probing.probe` answered.
+    #: What `perennial.doctor.probing.probe` answered.
     outcome: str
+
+
+def end_of(machine: str, url: str, role: Role, open_there: Collection[int] = ()) -> End:
+    """Describe the port of an address."""
+    parts = urlsplit(url)
+    port = parts.port or _HTTPS
+    return End(
+        machine, parts.hostname or "", port, role, None, (port, port), listens=port in open_there
+    )
+
+
+def here(wanted: Sequence[End]) -> Source:
+    """Describe this machine, as those see it that it wants to reach."""
+    place = next(((end.host, end.port) for end in wanted), ("", 0))
+    return Source(HERE, probing.own_address(*place) if place[0] else "", frozenset())
 
 
 def ways(source: Source, ends: Iterable[End]) -> list[End]:
