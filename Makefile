@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# Every process of a test, and each of pytest's workers, would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test labs labs-all soak bench bench-hosts bench-kubernetes bench-scaler docs lint lock changelog format clean
@@ -27,8 +29,8 @@ down: $(STAMP) ## stop it
 	@$(BIN)/perennial down --file examples/local.yaml
 
 test: $(STAMP) ## the tests that need no lab
-	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
+	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
 
 # Machines and people wait a lot: three files at once, the longest first. What is killed there in the
 # middle closes nothing, so warnings are no errors.

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import jsonschema
 import psutil
 import pytest
 
@@ -232,7 +231,6 @@ def test_the_cluster_itself_holds_its_ports(standing: Home) -> None:
 
 def test_schema(shell: Shell) -> None:
     printed = json.loads(shell.ok("schema"))
-    jsonschema.Draft202012Validator.check_schema(printed)
     assert printed == schema()
     assert shell.ok("schema", "-o", "made/schema.json") == ""
     assert json.loads((shell.home / "made" / "schema.json").read_text()) == printed

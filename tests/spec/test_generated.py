@@ -6,17 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import SpecError
-from perennial.spec import ClusterSpec, dump, loads, schema
+from perennial.spec import ClusterSpec, dump, loads
 from perennial.spec.tree import read_tree
 from tests.spec import strategies
+from tests.spec.validating import validator
 
-VALIDATOR = jsonschema.Draft202012Validator(schema())
 LINE = re.compile(r"lab\.yaml(:[1-9]\d*)?: \S.*: found \S.*; allowed: \S.*; \S.*")
 JARGON = re.compile(r"Input should|Extra inputs|_type|forbidden|https?:|pydantic|Traceback|None")
 
@@ -32,11 +31,11 @@ soak = settings(normal, max_examples=10_000)
 
 def check_valid(data: Any, text: str) -> None:
     spec = loads(text)
-    VALIDATOR.validate(data)
+    validator().validate(data)
     shortest = dump(spec)
     assert loads(shortest) == spec
     assert dump(loads(shortest)) == shortest
-    VALIDATOR.validate(read_tree(shortest).data())
+    validator().validate(read_tree(shortest).data())
 
 
 def check_broken(text: str) -> None:
@@ -47,7 +46,7 @@ def check_broken(text: str) -> None:
         check_message(error)
         return
     assert isinstance(spec, ClusterSpec)
-    VALIDATOR.validate(read_tree(text).data())
+    validator().validate(read_tree(text).data())
     assert loads(dump(spec)) == spec
 
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from perennial.errors import SpecError
@@ -16,15 +15,15 @@ from perennial.spec import loads, schema
 from perennial.spec.json_schema import plain
 from perennial.spec.models import RESERVED_NAMES
 from perennial.spec.tree import read_tree
+from tests.spec.validating import fresh, validator
 
 ROOT = Path(__file__).parents[2]
-VALIDATOR = jsonschema.Draft202012Validator(schema())
 GOOD = "name: lab\nplatform: local\nworkers: {cpu: {}}\n"
 FILES = [*(ROOT / "examples").glob("*.yaml"), Path(__file__).parent / "cases" / "everything.yaml"]
 
 
 def test_it_is_a_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(schema())
+    validator().check_schema(schema())
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert json.loads(json.dumps(schema())) == schema()
 
@@ -61,7 +60,7 @@ def test_defaults_are_as_people_write_them() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_files(file: Path) -> None:
-    VALIDATOR.validate(read_tree(file.read_text()).data())
+    validator().validate(read_tree(file.read_text()).data())
 
 
 @pytest.mark.parametrize(
@@ -91,19 +90,19 @@ def test_files(file: Path) -> None:
 )
 def test_both_refuse(change: str) -> None:
     data = read_tree(GOOD).data() | read_tree(change).data()
-    assert not VALIDATOR.is_valid(data)
+    assert not validator().is_valid(data)
     with pytest.raises(SpecError):
         loads(json.dumps(data))
 
 
 def test_options_of_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLATFORMS, "other", PLATFORMS["local"])
-    validator = jsonschema.Draft202012Validator(schema())
+    changed = fresh()
     data = read_tree(GOOD).data()
-    validator.validate({**data, "local": {}})
-    validator.validate({**data, "platform": "other", "other": {}})
-    assert not validator.is_valid({**data, "other": {}})
-    assert not validator.is_valid({**data, "platform": "other", "local": {}})
+    changed.validate({**data, "local": {}})
+    changed.validate({**data, "platform": "other", "other": {}})
+    assert not changed.is_valid({**data, "other": {}})
+    assert not changed.is_valid({**data, "platform": "other", "local": {}})
 
 
 def test_reference_page(tmp_path: Path) -> None:
