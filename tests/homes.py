@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,43 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
     return found
 
 
+def environment_of(root: Path) -> dict[str, str]:
+    """Environment of somebody with a home, and without Dask's configuration of anybody else."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("DASK_")}
+    return {**kept, "HOME": str(root), "XDG_STATE_HOME": str(root / "s")}
+
+
+def run(
+    *command: str,
+    environment: Mapping[str, str],
+    code: int = 0,
+    folder: Path | None = None,
+    timeout: float = 200,
+    apart: bool = False,
+) -> str:
+    """Run a command to its end; return what it prints, `apart` from what it warns of."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    said = done.stdout + (done.stderr or "")
+    assert done.returncode == code, f"{' '.join(command)}: {done.returncode}\n{said}"
+    return done.stdout
+
+
 class Home:
     """A user's home with a cluster file in it, and the command line."""
 
     def __init__(self, root: Path, jupyter: bool = False) -> None:
         self.root = root
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("DASK_")},
-            "HOME": str(root),
-            "XDG_STATE_HOME": str(root / "s"),
-        }
+        self.environment = environment_of(root)
         scheduler, dashboard, notebooks = free_ports(3)
         self.file = root / "cluster.yaml"
         self.state = root / "s" / "perennial" / "lab"
@@ -70,24 +97,11 @@ class Home:
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run a command and return what it prints."""
-        process = self.start(*words)
-        output, _ = process.communicate(timeout=200)
-        assert process.returncode == code, f"perennial {' '.join(words)}:\n{output}"
-        return output
+        return run(PERENNIAL, *words, environment=self.environment, code=code)
 
     def run_apart(self, *words: str) -> str:
         """Run a command and return what it prints on its standard output alone."""
-        done = subprocess.run(
-            [PERENNIAL, *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run(PERENNIAL, *words, environment=self.environment, apart=True)
 
     def up(self, *words: str, code: int = 0) -> str:
         """Run `perennial up` on the cluster file."""
@@ -95,16 +109,8 @@ class Home:
 
     def python(self, code: str) -> str:
         """Run a new Python process and return what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        said = run(sys.executable, "-c", code, environment=self.environment, apart=True)
+        return said.strip()
 
     def client(self) -> Any:
         """A client of the cluster, in this process."""

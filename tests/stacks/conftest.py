@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.homes import PERENNIAL, wait_until
+from tests.homes import PERENNIAL, environment_of, wait_until
 
 STANDIN = Path(__file__).with_name("standin")
 
@@ -26,9 +26,7 @@ class Site:
     def __init__(self, root: Path, engine: Path) -> None:
         self.root = root
         self.environment = {
-            **{key: text for key, text in os.environ.items() if not key.startswith("DASK_")},
-            "HOME": str(root),
-            "XDG_STATE_HOME": str(root / "s"),
+            **environment_of(root),
             "PATH": f"{engine}:{os.environ['PATH']}",
             "PYTHONPATH": str(STANDIN),
             "STANDIN": str(root),

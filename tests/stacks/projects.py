@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.homes import run
 from tests.labs.pulumi import settings
 from tests.stacks.conftest import Site
 
@@ -62,16 +62,4 @@ class Project:
         return "\n".join(path.read_text(errors="replace") for path in files)
 
     def _run(self, *words: str, code: int) -> str:
-        done = subprocess.run(
-            words,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-            timeout=200,
-        )
-        assert done.returncode == code, f"{words[0]}: {done.returncode}\n{done.stdout}"
-        return done.stdout
+        return run(*words, environment=self.environment, folder=self.folder, code=code)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.homes import Home
+from tests.homes import Home, run
 from tests.labs.pulumi import settings
 
 pytestmark = [pytest.mark.lab, pytest.mark.smoke]
@@ -57,19 +56,9 @@ class Project:
 
     def run(self, command: str) -> dict[str, dict[str, object]]:
         """Run a command of Pulumi's."""
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", PROGRAM, str(self.folder)),
-                *(json.dumps(self.home.spec), command),
-            ],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        words = (PROGRAM, str(self.folder), json.dumps(self.home.spec), command)
+        said = run(sys.executable, "-c", *words, environment=self.environment, apart=True)
+        return dict(json.loads(said.splitlines()[-1]))
 
 
 def test_life(home: Home) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +20,7 @@ from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.tunnel import bastion, close_tunnel, describe, keeping, open_tunnel, through
 from perennial.tunnel.forwarding import Forward
-from tests.homes import PERENNIAL, Home, wait_until
+from tests.homes import PERENNIAL, Home, environment_of, run, wait_until
 from tests.ports import free_ports
 from tests.ssh.sshd import MISSING, USER, Place, keygen, make_place
 
@@ -50,40 +49,17 @@ class Laptop:
         self.bundle = bundle
         self.bastion = f"{USER}@127.0.0.1:{place.sshd.port}"
         self.state = place.root / "s" / "perennial"
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("DASK_")},
-            "HOME": str(place.root),
-            "XDG_STATE_HOME": str(place.root / "s"),
-        }
+        self.environment = environment_of(place.root)
 
     def run(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [PERENNIAL, *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        return run(PERENNIAL, *words, environment=self.environment, code=code)
 
     def connect(self, *words: str, code: int = 0) -> str:
         return self.run("connect", str(self.bundle), "--ssh", self.bastion, *words, code=code)
 
     def work(self) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", WORK],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        said = run(sys.executable, "-c", WORK, environment=self.environment, apart=True)
+        return said.strip()
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.homes import PERENNIAL, environment_of, run
 from tests.labs.hosts.base import UnavailableError
 from tests.labs.pulumi import engine, kubernetes_provider
 
@@ -24,29 +24,19 @@ class Person:
             folders = (Path(sys.executable).parent, engine(), kubernetes_provider())
         except UnavailableError as error:
             pytest.skip(str(error))
-        self.environment = {
-            **os.environ,
-            "HOME": str(home),
-            "XDG_STATE_HOME": str(home / "state"),
-            "PATH": ":".join([*map(str, folders), os.environ["PATH"]]),
-        }
+        path = ":".join([*map(str, folders), os.environ["PATH"]])
+        self.environment = {**environment_of(home), "PATH": path}
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run `perennial`; return what it says."""
         (self.home / "cluster.yaml").write_text(yaml.safe_dump(self.spec))
-        done = subprocess.run(
-            [sys.executable, "-m", "perennial", *words],
-            cwd=self.home,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        return run(
+            *(PERENNIAL, *words),
+            environment=self.environment,
+            folder=self.home,
+            code=code,
             timeout=600,
-            check=False,
         )
-        assert done.returncode == code, done.stdout
-        return done.stdout
 
     def plan(self) -> list[str]:
         """Run `perennial plan`; return its steps."""

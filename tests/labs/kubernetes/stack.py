@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.homes import run
 from tests.labs.hosts.base import UnavailableError
 from tests.labs.pulumi import engine, kubernetes_provider, settings
 
@@ -99,16 +99,9 @@ class Stack:
             **{"action": action, "tree": tree, "options": options, "name": self.name},
             **{"skip": self.skip, "folder": str(self.rendered) if self.rendered else ""},
         }
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(self.folder), json.dumps(wish)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout.splitlines()[-1])
+        words = (sys.executable, "-c", PROGRAM, str(self.folder), json.dumps(wish))
+        said = run(*words, environment=self.environment, timeout=900, apart=True)
+        told = json.loads(said.splitlines()[-1])
         assert told["code"] == code, told["errors"]
         return told
 

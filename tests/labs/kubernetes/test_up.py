@@ -60,7 +60,7 @@ def person(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Person:
 def test_a_clusters_life(lab: Lab, person: Person) -> None:
     steps = person.plan()
     assert "+ create cpu pods" in steps
-    assert not (person.home / "state" / "perennial" / "lab").exists(), "a plan leaves no trace"
+    assert not (person.home / "s" / "perennial" / "lab").exists(), "a plan leaves no trace"
 
     said = person.run("up", "--yes")
     assert "lab is up" in said
