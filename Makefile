@@ -41,8 +41,9 @@ labs: $(STAMP) ## each real platform's life, in minutes
 labs-all: $(STAMP) ## every test on real platforms
 	$(PYTEST) -m "lab and not soak" $(LABS) $(ARGS)
 
-soak: $(STAMP) ## the long runs
+soak: $(STAMP) ## the long runs, and every example of Hypothesis's
 	$(PYTEST) -m soak --timeout=7200 $(ARGS)
+	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile=all --timeout=7200 $(ARGS)
 
 bench: $(STAMP) ## the figures of a cluster on this machine, and of counting its demand
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.examples import register
 from tests.homes import Home, make_home
+
+register()
 
 # A shell ignores SIGINT in what it runs in the background; the commands under test would inherit
 # that: Ctrl-C would not reach them.

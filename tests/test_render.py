@@ -40,6 +40,7 @@ from perennial.services import (
 from perennial.spec import ClusterSpec, loads, parse
 from perennial.spec.units import PATH_PATTERN
 from perennial.templating import Format
+from tests.examples import examples
 
 CASES = Path(__file__).parent / "cases"
 FORMS: tuple[Format, ...] = ("systemd", "supervisord")
@@ -202,7 +203,7 @@ def supervisor_reads(*texts: str) -> dict[str, tuple[list[str], dict[str, str], 
         }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ARGUMENTS)
 @example(("/bin/true", "%(here)s", "a ;b", "# c", "it's; 'so'"))
 def test_supervisord_gives_back_every_argument_or_it_is_refused(argv: tuple[str, ...]) -> None:
@@ -214,7 +215,7 @@ def test_supervisord_gives_back_every_argument_or_it_is_refused(argv: tuple[str,
     assert supervisor_reads(render.program(service(argv)))["scheduler"][0] == list(argv)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(VALUES)
 @example("a' ")
 @example('say "no"')
@@ -235,7 +236,7 @@ def fits_environment(value: str) -> bool:
     return carried_by_text(value) and not re.search(lost, value, re.DOTALL)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(VALUES)
 def test_supervisord_gives_back_every_folder_or_it_is_refused(value: str) -> None:
     folder = f"/srv/{value}"
@@ -288,7 +289,7 @@ def systemd_words(line: str) -> Iterator[str]:
         yield word
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ARGUMENTS)
 def test_a_systemd_command_line_reads_back_by_systemds_documented_rules(
     argv: tuple[str, ...],

@@ -22,6 +22,7 @@ from supervisor.options import ServerOptions
 from perennial import render
 from perennial.services import INSTANCE, Access, Command, Lifecycle, Limits, Service
 from perennial.spec import loads
+from tests.examples import examples
 from tests.ports import free_ports
 from tests.test_render import CASES, VALUES, carried_by_text, ejected, read
 
@@ -181,7 +182,9 @@ VARIABLES = VALUES.filter(
 
 
 @needs_systemd
-@settings(max_examples=25, deadline=None, phases=[Phase.generate])  # shrinking takes minutes
+@settings(
+    max_examples=examples(25, least=8), deadline=None, phases=[Phase.generate]
+)  # shrinking takes minutes
 @given(st.lists(st.tuples(ARGUMENTS, VARIABLES), min_size=8, max_size=8))
 def test_systemd_gives_back_every_argument_and_variable(
     wanted: list[tuple[list[str], str]],

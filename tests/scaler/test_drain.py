@@ -29,7 +29,7 @@ def shrink(cluster: Cluster, size: int, kills: list[float]) -> int:
 @pytest.mark.parametrize(
     "drains",
     [
-        pytest.param(30, marks=pytest.mark.timeout(600)),
+        pytest.param(10, marks=pytest.mark.timeout(600)),
         pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)]),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from perennial.scaler.drain import ABSENT, PARK, SETTLED, Drain, Drains, Who
 from perennial.scaler.workers import PARKED, RUNNING, Found, Left
+from tests.examples import examples
 
 WHO = ("cpu", "cpu-0")
 #: Seconds between two rounds.
@@ -92,7 +93,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(steps, st.floats(0.0, 2 * ABSENT), st.sampled_from(["stays away", "comes back"]))
 def test_who_is_away_is_either_back_or_gone(taken: list[str], pause: float, end: str) -> None:
     """However drains, returns and restarts come: in the end no member is left in between."""

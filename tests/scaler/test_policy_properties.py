@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from math import isfinite
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from perennial.scaler.values import (
     Standing,
     Work,
 )
+from tests.examples import examples
 from tests.scaler.toy import GIB, Toy
 
 NAMES = ("cpu", "gpu", "big")
@@ -186,7 +186,9 @@ known = st.builds(
 )
 demands = st.one_of(st.none(), known)
 situations = st.tuples(rules_of(), demands, standings, histories, seconds)
-relaxed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(
+    deadline=None, max_examples=examples(80), suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def check(
@@ -331,7 +333,7 @@ def test_what_does_not_concern_a_group_does_not_change_its_decision(mine, one, o
     assert found[0] == found[1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     tasks=st.integers(0, 40),
     slots=st.integers(1, 4),
@@ -397,10 +399,9 @@ def test_many_groups_come_to_rest_when_demand_stands_still(many, tasks, length, 
         assert len(set(found[-20:])) == 1, (name, found[-40:])
 
 
-@pytest.mark.quiet
 def test_a_large_cluster_is_decided_on_quickly():
-    """Twenty groups with 10,000 members; the bound is far above what it takes (about 10 ms)."""
-    from time import perf_counter
+    """Twenty groups with 10,000 members; of CPU, far more is allowed than it takes: 10 ms."""
+    from time import process_time
 
     groups = tuple(Group(f"g{i}", max=600, slots=4, resources={f"R{i}": 4.0}) for i in range(20))
     stands, seen, work = {}, {}, []
@@ -414,9 +415,9 @@ def test_a_large_cluster_is_decided_on_quickly():
     said = Demand("s", 1e6, tuple(work), seen)
     history, times = History(time=0.0), []
     for now in range(20):
-        begun = perf_counter()
+        begun = process_time()
         found = decide(Rules(groups), said, stands, history, 1000.0 * now)
-        times.append(perf_counter() - begun)
+        times.append(process_time() - begun)
         history = found.history
     assert sum(len(decision.leave) for decision in found.groups.values()) > 1000
     assert sorted(times)[10] < 0.2

@@ -26,11 +26,14 @@ from perennial.scaler.values import (
     Standing,
     Work,
 )
+from tests.examples import examples
 from tests.scaler.toy import GIB, demand, queued, seen, standing
 
 QUIET = History(groups={"cpu": GroupHistory(wanted=((0.0, 0),))}, scheduler="s", settled=True)
 NOW = 10_000.0
-relaxed = settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(
+    deadline=None, max_examples=examples(600), suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def cpu(**more) -> Group:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from perennial.errors import SpecError
 from perennial.spec import ClusterSpec, dump, loads
 from perennial.spec.tree import read_tree
+from tests.examples import examples
 from tests.spec import strategies
 from tests.spec.validating import validator
 
@@ -20,7 +21,7 @@ LINE = re.compile(r"lab\.yaml(:[1-9]\d*)?: \S.*: found \S.*; allowed: \S.*; \S.*
 JARGON = re.compile(r"Input should|Extra inputs|_type|forbidden|https?:|pydantic|Traceback|None")
 
 normal = settings(
-    max_examples=1000,
+    max_examples=examples(1000),
     deadline=None,
     print_blob=True,
     phases=[Phase.reuse, Phase.generate, Phase.target, Phase.shrink],

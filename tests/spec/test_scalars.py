@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perennial.spec.scalars import AmbiguousError, is_plain, resolve
+from tests.examples import examples
 
 NUMERIC = st.text("0123456789+-_.:eExXobTZ ", max_size=12)
 
@@ -42,7 +43,7 @@ def test_refused(word: str) -> None:
     assert not is_plain(word)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.one_of(NUMERIC, st.text(max_size=8)))
 @example("<<")
 @example("*")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from perennial.spec import units
+from tests.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_every_unit_of_dask() -> None:
         assert units.parse_duration(f"9 {unit}") == dask.utils.parse_timedelta(f"9 {unit}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.one_of(st.integers(2**20, 2**63 - 1), st.integers(1, 2**33).map(lambda n: n * 2**20)))
 def test_a_size_survives(size: int) -> None:
     written = units.format_size(size)
@@ -75,7 +76,7 @@ def test_a_size_survives(size: int) -> None:
     assert isinstance(written, int) or re.fullmatch(r"\d+ [kKMGTP]i?B", written)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.one_of(st.floats(0, units.LONGEST_DURATION), st.integers(0, 10**8).map(float)))
 def test_a_duration_survives(seconds: float) -> None:
     assert units.parse_duration(units.format_duration(seconds)) == seconds

@@ -21,6 +21,7 @@ from perennial.platforms.hosts.secrets import Secrets
 from perennial.services import ADDRESS, INSTANCE, Service, fingerprint, to_json
 from perennial.spec import ClusterSpec, dump, load, loads, parse
 from perennial.templating import Format
+from tests.examples import examples
 from tests.platforms.hosts.clusters import PLAIN, machines, spec_of
 
 ROOT = Path(__file__).parents[3]
@@ -321,7 +322,7 @@ def clusters(draw: st.DrawFn, explicit: bool = False) -> dict[str, Any]:
     return {**PLAIN, "workers": workers, "hosts": {"machines": kept}}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(clusters())
 def test_every_member_has_one_place_and_the_sums_are_right(data: dict[str, Any]) -> None:
     spec = spec_of(data)
@@ -340,7 +341,7 @@ def test_every_member_has_one_place_and_the_sums_are_right(data: dict[str, Any])
     assert loads(dump(spec)) == spec
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(clusters(explicit=True), st.data())
 def test_a_machine_more_leaves_the_others_alone(data: dict[str, Any], draw: st.DataObject) -> None:
     before = sharing.shares(spec_of(data))

@@ -26,6 +26,7 @@ from perennial.platforms.kubernetes.restricted import violations
 from perennial.services.values import PLACEHOLDERS
 from perennial.spec import ClusterSpec, loads
 from perennial.spec.reading import read
+from tests.examples import examples
 
 CASE = Path(__file__).parent / "cases" / "full"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
@@ -100,7 +101,7 @@ def test_a_whole_cluster_is_rendered_to_exactly_these_files() -> None:
         assert found[relative].read_text(encoding="utf-8") == text, relative
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(specs())
 def test_what_holds_for_every_cluster(spec: ClusterSpec) -> None:
     every = list(objects(spec))
@@ -134,7 +135,7 @@ def test_what_holds_for_every_cluster(spec: ClusterSpec) -> None:
             assert all(isinstance(each, dict) for each in yaml.safe_load_all(written))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=2, max_size=2, unique=True))
 def test_two_clusters_in_a_namespace_never_share_a_name(pairs: list[tuple[str, str]]) -> None:
     one, other = (names.name_of(*pair) for pair in pairs)

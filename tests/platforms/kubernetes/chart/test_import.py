@@ -28,6 +28,7 @@ from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.quotas import quantity
 from perennial.spec import loads, schema
 from perennial.spec.reading import read
+from tests.examples import examples
 
 CASES = Path(__file__).parent / "cases"
 
@@ -189,7 +190,7 @@ def test_a_bomb_of_anchors_is_refused_at_once() -> None:
         convert(text, "lab")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_whatever_stands_there_it_is_converted_or_refused_by_a_key(data: st.DataObject) -> None:
     row = data.draw(st.sampled_from(ROWS))
