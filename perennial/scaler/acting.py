@@ -17,10 +17,10 @@ from typing import Any
 from perennial.observation import Observation
 from perennial.scaler.boot import uptime
 from perennial.scaler.drain import Drain, Drains
-from perennial.scaler.drain_backoff import DrainBackoff
 from perennial.scaler.fleet_client import FleetClient
-from perennial.scaler.intents import Doing, Intent, Intents
-from perennial.scaler.members import Book, State, derive, removable, removed_again
+from perennial.scaler.intents import Intents
+from perennial.scaler.life import Event, State
+from perennial.scaler.members import Doing, Intent, removable
 from perennial.scaler.settings import GroupSettings
 from perennial.scaler.values import (
     PARKED,
@@ -31,6 +31,9 @@ from perennial.scaler.values import (
 from perennial.scaler.workers import Who
 
 logger = logging.getLogger("perennial.scaler")
+
+#: Where the scaler is at work with a member.
+UNDER_WAY = frozenset({State.PARKING, State.PARKED, State.RETURNING})
 
 #: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
 STRAY = 60.0
@@ -52,11 +55,10 @@ class Actor:
         self.fleets = fleets
         self.drains = drains
         self.intents = intents
+        self.tracker = drains.tracker
         self.clock = drains.clock
         #: How many members have left, come back, could not be drained, were given up.
         self.counts = dict.fromkeys(("removed", "returned", "stayed", "given-up"), 0)
-        self.backoff = DrainBackoff()
-        self.books = {name: Book() for name in groups}
         self._truth = False
         self._scheduler = ""
         self._dry = False
@@ -70,10 +72,10 @@ class Actor:
         self._dry = mode == "dry-run"
         if self._dry:
             return
-        for intent in list(self.intents.open.values()):
-            if intent.group not in self.groups or intent.doing == "return" or mode == "paused":
-                self.drains.bring_back([(intent.group, intent.member)])
-            else:
+        for who, intent in self.intents.open.items():
+            if intent.group not in self.groups or mode == "paused":
+                self.drains.bring_back([who])
+            elif intent.doing != "return":
                 self.drains.begin(replace(self._drain(intent), resumed=True))
             logger.info("%s: goes on with its %s", intent.member, intent.doing)
 
@@ -84,40 +86,35 @@ class Actor:
         registered: frozenset[str],
     ) -> None:
         """Find out where each member of a group is in its life; strike off what has ended."""
-        if not self._dry:
-            self._settle(group, observation)
-        ready = frozenset(name for name, each in self.drains.of(group).items() if each.ready)
-        book = self.books[group]
-        states = derive(observation, registered, self.intents.of(group), ready, book.states)
-        for name, step in book.find(states).items():
+        for name, step in self.tracker.observe(group, observation, registered).items():
             logger.info("%s: %s, and not by the scaler", name, step)
+        if not self._dry:
+            self._settle(group)
 
-    def _settle(self, group: str, observation: Observation) -> None:
+    def _settle(self, group: str) -> None:
         """Strike off what has ended in a group, and take up again what has not."""
-        intents = self.intents.of(group)
-        here = {member.worker for member in observation.members}
-        gone = intents.keys() - here
-        removed = {name for name in gone if intents[name].doing == "remove"}
-        if gone:
-            self.drains.forget((group, name) for name in gone)
-            self._end(group, removed, "removed")
-            self._end(group, gone - removed, "gone")
-            for name in sorted(gone):
-                logger.info("%s: is gone%s", name, "" if name in removed else " before its time")
-        for name in sorted(removed_again(intents, observation) - self.drains.of(group).keys()):
-            # It was given to the platform, and is still there, as after a kill at that instant.
-            self.drains.begin(self._drain(intents[name]))
-        back = [who for who in self.drains.returned if who[0] == group]
-        for who in back:
-            self.drains.returned.remove(who)
-            self.counts["returned"] += 1
-            logger.info("%s: is back", who[1])
-        self._end(group, [name for _, name in back], "returned")
+        ended: dict[str, list[str]] = {"removed": [], "gone": [], "returned": []}
+        for name, life in self.tracker.in_group(group):
+            if life.intent is None:
+                continue
+            if life.state is State.GONE:
+                removed = life.intent.doing == "remove"
+                ended["removed" if removed else "gone"].append(name)
+                logger.info("%s: is gone%s", name, "" if removed else " before its time")
+            elif life.state is State.RUNNING:
+                ended["returned"].append(name)
+                self.counts["returned"] += 1
+                logger.info("%s: is back", name)
+            elif life.state is State.PARKING and life.drain is None:
+                # It was given to the platform, and is still there, as after a kill at that instant.
+                self.drains.begin(self._drain(life.intent))
+        for how, names in ended.items():
+            self._end(group, names, how)
 
     async def adopt(self, group: str, seen: GroupSeen) -> None:
         """Bring back members that are parked and that nobody drains, as after a loss of the log."""
         now, observation = self.clock(), self.fleets[group].observation
-        drains = {name for where, name in self._under_way() if where == group}
+        drains = {name for name, each in self.tracker.in_group(group) if each.state in UNDER_WAY}
         members = observation.members if observation else ()
         here = {member.worker for member in members if member.state == "running"}
         ours = drains | (set(seen.names) - here)
@@ -138,9 +135,6 @@ class Actor:
         if parked:
             logger.warning("%s: parked, and nobody drains it; brought back", _names(parked))
             self._back(parked, "parked, and nobody drains it")
-
-    def _under_way(self) -> Collection[Who]:
-        return self.drains.drains.keys() | self.drains.returning.keys()
 
     def draining(self, group: str, observation: Observation | None) -> dict[str, bool]:
         """Members that are being drained; True for those whose drain can be undone."""
@@ -167,16 +161,16 @@ class Actor:
             if (fleet := self.fleets[decision.group]).observation is not None
         )
         await self.remove_drained()
-        for who in [each for each in self.drains.returned if each[0] not in self.groups]:
-            self.drains.returned.remove(who)  # of a group that the cluster file has no more
-            self._end(who[0], [who[1]], "returned")
+        for group in {each for each, _ in self.tracker.marked} - self.groups.keys():
+            self._settle(group)  # the cluster file has it no more
 
     async def remove_drained(self) -> None:
         """Have the platforms remove the members that are drained."""
-        for each in list(self.drains.drains.values()):
+        drains = self.drains.drains.values()
+        for each in drains:
             if each.stays:
                 self._leave_alone(each)
-        ready = {each.group for each in self.drains.drains.values() if each.ready}
+        ready = {each.group for each in drains if self.tracker.drained(each)}
         await _all(self._remove(name) for name in ready)
 
     def let_go(self, why: str = "the scaler pauses") -> None:
@@ -193,16 +187,16 @@ class Actor:
             async with asyncio.timeout(seconds):
                 while self.drains.returning and not self.drains.trouble:
                     await asyncio.sleep(0.1)
-        for group, name in self.drains.returned:
-            self._end(group, [name], "returned")
-        self.drains.returned.clear()
+        for group in {each for each, _ in self.tracker.marked}:
+            self._settle(group)
 
     def trouble(self, group: str) -> str:
         """Say what a person should know of the drains of a group; empty when all goes well."""
         now = self.clock()
         drains = self.drains.of(group)
-        said = [each.trouble(now) for each in drains.values()]
-        said += self.backoff.said(group, now)
+        said = [each.trouble(now) for each in drains.values() if not self.tracker.drained(each)]
+        alone = self.tracker.alone(group, now)
+        said += [f"{name} stays: {pause.why}" for name, pause in alone.items()]
         said += [self.drains.trouble] * bool(drains)
         return "; ".join(filter(None, said))
 
@@ -249,12 +243,12 @@ class Actor:
         """Begin to drain those who shall leave, as many as the platform lets go."""
         group, now = decision.group, self.clock()
         here = {each.worker for each in observation.members if each.state != "leaving"}
-        busy = {*self._under_way(), *self.backoff.alone(now)}
-        book = self.books[group]
+        alone = self.tracker.alone(group, now)
         chosen = [
             name
             for name in decision.leave
-            if name in here and (group, name) not in busy and book.may(name, State.PARKING)
+            if name in here and name not in alone and self.tracker.may((group, name), Event.DRAIN)
+            if self.tracker.state((group, name)) is not State.RETURNING
         ]
         if not chosen[:room]:
             return
@@ -262,7 +256,6 @@ class Actor:
         intents = [Intent(group, name, "drain", wall, decision.reason) for name in chosen[:room]]
         self.intents.begin(intents)
         for intent in intents:
-            book.take(intent.member, State.PARKING)
             self.drains.begin(self._drain(intent))
 
     async def _remove(self, name: str) -> None:
@@ -278,14 +271,12 @@ class Actor:
         except OSError as error:
             logger.debug("%s: cannot be looked at before the removal: %r", name, error)
             return
-        ready = {member: each for member, each in self.drains.of(name).items() if each.ready}
+        ready = self.drains.ready(name)
         leaving = removable(observation, ready, fleet.chooses)
         leaving = leaving[: max(0, observation.desired - observation.least)]
         if not leaving:
             return
         drains = [ready[member.worker] for member in leaving]
-        for each in drains:
-            self.books[name].take(each.member, State.PARKED)
         self.intents.begin(self._intent(each, "remove") for each in drains)
         # Of those whom the platform has begun to remove before, it holds the new size already.
         here = sum(member.state != "leaving" for member in observation.members)
@@ -298,32 +289,24 @@ class Actor:
             stay = {each.worker for each in observation.members if each.state != "leaving"}
             drains = [each for each in drains if each.member not in stay]
         for each in drains:
-            self.books[name].take(each.member, State.LEAVING)
+            self.tracker.take(each.who, Event.REMOVE)
             spent = self.clock() - each.since
             lost = f"; gives up {each.given_up}" if each.given_up else ""
             level = logging.WARNING if lost else logging.INFO
             logger.log(level, "%s: leaves, drained in %.1f s%s", each.member, spent, lost)
             self.counts["given-up"] += bool(each.given_up)
             self.counts["removed"] += 1
-        self.drains.forget(each.who for each in drains)
 
     def _back(self, who: Collection[Who], why: str) -> None:
         wall = clocks.time()
         # Whom its platform removes already, nobody brings back.
-        who = [each for each in who if self._may_return(*each)]
+        who = [each for each in who if self.tracker.may(each, Event.UNDO)]
         self.intents.begin(Intent(*each, "return", wall, why) for each in who)
-        for group, name in who:
-            if group in self.books:
-                self.books[group].take(name, State.RETURNING)
         self.drains.bring_back(who)
-
-    def _may_return(self, group: str, name: str) -> bool:
-        book = self.books.get(group)
-        return book is None or name not in book.states or book.may(name, State.RETURNING)
 
     def _leave_alone(self, drain: Drain) -> None:
         """Bring a member back that could not be drained, and do not try it again soon."""
-        pause = self.backoff.put(drain.who, drain.stays, self.clock())
+        pause = self.tracker.leave_alone(drain.who, drain.stays, self.clock())
         self.counts["stayed"] += 1
         logger.warning("%s: stays for %.0f s at least: %s", drain.member, pause, drain.stays)
         self._back([drain.who], drain.stays)

@@ -21,6 +21,8 @@ from typing import Any
 
 from perennial.preloads.drain import listed
 from perennial.scaler.drained import Drain
+from perennial.scaler.life import Event, State
+from perennial.scaler.members import Life, MemberTracker
 from perennial.scaler.values import PARKED
 from perennial.scaler.workers import HASTE, RUNNING, Found, Who, Workers
 
@@ -61,16 +63,17 @@ class _Call:
 
 
 class Drains:
-    """All drains that go on, and members on their way back."""
+    """Works on all drains that go on, and on members on their way back, as the tracker has them."""
 
-    def __init__(self, workers: Workers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        clock: Callable[[], float],
+        tracker: MemberTracker | None = None,
+    ) -> None:
         self.workers = workers
         self.clock = clock
-        self.drains: dict[Who, Drain] = {}
-        #: Members that are brought back, and when they were last seen running.
-        self.returning: dict[Who, float | None] = {}
-        #: Members that came back since the loop looked last.
-        self.returned: list[Who] = []
+        self.tracker = tracker or MemberTracker()
         #: Why the last round could not be completed.
         self.trouble = ""
         #: Set when a drain has become ready or is given up, or a member is back.
@@ -78,46 +81,51 @@ class Drains:
         self._moves: dict[frozenset[str], asyncio.Task[frozenset[str]]] = {}
         #: Workers that are being told to park, or to begin tasks again.
         self._told: dict[Who, _Call] = {}
-        #: Nannies that were told not to wait.
-        self._hasty: dict[Who, frozenset[str]] = {}
         self._waited = 0.0  # seconds of a round that cost the scheduler nothing
         self._begun = asyncio.Event()
 
+    @property
+    def drains(self) -> dict[Who, Drain]:
+        """The drains that go on, and those that are complete."""
+        return self.tracker.drains()
+
+    @property
+    def returning(self) -> dict[Who, Life]:
+        """The members on their way back."""
+        return self.tracker.returning()
+
     def begin(self, drain: Drain) -> None:
         """Begin a drain, or go on with one that a scaler before this one has begun."""
-        self.returning.pop(drain.who, None)
-        self.drains.setdefault(drain.who, drain)
+        self.tracker.drain(drain)
         self._begun.set()
 
     def of(self, group: str) -> dict[str, Drain]:
         """List the drains of a group, by worker name."""
         return {name: each for (where, name), each in self.drains.items() if where == group}
 
+    def ready(self, group: str) -> dict[str, Drain]:
+        """List the drains of a group whose members its platform can remove, by worker name."""
+        return {name: each for name, each in self.of(group).items() if self.tracker.drained(each)}
+
     def bring_back(self, who: Iterable[Who]) -> None:
         """Undo drains."""
         for each in who:
-            self.drains.pop(each, None)
-            self.returning.setdefault(each, None)
+            if self.tracker.of(each).state is not State.RETURNING:
+                self.tracker.take(each, Event.UNDO)
         self._begun.set()
 
     def again(self) -> None:
         """Begin all drains anew, with the time that they have had: the scheduler is another one."""
         for drain in self.drains.values():
-            drain.addresses, drain.ready, drain.absent = frozenset(), False, None
-
-    def forget(self, who: Iterable[Who]) -> None:
-        """Take no more care of members: they have been given to their platform, or are gone."""
-        for each in who:
-            self.drains.pop(each, None)
-            self.returning.pop(each, None)
-            self._hasty.pop(each, None)
+            drain.addresses, drain.absent = frozenset(), None
+            self.tracker.empty(drain, False)
 
     async def confirm(self, group: str) -> None:
         """Look once more at the drained members of a group; who has something again is not drained.
 
         Between a round and a removal a worker can have been restarted, or a shuffle begun.
         """
-        ready = [each for each in self.of(group).values() if each.ready and not each.given_up]
+        ready = [each for each in self.ready(group).values() if not each.given_up]
         if not ready:
             return
         found = await self.workers.find([each.who for each in ready])
@@ -128,8 +136,8 @@ class Drains:
             statuses = found.get(drain.who, Found()).statuses
             known = [left[at] for at in statuses if at in left]
             same = statuses.keys() <= drain.addresses and set(statuses.values()) <= {PARKED}
-            drain.ready = same and not any(each.tasks or each.unique or each.kept for each in known)
-            if not drain.ready:
+            if not same or any(each.tasks or each.unique or each.kept for each in known):
+                self.tracker.empty(drain, False)
                 logger.info("%s: is not drained any more; its drain goes on", drain.member)
 
     async def run(self) -> None:
@@ -147,7 +155,8 @@ class Drains:
                 usual = isinstance(error, OSError | KeyError)
                 logger.log(logging.DEBUG if usual else logging.ERROR, "a round failed: %r", error)
                 self.trouble = f"drains are held up: {error!r}"
-            waits = all(drain.tasks or drain.ready for drain in self.drains.values())
+            drained = self.tracker.drained
+            waits = all(drain.tasks or drained(drain) for drain in self.drains.values())
             pause = SLOW if waits and not self.returning else QUICK
             longest = SLOW if self.returning else LONGEST
             with suppress(TimeoutError):
@@ -169,7 +178,7 @@ class Drains:
         self._reap()
         self._hang_up(found)
         await self._return(found)
-        drains = [each for each in self.drains.values() if not each.ready]
+        drains = [each for each in self.drains.values() if not self.tracker.drained(each)]
         if not drains:
             return
         for drain in drains:
@@ -178,7 +187,7 @@ class Drains:
         self._move(drains)
         await self._look(drains)
         for drain in drains:
-            if drain.who in self.drains:
+            if self.tracker.going(drain):
                 await self._judge(drain)
 
     def _locate(self, drain: Drain, found: Found) -> None:
@@ -287,9 +296,9 @@ class Drains:
 
     async def _judge(self, drain: Drain) -> None:
         """Decide whether it is ready, must stay, or goes on."""
-        now = self.clock()
+        now, ready = self.clock(), False
         if drain.absent is not None:
-            drain.ready = now - drain.absent >= ABSENT
+            ready = now - drain.absent >= ABSENT
         elif any(each.kept for each in drain.left.values()):
             drain.stays = "a shuffle goes on there, or tasks may run nowhere else"
         elif drain.refused is not None and now - drain.refused >= REFUSED:
@@ -300,44 +309,44 @@ class Drains:
                 drain.settled = None
             elif drain.settled is None:
                 drain.settled = now
-            drain.ready = _empty(drain, now)
+            ready = _empty(drain, now)
         late = now - drain.since >= drain.deadline
-        if late and not (drain.ready or drain.stays) and drain.on_deadline == "stop":
+        # The rule gives up what takes too long, not what nobody can take.
+        may_stop = drain.on_deadline == "stop" and drain.refused is None
+        if late and may_stop and not (ready or drain.stays):
             await self._give_up(drain)
-        if drain.ready or drain.stays:
+            ready = True
+        self.tracker.empty(drain, ready)
+        if ready or drain.stays:
             self.news.set()
 
     async def _give_up(self, drain: Drain) -> None:
         """Let the member go with what it runs and holds, as the group's rule is."""
-        if drain.refused is not None:
-            return  # the rule gives up what takes too long, not what nobody can take
         lost = [("task", drain.tasks)] * bool(drain.tasks)
         lost += [("key", drain.unique)] * bool(drain.unique)
         drain.given_up = " and ".join(listed(noun, keys) for noun, keys in lost)
         await self.workers.hasten(drain.addresses, HASTE)
-        self._hasty[drain.who] = drain.addresses
-        drain.ready = True
+        self.tracker.of(drain.who).hasty = drain.addresses
 
     async def _return(self, found: Mapping[Who, Found]) -> None:
         """Undo drains, until the scheduler says that these members run."""
         busy = frozenset().union(*self._moves) if self._moves else frozenset()
         now = self.clock()
-        for who, since in list(self.returning.items()):
+        for who, life in self.returning.items():
             statuses = found.get(who, Found()).statuses
             again = {at for at, word in statuses.items() if word == PARKED}
-            if who in self._hasty:
-                await self.workers.hasten(self._hasty[who], None)
-                del self._hasty[who]
+            if life.hasty:
+                await self.workers.hasten(life.hasty, None)
+                life.hasty = frozenset()
             if again or busy & statuses.keys() or who in self._told:
                 # A move that nobody can complete parks a worker once more when it ends.
-                self.returning[who] = None
+                life.running = None
                 if again and who not in self._told:
                     self._tell(who, again, self.workers.unpark(again))
-            elif since is None:
-                self.returning[who] = now
-            elif now - since >= 2 * QUICK:
-                del self.returning[who]
-                self.returned.append(who)
+            elif life.running is None:
+                life.running = now
+            elif now - life.running >= 2 * QUICK:
+                self.tracker.take(who, Event.RETURN)
                 self.news.set()
         await self._heard()
 

@@ -37,8 +37,6 @@ class Drain:
     absent: float | None = None
     #: Whether one of its processes is about to end.
     ending: bool = False
-    #: Whether its platform can remove it.
-    ready: bool = False
     #: Why it must stay; empty when it need not.
     stays: str = ""
     #: What is lost by the group's rule; empty when nothing is.
@@ -67,7 +65,7 @@ class Drain:
         if self.silent is not None:
             return f"{self.member} does not answer; asks it again"
         late = now - self.since - self.deadline
-        if late <= 0 or self.ready or not (self.tasks or self.unique):
+        if late <= 0 or not (self.tasks or self.unique):
             return ""
         waits = listed("task", self.tasks) if self.tasks else listed("key", self.unique)
         return f"{self.member} is {late:.0f} s past the deadline of its drain: waits for {waits}"

@@ -98,7 +98,9 @@ class Loop:
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until told to stop; then bring back whoever is being drained."""
         self.actor.resume(self.mode)
-        beside = [asyncio.create_task(each) for each in (self.actor.drains.run(), self._listen())]
+        beside = [asyncio.create_task(self._listen())]
+        if not self.settings.dry_run:
+            beside.append(asyncio.create_task(self.actor.drains.run()))
         try:
             while not stop.is_set():
                 begun = clocks.monotonic()
@@ -175,7 +177,7 @@ class Loop:
         times = [
             decision.again,
             self.overrides.left(decision.group, now),
-            self.actor.backoff.left(decision.group, now),
+            *(e.until - now for e in self.actor.tracker.alone(decision.group, now).values()),
         ]
         for each in self.settings.groups:
             if each.group.name == decision.group:

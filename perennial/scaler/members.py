@@ -1,115 +1,252 @@
-"""The life of a member: one table of what may follow what, and how its state is found out.
+"""All that the scaler knows of each member, in one place: its life, what is begun with it, and why.
 
-A state is never remembered, it is derived: from what the platform has, from what the scheduler
-knows, and from what the scaler itself has begun. So a scaler that was killed finds the same states
-again. The table says which steps are expected; a step that is not, such as a running member that
-is gone, is no error of ours, but a person wants to know of it. The steps that the scaler takes by
-itself are refused if the table does not have them.
+The loop, the drains and the log of intents look at these values and change them by events alone,
+which `perennial.scaler.life` allows or not. No I/O: `perennial.scaler.intents` has the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from enum import StrEnum
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Literal
 
 from perennial.observation import Member, Observation
-from perennial.scaler.intents import Intent
+from perennial.scaler.boot import uptime
+from perennial.scaler.drained import Drain
+from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
+from perennial.scaler.workers import Who
 
+#: What can be wanted of a member: that it is drained, that it is brought back.
+Doing = Literal["drain", "remove", "return"]
 
-class State(StrEnum):
-    """Where a member is in its life."""
-
-    ASKED = "asked"
-    """The platform has been asked for it and has not started it yet."""
-    STARTING = "starting"
-    """Its process runs; the scheduler does not know it yet."""
-    RUNNING = "running"
-    """The scheduler knows it, and nothing is wanted of it."""
-    PARKING = "parking"
-    """It begins no more tasks; some still run, or data is still to be moved."""
-    PARKED = "parked"
-    """Nothing runs there, and others have its data: it can be removed without loss."""
-    RETURNING = "returning"
-    """Its drain is being undone."""
-    LEAVING = "leaving"
-    """The platform has been told to remove it."""
-    LOST = "lost"
-    """It was known to the scheduler and is not any more, though the platform has it."""
-    GONE = "gone"
-    """The platform does not have it."""
-
-
-#: State → what may follow it.
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.ASKED: frozenset({State.STARTING, State.RUNNING, State.LEAVING, State.GONE}),
-    State.STARTING: frozenset({State.RUNNING, State.ASKED, State.PARKING, State.LEAVING}),
-    # One that somebody else has parked is brought back.
-    State.RUNNING: frozenset({State.PARKING, State.RETURNING}),
-    State.PARKING: frozenset({State.PARKED, State.RETURNING}),
-    State.PARKED: frozenset({State.LEAVING, State.RETURNING, State.PARKING}),
-    State.RETURNING: frozenset({State.RUNNING, State.PARKING}),
-    State.LEAVING: frozenset({State.GONE}),
-    State.LOST: frozenset({State.RUNNING, State.STARTING, State.PARKING, State.GONE}),
-    State.GONE: frozenset({State.ASKED, State.STARTING, State.RUNNING}),
+#: Where a scaler finds a member with which one before it had begun something.
+RESTORED: Mapping[Doing, State] = {
+    "drain": State.PARKING,
+    "remove": State.PARKING,  # nobody knows whether its platform was told, and what has come since
+    "return": State.RETURNING,
 }
 
+#: Seconds for which a member that could not be drained is left alone; twice as long each time.
+ALONE, LONGEST = 60.0, 3600.0
 
-def allowed(before: State, after: State) -> bool:
-    """Say whether a state may follow another one; each may follow itself."""
-    return before == after or after in TRANSITIONS[before]
-
-
-def derive(
-    observation: Observation,
-    registered: frozenset[str],
-    intents: Mapping[str, Intent],
-    ready: frozenset[str],
-    before: Mapping[str, State],
-) -> dict[str, State]:
-    """Find out the state of each member of a group."""
-    states: dict[str, State] = {}
-    for member in observation.members:
-        name = member.worker
-        intent = intents.get(name)
-        if member.state == "leaving":
-            states[name] = State.LEAVING
-        elif intent is not None:
-            states[name] = _begun(intent, name in ready)
-        elif name in registered:
-            states[name] = State.RUNNING
-        elif before.get(name) in (State.RUNNING, State.RETURNING, State.LOST):
-            states[name] = State.LOST
-        else:
-            states[name] = State.STARTING if member.state == "running" else State.ASKED
-    gone = [name for name, state in before.items() if name not in states and state != State.GONE]
-    return {**states, **dict.fromkeys(gone, State.GONE)}
+_DRAINING = frozenset({State.PARKING, State.PARKED})
+_MARKED = _DRAINING | {State.RETURNING, State.LEAVING}
 
 
-class Book:
-    """The states of a group's members, as they were last found out or made."""
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What was begun with a member, as it stands on the disk."""
+
+    #: Names.
+    group: str
+    member: str
+    #: What is wanted: that it is drained; that the platform removes it, for it is drained; that its
+    #: drain is undone.
+    doing: Doing
+    #: When that was begun, in seconds since the epoch; of a removal, when its drain was.
+    since: float
+    #: The decision's reason.
+    why: str = ""
+    #: The same instant as ``since`` by a clock that nobody can set: `perennial.scaler.boot.uptime`
+    #: of this boot. What was begun in another boot begins anew.
+    begun: float = field(default_factory=uptime, compare=False)
+
+    @property
+    def who(self) -> Who:
+        """Group and member."""
+        return self.group, self.member
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a member could not be drained, and until when it is left alone."""
+
+    why: str
+    #: By the scaler's clock.
+    until: float
+    #: How many pauses it has had before.
+    before: int = 0
+
+
+@dataclass(slots=True)
+class Life:
+    """What is known of one member."""
+
+    state: State
+    #: What the scaler has begun with it; on the disk before it is done.
+    intent: Intent | None = None
+    #: How far its drain is, of one that is parking or parked; None where nobody works on it.
+    drain: Drain | None = None
+    #: Since when it has been seen running while it returns.
+    running: float | None = None
+    #: Addresses of its nannies that were told not to wait.
+    hasty: frozenset[str] = frozenset()
+    #: Whether it is left alone for a while.
+    pause: Pause | None = None
+    #: Whether this scaler has seen it on its platform.
+    seen: bool = False
+
+
+class MemberTracker:
+    """The lives of all members, by group and name."""
 
     def __init__(self) -> None:
-        self.states: dict[str, State] = {}
+        self.lives: dict[str, dict[str, Life]] = {}
+        #: Those of them of whom there is more to know than what both truths say.
+        self.marked: dict[Who, Life] = {}
 
-    def may(self, name: str, state: State) -> bool:
-        """Say whether the scaler may take a member to a state."""
-        return name in self.states and allowed(self.states[name], state)
+    def of(self, who: Who) -> Life:
+        """Return the life of a member; one that was never seen is taken to run."""
+        group, name = who
+        return self.lives.setdefault(group, {}).setdefault(name, Life(State.RUNNING))
 
-    def take(self, name: str, state: State) -> None:
-        """Note that the scaler takes a member to a state."""
-        if name in self.states and not allowed(self.states[name], state):
-            raise ValueError(f"{name} is {self.states[name]} and cannot be {state}")
-        self.states[name] = state
+    def state(self, who: Who) -> State:
+        """Say where a member is; one that is not known is gone."""
+        life = self.lives.get(who[0], {}).get(who[1])
+        return State.GONE if life is None else life.state
 
-    def find(self, states: Mapping[str, State]) -> dict[str, str]:
-        """Take over the states that were found out; describe what the table does not have."""
-        before, self.states = self.states, dict(states)
+    def may(self, who: Who, event: Event) -> bool:
+        """Say whether the scaler may have this happen to a member."""
+        return event in TRANSITIONS[self.state(who)]
+
+    def take(self, who: Who, event: Event) -> None:
+        """Take a member to the state that follows; refuse what the table does not have."""
+        after = TRANSITIONS[self.state(who)].get(event)
+        if after is None:
+            raise ValueError(f"{who[1]} is {self.state(who)}: {str(event)!r} cannot follow")
+        self._move(who, self.of(who), after)
+
+    def observe(
+        self, group: str, observation: Observation, registered: Collection[str]
+    ) -> dict[str, str]:
+        """Take note of what platform and scheduler say; describe what no scaler has caused."""
+        lives = self.lives.setdefault(group, {})
+        here = {member.worker: _seen(member, registered) for member in observation.members}
+        for name in [each for each in lives if each not in here]:
+            if lives[name].state is State.GONE:
+                del lives[name]
+                self.marked.pop((group, name), None)
+            else:
+                here[name] = Event.VANISH
+        surprises = {}
+        for name, event in here.items():
+            life = lives.setdefault(name, Life(State.GONE))
+            said = self._happen((group, name), life, event)
+            if said and life.seen:
+                surprises[name] = said
+            life.seen = True
+        return surprises
+
+    def _happen(self, who: Who, life: Life, event: Event) -> str:
+        """Take a member to where it was seen; say so where no scaler has caused it."""
+        before = life.state
+        if before is State.LEAVING and life.intent and event not in (Event.LEAVE, Event.VANISH):
+            event = Event.UNDO if life.intent.doing == "return" else Event.STAY
+        if (after := TRANSITIONS[before].get(event)) is not None:
+            self._move(who, life, after)
+        elif (after := SURPRISES[before].get(event)) is not None:
+            self._move(who, life, after)
+            return f"{before} → {after}"
+        return ""
+
+    def _move(self, who: Who, life: Life, state: State) -> None:
+        life.state = state
+        if state not in _DRAINING:
+            life.drain = None
+        if state is not State.RETURNING:
+            life.running = None
+        if state in (State.LEAVING, State.GONE):
+            life.hasty = frozenset()
+        self._mark(who, life)
+
+    def _mark(self, who: Who, life: Life) -> None:
+        if life.state in _MARKED or life.intent is not None or life.pause is not None:
+            self.marked[who] = life
+        else:
+            self.marked.pop(who, None)
+
+    # What is begun
+
+    def restore(self, intent: Intent) -> None:
+        """Find a member with which a scaler before this one has begun something."""
+        life = self.of(intent.who)
+        life.intent = intent
+        self._move(intent.who, life, RESTORED[intent.doing])
+
+    def intend(self, intent: Intent) -> None:
+        """Note what is begun with a member."""
+        life = self.of(intent.who)
+        life.intent = intent
+        self._mark(intent.who, life)
+
+    def strike(self, who: Who) -> bool:
+        """Strike off what was begun with a member; say whether there was something."""
+        life = self.marked.get(who)
+        if life is None or life.intent is None:
+            return False
+        life.intent = None
+        self._mark(who, life)
+        return True
+
+    def intents(self) -> dict[Who, Intent]:
+        """List what is begun and has not ended."""
+        return {who: life.intent for who, life in self.marked.items() if life.intent is not None}
+
+    # Drains
+
+    def drain(self, drain: Drain) -> None:
+        """Have a member drained; one that is drained already goes on."""
+        life = self.of(drain.who)
+        if life.state not in _DRAINING:
+            self.take(drain.who, Event.DRAIN)
+        life.drain = life.drain or drain
+
+    def drains(self) -> dict[Who, Drain]:
+        """List the drains that go on, and those that are complete."""
+        return {who: each.drain for who, each in self.marked.items() if each.drain is not None}
+
+    def going(self, drain: Drain) -> bool:
+        """Say whether a drain has not been undone meanwhile."""
+        life = self.marked.get(drain.who)
+        return life is not None and life.drain is drain
+
+    def drained(self, drain: Drain) -> bool:
+        """Say whether a drain is complete."""
+        return self.going(drain) and self.state(drain.who) is State.PARKED
+
+    def empty(self, drain: Drain, empty: bool) -> None:
+        """Note whether the member of a drain has nothing left."""
+        event = Event.EMPTY if empty else Event.REFILL
+        if self.going(drain) and self.may(drain.who, event):
+            self.take(drain.who, event)
+
+    def returning(self) -> dict[Who, Life]:
+        """List the members that are on their way back."""
+        return {who: e for who, e in self.marked.items() if e.state is State.RETURNING}
+
+    # Pauses
+
+    def leave_alone(self, who: Who, why: str, now: float) -> float:
+        """Leave a member alone that could not be drained; say for how many seconds."""
+        life = self.of(who)
+        before = 0 if life.pause is None else life.pause.before + 1
+        seconds = min(ALONE * 2.0 ** min(before, 10), LONGEST)
+        life.pause = Pause(why, now + seconds, before)
+        self._mark(who, life)
+        return seconds
+
+    def alone(self, group: str, now: float) -> dict[str, Pause]:
+        """List the members of a group that are left alone now."""
         return {
-            name: f"{before[name]} → {state}"
-            for name, state in states.items()
-            if name in before and not allowed(before[name], state)
+            name: life.pause
+            for (where, name), life in self.marked.items()
+            if where == group and life.pause is not None and life.pause.until > now
         }
+
+    def in_group(self, group: str) -> Iterator[tuple[str, Life]]:
+        """List the members of a group of whom there is more to know."""
+        return ((name, each) for (where, name), each in [*self.marked.items()] if where == group)
 
 
 def removable(observation: Observation, ready: Collection[str], chooses: bool) -> list[Member]:
@@ -120,13 +257,10 @@ def removable(observation: Observation, ready: Collection[str], chooses: bool) -
     return list(takewhile(lambda member: member.worker in ready, here))
 
 
-def removed_again(intents: Mapping[str, Intent], observation: Observation) -> set[str]:
-    """Name members that the platform was told to remove, and that it has all the same."""
-    here = {each.worker for each in observation.members if each.state != "leaving"}
-    return {name for name in here if name in intents and intents[name].doing == "remove"}
-
-
-def _begun(intent: Intent, ready: bool) -> State:
-    if intent.doing == "return":
-        return State.RETURNING
-    return State.PARKED if ready or intent.doing == "remove" else State.PARKING
+def _seen(member: Member, registered: Collection[str]) -> Event:
+    """Say what platform and scheduler see of a member."""
+    if member.state == "leaving":
+        return Event.LEAVE
+    if member.worker in registered:
+        return Event.REGISTER
+    return Event.START if member.state == "running" else Event.ASK

@@ -18,6 +18,7 @@ from perennial.scaler.drain import Drains
 from perennial.scaler.fleet_client import LIMIT, FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
+from perennial.scaler.members import MemberTracker
 from perennial.scaler.metrics import Pages
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import Settings
@@ -38,7 +39,8 @@ def assembled(told: Settings) -> Loop:
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
-    memory, intents = Memory(told.state), Intents(told.state)
+    memory, tracker = Memory(told.state), MemberTracker()
+    intents = Intents(told.state, tracker)
     overrides = Overrides(told.state, {name: each.most for name, each in groups.items()})
     for note in filter(None, (memory.note, overrides.note)):
         logger.warning("%s", note)
@@ -53,7 +55,7 @@ def assembled(told: Settings) -> Loop:
     if told.adopted and told.http is not None:
         workers = AdoptedWorkers(told.scheduler, ByHost(fleets), tls)
         demand = AdoptedSource(told.http, workers, memory.clock)
-    drains = Drains(workers, memory.clock)
+    drains = Drains(workers, memory.clock, tracker)
     demand = demand or source(told.scheduler, processes, tls, told.http)
     return Loop(told, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
 

@@ -125,7 +125,7 @@ def test_a_member_is_drained_and_brought_back_with_nothing_of_ours_in_it(
         drain = drains.drains["cpu", first]
         client.cancel(waiting[:20])
         end = monotonic() + 60
-        while not drain.ready and not drain.stays:
+        while not drains.tracker.drained(drain) and not drain.stays:
             assert monotonic() < end, drain
             await asyncio.sleep(0.05)
         assert drain.stays == ""
@@ -135,7 +135,7 @@ def test_a_member_is_drained_and_brought_back_with_nothing_of_ours_in_it(
         assert running.status == "finished"
         assert set(client.who_has([kept["kept"]])["kept"]) - {address(first)}
         drains.bring_back([("cpu", first)])
-        while ("cpu", first) not in drains.returned:
+        while ("cpu", first) in drains.returning:
             assert monotonic() < end
             await asyncio.sleep(0.05)
         rounds.cancel()

@@ -84,7 +84,7 @@ async def test_a_restarted_member_is_not_waited_for_at_its_old_address(
             again = await cluster.member("cpu", "cpu-1")
             await cluster.until(lambda: word(cluster, again.address) == PARKED)
             drains.bring_back([WHO])
-            await cluster.until(lambda: WHO in drains.returned)
+            await cluster.until(lambda: WHO not in drains.returning)
             assert word(cluster, again.address) == RUNNING
 
 
@@ -117,5 +117,5 @@ async def test_a_slow_scheduler_does_not_keep_a_member_parked(
     monkeypatch.setattr(drain, "SHARE", 1e-6)  # a round of a millisecond: a pause of many minutes
     async with started() as cluster, draining(cluster) as (drains, worker):
         drains.bring_back([WHO])
-        await cluster.until(lambda: WHO in drains.returned)
+        await cluster.until(lambda: WHO not in drains.returning)
         assert word(cluster, worker.address) == RUNNING

@@ -12,11 +12,12 @@ import pytest
 
 from perennial.errors import NoCapacity
 from perennial.fleet import FixedFleet
-from perennial.scaler import acting, drain, drain_backoff
+from perennial.scaler import acting, drain, members
 from perennial.scaler import loop as loops
-from perennial.scaler.intents import Intent, Intents
+from perennial.scaler.intents import Intents
+from perennial.scaler.life import State
 from perennial.scaler.loop import Loop
-from perennial.scaler.members import State
+from perennial.scaler.members import Intent
 from perennial.scaler.values import PARKED, Decision, Decisions
 from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Life, World, WorldFleet, live, scaler
@@ -328,7 +329,7 @@ def test_a_member_whose_data_nobody_can_take_stays(
 def test_a_refusal_is_tried_again_after_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_backoff, "ALONE", 0.2)
+    monkeypatch.setattr(members, "ALONE", 0.2)
     world = World(2)
     world.look()
     world.actors = {"cpu-0"}
@@ -402,7 +403,7 @@ def test_whoever_is_needed_where_it_is_stays(tmp_path: Path) -> None:
 def test_what_begins_during_a_drain_undoes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_backoff, "ALONE", 0.2)
+    monkeypatch.setattr(members, "ALONE", 0.2)
     world = at_work(2, 1)
     pinned(world, 1)
     loop = scaler(tmp_path, world)
@@ -429,7 +430,7 @@ def test_whoever_has_something_again_is_not_removed(tmp_path: Path) -> None:
 
     class Meanwhile(WorldFleet):
         def observe(self) -> Any:
-            ready = [each.member for each in loop.actor.drains.drains.values() if each.ready]
+            ready = [*loop.actor.drains.ready("cpu")]
             if ready and not refused:
                 refused.extend(ready)  # the platform is slow; meanwhile:
                 world.status[ready[0]] = RUNNING
@@ -450,7 +451,7 @@ def test_a_pause_lets_those_go_whom_their_platform_removes(tmp_path: Path) -> No
 
     def let_go() -> bool:
         if list(world.status.values()) == [PARKED, PARKED]:
-            loop.actor.books["cpu"].states["cpu-0"] = State.LEAVING  # by a person, over there
+            loop.actor.tracker.of(("cpu", "cpu-0")).state = State.LEAVING  # by a person, over there
             loop.actor.let_go()
             returning.extend(loop.actor.drains.returning)
         return bool(returning)

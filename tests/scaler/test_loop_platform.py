@@ -165,7 +165,7 @@ def test_members_come_back_before_new_ones_are_started(tmp_path: Path) -> None:
             return super().resize(to, leaving)
 
     loop = scaler(tmp_path, world, fleet=Held(world, Life()))
-    run(loop, lambda: all(each.ready for each in loop.actor.drains.drains.values()))
+    run(loop, lambda: all(map(loop.actor.tracker.drained, loop.actor.drains.drains.values())))
     pinned(world, 4)
     run(scaler(tmp_path, world), lambda: set(world.status.values()) == {RUNNING})
     assert world.status.keys() == kept.keys()

@@ -8,18 +8,17 @@ import stat
 import subprocess
 import sys
 import time
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perennial.errors import PerennialError
-from perennial.observation import Member, Observation
 from perennial.scaler import boot as boots
 from perennial.scaler import intents as log
-from perennial.scaler.intents import Intent, Intents
-from perennial.scaler.members import TRANSITIONS, Book, State, allowed, derive
+from perennial.scaler.intents import Intents
+from perennial.scaler.life import State
+from perennial.scaler.members import Intent
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.state import Memory, lock
 from perennial.scaler.values import Group, GroupHistory, History
@@ -128,6 +127,23 @@ def test_files_of_before_are_read(tmp_path: Path) -> None:
     assert 7.0 <= Memory(tmp_path).clock() < 37.0
 
 
+def test_what_the_last_release_has_begun_is_taken_over(tmp_path: Path) -> None:
+    """Lines as a scaler writes them that had no states."""
+    doing = {"cpu-0": "drain", "cpu-1": "remove", "cpu-2": "return"}
+    common = {"time": 1.0, "group": "cpu", "since": 5.0, "why": "idle", "boot": "b", "begun": 2.0}
+    lines = [{**common, "member": name, "doing": what} for name, what in doing.items()]
+    lines += [{**common, "member": "cpu-3", "doing": "drain"}]
+    lines += [{"time": 2.0, "group": "cpu", "member": "cpu-3", "doing": "end", "why": "removed"}]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    (tmp_path / "intents.jsonl").write_text(text)
+    found = Intents(tmp_path)
+    assert found.damaged == 0
+    assert {name: each.doing for (_, name), each in found.open.items()} == doing
+    states = {name: life.state for name, life in found.tracker.lives["cpu"].items()}
+    draining = dict.fromkeys(("cpu-0", "cpu-1"), State.PARKING)
+    assert states == {**draining, "cpu-2": State.RETURNING}
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"history": 3}', '{"history": {"groups": {"cpu": {"asked": 1}}}}', "\0"],
@@ -161,11 +177,10 @@ def test_intents_are_on_the_disk_before_anything_is_done(tmp_path: Path) -> None
     first.begin([Intent("cpu", "cpu-1", "remove", 5.0, "idle")])
     first.end("cpu", ["cpu-0", "cpu-9"], "removed")
     again = Intents(tmp_path)  # and nothing was closed or flushed
-    assert again.of("cpu") == {
-        "cpu-1": Intent("cpu", "cpu-1", "remove", 5.0, "idle"),
-        "cpu-2": Intent("cpu", "cpu-2", "drain", 5.0, "idle"),
+    assert again.open == {
+        ("cpu", "cpu-1"): Intent("cpu", "cpu-1", "remove", 5.0, "idle"),
+        ("cpu", "cpu-2"): Intent("cpu", "cpu-2", "drain", 5.0, "idle"),
     }
-    assert again.of("gpu") == {}
 
 
 def test_a_log_that_is_cut_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
@@ -219,54 +234,6 @@ def test_what_cannot_be_written_was_not_begun(
         intents.begin([Intent("cpu", "cpu-1", "drain", 5.0)])
     monkeypatch.undo()
     assert intents.open.keys() == Intents(tmp_path).open.keys() == {("cpu", "cpu-0")}
-
-
-# States
-
-
-def test_every_state_has_its_row_and_can_be_left() -> None:
-    assert TRANSITIONS.keys() == set(State)
-    for before, after in product(State, State):
-        assert allowed(before, after) == (before == after or after in TRANSITIONS[before])
-    reached = {State.ASKED}
-    while more := {after for each in reached for after in TRANSITIONS[each]} - reached:
-        reached |= more
-    assert reached == set(State) - {State.LOST}  # which is found out, and never made
-
-
-def test_only_a_parked_member_is_given_to_its_platform() -> None:
-    by_us = {State.PARKING, State.PARKED, State.RUNNING, State.RETURNING, State.LOST}
-    assert {each for each in by_us if State.LEAVING in TRANSITIONS[each]} == {State.PARKED}
-
-
-def test_a_step_that_the_table_lacks_is_refused() -> None:
-    book = Book()
-    book.find({"cpu-0": State.RUNNING})
-    assert not book.may("cpu-0", State.LEAVING)
-    assert not book.may("cpu-9", State.PARKING)
-    with pytest.raises(ValueError, match="cpu-0 is running and cannot be leaving"):
-        book.take("cpu-0", State.LEAVING)
-    book.take("cpu-0", State.PARKING)
-    assert book.find({"cpu-0": State.GONE}) == {"cpu-0": "parking → gone"}
-
-
-def test_states_are_found_out_from_both_truths_and_the_log() -> None:
-    members = [
-        *(Member(name, name, "starting") for name in ("asked",)),
-        *(Member(name, name, "running") for name in ("starting", "running", "lost", "restarted")),
-        *(Member(name, name, "running") for name in ("parking", "parked", "removed", "returning")),
-        Member("leaving", "leaving", "leaving"),
-    ]
-    doing = {"parking": "drain", "parked": "drain", "removed": "remove", "returning": "return"}
-    intents = {name: Intent("cpu", name, what, 0.0) for name, what in doing.items()}  # type: ignore[arg-type]
-    registered = frozenset({"running", "parking", "parked", "removed", "returning", "leaving"})
-    before = {"lost": State.RUNNING, "gone": State.LEAVING, "long": State.GONE}
-    states = derive(
-        Observation(9, tuple(members)), registered, intents, frozenset({"parked"}), before
-    )
-    expected = {name: State(name) for name in ("asked", "starting", "running", "lost", "parking")}
-    expected |= {name: State(name) for name in ("parked", "returning", "leaving", "gone")}
-    assert states == {**expected, "restarted": State.STARTING, "removed": State.PARKED}
 
 
 # Wishes

@@ -324,8 +324,9 @@ def scaler(
     groups = {each.group.name: each for each in settings.groups}
     made = fleet or WorldFleet(world, life)
     fleets = {"cpu": FleetClient("cpu", lambda: made, memory.clock, limit=5)}
-    drains = Drains(WorldWorkers(world, life), memory.clock)
-    actor = Actor(groups, fleets, drains, MortalIntents(folder, life))
+    intents = MortalIntents(folder, life)
+    drains = Drains(WorldWorkers(world, life), memory.clock, intents.tracker)
+    actor = Actor(groups, fleets, drains, intents)
     return Loop(settings, WorldSource(world, life), fleets, actor, memory, wishes)
 
 
