@@ -20,7 +20,7 @@ from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.life import Event, State
-from perennial.scaler.members import Doing, Intent, removable
+from perennial.scaler.members import UNDER_WAY, Doing, Intent, removable
 from perennial.scaler.settings import GroupSettings
 from perennial.scaler.values import (
     PARKED,
@@ -31,9 +31,6 @@ from perennial.scaler.values import (
 from perennial.scaler.workers import Who
 
 logger = logging.getLogger("perennial.scaler")
-
-#: Where the scaler is at work with a member.
-UNDER_WAY = frozenset({State.PARKING, State.PARKED, State.RETURNING})
 
 #: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
 STRAY = 60.0
@@ -319,7 +316,7 @@ class Actor:
         return Drain(intent.group, intent.member, since, rules.group.drain, rules.on_deadline)
 
     def _intent(self, drain: Drain, doing: Doing) -> Intent:
-        before = self.intents.open.get(drain.who)
+        before = self.tracker.of(drain.who).intent
         return replace(before, doing=doing) if before else Intent(*drain.who, doing, clocks.time())
 
     def _end(self, group: str, names: Collection[str], how: str) -> None:

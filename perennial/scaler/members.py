@@ -31,7 +31,9 @@ RESTORED: Mapping[Doing, State] = {
 ALONE, LONGEST = 60.0, 3600.0
 
 _DRAINING = frozenset({State.PARKING, State.PARKED})
-_MARKED = _DRAINING | {State.RETURNING, State.LEAVING}
+#: Where the scaler is at work with a member.
+UNDER_WAY = _DRAINING | {State.RETURNING}
+_MARKED = UNDER_WAY | {State.LEAVING}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,10 @@ import pytest
 from perennial.observation import Member, Observation
 from perennial.scaler.drained import Drain
 from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
-from perennial.scaler.members import Doing, Intent, MemberTracker
+from perennial.scaler.members import UNDER_WAY, Doing, Intent, MemberTracker
 
 #: What both truths can say of a member.
 SEEN = {Event.ASK, Event.START, Event.REGISTER, Event.LEAVE, Event.VANISH}
-#: Where something is begun with a member, which what is seen of it does not end.
-BEGUN = {State.PARKING, State.PARKED, State.RETURNING}
 
 
 def registered(tracker: MemberTracker, *names: str) -> dict[str, str]:
@@ -42,7 +40,7 @@ def test_what_is_seen_is_believed() -> None:
         after = (TRANSITIONS[before] | SURPRISES[before]).get(event, before)
         if event in ends:
             assert after == ends[event]
-        elif before in BEGUN:
+        elif before in UNDER_WAY:
             assert after == before
         elif before in {State.RUNNING, State.LOST} and event is not Event.REGISTER:
             assert after == State.LOST
