@@ -47,7 +47,7 @@ class Event(StrEnum):
     # Seen of one that was being removed and is not any more; what had been begun with it goes on.
     STAY = "stays"
     # Done by the scaler.
-    DRAIN = "is drained"
+    DRAIN = "begins to drain"
     EMPTY = "is empty"
     REFILL = "has something again"
     UNDO = "is brought back"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,9 @@ from perennial.scaler.drained import Drain
 from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
 from perennial.scaler.members import UNDER_WAY, Doing, Intent, MemberTracker
 
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "concepts" / "drain.md"
+PICTURE = DOCS / "images" / "life.svg"
 #: What both truths can say of a member.
 SEEN = {Event.ASK, Event.START, Event.REGISTER, Event.LEAVE, Event.VANISH}
 
@@ -46,6 +51,25 @@ def test_what_is_seen_is_believed() -> None:
             assert after == State.LOST
         else:
             assert after == here[event]
+
+
+def test_the_page_about_drains_has_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.*) \| ?(.*?) ?\|$", PAGE.read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(State)
+    for name, expected, surprising in rows:
+        for table, text in ((TRANSITIONS, expected), (SURPRISES, surprising)):
+            steps = (f"{event} → `{after}`" for event, after in table[State(name)].items())
+            assert text == ", ".join(steps)
+
+
+def test_the_picture_of_a_life_is_of_the_table() -> None:
+    picture = PICTURE.read_text()
+    expected, surprising = picture.split("stroke-dasharray")
+    for table, part in ((TRANSITIONS, expected), (SURPRISES, surprising)):
+        steps = re.findall(r'data-step="(\w+) (\w+)"', part)
+        assert steps
+        assert all(State(after) in table[State(before)].values() for before, after in steps)
+    assert all(f">{state}</text>" in picture for state in State)
 
 
 def test_only_a_parked_member_is_given_to_its_platform() -> None:
