@@ -13,7 +13,7 @@ from benchmarks.scaler.seen import Reader
 from benchmarks.scaler.tasks import Worker
 from benchmarks.scaler.world import World
 from perennial.observation import Member
-from perennial.scaler.loop import SOONEST
+from perennial.scaler.timing import SOONEST
 from perennial.scaler.values import (
     Decision,
     Decisions,

@@ -173,7 +173,7 @@ def scaler(
 def _learn(name: str | None) -> Knowledge:
     """Read the scaler's files, where it stands here, and ask the scheduler."""
     from perennial import paths
-    from perennial.scaler import asking, records
+    from perennial.scaler import asking, records, timing
     from perennial.scaler.history import read
 
     connection = reach(name)
@@ -184,7 +184,7 @@ def _learn(name: str | None) -> Knowledge:
         filed, notes = read(records.files(paths.cluster_state(cluster).scaler))
     report = None
     try:
-        report = ask(connection, asking.report, asking.PATIENCE)
+        report = ask(connection, asking.report, timing.SCHEDULER_ANSWER)
     except PerennialError as error:
         if not filed:
             raise

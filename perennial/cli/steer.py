@@ -160,7 +160,7 @@ def _wish(
     groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Record]:
     """Leave requests, wait until the scaler has taken them up; give the groups as they were."""
-    from perennial.scaler import asking
+    from perennial.scaler import asking, timing
 
     def check(found: Report) -> None:
         for each in requests:
@@ -181,7 +181,7 @@ def _wish(
         await asking.request(scheduler, *requests)
         return before, await asking.wait(scheduler, before, done, TAKEN_UP)
 
-    before, after = ask(connection, wished, asking.PATIENCE + LOOKS * LOOK + TAKEN_UP)
+    before, after = ask(connection, wished, timing.SCHEDULER_ANSWER + LOOKS * LOOK + TAKEN_UP)
     if not done(after):
         why = after.silence or "the scaler has not taken it up yet; see `perennial explain`"
         raise PerennialError(f"{connection.cluster}: the scheduler keeps the request, but {why}")

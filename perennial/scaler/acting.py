@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.observation import Observation
+from perennial.scaler import timing
 from perennial.scaler.boot import uptime
 from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.fleet_client import FleetClient
@@ -31,11 +32,6 @@ from perennial.scaler.values import (
 from perennial.scaler.workers import Who
 
 logger = logging.getLogger("perennial.scaler")
-
-#: Seconds beside its drain for which a member can be parked by somebody else, such as its nanny.
-STRAY = 60.0
-#: Seconds without a step after which a platform that is not settled is asked once more.
-STILL = 30.0
 
 
 class Actor:
@@ -119,7 +115,7 @@ class Actor:
             self._strays.pop(group, None)
             return
         since = self._strays.setdefault(group, now)
-        if now - since < self.groups[group].group.drain + STRAY:
+        if now - since < self.groups[group].group.drain + timing.STRAY:
             return
         found = await self.drains.workers.find([(group, name) for name in seen.names])
         parked = [
@@ -231,7 +227,7 @@ class Actor:
         now = self.clock()
         before, since = self._still.get(group, (None, now))
         still = before == observation
-        late = now - since >= max(STILL, self.groups[group].group.start_up)
+        late = now - since >= max(timing.STILL, self.groups[group].group.start_up)
         if late or not still:
             self._still[group] = observation, now
         return still and late

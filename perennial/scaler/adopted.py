@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.observation import Observation
-from perennial.scaler.demand import POLL, Request, SchedulerAway
+from perennial.scaler import timing
+from perennial.scaler.demand import Request, SchedulerAway
 from perennial.scaler.desk import Desk
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.foreign import HttpSource, data, foreign, given
@@ -24,8 +25,6 @@ from perennial.scaler.workers import RUNNING, DaskWorkers, Who
 #: What is missing although members can be chosen.
 MISSING = "the scheduler is not ours, so what tasks need and how long they take is not known"
 
-#: Seconds for which a page that has failed is not asked for.
-AGAIN = 300.0
 
 #: Calls one of the functions before it in a worker. They wait for nothing, so that a coroutine
 #: can be run to its end at once.
@@ -150,7 +149,7 @@ class AdoptedSource(HttpSource):
 
     async def news(self) -> bool:
         """Wait for a request."""
-        return await self.desk.news(POLL)
+        return await self.desk.news(timing.NEWS)
 
     async def _asked(self) -> Any:
         """Ask for the workers; the scheduler itself where Dask cannot write the page.
@@ -162,7 +161,7 @@ class AdoptedSource(HttpSource):
             try:
                 return await asyncio.to_thread(self._get, "identity")
             except SchedulerAway:
-                self._without = self.clock() + AGAIN
+                self._without = self.clock() + timing.SOURCE_AGAIN
         try:
             return await self.workers.identity()
         except (OSError, TimeoutError) as error:

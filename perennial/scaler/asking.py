@@ -13,16 +13,13 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from perennial.errors import PerennialError
+from perennial.scaler import timing
 from perennial.scaler.explaining import explain, infeasible, line
 
 Found = TypeVar("Found")
 
 #: What is raised over an answer of another form: any client may change what a scheduler answers.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-#: Seconds in which a scheduler must answer.
-PATIENCE = 10.0
-#: Seconds after which a scaler that has said nothing counts as away.
-SILENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class Report:
         """Say that the scaler is away; empty when it is not."""
         if self.age is None:
             return "the scaler has not answered yet; see `perennial logs scaler`"
-        if self.age <= SILENCE:
+        if self.age <= timing.SILENCE:
             return ""
         return f"the scaler has not answered for {self.age:.0f} s; see `perennial logs scaler`"
 
@@ -211,7 +208,7 @@ def ask(
     address: str,
     tls: Any,
     question: Callable[[Any], Awaitable[Found]],
-    patience: float = PATIENCE,
+    patience: float = timing.SCHEDULER_ANSWER,
 ) -> Found:
     """Connect to a scheduler in a process apart, ask, and disconnect.
 

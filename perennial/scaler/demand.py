@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
+from perennial.scaler import timing
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
 from perennial.scheduler_connection import SchedulerConnection
 
@@ -21,10 +22,6 @@ logger = logging.getLogger("perennial.scaler.demand")
 PROTOCOL = 1
 #: Oldest distributed whose scheduler is known to work.
 OLDEST = (2026, 6)
-#: Seconds in which a scheduler must answer.
-PATIENCE = 10.0
-#: Seconds for which the scheduler lets a question for news wait.
-POLL = 30.0
 
 Request = Mapping[str, Any]
 
@@ -78,7 +75,7 @@ class PreloadSource:
         address: str,
         groups: Mapping[str, int],
         tls: Mapping[str, str] | None = None,
-        patience: float = PATIENCE,
+        patience: float = timing.SCHEDULER_ANSWER,
     ) -> None:
         self.address = address
         self.groups = dict(groups)
@@ -122,8 +119,10 @@ class PreloadSource:
         """
         known = self._heard
         try:
-            patience = POLL + self.patience
-            told = await self._news.ask("perennial_news", patience, known=known, seconds=POLL)
+            patience = timing.NEWS + self.patience
+            told = await self._news.ask(
+                "perennial_news", patience, known=known, seconds=timing.NEWS
+            )
         except OSError:  # a timeout is one
             told = None
         if not isinstance(told, int):  # it is away, or does not know the question

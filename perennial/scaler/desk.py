@@ -15,9 +15,8 @@ from typing import Any
 
 from perennial.preloads.channel import Channel
 from perennial.preloads.news import News
+from perennial.scaler import timing
 
-#: Seconds in which the scaler must answer.
-TIMEOUT = 10.0
 #: The largest question, in bytes.
 LARGEST = 10_000
 
@@ -57,13 +56,13 @@ class Desk:
 
         if self._loop is None:
             raise ValueError("the scaler has not looked at its release yet; ask again in a moment")
-        return asyncio.run_coroutine_threadsafe(answered(), self._loop).result(TIMEOUT)
+        return asyncio.run_coroutine_threadsafe(answered(), self._loop).result(timing.SCALER_ANSWER)
 
 
 def main(arguments: list[str]) -> int:
     """Ask the scaler on a port of loopback; print the answer."""
     port, question, words = arguments
-    connection = HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT)
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=timing.SCALER_ANSWER)
     connection.request("POST", f"/{question}", words, {"Content-Type": "application/json"})
     print(connection.getresponse().read().decode())
     return 0

@@ -20,36 +20,15 @@ from time import monotonic
 from typing import Any
 
 from perennial.preloads.drain import listed
+from perennial.scaler import timing
 from perennial.scaler.drained import Drain
 from perennial.scaler.life import Event, State
 from perennial.scaler.members import Life, MemberTracker
 from perennial.scaler.values import PARKED
-from perennial.scaler.workers import HASTE, RUNNING, Found, Who, Workers
+from perennial.scaler.workers import RUNNING, Found, Who, Workers
 
 logger = logging.getLogger("perennial.scaler.drain")
 
-#: Seconds between two rounds: while something changes, and while tasks are waited for.
-QUICK, SLOW = 0.2, 1.0
-#: Seconds after which a worker is parked again: a task can have been on its way to it.
-PARK = 5.0
-#: The same, where the scheduler counts on it for a task that it does not run.
-ASTRAY = 1.0
-#: Seconds without unique data after which copies that Dask keeps there are left behind.
-SETTLED = 2.0
-#: Seconds for which nobody can take the data until the drain is given up.
-REFUSED = 5.0
-#: Seconds for which the scheduler does not know the member until it counts as empty. Longer
-#: than a worker takes to come back to a scheduler that was restarted.
-ABSENT = 30.0
-#: Seconds that a round waits for workers to answer; who is slower is heard in a later one.
-BRIEF = 2.0
-#: Seconds for which a worker that has not answered is not asked again.
-SILENT = 10.0
-#: Rounds take at most this part of the time: they cost the scheduler something.
-SHARE = 0.05
-#: Yet no pause is longer, nor than `SLOW` while a member is brought back: a round that took long
-#: has mostly waited for a scheduler that was busy with something else.
-LONGEST = 5.0
 #: Dask's words for a worker that is about to end: it begins no tasks, and may never answer.
 ENDING = frozenset({"closing", "closed", "failed"})
 
@@ -157,11 +136,11 @@ class Drains:
                 self.trouble = f"drains are held up: {error!r}"
             drained = self.tracker.drained
             waits = all(drain.tasks or drained(drain) for drain in self.drains.values())
-            pause = SLOW if waits and not self.returning else QUICK
-            longest = SLOW if self.returning else LONGEST
+            pause = timing.SLOW if waits and not self.returning else timing.QUICK
+            longest = timing.SLOW if self.returning else timing.LONGEST
             with suppress(TimeoutError):
                 spent = monotonic() - begun - self._waited
-                async with asyncio.timeout(max(pause, min(spent / SHARE, longest))):
+                async with asyncio.timeout(max(pause, min(spent / timing.SHARE, longest))):
                     await self._begun.wait()
 
     async def close(self) -> None:
@@ -242,7 +221,7 @@ class Drains:
             return
         begun = monotonic()
         calls = [call.task for call in self._told.values()]
-        done, slow = await asyncio.wait(calls, timeout=BRIEF)
+        done, slow = await asyncio.wait(calls, timeout=timing.BRIEF)
         if slow:
             self._waited += monotonic() - begun
         self._told = {who: call for who, call in self._told.items() if call.task in slow}
@@ -298,10 +277,10 @@ class Drains:
         """Decide whether it is ready, must stay, or goes on."""
         now, ready = self.clock(), False
         if drain.absent is not None:
-            ready = now - drain.absent >= ABSENT
+            ready = now - drain.absent >= timing.ABSENT
         elif any(each.kept for each in drain.left.values()):
             drain.stays = "a shuffle goes on there, or tasks may run nowhere else"
-        elif drain.refused is not None and now - drain.refused >= REFUSED:
+        elif drain.refused is not None and now - drain.refused >= timing.REFUSED:
             what = listed("key", drain.unique) if drain.unique else "actors, perhaps"
             drain.stays = f"no other worker can take what only it holds ({what})"
         else:
@@ -325,7 +304,7 @@ class Drains:
         lost = [("task", drain.tasks)] * bool(drain.tasks)
         lost += [("key", drain.unique)] * bool(drain.unique)
         drain.given_up = " and ".join(listed(noun, keys) for noun, keys in lost)
-        await self.workers.hasten(drain.addresses, HASTE)
+        await self.workers.hasten(drain.addresses, timing.HASTE)
         self.tracker.of(drain.who).hasty = drain.addresses
 
     async def _return(self, found: Mapping[Who, Found]) -> None:
@@ -345,7 +324,7 @@ class Drains:
                     self._tell(who, again, self.workers.unpark(again))
             elif life.running is None:
                 life.running = now
-            elif now - life.running >= 2 * QUICK:
+            elif now - life.running >= 2 * timing.QUICK:
                 self.tracker.take(who, Event.RETURN)
                 self.news.set()
         await self._heard()
@@ -353,13 +332,13 @@ class Drains:
 
 def _to_park(drain: Drain, now: float) -> bool:
     """Whether to tell it to park: for the first time, again, or to be sure that nothing runs."""
-    if drain.ending or (drain.silent is not None and now - drain.silent < SILENT):
+    if drain.ending or (drain.silent is not None and now - drain.silent < timing.SILENT):
         return False
-    if drain.parked is None or now - drain.parked >= PARK:
+    if drain.parked is None or now - drain.parked >= timing.PARK:
         return True
     known = {task for left in drain.left.values() for task in left.tasks}
     running = {task for tasks in drain.running.values() for task in tasks}
-    if known - running and now - drain.parked >= ASTRAY:
+    if known - running and now - drain.parked >= timing.ASTRAY:
         return True
     return bool(drain.left) and not known and bool(running)
 
@@ -378,7 +357,7 @@ def _empty(drain: Drain, now: float) -> bool:
     if drain.parked is None or drain.settled is None or not drain.addresses <= drain.moved:
         return False
     holds = any(left.held for left in drain.left.values())
-    return not holds or now - drain.settled >= SETTLED
+    return not holds or now - drain.settled >= timing.SETTLED
 
 
 __all__ = ["PARKED", "RUNNING", "Drain", "Drains", "Who"]

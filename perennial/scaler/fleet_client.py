@@ -11,15 +11,11 @@ from typing import Any, TypeVar
 from perennial.errors import Busy, FleetError
 from perennial.fleet import Fleet
 from perennial.observation import Member, Observation
+from perennial.scaler import timing
 
 logger = logging.getLogger("perennial.scaler.fleets")
 
 Result = TypeVar("Result")
-
-#: Seconds that a platform may take to answer before the loop goes on without it.
-LIMIT = 30.0
-#: Seconds of the first pause after an error; each next one is twice as long, up to the longest.
-PAUSE, LONGEST = 5.0, 300.0
 
 
 class Slow(FleetError):  # noqa: N818  (as the fleet's other errors)
@@ -34,7 +30,7 @@ class FleetClient:
         name: str,
         opener: Callable[[], Fleet],
         clock: Callable[[], float],
-        limit: float = LIMIT,
+        limit: float = timing.PLATFORM_ANSWER,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -90,9 +86,10 @@ class FleetClient:
         except Exception as error:
             self.trouble = self._failed(f"resize to {to}", error)
             # Somebody else is at work there: that is no failure, and soon over.
-            pause = PAUSE if isinstance(error, Busy) else PAUSE * 2.0 ** min(self._failures, 10)
+            failures = 0 if isinstance(error, Busy) else self._failures
+            pause = timing.PLATFORM_AGAIN * 2.0 ** min(failures, 10)
             self._failures += not isinstance(error, Busy)
-            self.blocked = self.clock() + min(pause, LONGEST)
+            self.blocked = self.clock() + min(pause, timing.PLATFORM_AGAIN_MOST)
             return None
         self._failures, self.blocked, self.trouble = 0, 0.0, ""
         return held

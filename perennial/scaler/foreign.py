@@ -18,11 +18,9 @@ from time import monotonic, time
 from typing import Any
 from urllib.error import HTTPError
 
-from perennial.scaler.demand import POLL, Request, SchedulerAway
+from perennial.scaler import timing
+from perennial.scaler.demand import Request, SchedulerAway
 from perennial.scaler.values import PARKED, Demand, GroupSeen, Load, Work
-
-#: Seconds in which a dashboard must answer; it looks at every task.
-PATIENCE = 20.0
 
 #: A worker's words for tasks that were given to it and have not ended.
 GIVEN = ("waiting", "ready", "constrained", "executing", "long-running", "resumed")
@@ -40,7 +38,9 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class HttpSource:
     """Asks the dashboard of a scheduler."""
 
-    def __init__(self, where: str, groups: Mapping[str, int], patience: float = PATIENCE) -> None:
+    def __init__(
+        self, where: str, groups: Mapping[str, int], patience: float = timing.DASHBOARD_ANSWER
+    ) -> None:
         self.where = where
         self.groups = dict(groups)
         self.patience = patience
@@ -70,7 +70,7 @@ class HttpSource:
 
     async def news(self) -> bool:
         """Wait: a dashboard tells nothing by itself. See `Source.news`."""
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(timing.NEWS)
         return False
 
     async def close(self) -> None:

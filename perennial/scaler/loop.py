@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from perennial.scaler import calendar
+from perennial.scaler import calendar, timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import DemandError, Source
 from perennial.scaler.fleet_client import FleetClient
@@ -28,12 +28,6 @@ from perennial.scaler.values import Decision, Decisions, Demand, Rules, Standing
 
 logger = logging.getLogger("perennial.scaler")
 
-#: Seconds between two times that what the policy remembers is written down.
-SAVE = 30.0
-#: Seconds in which members that are being drained are brought back when the scaler stops.
-STOPPING = 8.0
-#: A tick that the scheduler asks for comes at the earliest this part of the interval after another.
-SOONEST = 0.2
 #: Ticks that follow one that the scheduler has asked for, as soon: how long new tasks take is seen
 #: once some of them have run for a second or two, and decides whether a member is worth its start.
 AFTER = 3
@@ -53,10 +47,6 @@ class Health:
     seconds: float = 0.0
     #: What is wrong now.
     trouble: dict[str, str] = field(default_factory=dict)
-
-
-#: Seconds until it is listened again after that has failed.
-DEAF = 10.0
 
 
 class Loop:
@@ -107,7 +97,7 @@ class Loop:
                 await self.guarded_tick()
                 await self._between(stop, begun)
             if not self.settings.dry_run:
-                await self.actor.put_down(STOPPING)
+                await self.actor.put_down(timing.STOPPING)
         finally:
             for task in beside:
                 task.cancel()
@@ -311,7 +301,7 @@ class Loop:
 
     def _save(self, force: bool = False) -> None:
         now = self.clock()
-        if not force and now - self._saved < SAVE:
+        if not force and now - self._saved < timing.SAVE:
             return
         try:
             self.memory.save(self.memory.history)
@@ -327,13 +317,13 @@ class Loop:
                     self._woken.set()
             except Exception:  # a tick comes all the same, only later
                 logger.exception("Listening for news has failed; tried again")
-                await asyncio.sleep(DEAF)
+                await asyncio.sleep(timing.NEWS_AGAIN)
 
     async def _between(self, stop: asyncio.Event, begun: float) -> None:
         """Wait for the next tick; members that are drained meanwhile leave at once."""
         drained, interval = self.actor.drains.news, self.settings.interval
         while not stop.is_set():
-            part = SOONEST if self._woken.is_set() or self._soon else 1.0
+            part = timing.SOONEST if self._woken.is_set() or self._soon else 1.0
             left = begun + part * interval - clocks.monotonic()
             if left <= 0:
                 return

@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Literal
 
 from perennial.observation import Member, Observation
+from perennial.scaler import timing
 from perennial.scaler.boot import uptime
 from perennial.scaler.drained import Drain
 from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
@@ -27,8 +28,6 @@ RESTORED: Mapping[Doing, State] = {
     "return": State.RETURNING,
 }
 
-#: Seconds for which a member that could not be drained is left alone; twice as long each time.
-ALONE, LONGEST = 60.0, 3600.0
 
 _DRAINING = frozenset({State.PARKING, State.PARKED})
 #: Where the scaler is at work with a member.
@@ -233,7 +232,7 @@ class MemberTracker:
         """Leave a member alone that could not be drained; say for how many seconds."""
         life = self.of(who)
         before = 0 if life.pause is None else life.pause.before + 1
-        seconds = min(ALONE * 2.0 ** min(before, 10), LONGEST)
+        seconds = min(timing.DRAIN_AGAIN * 2.0 ** min(before, 10), timing.DRAIN_AGAIN_MOST)
         life.pause = Pause(why, now + seconds, before)
         self._mark(who, life)
         return seconds

@@ -16,12 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from perennial.errors import PerennialError
+from perennial.scaler import timing
 from perennial.scaler.desk import LARGEST, Desk, answered
-
-#: Intervals without a tick that knew the truth, after which the scaler is not well.
-MISSED = 3
-#: Seconds that it may take beside them: a slow platform is no reason to wake anybody.
-GRACE = 5.0
 
 _PREFIX = "perennial_scaler"
 #: Key of a record → what Prometheus is told about it.
@@ -45,7 +41,7 @@ _GAUGES = {
 
 def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
     """Say whether the scaler does its work."""
-    patience = MISSED * state["interval"] + GRACE
+    patience = timing.MISSED * state["interval"] + timing.GRACE
     reasons = []
     for what, last in (("tick", state["ended"]), ("tick that knew the truth", state["truth"])):
         if last is None:

@@ -29,6 +29,7 @@ from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
 from perennial.preloads.channel import FIELDS
+from perennial.scaler import timing
 
 logger = logging.getLogger("distributed.perennial.page")
 
@@ -49,8 +50,6 @@ GAP = 180.0
 INTERVAL = 2_000
 #: Groups that are drawn, and points of each.
 GROUPS, POINTS = 20, 1_440
-#: Seconds after which a scaler that has said nothing counts as away.
-SILENCE = 30.0
 
 _COLUMNS = ("time", "asked", "existing", "seen", "demand", "to", "rule")
 _MARKS = ("time", "to", "before", "rule", "colour", "marker")
@@ -173,7 +172,7 @@ def headline(channel: Any) -> str:
     if report is None:
         return "<p>No scaler has reported to this scheduler yet.</p>"
     said = []
-    if channel.age > SILENCE:
+    if channel.age > timing.SILENCE:
         said.append(f"The scaler has not answered for {channel.age:.0f} s.")
     if report.get("trouble"):
         said.append(str(report["trouble"]))

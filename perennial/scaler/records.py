@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.files import make_private
+from perennial.scaler import timing
 from perennial.scaler.values import Decision, Demand, Load, Rules, Standing
 
 Record = Mapping[str, Any]
@@ -23,8 +24,6 @@ Record = Mapping[str, Any]
 FILE = "records.jsonl"
 #: Bytes of a file, and how many files are kept.
 SIZE, FILES = 10 * 2**20, 3
-#: Seconds until a record is written although it says nothing new, and nothing new but figures.
-DULL, LIVELY = 60.0, 10.0
 
 #: What makes a record an event: with one of these changed it is always written.
 _EVENTS = (
@@ -82,7 +81,8 @@ def _says(before: Record | None, record: Record) -> bool:
         return True
     same = all(before[key] == record[key] for key in record if key not in _TIMES)
     age = record["time"] - before["time"]
-    return not 0 <= age < (DULL if same else LIVELY)  # below 0: the clock was set back
+    pause = timing.DULL if same else timing.LIVELY
+    return not 0 <= age < pause  # below 0: the clock was set back
 
 
 def record(

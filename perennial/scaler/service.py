@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from perennial.fleet import opened
+from perennial.scaler import timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.adopted import AdoptedSource, AdoptedWorkers, ByHost
 from perennial.scaler.demand import Source
 from perennial.scaler.drain import Drains
-from perennial.scaler.fleet_client import LIMIT, FleetClient
+from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.members import MemberTracker
@@ -27,11 +28,6 @@ from perennial.scaler.state import Memory, lock
 from perennial.scaler.workers import DaskWorkers
 
 logger = logging.getLogger("perennial.scaler")
-
-#: Seconds between two signs of life, where no watchdog asks for more.
-ALIVE = 10.0
-#: Seconds without the end of a tick after which no sign of life is given any more.
-HUNG = 4 * LIMIT
 
 
 def assembled(told: Settings) -> Loop:
@@ -112,13 +108,13 @@ def state(loop: Loop) -> Mapping[str, Any]:
 async def _alive(loop: Loop) -> None:
     """Tell the service manager when it is ready, and that it is alive as long as ticks end."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
-    pause = min(ALIVE, int(microseconds) / 2e6) if microseconds.isdigit() else ALIVE
+    pause = min(timing.ALIVE, int(microseconds) / 2e6) if microseconds.isdigit() else timing.ALIVE
     while loop.health.ended is None:
         await asyncio.sleep(0.05)
     _notify("READY=1")
     with suppress(asyncio.CancelledError):
         while True:
-            if loop.clock() - (loop.health.ended or 0.0) < HUNG:
+            if loop.clock() - (loop.health.ended or 0.0) < timing.HUNG:
                 sizes = (f"{name} {each['to']}" for name, each in _groups(loop).items())
                 _notify("WATCHDOG=1", f"STATUS={loop.mode}: {', '.join(sizes)}")
             await asyncio.sleep(pause)

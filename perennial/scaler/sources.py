@@ -7,14 +7,12 @@ from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any
 
+from perennial.scaler import timing
 from perennial.scaler.demand import NoPreload, PreloadSource, Request, SchedulerAway, Source
 from perennial.scaler.foreign import HttpSource
 from perennial.scaler.values import Demand
 
 logger = logging.getLogger("perennial.scaler.demand")
-
-#: Seconds after which a scheduler without the preload is asked for it again.
-AGAIN = 300.0
 
 
 def opened(
@@ -50,7 +48,7 @@ class EitherSource:
                 return await self.preload.read(detail, report, acknowledged)
             except NoPreload as error:
                 logger.warning("%s; reads its dashboard instead", error)
-                self._without = monotonic() + AGAIN
+                self._without = monotonic() + timing.SOURCE_AGAIN
         try:
             return await self.http.read(detail, report, acknowledged)
         except SchedulerAway:

@@ -13,22 +13,15 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from perennial.scaler import timing
 from perennial.scaler.values import PARKED
 from perennial.scheduler_connection import SchedulerConnection
 
 logger = logging.getLogger("perennial.scaler.workers")
 
-#: Seconds in which the scheduler must answer, and through it a worker.
-PATIENCE, ANSWER = 15.0, 10.0
-#: Seconds that the scheduler has to move what a worker holds; then it is asked again.
-MOVE = 300.0
-#: Seconds that a nanny's own drain gets when the group's rule is to stop at the deadline.
-HASTE = 2.0
 #: Workers contacted at the same time.
 AT_ONCE = 16
 
-#: Seconds after which a scheduler without the preload is asked for it again.
-AGAIN = 60.0
 
 #: Group and name of a member.
 Who = tuple[str, str]
@@ -102,9 +95,9 @@ class DaskWorkers:
         self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
     ) -> None:
         self.groups = dict(groups)
-        self._scheduler = SchedulerConnection(address, tls, PATIENCE)
+        self._scheduler = SchedulerConnection(address, tls, timing.DRAIN_ANSWER)
         #: What is passed on to workers has a line of its own, for one of them may not answer.
-        self._passed = SchedulerConnection(address, tls, PATIENCE)
+        self._passed = SchedulerConnection(address, tls, timing.DRAIN_ANSWER)
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._without = 0.0  # until when the preload is not asked
 
@@ -137,7 +130,7 @@ class DaskWorkers:
     async def move(self, addresses: Collection[str]) -> frozenset[str]:
         """Have what only they hold moved away; give those for which that worked."""
         only: dict[str, Any] = {"close_workers": False, "remove": False}
-        retired = await self._ask("retire_workers", MOVE, workers=list(addresses), **only)
+        retired = await self._ask("retire_workers", timing.MOVE, workers=list(addresses), **only)
         return frozenset(retired) & frozenset(addresses)
 
     async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
@@ -193,7 +186,7 @@ class DaskWorkers:
             return None
         answer = await self._ask(operation, **arguments)
         if answer is None:
-            self._without = monotonic() + AGAIN
+            self._without = monotonic() + timing.PRELOAD_AGAIN
         return answer
 
     async def _run(
@@ -236,19 +229,21 @@ class DaskWorkers:
         async with self._turn:
             line = self._passed
             try:
-                return dict(await line.ask("broadcast", ANSWER, msg=message, **only))
+                return dict(await line.ask("broadcast", timing.WORKER_ANSWER, msg=message, **only))
             except (TimeoutError, asyncio.CancelledError) as error:
                 if line is self._passed:  # a connection of it waits for the answer for ever
-                    self._passed = SchedulerConnection(line.address, line.tls, PATIENCE)
+                    self._passed = SchedulerConnection(line.address, line.tls, timing.DRAIN_ANSWER)
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                logger.debug("%s does not answer in %g s", address, ANSWER)
+                logger.debug("%s does not answer in %g s", address, timing.WORKER_ANSWER)
                 return {}
             finally:
                 if line is not self._passed and not line.asking:
                     await line.close()
 
-    async def _ask(self, operation: str, patience: float = PATIENCE, **arguments: Any) -> Any:
+    async def _ask(
+        self, operation: str, patience: float = timing.DRAIN_ANSWER, **arguments: Any
+    ) -> Any:
         """Ask the scheduler; raise OSError where it is not there or does not answer in time."""
         return await self._scheduler.ask(operation, patience, **arguments)
 

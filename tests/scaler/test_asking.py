@@ -11,8 +11,9 @@ import pytest
 from perennial.errors import NoCapacity, PerennialError
 from perennial.platforms.memory import MemoryFleet
 from perennial.scaler import asking, explaining
-from perennial.scaler.asking import SILENCE, Report
+from perennial.scaler.asking import Report
 from perennial.scaler.fleet_client import FleetClient
+from perennial.scaler.timing import SILENCE
 from tests.scaler import feeder
 
 

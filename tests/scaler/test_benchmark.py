@@ -18,8 +18,8 @@ from benchmarks.scaler.run import WHO, decider, play
 from benchmarks.scaler.tasks import ANY, Prefix, Request, Task
 from benchmarks.scaler.traces import GPU, TRACES, cpu
 from benchmarks.scaler.world import Trace, World
-from perennial.scaler.loop import SOONEST
 from perennial.scaler.settings import Settings
+from perennial.scaler.timing import SOONEST
 from perennial.scaler.values import Decisions, Rules, Signature
 
 PAGE = Path(__file__).parents[2] / "docs/concepts/scaler-benchmark.md"

@@ -20,8 +20,8 @@ from distributed import Client, Scheduler, Worker
 from perennial import authority
 from perennial.preloads import demand as preload
 from perennial.preloads import member
+from perennial.scaler import timing
 from perennial.scaler.demand import (
-    POLL,
     DemandUnknown,
     NoPreload,
     OtherVersion,
@@ -165,7 +165,7 @@ def test_news_are_told_at_once_and_once() -> None:
                 await asyncio.sleep(0.3)
                 assert not listening.done(), what
                 act()
-                async with asyncio.timeout(POLL / 2):
+                async with asyncio.timeout(timing.NEWS / 2):
                     assert await listening, what
                 told.append(what)
 
@@ -183,7 +183,7 @@ def test_news_are_told_at_once_and_once() -> None:
             await asyncio.sleep(0.5)
             assert not listening.done()
             needs = client.submit(abs, 1, resources={"GPU": 1}, pure=False)  # of another kind
-            async with asyncio.timeout(POLL / 2):
+            async with asyncio.timeout(timing.NEWS / 2):
                 assert await listening
             assert told == ["a wish", "a client", "work"]
             await client.cancel([*futures, needs])
@@ -226,7 +226,7 @@ def test_more_work_than_members_can_do_is_told_at_once(
                     ran.append(client.submit(wait, number, resources=needs, pure=False))
                     if number < least - 1:
                         await asyncio.sleep(0.3)
-                async with asyncio.timeout(POLL / 2):
+                async with asyncio.timeout(timing.NEWS / 2):
                     assert await listening
                 slow.touch()
                 await client.gather(ran)

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perennial.scaler.drain import ABSENT, PARK, SETTLED, Drain, Drains, Who
+from perennial.scaler.drain import Drain, Drains, Who
+from perennial.scaler.timing import ABSENT, PARK, SETTLED
 from perennial.scaler.workers import PARKED, RUNNING, Found, Left
 from tests.examples import examples
 

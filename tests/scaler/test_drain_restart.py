@@ -13,7 +13,7 @@ from typing import Any
 import dask
 import pytest
 
-from perennial.scaler import drain, workers
+from perennial.scaler import timing
 from perennial.scaler.drain import Drain, Drains
 from perennial.scaler.workers import PARKED, RUNNING, DaskWorkers
 from tests.preloads.in_process import PATIENCE, Cluster, in_a_loop, started
@@ -60,8 +60,8 @@ def word(cluster: Cluster, address: str) -> str:
 async def test_a_restarted_member_is_not_waited_for_at_its_old_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "ANSWER", 10.0 * PATIENCE)
-    monkeypatch.setattr(drain, "PARK", 0.0)  # it is told in each round
+    monkeypatch.setattr(timing, "WORKER_ANSWER", 10.0 * PATIENCE)
+    monkeypatch.setattr(timing, "PARK", 0.0)  # it is told in each round
     slow = {"distributed.comm.timeouts.connect": 10 * PATIENCE}
     async with started() as cluster, draining(cluster) as (drains, worker):
         told, gone = asyncio.Event(), asyncio.Event()
@@ -104,7 +104,7 @@ async def test_a_process_that_ends_is_told_nothing() -> None:
         cluster.scheduler.handle_worker_status_change("closing", state, "test")
         await cluster.until(lambda: drains.drains[WHO].ending)
         told.clear()
-        await asyncio.sleep(5 * drain.SLOW)
+        await asyncio.sleep(5 * timing.SLOW)
         assert told == []
         cluster.scheduler.handle_worker_status_change("running", state, "test")
         await cluster.until(lambda: told)
@@ -114,7 +114,7 @@ async def test_a_process_that_ends_is_told_nothing() -> None:
 async def test_a_slow_scheduler_does_not_keep_a_member_parked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(drain, "SHARE", 1e-6)  # a round of a millisecond: a pause of many minutes
+    monkeypatch.setattr(timing, "SHARE", 1e-6)  # a round of a millisecond: a pause of many minutes
     async with started() as cluster, draining(cluster) as (drains, worker):
         drains.bring_back([WHO])
         await cluster.until(lambda: WHO not in drains.returning)

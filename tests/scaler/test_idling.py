@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.scaler import records
+from perennial.scaler import records, timing
 from perennial.scaler.records import Log, record
 from perennial.scaler.values import Group
 from tests.scaler.toy import Toy
@@ -56,4 +56,4 @@ def test_nothing_is_done_and_nothing_grows(tmp_path: Path, days: float, held: bo
     assert names == {path.name for path in records.files(tmp_path)}
     assert all(path.stat().st_size <= SIZE for path in tmp_path.iterdir())
     # What says nothing new is written once a minute for each group.
-    assert written <= len(groups) * (days * DAY / records.DULL + 10)
+    assert written <= len(groups) * (days * DAY / timing.DULL + 10)

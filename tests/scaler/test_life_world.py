@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from perennial.scaler import acting, drain, fleet_client, members
+from perennial.scaler import timing
 from perennial.scaler.intents import Intents
 from perennial.scaler.life import State
 from perennial.scaler.members import UNDER_WAY
@@ -30,7 +30,7 @@ from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Killed, Life, World, scaler
 
 #: Each end of each of these is reached in the next step: steps come as the machine wants.
-AT_ONCE = ("QUICK", "SLOW", "PARK", "ASTRAY", "SETTLED", "REFUSED", "ABSENT", "SILENT", "BRIEF")
+AT_ONCE = ("QUICK", "SLOW", "PARK", "ASTRAY", "SETTLED", "REFUSED", "ABSENT", "SILENT", "STRAY")
 NAMES = st.sampled_from([f"cpu-{n}" for n in range(6)])
 
 
@@ -221,11 +221,9 @@ def test_no_member_is_lost_on_any_way(
     monkeypatch: pytest.MonkeyPatch, examples: int, steps: int
 ) -> None:
     for name in AT_ONCE:
-        monkeypatch.setattr(drain, name, 0.0)
-    monkeypatch.setattr(drain, "BRIEF", 5.0)
-    monkeypatch.setattr(members, "ALONE", 0.0)
-    monkeypatch.setattr(acting, "STRAY", 0.0)
-    monkeypatch.setattr(fleet_client, "PAUSE", 0.0)
+        monkeypatch.setattr(timing, name, 0.0)
+    monkeypatch.setattr(timing, "DRAIN_AGAIN", 0.0)
+    monkeypatch.setattr(timing, "PLATFORM_AGAIN", 0.0)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Lives,
         settings=settings(

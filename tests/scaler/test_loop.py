@@ -12,8 +12,8 @@ import pytest
 
 from perennial.errors import NoCapacity
 from perennial.fleet import FixedFleet
-from perennial.scaler import acting, drain, members
 from perennial.scaler import loop as loops
+from perennial.scaler import timing
 from perennial.scaler.intents import Intents
 from perennial.scaler.life import State
 from perennial.scaler.loop import Loop
@@ -28,7 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in less time."""
     scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
     for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
-        monkeypatch.setattr(drain, name, value)
+        monkeypatch.setattr(timing, name, value)
 
 
 def run(loop: Loop, until: Any, seconds: float = 20.0) -> None:
@@ -131,7 +131,7 @@ def test_news_are_looked_at_again_soon(tmp_path: Path) -> None:
 def test_news_are_heard_again_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loops, "DEAF", 0.01)
+    monkeypatch.setattr(timing, "NEWS_AGAIN", 0.01)
     world = World(0)
     loop = scaler(tmp_path, world)
     heard, usual = [0], loop.source.news
@@ -221,7 +221,7 @@ def test_who_is_being_drained_is_brought_back_when_it_stops(tmp_path: Path) -> N
 def test_it_stops_although_nobody_can_be_brought_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perennial.scaler.loop.STOPPING", 0.2)
+    monkeypatch.setattr(timing, "STOPPING", 0.2)
     world = at_work(2, 60, "task")
     pinned(world, 1)
 
@@ -329,7 +329,7 @@ def test_a_member_whose_data_nobody_can_take_stays(
 def test_a_refusal_is_tried_again_after_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "ALONE", 0.2)
+    monkeypatch.setattr(timing, "DRAIN_AGAIN", 0.2)
     world = World(2)
     world.look()
     world.actors = {"cpu-0"}
@@ -372,8 +372,8 @@ def test_past_the_deadline_it_stops_and_says_what_is_given_up(
 def test_one_that_does_not_answer_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "BRIEF", 0.02)
-    monkeypatch.setattr(drain, "SHARE", 0.01)  # if waiting counted, the next round were far
+    monkeypatch.setattr(timing, "BRIEF", 0.02)
+    monkeypatch.setattr(timing, "SHARE", 0.01)  # if waiting counted, the next round were far
     world = World(4)
     world.look()
     world.hung = {"cpu-1"}
@@ -403,7 +403,7 @@ def test_whoever_is_needed_where_it_is_stays(tmp_path: Path) -> None:
 def test_what_begins_during_a_drain_undoes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "ALONE", 0.2)
+    monkeypatch.setattr(timing, "DRAIN_AGAIN", 0.2)
     world = at_work(2, 1)
     pinned(world, 1)
     loop = scaler(tmp_path, world)
@@ -481,7 +481,7 @@ def test_a_drain_that_nobody_went_on_with_has_not_used_its_time(tmp_path: Path) 
 def test_a_platform_that_was_cut_off_is_asked_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acting, "STILL", 0.2)
+    monkeypatch.setattr(timing, "STILL", 0.2)
     world = World(2)
     world.look()
 
@@ -505,7 +505,7 @@ def test_a_platform_that_was_cut_off_is_asked_once_more(
 def test_a_parked_member_that_nobody_remembers_is_brought_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(acting, "STRAY", 0.2)
+    monkeypatch.setattr(timing, "STRAY", 0.2)
     world = World(3)
     world.look()
     world.status["cpu-1"] = PARKED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.scaler import drain
+from perennial.scaler import timing
 from perennial.scaler.intents import Intents
 from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Life, World, live, scaler
@@ -19,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in less time."""
     scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
     for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
-        monkeypatch.setattr(drain, name, value)
+        monkeypatch.setattr(timing, name, value)
 
 
 def busy_world() -> World:

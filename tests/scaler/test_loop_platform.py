@@ -13,7 +13,7 @@ import pytest
 
 from perennial.errors import Busy, FleetError, NoCapacity
 from perennial.observation import Observation
-from perennial.scaler import drain, fleet_client
+from perennial.scaler import timing
 from perennial.scaler.loop import Loop
 from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Life, World, WorldFleet, live, scaler
@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in less time."""
     scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
     for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
-        monkeypatch.setattr(drain, name, value)
+        monkeypatch.setattr(timing, name, value)
 
 
 def run(loop: Loop, until: Any, seconds: float = 20.0) -> None:
@@ -79,7 +79,7 @@ def test_where_the_platform_picks_it_picks_who_is_drained(tmp_path: Path) -> Non
 def test_after_an_error_the_platform_is_left_alone_for_longer_and_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_client, "PAUSE", 0.1)
+    monkeypatch.setattr(timing, "PLATFORM_AGAIN", 0.1)
     world = World(0)
     calls: list[float] = []
 

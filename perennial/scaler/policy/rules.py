@@ -8,7 +8,7 @@ GUESS = 0.5
 PROBE = 4
 #: Work shall be done in this many seconds at least, or in this part of the group's start-up.
 HORIZON = 1.0
-PATIENCE = 0.05
+HORIZON_PART = 0.05
 #: Part of their memory that members shall use at most.
 FULL = 0.6
 #: A member that has not registered after so many start-ups, and a minute, is taken for lost.

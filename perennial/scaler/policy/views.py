@@ -9,9 +9,9 @@ from math import ceil, isfinite
 from perennial.observation import Member, Observation
 from perennial.scaler.policy.rules import (
     HORIZON,
+    HORIZON_PART,
     LEAST,
     LOST,
-    PATIENCE,
     QUANTILE,
     RETURN,
     START_UPS,
@@ -70,7 +70,7 @@ class GroupView:
         """Seconds in which ready work shall be done."""
         if self.group.horizon is not None:
             return max(sane(self.group.horizon), 1e-3)
-        return max(HORIZON, PATIENCE * self.start_up)
+        return max(HORIZON, HORIZON_PART * self.start_up)
 
     @property
     def soon(self) -> float:
