@@ -6,9 +6,8 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from perennial.platforms.memory import MemoryFleet, Timing
 from perennial.scaler import timing
 from perennial.scaler.intents import Intents
 from perennial.scaler.life import State
@@ -31,7 +31,12 @@ from tests.scaler.world import Killed, Life, World, scaler
 
 #: Each end of each of these is reached in the next step: steps come as the machine wants.
 AT_ONCE = ("QUICK", "SLOW", "PARK", "ASTRAY", "SETTLED", "REFUSED", "ABSENT", "SILENT", "STRAY")
-NAMES = st.sampled_from([f"cpu-{n}" for n in range(6)])
+#: What a scaler does, in this order unless a kill or a delay comes between.
+DEEDS = ("tick", "round", "remove")
+#: How much it can do until it is killed.
+SOME = st.lists(st.sampled_from(DEEDS), min_size=1, max_size=6)
+INSTANTS = st.one_of(st.just(float("inf")), st.integers(0, 60))
+NAMES = st.sampled_from([f"cpu-{n}" for n in range(4)])
 
 
 class Lives(RuleBasedStateMachine):
@@ -41,9 +46,12 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="perennial-lives-"))
         self.events = asyncio.new_event_loop()
-        self.world = World(4)
-        self.world.look()
+        self.now = 0.0
         self.number = 0
+        self.world = World(4)
+        slow = Timing(stop=1.0, clock=lambda: self.now)
+        self.world.platform = MemoryFleet("cpu", 4, timing=slow)
+        self.world.look()
         self.start()
 
     def start(self) -> None:
@@ -54,17 +62,20 @@ class Lives(RuleBasedStateMachine):
         self.tracker = self.actor.tracker
         self.actor.resume(self.scaler.mode)
 
-    def step(self, deed: Awaitable[Any], left: float = float("inf")) -> None:
-        """Take a step; a scaler that is killed at the given instant is followed by another one."""
-        self.life.left = left
+    def step(self, deed: str) -> None:
+        """Take a step; a scaler that is killed meanwhile is followed by another one."""
+        steps = {
+            "tick": self.scaler.tick,
+            "round": self.actor.drains.round,
+            "remove": self.actor.remove_drained,
+        }
         try:
-            self.events.run_until_complete(deed)
-            self.life.left = float("inf")
+            self.events.run_until_complete(steps[deed]())
         except Killed:
             self.stop()
             self.start()
-        except OSError:  # the scheduler is away; the loop says so and goes on
-            self.life.left = float("inf")
+        except OSError:
+            assert self.world.away  # the loop says so and goes on
 
     def stop(self) -> None:
         self.life.left = -1
@@ -72,17 +83,13 @@ class Lives(RuleBasedStateMachine):
 
     # What the scaler does
 
-    @rule(left=st.one_of(st.just(float("inf")), st.integers(0, 25)))
-    def tick(self, left: float) -> None:
-        self.step(self.scaler.tick(), left)
-
-    @rule(left=st.one_of(st.just(float("inf")), st.integers(0, 12)))
-    def round(self, left: float) -> None:
-        self.step(self.actor.drains.round(), left)
-
-    @rule(left=st.one_of(st.just(float("inf")), st.integers(0, 8)))
-    def remove(self, left: float) -> None:
-        self.step(self.actor.remove_drained(), left)
+    @rule(deeds=SOME, left=INSTANTS)
+    def live(self, deeds: list[str], left: float) -> None:
+        """Have the scaler take steps, and kill it at some instant of them."""
+        self.life.left = left
+        for deed in deeds:
+            self.step(deed)
+        self.life.left = float("inf")
 
     @rule()
     def kill(self) -> None:
@@ -91,13 +98,29 @@ class Lives(RuleBasedStateMachine):
 
     # What happens to it
 
-    @rule(size=st.integers(0, 6))
-    def pin(self, size: int) -> None:
+    @rule(size=st.integers(0, 5), deeds=SOME, left=INSTANTS)
+    def pin(self, size: int, deeds: list[str], left: float) -> None:
         self.world.wish(kind="pin", group="cpu", size=size, seconds=None)
+        self.live(["tick", *deeds], left)
 
-    @rule(pause=st.booleans())
-    def pause(self, pause: bool) -> None:
-        self.world.wish(kind="pause" if pause else "resume")
+    @rule(deeds=SOME, left=INSTANTS)
+    def pause(self, deeds: list[str], left: float) -> None:
+        """Have a person pause the scaler for a while."""
+        self.world.wish(kind="pause")
+        self.live(deeds, left)
+        self.world.wish(kind="resume")
+
+    @rule(deeds=SOME, left=INSTANTS)
+    def away(self, deeds: list[str], left: float) -> None:
+        """Have the scheduler not answer for a while."""
+        self.world.away = True
+        self.live(deeds, left)
+        self.world.away = False
+
+    @rule(seconds=st.floats(0, 2))
+    def wait(self, seconds: float) -> None:
+        """Let time pass for the platform: after a second who leaves is gone."""
+        self.now += seconds
 
     @rule(name=NAMES)
     def work(self, name: str) -> None:
@@ -131,6 +154,24 @@ class Lives(RuleBasedStateMachine):
             self.world.tasks.pop(name, None)
             self.world.data.pop(name, None)
 
+    @rule(deeds=SOME)
+    def crash_and_work(self, deeds: list[str]) -> None:
+        """Have parked members come back, and be given something before they are removed."""
+        self.live(["round", "round"], float("inf"))
+        for name, word in [*self.world.status.items()]:
+            if word == PARKED:
+                self.crash(name)
+                self.work(name)
+        self.live(["remove", *deeds], float("inf"))
+
+    @rule(deeds=SOME, left=INSTANTS)
+    def keep(self, deeds: list[str], left: float) -> None:
+        """Have the platform not remove whom it was told to remove."""
+        self.live(["round", "round", "remove"], float("inf"))
+        entries = self.world.platform._entries
+        entries.update({index: replace(each, gone=None) for index, each in entries.items()})
+        self.live(["tick", *deeds], left)
+
     @rule(name=NAMES)
     def absent(self, name: str) -> None:
         """Have the scheduler lose sight of a member, or find it again."""
@@ -146,10 +187,6 @@ class Lives(RuleBasedStateMachine):
         named = [each for each in found.members if each.worker == name]
         if named:
             self.world.platform.resize(found.desired - 1, named)
-
-    @rule(away=st.booleans())
-    def scheduler(self, away: bool) -> None:
-        self.world.away = away
 
     # What holds
 
@@ -182,24 +219,21 @@ class Lives(RuleBasedStateMachine):
     def come_to_an_end(self) -> None:
         """Have all that hinders end: then each member runs, and nothing is begun."""
         world = self.world
-        world.away, world.silent, world.kept = False, set(), set()
+        world.silent, world.kept = set(), set()
         self.finish()
-        self.pause(False)
-        self.pin(3)
+        self.pin(3, [], float("inf"))
         for _ in range(100):
-            self.tick(float("inf"))
-            self.round(float("inf"))
-            self.remove(float("inf"))
+            self.live([*DEEDS], float("inf"))
+            self.now += 1.0
             world.look()
             here = world.platform.observe()
             sized = len(here.members) == here.desired == 3
             running = [*world.status.values()] == [RUNNING] * 3
             if sized and running and not self.actor.intents.open:
                 break
-            time.sleep(0.002)  # the platform takes its time to remove
         else:
             raise AssertionError(f"{world.status}, {self.tracker.lives}, {self.scaler.report}")
-        self.tick(float("inf"))
+        self.live(["tick"], float("inf"))
         states = {name: each.state for name, each in self.tracker.lives["cpu"].items()}
         left = {name: each for name, each in states.items() if each is not State.GONE}
         assert left == dict.fromkeys(world.status, State.RUNNING)
@@ -215,7 +249,7 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(
     ("examples", "steps"),
-    [(25, 40), pytest.param(1000, 60, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+    [(50, 30), pytest.param(1000, 60, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
 )
 def test_no_member_is_lost_on_any_way(
     monkeypatch: pytest.MonkeyPatch, examples: int, steps: int
