@@ -123,32 +123,36 @@ class MemberTracker:
     ) -> dict[str, str]:
         """Take note of what platform and scheduler say; describe what no scaler has caused."""
         lives = self.lives.setdefault(group, {})
-        here = {member.worker: _seen(member, registered) for member in observation.members}
-        for name in [each for each in lives if each not in here]:
-            if lives[name].state is State.GONE:
-                del lives[name]
-                self.marked.pop((group, name), None)
-            else:
-                here[name] = Event.VANISH
-        surprises = {}
-        for name, event in here.items():
-            life = lives.setdefault(name, Life(State.GONE))
-            said = self._happen((group, name), life, event)
-            if said and life.seen:
+        surprises: dict[str, str] = {}
+        for member in observation.members:
+            name, seen = member.worker, member.state
+            life = lives.get(name)
+            if life is None:
+                life = lives[name] = Life(State.GONE)
+            elif life.state is State.RUNNING and name in registered and seen == "running":
+                continue  # as nearly always
+            if said := self._happen((group, name), life, _seen(member, registered)):
                 surprises[name] = said
-            life.seen = True
+        here = {member.worker for member in observation.members}
+        if len(lives) > len(here):
+            for name in [each for each in lives if each not in here]:
+                if lives[name].state is State.GONE:
+                    del lives[name]
+                    self.marked.pop((group, name), None)
+                elif said := self._happen((group, name), lives[name], Event.VANISH):
+                    surprises[name] = said
         return surprises
 
     def _happen(self, who: Who, life: Life, event: Event) -> str:
         """Take a member to where it was seen; say so where no scaler has caused it."""
-        before = life.state
+        before, seen, life.seen = life.state, life.seen, True
         if before is State.LEAVING and life.intent and event not in (Event.LEAVE, Event.VANISH):
             event = Event.UNDO if life.intent.doing == "return" else Event.STAY
         if (after := TRANSITIONS[before].get(event)) is not None:
             self._move(who, life, after)
         elif (after := SURPRISES[before].get(event)) is not None:
             self._move(who, life, after)
-            return f"{before} → {after}"
+            return f"{before} → {after}" if seen else ""
         return ""
 
     def _move(self, who: Who, life: Life, state: State) -> None:
