@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -39,22 +40,44 @@ _GAUGES = {
 }
 
 
-def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ScalerState:
+    """How a scaler is; times are by its clock."""
+
+    mode: str
+    interval: float
+    #: When the last tick ended, and the last one that knew the truth; None before the first.
+    ended: float | None
+    truth: float | None
+    #: How long the last tick took.
+    seconds: float = 0.0
+    #: What is wrong with the scaler, by part, and with its platforms, by group.
+    trouble: Mapping[str, str] = field(default_factory=dict)
+    fleets: Mapping[str, str] = field(default_factory=dict)
+    #: The latest record of each group.
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Tasks that no group can run.
+    infeasible: int = 0
+    #: How often things have happened.
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def health(state: ScalerState, now: float) -> tuple[int, dict[str, Any]]:
     """Say whether the scaler does its work."""
-    patience = timing.MISSED * state["interval"] + timing.GRACE
+    patience = timing.MISSED * state.interval + timing.GRACE
     reasons = []
-    for what, last in (("tick", state["ended"]), ("tick that knew the truth", state["truth"])):
+    for what, last in (("tick", state.ended), ("tick that knew the truth", state.truth)):
         if last is None:
             reasons.append(f"no {what} has ended yet")
         elif now - last > patience:
             reasons.append(f"the last {what} ended {now - last:.0f} s ago")
-    trouble = [*state["trouble"].values(), *state["fleets"].values()]
+    trouble = [*state.trouble.values(), *state.fleets.values()]
     body = {
         "healthy": not reasons,
-        "mode": state["mode"],
+        "mode": state.mode,
         "reasons": reasons,
         "trouble": trouble,
-        "truth": None if state["truth"] is None else round(now - state["truth"], 1),
+        "truth": None if state.truth is None else round(now - state.truth, 1),
     }
     return (503 if reasons else 200), body
 
@@ -62,27 +85,27 @@ def health(state: Mapping[str, Any], now: float) -> tuple[int, dict[str, Any]]:
 class _Metrics(Collector):
     """What Prometheus is told of a state at a time."""
 
-    def __init__(self, state: Mapping[str, Any], now: float) -> None:
+    def __init__(self, state: ScalerState, now: float) -> None:
         self.state = state
         self.now = now
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric; what nobody knows is left out."""
-        state, groups = self.state, self.state["groups"]
+        state, groups = self.state, self.state.groups
         well = health(state, self.now)[0] == 200
         yield _gauge("up", "Whether the scaler does its work.", well)
         for key, text in _GAUGES.items():
             yield _by_group(key, text, {name: each.get(key) for name, each in groups.items()})
-        yield _gauge("infeasible_tasks", "Tasks that no group can run.", state["infeasible"])
-        yield _gauge("tick_seconds", "How long the last tick took.", state["seconds"])
-        troubled = {name: bool(state["fleets"].get(name)) for name in groups}
+        yield _gauge("infeasible_tasks", "Tasks that no group can run.", state.infeasible)
+        yield _gauge("tick_seconds", "How long the last tick took.", state.seconds)
+        troubled = {name: bool(state.fleets.get(name)) for name in groups}
         yield _by_group("trouble", "Whether the platform does not do as told.", troubled)
-        for name, count in state["counts"].items():
+        for name, count in state.counts.items():
             what = f"{_PREFIX}_{name.replace('-', '_')}"
             yield CounterMetricFamily(what, f"Number of: {name}.", value=count)
 
 
-def exposition(state: Mapping[str, Any], now: float) -> bytes:
+def exposition(state: ScalerState, now: float) -> bytes:
     """Write what Prometheus reads."""
     return generate_latest(_Metrics(state, now))
 
@@ -105,7 +128,7 @@ class Pages:
     def __init__(
         self,
         port: int,
-        state: Callable[[], Mapping[str, Any]],
+        state: Callable[[], ScalerState],
         clock: Callable[[], float],
         desk: Desk | None = None,
     ) -> None:

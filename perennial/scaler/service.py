@@ -20,7 +20,7 @@ from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.members import MemberTracker
-from perennial.scaler.metrics import Pages
+from perennial.scaler.metrics import Pages, ScalerState
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import Settings
 from perennial.scaler.sources import opened as source
@@ -83,26 +83,26 @@ async def serve(told: Settings, stop: asyncio.Event) -> None:
         logger.info("Stopped%s", f"; {open_} members wait for the next scaler" if open_ else "")
 
 
-def state(loop: Loop) -> Mapping[str, Any]:
+def state(loop: Loop) -> ScalerState:
     """Say how a scaler is, for its pages."""
     report, health = loop.report, loop.health
-    return {
-        "mode": loop.mode,
-        "interval": loop.settings.interval,
-        "truth": health.truth,
-        "ended": health.ended,
-        "seconds": health.seconds,
-        "trouble": dict(health.trouble),
-        "fleets": {name: fleet.said for name, fleet in loop.fleets.items() if fleet.said},
-        "groups": report.get("groups", {}),
-        "infeasible": sum(each["tasks"] for each in report.get("infeasible", ())),
-        "counts": {
+    return ScalerState(
+        mode=loop.mode,
+        interval=loop.settings.interval,
+        ended=health.ended,
+        truth=health.truth,
+        seconds=health.seconds,
+        trouble=dict(health.trouble),
+        fleets={name: fleet.said for name, fleet in loop.fleets.items() if fleet.said},
+        groups=_groups(loop),
+        infeasible=sum(each["tasks"] for each in report.get("infeasible", ())),
+        counts={
             "ticks": health.ticks,
             "failed-ticks": health.failed,
             "platform-errors": sum(fleet.errors for fleet in loop.fleets.values()),
             **loop.actor.counts,
         },
-    }
+    )
 
 
 async def _alive(loop: Loop) -> None:

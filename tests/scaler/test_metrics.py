@@ -6,20 +6,21 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import parser
 
 from perennial.errors import PerennialError
-from perennial.scaler.metrics import Pages, exposition, health
+from perennial.scaler.metrics import Pages, ScalerState, exposition, health
 
-STATE: dict[str, Any] = {
-    **{"mode": "act", "interval": 5.0, "truth": 98.0, "ended": 99.0, "seconds": 0.25},
-    **{"trouble": {}, "fleets": {}, "infeasible": 60},
-    "groups": {"cpu": {"seen": 2, "existing": None, "to": 4}, 'g"p\nu': {"seen": 1}},
-    "counts": {"ticks": 7, "given-up": 0},
-}
+STATE = ScalerState(
+    *("act", 5.0, 99.0, 98.0, 0.25),
+    infeasible=60,
+    groups={"cpu": {"seen": 2, "existing": None, "to": 4}, 'g"p\nu': {"seen": 1}},
+    counts={"ticks": 7, "given-up": 0},
+)
 
 
 @pytest.mark.parametrize(
@@ -34,14 +35,14 @@ STATE: dict[str, Any] = {
     ],
 )
 def test_health_says_why_not(changes: dict[str, Any], now: float, reason: str | None) -> None:
-    status, body = health({**STATE, **changes}, now)
+    status, body = health(replace(STATE, **changes), now)
     assert (status == 200) == (reason is None) == body["healthy"]
     assert reason is None or reason in body["reasons"]
 
 
 def test_what_has_just_begun_to_be_wrong_is_said_and_wakes_nobody() -> None:
-    trouble = {"trouble": {"scheduler": "it is away"}, "fleets": {"cpu": "cpu: no room"}}
-    status, body = health({**STATE, **trouble}, 100.0)
+    wrong = replace(STATE, trouble={"scheduler": "it is away"}, fleets={"cpu": "cpu: no room"})
+    status, body = health(wrong, 100.0)
     assert (status, body["trouble"]) == (200, ["it is away", "cpu: no room"])
 
 
@@ -68,19 +69,19 @@ def asked(port: int, path: str) -> tuple[int, str]:
 
 
 def test_the_pages_stand_on_loopback() -> None:
-    state = dict(STATE)
-    pages = Pages(0, lambda: state, lambda: 100.0)
+    state = [STATE]
+    pages = Pages(0, lambda: state[-1], lambda: 100.0)
     try:
         status, body = asked(pages.port, "/health")
         assert (status, json.loads(body)["healthy"]) == (200, True)
         assert asked(pages.port, "/metrics")[0] == 200
         assert asked(pages.port, "/")[0] == 404
-        state["ended"] = 0.0
+        state.append(replace(STATE, ended=0.0))
         status, body = asked(pages.port, "/health")
         assert status == 503
         assert json.loads(body)["reasons"] == ["the last tick ended 100 s ago"]
         with pytest.raises(PerennialError, match=f"found port {pages.port} of loopback taken"):
-            Pages(pages.port, lambda: state, lambda: 0.0)
+            Pages(pages.port, lambda: STATE, lambda: 0.0)
     finally:
         pages.close()
     with socket.socket() as probe:
