@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from perennial import unix
+from perennial import fetching
+from perennial.fetching import get
 from perennial.pages import Worker, counts_of, parsed, workers_of
-from perennial.unix import UnixConnection, get
+from perennial.unix import UnixConnection
 
 NUMBERS = dict.fromkeys(
     (
@@ -107,8 +108,8 @@ def flood(connection: socket.socket) -> None:
 def test_a_page_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]
 ) -> None:
-    monkeypatch.setattr(unix, "PATIENCE", 3.0)
-    monkeypatch.setattr(unix, "LONGEST", 2**20)
+    monkeypatch.setattr(fetching, "PATIENCE", 3.0)
+    monkeypatch.setattr(fetching, "LONGEST", 2**20)
     with serving(tmp_path / "s", answer) as connection:
         assert get(connection, "/health") is None
 

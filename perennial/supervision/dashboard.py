@@ -9,9 +9,10 @@ import http.client
 import os
 from typing import Any
 
+from perennial.fetching import get
 from perennial.pages import ROSTER, WORKERS, Counts, Worker, counts_of, parsed, workers_of
 from perennial.supervision import listening
-from perennial.unix import UnixConnection, get
+from perennial.unix import UnixConnection
 
 
 class Dashboard:

@@ -18,8 +18,9 @@ import time
 from collections.abc import Sequence
 from http.client import HTTPConnection
 
+from perennial.fetching import get
 from perennial.supervision.hold import holder, signal_holder
-from perennial.unix import UnixConnection, get
+from perennial.unix import UnixConnection
 
 #: Seconds that a scheduler may take until it answers for the first time.
 START = 120.0

@@ -61,7 +61,11 @@ LATER = {
     "making": (*_STORE, "perennial.platforms.hosts.agent.making"),
     "firewall": ("perennial.platforms.hosts.agent.firewall",),
     "journal": ("perennial.platforms.hosts.agent.journal",),
-    "examining": ("perennial.doctor.probing", "perennial.platforms.hosts.agent.examining"),
+    "examining": (
+        "perennial.fetching",
+        "perennial.doctor.probing",
+        "perennial.platforms.hosts.agent.examining",
+    ),
     "usage": ("perennial.platforms.hosts.agent.usage",),
     "machine": (
         "perennial.capacity",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from http.client import HTTPConnection
 
-from perennial.unix import UnixConnection, get
+from perennial.fetching import get
+from perennial.unix import UnixConnection
 
 #: Seconds; the probe's own limit is above it.
 TIMEOUT = 10.0

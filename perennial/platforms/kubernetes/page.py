@@ -9,8 +9,9 @@ import json
 import sys
 from http.client import HTTPConnection
 
+from perennial.fetching import get
 from perennial.pages import parsed
-from perennial.unix import UnixConnection, get
+from perennial.unix import UnixConnection
 
 #: Seconds that each page may take.
 TIMEOUT = 5.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from perennial import authority
 from perennial.doctor import FREE, Finding, checks, guarded
+from perennial.fetching import answer
 from perennial.pages import parsed
 from perennial.platforms.local import logout as logging_out
 from perennial.platforms.local import status
@@ -19,7 +20,6 @@ from perennial.platforms.local.deploy import Deployment, connection
 from perennial.platforms.local.layout import site
 from perennial.platforms.local.ports import faults_of_ports
 from perennial.supervision import boot, listening, processes
-from perennial.unix import answer
 
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
 OPEN_FILES = 8192

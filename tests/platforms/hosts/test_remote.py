@@ -82,6 +82,7 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
     packages = {
         "perennial.platforms",
         "perennial.platforms.hosts",
+        "perennial.doctor",
         "perennial.supervision",
         "perennial.platforms.hosts.agent",
     }

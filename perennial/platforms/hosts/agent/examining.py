@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from perennial.doctor.probing import listening, probe
+from perennial.fetching import get
 from perennial.platforms.hosts.agent.facts import family, members, sockets
-from perennial.unix import UnixConnection, get
+from perennial.unix import UnixConnection
 
 __all__ = ["free", "listening_ports", "probe"]
 
