@@ -30,7 +30,7 @@ down: $(STAMP) ## stop it
 
 test: $(STAMP) ## the tests that need no lab
 	$(PYTEST) -m "quiet and not soak" $(ARGS)
-	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile $(ARGS)
+	$(PYTEST) -m "not lab and not soak and not quiet" -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Machines and people wait a lot: three files at once, the longest first. What is killed there in the
 # middle closes nothing, so warnings are no errors.

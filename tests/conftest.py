@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,23 @@ register()
 # A shell ignores SIGINT in what it runs in the background; the commands under test would inherit
 # that: Ctrl-C would not reach them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: What tests ask for that start processes.
+STARTING = {
+    *("home", "jupyter_home", "standing", "whole", "lab", "cluster", "laptop", "place", "site"),
+    *("machine", "address", "scaler", "jupyterlab"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that start many processes first: what comes last should be short."""
+    weights: Counter[object] = Counter()
+    for item in items:
+        if not item.get_closest_marker("lab"):
+            weights[item.path] += bool(STARTING & set(getattr(item, "fixturenames", ())))
+            weights[item.path] += 10 * bool(item.get_closest_marker("timeout"))
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture

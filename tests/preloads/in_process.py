@@ -27,6 +27,9 @@ QUIET = {
     "distributed.scheduler.work-stealing-interval": "20ms",
     "distributed.worker.memory.terminate": False,
     "distributed.comm.timeouts.connect": PATIENCE,
+    # Both ends are this process. On a busy machine its loop may get no turn for half a minute; the
+    # kernel then ends the connection (ETIMEDOUT, by TCP_USER_TIMEOUT), and the client its futures.
+    "distributed.comm.timeouts.tcp": "1 hour",
 }
 
 
