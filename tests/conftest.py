@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    """A home whose cluster has no Jupyter, which takes some seconds to start."""
-    yield from make_home()
+    """A home whose cluster starts soon: it has one worker, and no Jupyter."""
+    yield from make_home(workers=1)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def run(
 class Home:
     """A user's home with a cluster file in it, and the command line."""
 
-    def __init__(self, root: Path, jupyter: bool = False) -> None:
+    def __init__(self, root: Path, jupyter: bool = False, workers: int = 2) -> None:
         self.root = root
         self.environment = environment_of(root)
         scheduler, dashboard, notebooks = free_ports(3)
@@ -74,7 +74,7 @@ class Home:
             "name": "lab",
             "platform": "local",
             "scheduler": {"port": scheduler, "dashboard_port": dashboard},
-            "workers": {"cpu": {"count": 2, "memory": "1 GiB"}},
+            "workers": {"cpu": {"count": workers, "memory": "1 GiB"}},
             "jupyter": {"port": notebooks} if jupyter else None,
         }
         self.write()
@@ -171,9 +171,9 @@ class Home:
         wait_until(lambda: not [p for p in self.processes() if p.status() != "zombie"])
 
 
-def make_home(jupyter: bool = False) -> Iterator[Home]:
+def make_home(jupyter: bool = False, workers: int = 2) -> Iterator[Home]:
     """Make a home, and leave nothing of it; the path is short, as unix sockets need."""
-    home = Home(Path(tempfile.mkdtemp(prefix="p-", dir="/tmp")), jupyter)
+    home = Home(Path(tempfile.mkdtemp(prefix="p-", dir="/tmp")), jupyter, workers)
     try:
         yield home
     finally:

@@ -69,6 +69,7 @@ def test_life(home: Home) -> None:
         project = Project(home, engine())
     except UnavailableError as error:
         pytest.skip(str(error))
+    home.spec["workers"]["cpu"]["count"] = 2
     made = project.run("up")
     assert made["changes"] == {"create": 3}
     address = f"tls://127.0.0.1:{home.spec['scheduler']['port']}"

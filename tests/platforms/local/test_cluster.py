@@ -6,12 +6,15 @@ import json
 import os
 import select
 import shutil
+import signal
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from perennial.placement import Placement, here
 from tests.homes import Home, wait_until
 from tests.ports import free_ports
 
@@ -243,9 +246,12 @@ def test_everything_on_disk_is_the_users_alone(standing: Home) -> None:
 def test_down_leaves_no_process_and_keeps_what_colleagues_have(home: Home) -> None:
     home.up()
     assert home.processes()
+    record = home.state / "machine.json"
+    assert Placement(**json.loads(record.read_text())) == here()
     certificate = (home.state / "tls" / "ca.pem").read_bytes()
     home.run("down")
     assert home.processes() == []
+    assert not record.exists()
     assert not (home.state / "conf.d").exists()
     assert (home.state / "tls" / "ca.pem").read_bytes() == certificate
     assert not list((home.root / ".config" / "dask").glob("*perennial*"))
@@ -295,7 +301,15 @@ def test_the_services_do_not_depend_on_the_shell_that_started_them(home: Home) -
     home.environment["DASK_DISTRIBUTED__WORKER__MEMORY__TARGET"] = "0.123"
     home.environment["MY_CLOUD_SECRET"] = "hush"
     home.environment["PATH"] = f"{home.root}:/usr/bin:/bin"
-    home.up()
+    process = home.start("up", "--yes", "--file", str(home.file), start_new_session=True)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    with suppress(ProcessLookupError):  # a terminal that closes says so to all of its session
+        os.killpg(process.pid, signal.SIGHUP)
+    wait_until(lambda: home.workers() == {"cpu-0"})
+    # Nothing of the cluster belongs to the session, or has its terminal.
+    for found in home.processes():
+        assert os.getsid(found.pid) != process.pid
     for name in ("scheduler", "cpu-0", "supervisord"):
         environment = psutil.Process(home.pid(name)).environ()
         assert "MY_CLOUD_SECRET" not in environment
@@ -311,7 +325,7 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     home.spec["workers"]["cpu"]["dask"] = {"distributed.worker.preload": ["no_such_module"]}
     home.write()
     said = home.up(code=1)
-    assert "cpu-0 does not stay up" in said or "cpu-1 does not stay up" in said
+    assert "cpu-0 does not stay up" in said
     assert "no_such_module" in said
     # A second one does not find that all is well: nobody has registered.
     again = home.up(code=1)
@@ -325,7 +339,7 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     del home.spec["workers"]["cpu"]["dask"]
     home.write()
     home.up()
-    assert home.workers() == {"cpu-0", "cpu-1"}
+    assert home.workers() == {"cpu-0"}
 
 
 def test_two_clusters_of_one_user(home: Home) -> None:
@@ -351,14 +365,3 @@ def test_two_clusters_of_one_user(home: Home) -> None:
     assert home.run("status")
     home.run("down", "-c", "second", "--force")
     assert home.processes() == []
-
-
-def test_the_terminal_closes(home: Home) -> None:
-    process = home.start("up", "--yes", "--file", str(home.file), start_new_session=True)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    os.killpg(process.pid, 1) if Path(f"/proc/{process.pid}").exists() else None
-    wait_until(lambda: home.workers() == {"cpu-0", "cpu-1"})
-    # Nothing of the cluster belongs to the session, or has its terminal.
-    for found in home.processes():
-        assert os.getsid(found.pid) != process.pid

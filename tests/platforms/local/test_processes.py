@@ -153,7 +153,7 @@ mount --bind {hosts} /etc/hosts; hostname odd; ip link set lo up
         timeout=200,
         check=False,
     )
-    assert "lab is up with 2 workers" in done.stdout, done.stdout + done.stderr
+    assert "lab is up with 1 worker" in done.stdout, done.stdout + done.stderr
     assert '"check": "host names"' in done.stdout
     assert "'od..d'" in done.stdout
     assert "no name that a certificate can hold" in done.stdout

@@ -41,7 +41,7 @@ SMALLER = ("scale", "cpu=1")
 @pytest.mark.timeout(900)
 def test_restart_asks_about_actors_and_says_what_it_abandoned(home: Home) -> None:
     counter, long = functions()
-    home.spec["workers"]["cpu"] |= {"drain": "3 s", "threads": 1}
+    home.spec["workers"]["cpu"] |= {"count": 2, "drain": "3 s", "threads": 1}
     home.write()
     home.up()
     with home.client() as client:

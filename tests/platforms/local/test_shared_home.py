@@ -148,14 +148,6 @@ def test_where_a_loopback_address_leads_to_the_cluster(
             placement.require_reach(connection)
 
 
-def test_the_record_stands_while_the_cluster_is_up(home: Home) -> None:
-    home.up()
-    record = json.loads((home.state / "machine.json").read_text())
-    assert placement.Placement(**record) == placement.here()
-    home.run("down", "--force")
-    assert not (home.state / "machine.json").exists()
-
-
 def test_where_a_cluster_may_run() -> None:
     now = placement.Placement("a", "1", "boot", 1)
     may = placement.may_run_elsewhere
