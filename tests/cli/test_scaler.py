@@ -89,7 +89,7 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
         "cpu": {"max": 400, "most": 28, "room": "this machine has 2 cores", "utmost": 240},
         "gpu": {"max": 2, "most": 28, "room": "", "utmost": 8, "beyond": beyond},
     }
-    time.sleep(1)
+    scaler.heard()
     for words, says in (
         (("cpu=1", "gpu=8"), "gpu=8: allowed: up to 2, the largest scale.max of gpu in"),
         (("cpu=29",), "cpu=29: allowed: up to 28, which is what the platform holds: this machine"),
@@ -121,7 +121,7 @@ def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
 ) -> None:
     """The machines' new bounds reach the scaler a moment after `up` has ended."""
     scaler.limits = {"cpu": {"max": 4}}
-    time.sleep(1)
+    scaler.heard()
 
     def check(found: Report) -> None:
         asking.check_size(found, "cpu", 6, "lab")
@@ -174,7 +174,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
 def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> None:
     scaler.infeasible = ["60 tasks need FPGA: 1; no group has it"]
     scaler.groups["cpu"] = {"trouble": "the platform has no room", "to": 4, "rule": "blocked"}
-    time.sleep(1)
+    scaler.heard()
 
     code, out, error = perennial(machine, "explain", "cpu")
 
@@ -191,7 +191,7 @@ def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> Non
     assert found["notes"] == [first]
     assert set(found["groups"]) == {"cpu", "gpu"}
     scaler.infeasible = []
-    time.sleep(1)
+    scaler.heard()
     assert first not in perennial(machine, "explain")[1]
     out = perennial(machine, "explain", "--at", datetime.fromtimestamp(wrong).isoformat())[1]
     assert out.splitlines()[:2] == [first, ""], "what was wrong then is told of then, and once"
@@ -236,8 +236,8 @@ def test_a_history_cut_in_the_middle_of_a_line(
 def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPaths) -> None:
     connection = connect.load(cluster)
     security = asking.security(connection.tls)
-    with Scaler(connection.scheduler_address, security):
-        time.sleep(1)
+    with Scaler(connection.scheduler_address, security) as scaler:
+        scaler.heard()
     code, out, error = perennial(machine, "pause")
 
     assert (code, out) == (1, "")

@@ -13,6 +13,7 @@ from typing import Any
 from distributed.core import rpc
 
 from tests import dask_processes
+from tests.homes import wait_until
 
 PRELOADS = ("--preload", "perennial.preloads.demand", "--preload", "perennial.preloads.page")
 
@@ -41,6 +42,7 @@ class Scaler:
         self.pins: dict[str, int] = {}
         self.limits: dict[str, Mapping[str, Any]] = {}
         self.taken: list[Mapping[str, Any]] = []
+        self.reports = 0
         self._reported, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -53,6 +55,11 @@ class Scaler:
         self._stopped.set()
         self._thread.join(30)
 
+    def heard(self) -> None:
+        """Wait until the scheduler has a report that was made after this call."""
+        under_way = self.reports + 1
+        wait_until(lambda: self.reports > under_way)
+
     async def _run(self) -> None:
         arguments = self.security.get_connection_args("client")
         async with rpc(self.address, connection_args=arguments) as scheduler:
@@ -60,6 +67,7 @@ class Scaler:
             while True:
                 last = self._stopped.is_set()
                 answer = await scheduler.perennial_demand(report=self.report(), acknowledged=done)
+                self.reports += 1
                 self._reported.set()
                 if last:  # what was wished at the very end is not for the next one
                     names = [wish["id"] for wish in answer["wishes"]]
