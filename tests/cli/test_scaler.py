@@ -62,6 +62,11 @@ def write(cluster: paths.ClusterPaths, *records: object, tail: str = "") -> None
     (cluster.scaler / "records.jsonl").write_text(text)
 
 
+def at(time: float) -> str:
+    """A time as `--at` takes it; one that counts back from now is another one when it is read."""
+    return datetime.fromtimestamp(time).isoformat()
+
+
 def test_nothing_is_known_before_a_scaler_has_reported(
     machine: Path, cluster: paths.ClusterPaths
 ) -> None:
@@ -193,7 +198,7 @@ def test_explain_names_what_is_wrong_first(machine: Path, scaler: Scaler) -> Non
     scaler.infeasible = []
     scaler.heard()
     assert first not in perennial(machine, "explain")[1]
-    out = perennial(machine, "explain", "--at", datetime.fromtimestamp(wrong).isoformat())[1]
+    out = perennial(machine, "explain", "--at", at(wrong))[1]
     assert out.splitlines()[:2] == [first, ""], "what was wrong then is told of then, and once"
     assert out.count(first) == 1
 
@@ -216,11 +221,11 @@ def test_a_history_cut_in_the_middle_of_a_line(
         lines = [line.split() for line in out.splitlines()]
         assert lines[0][1:] == ["cpu", "2", "→", "6", "demand", "24", "tasks", "wait"]
 
-        code, out, error = perennial(machine, "explain", "cpu", "--at", "150 s ago")
+        code, out, error = perennial(machine, "explain", "cpu", "--at", at(now - 150))
         assert code == 0
         assert "grows from 2 to 6 members" in out
         assert "1 line is damaged" in out
-        code, _, error = perennial(machine, "explain", "cpu", "--at", "6 min ago")
+        code, _, error = perennial(machine, "explain", "cpu", "--at", at(now - 360))
         assert code == 1
         assert error.startswith("lab: the records begin at ")
 

@@ -166,7 +166,7 @@ class Relay:
                 sink.shutdown(socket.SHUT_WR)
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Wait until a condition holds and return what it returned."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

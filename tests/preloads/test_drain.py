@@ -208,15 +208,14 @@ def test_two_workers_of_one_process(standing: Standing) -> None:
     twins = [standing.address("twin-0"), standing.address("twin-1")]
     data = [client.scatter(i, workers=[at], hash=False) for i, at in enumerate(twins)]
     tasks = [standing.run(f"twin-{i}-running", 60, on=f"twin-{i}") for i in range(2)]
-    begun = time.monotonic()
     process.terminate()
     until(lambda: lab.log("twin").count("waits up to 60 s") == 2, "both drains have begun")
     end(lab, "twin-0-running", "twin-1-running")
     assert process.wait(30) == 0
-    assert time.monotonic() - begun < 25  # and not until the deadline
     assert client.gather([*data, *tasks]) == [0, 1, 1, 1]
     assert {lab.runs()[f"twin-{i}-running"] for i in range(2)} == {1}
     assert lab.log("twin").count("Drained twin-") == 2
+    assert "the deadline" not in lab.log("twin")
 
 
 def test_a_retired_worker_does_not_drain_again(standing: Standing) -> None:

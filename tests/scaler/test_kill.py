@@ -155,7 +155,7 @@ def test_killed_while_a_member_is_parked_the_next_one_goes_on(cluster: Cluster) 
 def test_past_the_deadline_it_stops_where_that_is_the_rule() -> None:
     with standing({**GROUP, "drain": 2.0, "on_deadline": "stop"}) as cluster:
         platform = cluster.platforms["cpu"]
-        platform.environment["DASK_PERENNIAL__DRAIN"] = "60 s"
+        platform.environment["DASK_PERENNIAL__DRAIN"] = "10 min"
         cluster.pin("cpu", 2)
         cluster.start()
         client = cluster.lab.client(2)
@@ -166,9 +166,8 @@ def test_past_the_deadline_it_stops_where_that_is_the_rule() -> None:
         ]
         cluster.pin("cpu", 1)
         until(lambda: "gives up 1 task (t-cpu-" in cluster.log(), "it is given up", 60)
-        before = time.monotonic()
-        until(lambda: platform.codes, "its process has ended", 60)
-        assert time.monotonic() - before < 30  # and has not waited for its own 60 s
+        # Its process has ended, and has not waited for its own ten minutes.
+        until(lambda: platform.codes, "its process has ended", 120)
         assert client.gather(data) == [0, 1]
         assert client.gather(tasks) == [1, 1]
         assert sorted(cluster.lab.runs().values()) == [1, 2]

@@ -156,7 +156,7 @@ def cancel():
     ssh.cancel()
 threading.Thread(target=cancel, daemon=True).start()
 try:
-    with ssh.Session(target, 5.0, ssh.Wait(600, lambda text: print(text, flush=True))):
+    with ssh.Session(target, 300.0, ssh.Wait(600, lambda text: print(text, flush=True))):
         pass
 except FleetError as error:
     print(error, flush=True)
@@ -183,17 +183,15 @@ def test_what_ends_the_wait(place: Place, how: str) -> None:
             assert peer.recv(4) == b"SSH-"
         else:
             assert "connection refused" in process.stdout.readline()
-        begun = time.monotonic()
         if how == "interrupt":
             process.send_signal(signal.SIGINT)
         else:
             process.stdin.write("\n")
             process.stdin.flush()
-        process.wait(20)
+        process.wait(100)  # neither the wait nor an attempt of ssh's would have ended by then
         rest = process.stdout.read()
         process.stdin.close()
         process.stdout.close()
-        assert time.monotonic() - begun < 5
         if how != "interrupt":
             assert "machine-b (127.0.0.1): cancelled while waiting" in rest.splitlines()[-1]
 
