@@ -25,6 +25,8 @@ Found = TypeVar("Found")
 TAKEN_UP = 20.0
 #: Reports of the scaler on which a size is refused, and seconds to wait for each.
 LOOKS, LOOK = 3, 6.0
+#: Seconds more for a question that another one passes on: a program has to start there.
+PASSED_ON = 30.0
 #: Seconds in which the scheduler must answer `status`, which has more to show.
 GLANCE = 3.0
 
@@ -218,7 +220,7 @@ def ask(
     name = connection.cluster
     kept = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
     if kept is not None:
-        return asyncio.run(asking.within(patience, question(kept), name))
+        return asyncio.run(asking.within(patience + PASSED_ON, question(kept), name))
     return asking.ask(connection.scheduler_address, connection.tls, question, patience)
 
 

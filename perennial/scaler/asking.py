@@ -235,8 +235,11 @@ async def within(patience: float, question: Awaitable[Found], name: str) -> Foun
     try:
         async with asyncio.timeout(patience):
             return await question
-    except TimeoutError as error:
-        raise away(name, patience, error) from None
+    except TimeoutError:
+        raise PerennialError(
+            f"{name}: the scaler has not answered within {patience:g} s; see `perennial logs"
+            " scaler` and `perennial doctor`"
+        ) from None
 
 
 def away(address: str, patience: float, error: BaseException) -> PerennialError:

@@ -80,5 +80,5 @@ def test_whoever_does_not_answer_is_said_in_a_line() -> None:
     async def never() -> None:
         await asyncio.sleep(60)
 
-    with pytest.raises(Exception, match=r"lab: the scheduler has not answered within 0\.01 s"):
+    with pytest.raises(Exception, match=r"lab: the scaler has not answered within 0\.01 s"):
         asyncio.run(asking.within(0.01, never(), "lab"))

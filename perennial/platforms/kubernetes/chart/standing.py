@@ -219,12 +219,17 @@ class ReleaseRuntime(KubernetesRuntime):
 
     def asked(self, *words: str) -> str:
         """Run a module of ours in the scaler's pod."""
+        return self.api.run(self._scalers, self._namespace, ["python", "-P", "-m", *words])
+
+    @cached_property
+    def _scalers(self) -> str:
+        """Name of the scaler's pod."""
         ready = self.ready("scaler")
         if not ready:
             raise PerennialError(
                 f"{self.name}: no pod of its scaler is ready; see `perennial logs scaler`"
             )
-        return self.api.run(ready[0].metadata.name, self._namespace, ["python", "-P", "-m", *words])
+        return str(ready[0].metadata.name)
 
 
 class Desk:
