@@ -10,6 +10,9 @@ from perennial.errors import PerennialError
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
+#: Services which take memory that members cannot have.
+SERVICES = ("scheduler", "jupyter", "scaler")
+
 
 def sizes(
     counts: Mapping[str, int], declared: Mapping[str, int], current: Mapping[str, int]
@@ -49,6 +52,21 @@ def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = Fals
 def of_member(group: WorkerGroup) -> Use:
     """Say what a member of a group may use."""
     return Use(group.processes, group.processes * group.memory)
+
+
+def of_each(spec: ClusterSpec) -> dict[str, Use]:
+    """Say what a member of each group may use."""
+    return {name: of_member(group) for name, group in spec.workers.items()}
+
+
+def of_services(spec: ClusterSpec, roles: Collection[str] = SERVICES) -> int:
+    """Add up the memory that services may use which are no members, of some roles."""
+    found = {"scheduler": spec.scheduler.memory}
+    if spec.jupyter is not None:
+        found["jupyter"] = spec.jupyter.memory
+    if spec.scaler is not None and spec.scaled:
+        found["scaler"] = spec.scaler.memory
+    return sum(memory for role, memory in found.items() if role in roles)
 
 
 def of_groups(spec: ClusterSpec, sizes: Mapping[str, int]) -> Use:

@@ -14,9 +14,10 @@ from dataclasses import fields
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from perennial import sizes
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
-from perennial.platforms.hosts import libraries, machine_spec, room
+from perennial.platforms.hosts import libraries, machine_spec
 from perennial.platforms.hosts.environment import state as environment_folder
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
 from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
@@ -332,7 +333,7 @@ def _uses(values: Values) -> dict[str, Use]:
     if "cluster" not in values:
         return {}
     with suppress(SpecError):
-        return room.uses(machine_spec.read(_described(values)).cluster)
+        return sizes.of_each(machine_spec.read(_described(values)).cluster)
     return {}
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from perennial.capacity import MEANT, Capacity, Machine, Use, refusal, total
 from perennial.contracts import Lost, Resized
 from perennial.errors import FleetError, PerennialError
-from perennial.platforms.hosts import deploy, room
+from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.share import Share
 from perennial.platforms.hosts.sizes import spread
-from perennial.sizes import check_sizes
+from perennial.sizes import check_sizes, of_each
 from perennial.spec import ClusterSpec
 
 #: Group → machine → members.
@@ -54,7 +54,7 @@ def refuse(share: Share, now: Standing, sizes: Mapping[str, int], asked: Asked) 
     """Refuse sizes which a machine cannot hold, unless as much stands there already."""
     had = counted({**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})})
     stands = total(use * had.get(name, 0) for name, use in asked.before.items())
-    holds = Capacity(now.machine.cores, now.machine.memory, room.services(share.services))
+    holds = Capacity(now.machine.cores, now.machine.memory, share.beside)
     machine = share.target.name
     if why := refusal(asked.uses, sizes, holds, stands, machine, asked.meant):
         raise FleetError(f"{machine}: {why}")
@@ -99,7 +99,7 @@ def scale(
         for machine in operator.shares
         if any(after[group].get(machine) != before[group].get(machine) for group in wanted)
     }
-    uses = room.uses(spec)
+    uses = of_each(spec)
     asked = Asked(uses, uses, "" if force else MEANT)
     for machine, sizes in changed.items():
         share, there = operator.shares[machine], standing[machine]
@@ -120,7 +120,7 @@ def scale(
 
 def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> None:
     """Refuse a cluster file whose members some machine cannot hold."""
-    asked = Asked(room.uses(operator.spec), room.uses(before), "" if force else MEANT)
+    asked = Asked(of_each(operator.spec), of_each(before), "" if force else MEANT)
 
     def check(machine: str) -> None:
         refuse_share(operator.shares[machine], asked)

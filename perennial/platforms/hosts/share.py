@@ -16,7 +16,7 @@ from perennial import services as values
 from perennial.eject import folder_site, systemd_site
 from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
-from perennial.platforms.hosts import keeper, room
+from perennial.platforms.hosts import keeper
 from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.environment import environment, state
 from perennial.platforms.hosts.machine_spec import (
@@ -28,6 +28,7 @@ from perennial.platforms.hosts.machine_spec import (
     read,
 )
 from perennial.services import ADDRESS, MACHINE, Service, Site
+from perennial.sizes import of_member, of_services
 from perennial.spec import ClusterSpec
 from perennial.ssh import Hop
 
@@ -101,6 +102,8 @@ class Share:
     watchdog: float = 0.0
     #: Those of the groups whose members the scaler chooses: how many may run there.
     kept: dict[str, int] = field(default_factory=dict)
+    #: Bytes that the services may use which are no members; follows from them.
+    beside: int = field(default=0, compare=False)
 
     def runs(self, role: str) -> bool:
         """Whether the machine runs a service of a role."""
@@ -179,11 +182,12 @@ def share(spec: MachineSpec) -> Share:
     found += [values.jupyter(cluster, site)] if "jupyter" in spec.runs else []
     if spec.everywhere:
         found.append(values.scaler(cluster, site, _fleets(spec)))
+    beside = of_services(cluster, {part.role for part in found})
     if kept:
         relay = keeper.relay(cluster, site, machine.called)
-        user, of_all = render.user(cluster.name, relay), room.uses(cluster)
-        uses = {group: of_all[group] for group in counts}
-        found += [relay, keeper.keeper(cluster, site, user, kept, (uses, room.services(found)))]
+        user = render.user(cluster.name, relay)
+        uses = {group: of_member(cluster.workers[group]) for group in counts}
+        found += [relay, keeper.keeper(cluster, site, user, kept, (uses, beside))]
     return Share(
         cluster=cluster.name,
         target=target(machine),
@@ -197,6 +201,7 @@ def share(spec: MachineSpec) -> Share:
         max_unavailable=spec.max_unavailable,
         pages=socket_of(site.pages) if scheduler else "",
         watchdog=cluster.scheduler.watchdog if scheduler else 0.0,
+        beside=beside,
     )
 
 

@@ -8,17 +8,14 @@ from perennial import capacity as capacities
 from perennial.capacity import MEANT, Capacity, Machine, Use, refusal
 from perennial.errors import PerennialError
 from perennial.platforms.local.machine import this_machine
-from perennial.sizes import of_member
+from perennial.sizes import of_each, of_services
 from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
 
 def capacity(spec: ClusterSpec, machine: Machine) -> Capacity:
     """Say what a machine holds on which all services of a cluster stand."""
-    services = spec.scheduler.memory
-    services += spec.jupyter.memory if spec.jupyter is not None else 0
-    services += spec.scaler.memory if spec.scaler is not None and spec.scaled else 0
-    return Capacity(machine.cores, machine.memory, services)
+    return Capacity(machine.cores, machine.memory, of_services(spec))
 
 
 def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use, meant: str = MEANT) -> None:
@@ -26,9 +23,8 @@ def check(spec: ClusterSpec, sizes: Mapping[str, int], before: Use, meant: str =
 
     ``meant`` is how a person says that they mean it; empty where they have.
     """
-    uses = {name: of_member(group) for name, group in spec.workers.items()}
     holds = capacity(spec, this_machine())
-    if why := refusal(uses, sizes, holds, before, meant=meant):
+    if why := refusal(of_each(spec), sizes, holds, before, meant=meant):
         raise PerennialError(f"{spec.name}: {why}")
 
 

@@ -15,11 +15,12 @@ from perennial.capacity import PER_CORE, Machine, Use, gib, total
 from perennial.cli import app
 from perennial.errors import FleetError
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.platforms.hosts import deploy, remote, resizing, room
+from perennial.platforms.hosts import deploy, remote, resizing
 from perennial.platforms.hosts.agent.machine import this_machine
 from perennial.platforms.hosts.machine_spec import machine_specs
 from perennial.platforms.hosts.resizing import Asked, Standing
 from perennial.platforms.hosts.share import shares
+from perennial.sizes import of_each
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
 from perennial.stacks import planning
@@ -180,11 +181,11 @@ def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
         hosts={"machines": ["machine-a.example.org"]},
     )
     [share] = shares(spec).values()
-    found = total(use * share.counts[name] for name, use in room.uses(spec).items())
+    found = total(use * share.counts[name] for name, use in of_each(spec).items())
     assert found == Use(9, 24 * GIB)
     machine = Machine(2, 34 * GIB, 34 * GIB)
     empty = Standing(machine, {})
-    asked = Asked(room.uses(spec), room.uses(spec))
+    asked = Asked(of_each(spec), of_each(spec))
     resizing.refuse(share, empty, share.counts, asked)
     with pytest.raises(FleetError, match=r"^machine-a: cpu=5, gpu=1: 11 worker processes with 28"):
         resizing.refuse(share, empty, {"cpu": 5, "gpu": 1}, asked)
@@ -197,7 +198,7 @@ def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
 
 def test_services_count_where_they_stand() -> None:
     spec = spec_of(scheduler={"memory": "3 GiB"}, workers={"cpu": {"scale": {"max": 9}}})
-    found = {name: room.services(share.services) for name, share in shares(spec).items()}
+    found = {name: share.beside for name, share in shares(spec).items()}
     assert spec.jupyter is not None
     assert spec.scaler is not None
     assert found["machine-a"] == 3 * GIB + spec.jupyter.memory + spec.scaler.memory
