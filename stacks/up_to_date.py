@@ -10,6 +10,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.platforms.hosts import machine_spec
 from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts.agent.answers import Outcome
 from perennial.spec import ClusterSpec
 from perennial.spec.words import plural
 
@@ -115,7 +116,8 @@ def _state(resource: Mapping[str, Any]) -> State:
 def _whole(share: sharing.Share, services: State, made: State) -> bool:
     from perennial.platforms.hosts import deploy
 
-    outcome, facts = services.outputs.get("outcome") or {}, made.outputs["facts"]
+    outcome: Outcome = services.outputs.get("outcome") or {}
+    facts = made.outputs["facts"]
     if not outcome or ends_soon(outcome.get("expires")):
         return False
     try:

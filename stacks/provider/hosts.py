@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import fields
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -18,6 +19,8 @@ from perennial import sizes
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.hosts import libraries, machine_spec
+from perennial.platforms.hosts.agent.answers import Outcome
+from perennial.platforms.hosts.environment import Wish
 from perennial.platforms.hosts.environment import state as environment_folder
 from perennial.platforms.hosts.plan import Side, fingerprints, steps
 from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
@@ -187,7 +190,7 @@ class HostServices(Kind):
         """Look what became of them."""
         from perennial.platforms.hosts import deploy
 
-        outcome = state.outputs.get("outcome") or {}
+        outcome: Outcome = state.outputs.get("outcome") or {}
         if not outcome:
             return state.outputs  # they were never whole
         try:
@@ -278,10 +281,12 @@ def target(values: Values) -> Target:
     return share_target(machine_spec.entry(values["target"]))
 
 
-def environment(values: Values) -> Values:
+def environment(values: Values) -> Wish:
     """Read what environment a machine needs; what is None is not in the engine's state."""
-    found: Values = values["environment"]
-    return {"wheelhouse": None, **found} if found.get("kind") == "requirements" else found
+    found: Wish = copy(values["environment"])
+    if found.get("kind") == "requirements":
+        found.setdefault("wheelhouse", None)
+    return found
 
 
 def wanted_share(values: Values) -> Share:
@@ -315,7 +320,7 @@ def side(state: State) -> Side:
     )
 
 
-def changed(before: Values, now: Values) -> list[str]:
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say what became of an environment, one line each."""
     if before.get("digest") == now.get("digest"):
         return []
@@ -344,8 +349,9 @@ def _leave(state: State) -> None:
     had = wanted_share(state.inputs)
     python = had.services[0].command.argv[0] if had.services else ""
     made = python.startswith(f"{environment_folder(had.cluster, had.target.needs_root)}/")
-    kind = "requirements" if made else "python"
-    deploy.remove_environment(had.target, {"kind": kind, "python": python, "cluster": had.cluster})
+    if made:
+        gone: Wish = {"kind": "requirements", "python": python, "needs": [], "cluster": had.cluster}
+        deploy.remove_environment(had.target, gone)
 
 
 def _earlier(state: State, key: str) -> Values:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from perennial.errors import FleetError
+from perennial.platforms.hosts.agent.answers import Look
 from perennial.platforms.hosts.claims import claims, refuse
 from perennial.platforms.hosts.desired_state import Init
 from perennial.platforms.hosts.remote import Agent
@@ -18,13 +17,13 @@ SKEW = 240.0
 OLDEST_SYSTEMD = 247
 
 
-def look(agent: Agent, share: Share) -> dict[str, Any]:
+def look(agent: Agent, share: Share) -> Look:
     """Ask a machine for all that a deploy must know of it."""
     target = share.target
     names = [name for name in (target.internal, target.address) if name]
     ports = [port for part in share.services for port in part.access.ports]
     begun = time.time()
-    found: dict[str, Any] = agent.ask(
+    found: Look = agent.ask(
         "look",
         cluster=share.cluster,
         names=names,
@@ -37,7 +36,7 @@ def look(agent: Agent, share: Share) -> dict[str, Any]:
     return found
 
 
-def manager(share: Share, found: Mapping[str, Any]) -> Init:
+def manager(share: Share, found: Look) -> Init:
     """Choose a machine's service manager: systemd, unless the cluster file names supervisord."""
     if not share.target.needs_root:
         if found["root"]:
@@ -58,7 +57,7 @@ def manager(share: Share, found: Mapping[str, Any]) -> Init:
     return "systemd"
 
 
-def check(share: Share, found: Mapping[str, Any]) -> None:
+def check(share: Share, found: Look) -> None:
     """Refuse what cannot work, before anything is changed."""
     name = share.target.name
     refuse(name, share.cluster, found["clashes"])

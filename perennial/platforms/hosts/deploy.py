@@ -18,6 +18,7 @@ from perennial.contracts import Lost
 from perennial.errors import FleetError
 from perennial.plan import ABANDONED
 from perennial.platforms.hosts import issuing
+from perennial.platforms.hosts.agent.answers import FileState, Look, Manifest, Outcome, Written
 from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.desired_state import (
     DesiredState,
@@ -87,7 +88,7 @@ def apply_services(
     scaled: Mapping[str, int] | None = None,
     lost: Lost | None = None,
     owner: str = "",
-) -> dict[str, Any]:
+) -> Outcome:
     """Change what runs on a machine into its share; ``owner`` alone removes it later.
 
     Only members whose fingerprint changed restart, one after another, each drained. New
@@ -101,7 +102,7 @@ def apply_services(
         check(share, found)
         home = None if share.target.needs_root else _home(agent, found, say)
         manifest = found["manifest"]
-        now = chosen(share, found) | dict(scaled or {})
+        now = chosen(share, manifest, found["members"]) | dict(scaled or {})
         folder = found["folder"]
         parts = [part.at(found["address"], found["python"], folder) for part in share.services]
         issued = issuing.issue(share, found, secrets, parts)
@@ -144,7 +145,7 @@ def apply_services(
     }
 
 
-def _home(agent: Agent, found: Mapping[str, Any], say: Say) -> Home:
+def _home(agent: Agent, found: Look, say: Say) -> Home:
     """Ask where the clusters of a user without root are; say what that user cannot have."""
     home = Home(**agent.ask("settle"), machine=found["machine"])
     if not home.boot:
@@ -156,8 +157,8 @@ def _home(agent: Agent, found: Mapping[str, Any], say: Say) -> Home:
 
 
 def _manifest(
-    share: Share, wanted: DesiredState, files: Mapping[str, Any], home: Home | None
-) -> dict[str, Any]:
+    share: Share, wanted: DesiredState, files: Mapping[str, FileState], home: Home | None
+) -> Manifest:
     """Return what the machine remembers of a share that it now runs."""
     fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
     return {
@@ -172,7 +173,7 @@ def _manifest(
     }
 
 
-def look_services(share: Share, outcome: Mapping[str, Any]) -> list[str]:
+def look_services(share: Share, outcome: Outcome) -> list[str]:
     """Compare a machine with what was deployed to it; one line for each difference."""
     with borrowed(share.target) as agent:
         return drift(share.cluster, look(agent, share), outcome)
@@ -230,7 +231,7 @@ def _put(
     agent: Agent,
     what: tuple[Share, Sequence[Service]],
     wanted: DesiredState,
-    found: Mapping[str, Any],
+    found: Look,
     renewed: Sequence[str],
     owner: str = "",
 ) -> None:
@@ -267,16 +268,16 @@ def _put(
         agent.ask("systemd_reload")
 
 
-def _differs(file: Placed, there: Mapping[str, Any], renewed: Sequence[str]) -> bool:
+def _differs(file: Placed, there: Mapping[str, FileState], renewed: Sequence[str]) -> bool:
     return file.path in renewed or there.get(file.path) != _expected(file, there)
 
 
-def _expected(file: Placed, there: Mapping[str, Any]) -> list[Any]:
+def _expected(file: Placed, there: Mapping[str, FileState]) -> FileState:
     """Digest, mode and owner of a file; a key that stays has the content that it has there."""
     return file.state if file.text else [there[file.path][0], *file.state[1:]]
 
 
-def _described(file: Placed) -> dict[str, Any]:
+def _described(file: Placed) -> Written:
     return {"path": file.path, "text": file.text, "mode": file.mode, "owner": file.owner}
 
 
@@ -300,7 +301,7 @@ def _change(
     agent: Agent,
     what: tuple[Share, Home | None],
     wanted: DesiredState,
-    now: tuple[Steps, Mapping[str, Any]],
+    now: tuple[Steps, Look],
     turn: Turn,
     lost: Lost,
 ) -> None:
@@ -333,7 +334,7 @@ def _change_supervisord(
     agent: Agent,
     what: tuple[Share, Home],
     wanted: DesiredState,
-    now: tuple[Steps, Mapping[str, Any]],
+    now: tuple[Steps, Look],
     turn: Turn,
 ) -> None:
     (share, home), (todo, found) = what, now

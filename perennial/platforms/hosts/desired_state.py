@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from perennial import render
 from perennial.paths import ClusterPaths, supervisord_folder
+from perennial.platforms.hosts.agent import answers
+from perennial.platforms.hosts.agent.answers import FileState, Folder
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
 from perennial.platforms.hosts.programs import KEPT, MARK
@@ -43,7 +45,7 @@ class Placed:
     owner: str | None = None
 
     @property
-    def state(self) -> list[Any]:
+    def state(self) -> FileState:
         """Digest, mode and owner, as the machine reports them."""
         return [hashlib.sha256(self.text.encode()).hexdigest(), self.mode, self.owner]
 
@@ -89,7 +91,7 @@ class DesiredState:
     #: All files of ours.
     files: tuple[Placed, ...]
     #: ``path``, ``mode`` and ``owner`` of the folders to be made.
-    folders: tuple[dict[str, Any], ...]
+    folders: tuple[Folder, ...]
     #: System users and their home folders.
     users: Mapping[str, str]
     #: What shall run, by unit or program, in the order of starting.
@@ -132,7 +134,7 @@ def desired_state(
     return _supervisord(cluster, parts, marked, sizes, (secrets, watch, home))
 
 
-def steps(wanted: DesiredState, found: Mapping[str, Mapping[str, Any]]) -> Steps:
+def steps(wanted: DesiredState, found: Mapping[str, answers.Member]) -> Steps:
     """Compare the members that shall run with those that do."""
     alive = {name for name, now in found.items() if now["pid"]}
     running = {name for name in alive if found[name]["fingerprint"]}
@@ -167,7 +169,7 @@ def _systemd(
 ) -> DesiredState:
     counts = {name: size if isinstance(size, int) else None for name, size in sizes.items()}
     texts = render.systemd(parts, cluster, counts)
-    folders = []
+    folders: list[Folder] = []
     for part in parts:
         for path in part.access.writes:
             if not render.is_state(path):

@@ -6,10 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from perennial import render
 from perennial.paths import ClusterPaths, is_long
+from perennial.platforms.hosts.agent.answers import Look, Manifest, Member, Outcome
 from perennial.platforms.hosts.desired_state import DesiredState, Init
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
@@ -17,7 +17,7 @@ from perennial.platforms.hosts.programs import KEPT
 from perennial.services import Service
 
 
-def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
+def drift(cluster: str, found: Look, outcome: Outcome) -> list[str]:
     """Say what became of a machine's part of a cluster, one line for each thing. Pure."""
     manifest = found["manifest"]
     if not manifest:
@@ -39,7 +39,7 @@ def drift(cluster: str, found: Mapping[str, Any], outcome: Mapping[str, Any]) ->
     return lines
 
 
-def _file_drift(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _file_drift(manifest: Manifest, found: Look) -> list[str]:
     lines = []
     for path, expected in manifest.get("expected", {}).items():
         state = found["files"].get(path)
@@ -56,7 +56,7 @@ def _file_drift(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     return [*lines, *(f"{path} was edited" for path in found.get("altered", ()))]
 
 
-def _member_drift(unit: str, fingerprint: str, now: Mapping[str, Any] | None) -> list[str]:
+def _member_drift(unit: str, fingerprint: str, now: Member | None) -> list[str]:
     name = unit.removesuffix(".service")
     if now is None or now["state"] in ("inactive", "STOPPED"):
         return [f"{name} is stopped"]
@@ -67,7 +67,7 @@ def _member_drift(unit: str, fingerprint: str, now: Mapping[str, Any] | None) ->
     return []
 
 
-def _started_with(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _started_with(found: Look) -> Iterator[tuple[str, str]]:
     """List what was started after a file that it reads was edited, and that file."""
     reads = found["manifest"].get("reads", {})
     for unit, now in found["members"].items():
@@ -83,7 +83,7 @@ def _kind(unit: str) -> str:
     return found[1] if found else unit
 
 
-def outdated(found: Mapping[str, Any]) -> dict[str, int]:
+def outdated(found: Look) -> dict[str, int]:
     """List the units and programs that run what somebody has edited, and their process ids.
 
     Their fingerprint says nothing of it: it stands in the file that was edited, and was left there.
@@ -135,7 +135,7 @@ def kept_programs(wanted: DesiredState) -> dict[str, str]:
     }
 
 
-def spoilt(found: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+def spoilt(found: Look, now: Mapping[str, str]) -> list[str]:
     """List the programs whose text somebody has edited, and no deploy changes.
 
     They are written again before they are compared, so that what runs as it was deployed does not

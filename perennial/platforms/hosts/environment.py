@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from perennial.errors import Fault, SpecError
 from perennial.platforms.hosts.own_wheel import NAME, own_wheel
@@ -23,12 +23,27 @@ from perennial.spec.named_files import wheels
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
+class Wish(TypedDict):
+    """What Python environment a machine needs."""
+
+    kind: Literal["python", "requirements"]
+    python: str
+    needs: list[str]
+    #: The cluster's name, once it is known whose the environment is.
+    cluster: NotRequired[str]
+    #: Of one that is made: the requirements, what they are made from, and whether to build.
+    text: NotRequired[str]
+    hash: NotRequired[str]
+    wheelhouse: NotRequired[str | None]
+    build: NotRequired[bool]
+
+
 def state(cluster: str, root: bool = True) -> str:
     """Folder of all that a cluster has on a machine, but for root's configuration."""
     return f"{f'{STATE}/dask-perennial' if root else FOLDER}/{cluster}"
 
 
-def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> dict[str, Any]:
+def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> Wish:
     """Say what Python environment a machine needs, made by root or by the login user."""
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
     if jupyter:
@@ -36,17 +51,17 @@ def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> 
     if spec.environment.python is not None:
         return {"kind": "python", "python": spec.environment.python, "needs": needs}
     text = _text(spec, own_path(spec.name, root))
-    build = {"build": True} if spec.environment.build else {}
-    key = _hash(text + "# build\n" * len(build), spec.environment.wheelhouse)
-    return {
+    build = spec.environment.build
+    key = _hash(text + "# build\n" * build, spec.environment.wheelhouse)
+    found: Wish = {
         "kind": "requirements",
         "text": text,
         "hash": key,
         "wheelhouse": spec.environment.wheelhouse,
-        **build,
         "python": f"{state(spec.name, root)}/env-{key}/bin/python",
         "needs": needs,
     }
+    return {**found, "build": True} if build else found
 
 
 def python(spec: ClusterSpec, root: bool = True) -> str:

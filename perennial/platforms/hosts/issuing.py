@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
 
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import FleetError
+from perennial.platforms.hosts.agent.answers import Certificate, Look
 from perennial.platforms.hosts.secrets import Secrets
 from perennial.platforms.hosts.share import Share
 from perennial.services import Service
@@ -31,22 +31,20 @@ class Issued:
     #: Paths of what the machine had and now gets another one of.
     renewed: tuple[str, ...]
     #: For the machine's manifest: what each certificate was made from.
-    remember: Mapping[str, Any]
+    remember: Mapping[str, Certificate]
     #: When the first certificate that we renew ends, in ISO 8601; empty where there is none.
     expires: str
 
 
-def issue(
-    share: Share, found: Mapping[str, Any], secrets: Secrets, parts: Sequence[Service]
-) -> Issued:
+def issue(share: Share, found: Look, secrets: Secrets, parts: Sequence[Service]) -> Issued:
     """Make the secret files that a machine lacks; sign what must be renewed.
 
     Without the authority's key nothing is signed: the certificates that stand there stay.
     """
     paths = {PurePath(path).name: path for part in parts for path in part.access.secrets}
-    before: Mapping[str, Any] = found["manifest"].get("certificates", {})
+    before = found["manifest"].get("certificates", {})
     files: dict[str, str] = {}
-    remember: dict[str, Any] = {}
+    remember: dict[str, Certificate] = {}
     ends: list[str] = []
     for name, path in sorted(paths.items()):
         if name == "ca.pem":
@@ -60,10 +58,10 @@ def issue(
         _end(secrets.jupyter_certificate, share.target.name)
     for role in share.roles:
         cert, key = paths[f"{role}.pem"], paths[f"{role}-key.pem"]
-        known = before.get(role, {})
-        if _stays(role, share, known, found, (cert, key), secrets):
+        known = before.get(role)
+        if _stays(role, share, known, found, (cert, key), secrets) and known is not None:
             files |= {cert: "", key: ""}
-            remember[role] = dict(known)
+            remember[role] = known
         else:
             pair = _sign(role, share, str(found["address"]), secrets)
             files |= {cert: pair[0], key: pair[1]}
@@ -90,22 +88,22 @@ def issue(
 def _stays(
     role: str,
     share: Share,
-    known: Mapping[str, Any],
-    found: Mapping[str, Any],
+    known: Certificate | None,
+    found: Look,
     paths: tuple[str, str],
     secrets: Secrets,
 ) -> bool:
     """Whether a certificate needs not be signed again; refuse to sign without the key."""
-    same = bool(known) and _same(known, found, *paths)
-    if secrets.ca_key:
-        origin = _origin(share, str(found["address"]), secrets)
-        return same and known["origin"] == origin and _fresh(known["ends"])
-    if not same:
+    same = known is not None and _same(known, found, *paths)
+    if not same and not secrets.ca_key:
         raise FleetError(
             f"{share.target.name}: found {paths[0]} or its key other than it was deployed, and only"
             " `perennial up` can sign another; run that first"
         )
-    return True
+    if known is None or not same or not secrets.ca_key:
+        return same
+    origin = _origin(share, str(found["address"]), secrets)
+    return known["origin"] == origin and _fresh(known["ends"])
 
 
 def _sign(role: str, share: Share, address: str, secrets: Secrets) -> tuple[str, str]:
@@ -126,7 +124,7 @@ def _fresh(end: str) -> bool:
     return datetime.fromisoformat(end) - datetime.now(UTC) > RENEW_WITHIN
 
 
-def _same(known: Mapping[str, Any], found: Mapping[str, Any], cert: str, key: str) -> bool:
+def _same(known: Certificate, found: Look, cert: str, key: str) -> bool:
     """Whether the machine still has what was signed."""
     there = [found["files"].get(path, [None])[0] for path in (cert, key)]
     return bool(there == known["digests"])

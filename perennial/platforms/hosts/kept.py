@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from perennial.platforms.hosts.agent.answers import Manifest, Member
 from perennial.platforms.hosts.share import Share, Size
 from perennial.sizes import sizes
 
@@ -13,13 +13,12 @@ from perennial.sizes import sizes
 _ALIVE = ("active", "activating", "reloading")
 
 
-def chosen(share: Share, found: Mapping[str, Any]) -> dict[str, Size]:
+def chosen(share: Share, manifest: Manifest, members: Mapping[str, Member]) -> dict[str, Size]:
     """Say how many members each group gets on a machine, or which ones.
 
     A count in the cluster file is a first size. Afterwards the size belongs to `perennial scale`,
     until the count is changed; or to the scaler for as long as there is one.
     """
-    manifest = found["manifest"]
     numbers = manifest.get("numbers", {})
     before = {**manifest.get("sizes", {}), **{name: len(own) for name, own in numbers.items()}}
     now: dict[str, Size] = dict(sizes(share.counts, manifest.get("declared", {}), before))
@@ -27,7 +26,7 @@ def chosen(share: Share, found: Mapping[str, Any]) -> dict[str, Size]:
         if group in numbers:
             now[group] = numbers[group]
         elif group in manifest.get("kept", {}):  # somebody has removed the keeper's file
-            now[group] = _running(share, group, found["members"])
+            now[group] = _running(share, group, members)
         else:
             now[group] = list(range(before.get(group, share.counts[group])))
     return now
@@ -38,7 +37,7 @@ def counted(now: Mapping[str, Size]) -> dict[str, int]:
     return {group: size if isinstance(size, int) else len(size) for group, size in now.items()}
 
 
-def _running(share: Share, group: str, members: Mapping[str, Any]) -> list[int]:
+def _running(share: Share, group: str, members: Mapping[str, Member]) -> list[int]:
     unit = rf"dask-{re.escape(share.cluster)}-{re.escape(group)}@([0-9]+)\.service"
     program = rf"{re.escape(group)}-{re.escape(share.target.name)}-([0-9]+)"
     whole = re.compile(f"(?:{unit}|{program})")

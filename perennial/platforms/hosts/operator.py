@@ -15,6 +15,7 @@ from perennial.pages import ROSTER, Counts, counts_of, parsed, workers_of
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.agent.answers import Manifest, Usage
 from perennial.platforms.hosts.holding import holders, losses
 from perennial.platforms.hosts.placing import Placed, concerned, placed_on
 from perennial.platforms.hosts.remote import Agent, borrowed
@@ -32,15 +33,11 @@ AT_ONCE = 32
 FOLLOW = 0.5
 
 
-#: What a machine says of a service beside its state.
-_USAGE = ("pid", "uptime", "restarts", "memory", "cpu")
-
-
 class _Look(NamedTuple):
     """What a machine says of its services, and of the scheduler where that is there."""
 
-    manifest: Mapping[str, Any]
-    usage: Mapping[str, Mapping[str, Any]]
+    manifest: Manifest
+    usage: Mapping[str, Usage]
     counts: Counts | None
 
 
@@ -67,7 +64,7 @@ class Operator:
                 rows.append(ServiceStatus(machine, machine, "UNREACHABLE", note=str(seen)))
                 continue
             for placed in self.placed(machine, seen.manifest):
-                rows.append(_row(placed.name, machine, seen.usage.get(placed.unit, {})))
+                rows.append(_row(placed.name, machine, seen.usage.get(placed.unit)))
                 if placed.group:
                     sizes[placed.group] += 1
             scheduler = scheduler or seen.counts
@@ -251,7 +248,7 @@ class Operator:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
 
-    def placed(self, machine: str, manifest: Mapping[str, Any]) -> list[Placed]:
+    def placed(self, machine: str, manifest: Manifest) -> list[Placed]:
         """List the services that a machine shall run now."""
         return placed_on(self.shares[machine], self.name, machine, manifest)
 
@@ -277,9 +274,9 @@ class Operator:
     def _needed(self, word: str | None, away: Mapping[str, FleetError]) -> list[FleetError]:
         return [error for name, error in away.items() if concerned(self.shares[name], name, word)]
 
-    def _manifest(self, machine: str) -> dict[str, Any]:
+    def _manifest(self, machine: str) -> Manifest:
         with borrowed(self.shares[machine].target) as agent:
-            found: dict[str, Any] = agent.ask("manifest", cluster=self.name)
+            found: Manifest = agent.ask("manifest", cluster=self.name)
             return found
 
 
@@ -299,7 +296,10 @@ def _warn(away: Mapping[str, FleetError]) -> None:
         print(f"warning: {error}", file=sys.stderr)
 
 
-def _row(name: str, machine: str, now: Mapping[str, Any]) -> ServiceStatus:
-    state = "RUNNING" if now.get("state") == "active" else now.get("state", "MISSING")
-    numbers = {key: now[key] for key in _USAGE if key in now}
-    return ServiceStatus(name, machine, state.upper(), **numbers)
+def _row(name: str, machine: str, now: Usage | None) -> ServiceStatus:
+    if now is None:
+        return ServiceStatus(name, machine, "MISSING")
+    state = "RUNNING" if now["state"] == "active" else now["state"].upper()
+    return ServiceStatus(
+        name, machine, state, now["pid"], now["uptime"], now["restarts"], now["memory"], now["cpu"]
+    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from perennial.platforms.hosts.agent.answers import Manifest
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.share import Share, Size, numbers
 
@@ -24,9 +24,7 @@ class Placed:
     group: str | None
 
 
-def placed_on(
-    share: Share, cluster: str, machine: str, manifest: Mapping[str, Any]
-) -> list[Placed]:
+def placed_on(share: Share, cluster: str, machine: str, manifest: Manifest) -> list[Placed]:
     """List the services that a machine shall run now."""
     sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
     sizes |= manifest.get("numbers", {})

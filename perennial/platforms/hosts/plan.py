@@ -14,6 +14,7 @@ from perennial.plan import Impact, Step
 from perennial.ssh import keys
 
 if TYPE_CHECKING:
+    from perennial.platforms.hosts.environment import Wish
     from perennial.platforms.hosts.share import Share, Size
     from perennial.services import Service
 
@@ -28,7 +29,7 @@ class Side:
     #: Its share as JSON; None where there is none.
     share: dict[str, Any] | None = None
     #: Its Python environment.
-    wish: dict[str, Any] | None = None
+    wish: Wish | None = None
     #: Fingerprints by member as they were deployed; empty where that is not known.
     members: Mapping[str, str] | None = None
     #: The service manager that was found there; None where that is not known.
@@ -88,9 +89,7 @@ def _new_machine(share: Mapping[str, Any]) -> str:
     return "new machine: " + ", ".join([*services, *groups])
 
 
-def _environment(
-    machine: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
-) -> list[Step]:
+def _environment(machine: str, old: Wish | None, new: Wish | None) -> list[Step]:
     if new is None or old == new:
         return []
     if old is None:

@@ -10,14 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from perennial.errors import FleetError
+from perennial.platforms.hosts.agent.answers import Environment
 from perennial.platforms.hosts.claims import refuse
-from perennial.platforms.hosts.environment import content
+from perennial.platforms.hosts.environment import Wish, content
 from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
 from perennial.platforms.hosts.share import Target
 from perennial.spec.named_files import wheels as wheels_in
-
-Wish = Mapping[str, Any]
 
 _PPC64 = 21
 #: Number in a program's head (``e_machine`` in elf(5)) → what ``uname -m`` calls it.
@@ -50,7 +49,7 @@ def make_environment(
     wish: Wish,
     say: Callable[[str], None] = lambda _text: None,
     claims: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Environment:
     """Find an environment on a machine, or make it."""
     with borrowed(target, say) as agent:
         if claims:
@@ -61,10 +60,10 @@ def make_environment(
         return _facts(agent, target, wish)
 
 
-def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> Environment | None:
     """Look at an environment; None when it is gone."""
     with borrowed(target) as agent:
-        found: dict[str, Any] | None = agent.ask(
+        found: Environment | None = agent.ask(
             "environment_look", python=agent.here(python_of(wish)), needs=[*wish.get("needs", ())]
         )
         return found
@@ -78,9 +77,9 @@ def remove_environment(target: Target, wish: Wish) -> None:
             agent.ask("environment_remove", cluster=wish["cluster"], folder=folder)
 
 
-def _facts(agent: Agent, target: Target, wish: Wish) -> dict[str, Any]:
+def _facts(agent: Agent, target: Target, wish: Wish) -> Environment:
     python, name = agent.here(python_of(wish)), target.name
-    facts: dict[str, Any] | None = agent.ask(
+    facts: Environment | None = agent.ask(
         "environment_look", python=python, needs=list(wish.get("needs", ()))
     )
     if facts is None:

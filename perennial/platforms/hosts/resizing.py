@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from perennial.capacity import MEANT, Capacity, Machine, Use, refusal, total
 from perennial.contracts import Lost, Resized
 from perennial.errors import FleetError, PerennialError
 from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.agent.answers import Manifest
 from perennial.platforms.hosts.kept import chosen, counted
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
@@ -29,7 +29,7 @@ class Standing:
     #: Its cores and its memory.
     machine: Machine
     #: What it remembers of the cluster; empty where there is nothing.
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
 
 def look(agent: Agent, cluster: str) -> Standing:
@@ -75,7 +75,7 @@ def refuse_share(share: Share, asked: Asked) -> None:
 
 def _sizes(share: Share, now: Standing) -> dict[str, int]:
     """Say how many members of each group a deploy would leave on a machine."""
-    return counted(chosen(share, {"manifest": now.manifest, "members": {}}))
+    return counted(chosen(share, now.manifest, {}))
 
 
 def scale(

@@ -18,7 +18,7 @@ from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
 from perennial.platforms.hosts import keeper
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.environment import environment, state
+from perennial.platforms.hosts.environment import Wish, environment, state
 from perennial.platforms.hosts.machine_spec import (
     MachineCluster,
     MachineEntry,
@@ -127,7 +127,7 @@ def shares(spec: ClusterSpec) -> dict[str, Share]:
     return {name: share(read(values)) for name, values in machine_specs(spec).items()}
 
 
-def wish(spec: ClusterSpec, share: Share) -> dict[str, Any]:
+def wish(spec: ClusterSpec, share: Share) -> Wish:
     """Say what Python environment a machine needs, and whose it is."""
     needed = environment(spec, share.runs("jupyter"), share.target.needs_root)
     return {**needed, "cluster": spec.name}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from perennial.doctor import reach
 from perennial.doctor.firewalls import Firewall
 from perennial.doctor.reach import End, Result, Role, Source
 from perennial.errors import FleetError
+from perennial.platforms.hosts.agent.answers import Environment, Look
 from perennial.platforms.hosts.checks import look
 from perennial.platforms.hosts.operator import Operator
 from perennial.platforms.hosts.remote import borrowed
@@ -21,10 +21,10 @@ class Seen:
     """How a machine was found."""
 
     #: See `perennial.platforms.hosts.checks.look`.
-    look: Mapping[str, Any]
+    look: Look
     #: See `perennial.platforms.hosts.agent.environments.look`; with ``fault`` alone where the
     #: interpreter does not run.
-    environment: Mapping[str, Any] | None
+    environment: Environment | None
     #: Ports that others can reach, by unit or program.
     listening: Mapping[str, Sequence[int]]
     #: Free bytes by folder.

@@ -21,7 +21,6 @@ from tests.platforms.hosts import clusters
 from tests.platforms.hosts.clusters import PLAIN, spec_of, under
 
 SCALED: dict[str, Any] = {**PLAIN, "workers": {"cpu": {"count": 2, "scale": {"max": 8}}}}
-EMPTY: dict[str, Any] = {"manifest": {}, "members": {}}
 
 
 def share_of(machine: str = "machine-b", **keys: Any) -> Share:
@@ -91,19 +90,19 @@ def test_a_share_that_was_remembered_without_keepers_is_read() -> None:
 
 def test_whom_the_scaler_has_chosen_stays() -> None:
     share = share_of()
-    assert chosen(share, EMPTY) == {"cpu": [0]}
+    assert chosen(share, {}, {}) == {"cpu": [0]}
     manifest = {"declared": {"cpu": 1}, "sizes": {"cpu": 3}}
     # Until now a group of a size, whatever the file's count is now.
-    assert chosen(share, {**EMPTY, "manifest": manifest}) == {"cpu": [0, 1, 2]}
+    assert chosen(share, manifest, {}) == {"cpu": [0, 1, 2]}
     other = {**manifest, "declared": {"cpu": 7}}
-    assert chosen(share, {**EMPTY, "manifest": other}) == {"cpu": [0, 1, 2]}
+    assert chosen(share, other, {}) == {"cpu": [0, 1, 2]}
     # Chosen by the scaler, any set of numbers.
     kept = {**manifest, "kept": {"cpu": 4}, "numbers": {"cpu": [1, 3]}}
-    assert chosen(share, {**EMPTY, "manifest": kept}) == {"cpu": [1, 3]}
+    assert chosen(share, kept, {}) == {"cpu": [1, 3]}
     assert counted({"cpu": [1, 3], "gpu": 4}) == {"cpu": 2, "gpu": 4}
     # No longer sized by a scaler: as many as there are.
     free = share_of(scaler=None)
-    assert chosen(free, {**EMPTY, "manifest": kept}) == {"cpu": 2}
+    assert chosen(free, kept, {}) == {"cpu": 2}
 
 
 @pytest.mark.parametrize("unit", ["dask-lab-cpu@{}.service", "cpu-machine-b-{}"])
@@ -115,7 +114,7 @@ def test_where_the_keepers_file_is_gone_who_runs_stays(unit: str) -> None:
         "dask-lab-cpux@9.service": {"state": "active"},
     }
     found = {"manifest": {"kept": {"cpu": 4}, "sizes": {"cpu": 1}}, "members": members}
-    assert chosen(share_of(), found) == {"cpu": [2, 5]}
+    assert chosen(share_of(), found["manifest"], found["members"]) == {"cpu": [2, 5]}
 
 
 def test_under_systemd_no_file_says_who_runs() -> None:

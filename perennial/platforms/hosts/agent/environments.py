@@ -9,10 +9,13 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.agent import unprivileged
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Environment, Inventory
 
 #: Run by an environment's own interpreter, in isolated mode.
 _INVENTORY = """
@@ -34,7 +37,7 @@ def architecture() -> str:
     return os.uname().machine
 
 
-def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
+def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
     """Find out what an interpreter is and has; None where there is none. Root never runs it."""
     if not Path(python).exists():
         return None
@@ -66,7 +69,7 @@ def look(python: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
     }
 
 
-def _inventory(said: str) -> dict[str, Any] | None:
+def _inventory(said: str) -> Inventory | None:
     """Read what an interpreter said; None for what no interpreter says, and no terminal gets."""
     try:
         found = json.loads(said.splitlines()[-1])

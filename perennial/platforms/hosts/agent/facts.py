@@ -14,10 +14,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.agent import boot, manifest, states, supervisord, systemd
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Look, Manifest, Member
 
 _SIOCGIFCONF = 0x8912  # netdevice(7): all IPv4 addresses, with their interfaces
 #: Bytes of one of them there (``struct ifreq``).
@@ -33,7 +36,7 @@ def look(
     server: str,
     ports: Sequence[int],
     claims: Sequence[str],
-) -> dict[str, Any]:
+) -> Look:
     """See in one go what a deploy must know of this machine."""
     known = manifest.known(cluster)
     found = members(cluster, known)
@@ -66,12 +69,12 @@ def clashes(cluster: str, claims: Sequence[str]) -> list[tuple[str, str]]:
     for file in sorted(manifest.STATE.glob("*/manifest.json")):
         if file.parent.name != cluster:
             has = manifest.read(file.parent.name)
-            names = {name for key in ("units", "targets", "users") for name in has.get(key, ())}
+            names = {*has.get("units", ()), *has.get("targets", ()), *has.get("users", ())}
             found += [(file.parent.name, name) for name in claims if name in names]
     return found
 
 
-def members(cluster: str, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+def members(cluster: str, known: Manifest | None = None) -> dict[str, Member]:
     """State, pid, restarts, fingerprint and begin of each service, by unit or program."""
     now = manifest.read(cluster) if known is None else known
     if now.get("init") == "supervisord":
@@ -140,7 +143,7 @@ def listens(port: int) -> bool:
     return any(True for _ in sockets([port]))
 
 
-def _enabled(cluster: str, known: dict[str, Any]) -> bool:
+def _enabled(cluster: str, known: Manifest) -> bool:
     if known.get("init") == "supervisord":
         return boot.enabled(cluster, known.get("units", ()), known.get("crontab", ""))
     return not known.get("targets") or systemd.enabled(known["targets"])

@@ -6,13 +6,16 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import FirewallFound
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REFUSING = ("drop", "reject")
 
 
-def firewall() -> dict[str, Any]:
+def firewall() -> FirewallFound:
     """Say what keeps others out of this machine."""
     if "Status: active" in _said("ufw", "status"):
         return {"kind": "ufw", "chains": []}

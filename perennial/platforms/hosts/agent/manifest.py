@@ -13,10 +13,13 @@ import shutil
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_atomic
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Manifest
 
 #: Longest file of a keeper's, in bytes.
 LONGEST = 2**22
@@ -73,7 +76,7 @@ def keeper(cluster: str) -> Path:
     return STATE / cluster / "keeper" / "wanted.json"
 
 
-def known(cluster: str) -> dict[str, Any]:
+def known(cluster: str) -> Manifest:
     """Read what a cluster has on this machine, with the ``numbers`` that its keeper has."""
     found = read(cluster)
     return {**found, "numbers": remembered(keeper(cluster))} if found else {}
@@ -132,7 +135,7 @@ def whole(values: Any) -> set[int]:
     return found
 
 
-def read(cluster: str) -> dict[str, Any]:
+def read(cluster: str) -> Manifest:
     """Read what a cluster has on this machine; empty when it has nothing."""
-    found: dict[str, Any] = read_json(path(cluster), {})
+    found: Manifest = read_json(path(cluster), {})
     return found

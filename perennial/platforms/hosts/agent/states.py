@@ -10,7 +10,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Manifest
 
 #: Longest file of supervisord's that is read, in bytes.
 LONGEST = 2**22
@@ -43,7 +46,7 @@ def digests(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def altered(folder: Path, known: Mapping[str, Any]) -> list[str]:
+def altered(folder: Path, known: Manifest) -> list[str]:
     """List the programs of a keeper's members that are not as the keeper has written them."""
     found = []
     for prefix, source in known.get("kept_programs", {}).items():

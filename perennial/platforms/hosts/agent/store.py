@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
@@ -24,13 +24,16 @@ from perennial.platforms.hosts.agent import (
     systemd,
 )
 
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Folder, Manifest, Written
+
 
 def begin(
     cluster: str,
     files: Sequence[str],
-    folders: Sequence[dict[str, Any]],
+    folders: Sequence[Folder],
     users: Sequence[dict[str, str]],
-    remember: dict[str, Any],
+    remember: Manifest,
 ) -> None:
     """Remember what is about to be there, then make the users and the folders."""
     make_root(cluster)
@@ -57,7 +60,7 @@ def make_root(cluster: str) -> None:
         folder.chmod(mode)
 
 
-def write(files: Sequence[dict[str, Any]]) -> list[str]:
+def write(files: Sequence[Written]) -> list[str]:
     """Write files, each whole or not at all; returns the paths that changed."""
     for file in files:
         path = Path(str(file["path"]))
@@ -116,7 +119,7 @@ def finish(
     cluster: str,
     files: Sequence[str],
     users: Sequence[str],
-    remember: dict[str, Any],
+    remember: Manifest,
     environment: str | None,
 ) -> list[str]:
     """Remove what is no longer wanted and remember that all is whole; returns what went."""

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.agent import boot, manifest, systemd
@@ -27,6 +27,9 @@ from perennial.supervision.supervisor import (
     started_as,
     wait_gone,
 )
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Manifest, Member
 
 #: Seconds in which a supervisord that was started must answer.
 ANSWER = 60.0
@@ -42,7 +45,7 @@ def is_roots(cluster: str) -> bool:
     return Path("/var/lib/dask-perennial", cluster, "supervisord").is_dir()
 
 
-def members(cluster: str) -> dict[str, dict[str, Any]]:
+def members(cluster: str) -> dict[str, Member]:
     """State, pid, restarts and fingerprint of each program."""
     known: dict[str, str] = {}
     folder = root(cluster)
@@ -51,7 +54,7 @@ def members(cluster: str) -> dict[str, dict[str, Any]]:
         known = {process.name: process.state for process in supervisor.processes().values()}
     names = sorted({*known, *(path.stem for path in (folder / "run").glob("*.lock"))})
     holders = {name: holder(folder / "run" / f"{name}.lock") for name in names}
-    found = {}
+    found: dict[str, Member] = {}
     for name, (pid, starts) in holders.items():
         state = known.get(name, "without supervisord" if pid else "STOPPED")
         found[name] = {
@@ -123,7 +126,7 @@ def end(cluster: str, name: str) -> None:
     supervisor.wait_stopped([name], ANSWER)
 
 
-def take_down(cluster: str, known: dict[str, Any], say: Callable[[str], None]) -> None:
+def take_down(cluster: str, known: Manifest, say: Callable[[str], None]) -> None:
     """Stop everything, workers drained, and let it not come back at boot."""
     units = known.get("units", ())
     boot.forget(cluster, units)

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perennial.errors import PerennialError
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Member
 
 #: Seconds for a call of systemctl that does not wait for a service.
 TIMEOUT = 60.0
@@ -63,7 +66,7 @@ def fingerprint(pid: int) -> str | None:
     return None
 
 
-def members(units: Sequence[str]) -> dict[str, dict[str, Any]]:
+def members(units: Sequence[str]) -> dict[str, Member]:
     """State of each unit of a cluster that systemd has loaded: state, pid, fingerprint."""
     return {
         name: {

@@ -6,26 +6,31 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perennial.platforms.hosts.agent import facts
+
+if TYPE_CHECKING:
+    from perennial.platforms.hosts.agent.answers import Usage
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def usage(cluster: str, interval: float = 0.2) -> dict[str, dict[str, Any]]:
+def usage(cluster: str, interval: float = 0.2) -> dict[str, Usage]:
     """Measure each service with all that it has started."""
-    found = facts.members(cluster)
+    members = facts.members(cluster)
     families = {
         name: list(facts.family(member["pid"])) if member["pid"] else []
-        for name, member in found.items()
+        for name, member in members.items()
     }
     before = {name: sum(map(_ticks, pids)) for name, pids in families.items()}
     time.sleep(interval)
+    found: dict[str, Usage] = {}
     for name, pids in families.items():
         spent = max(0, sum(map(_ticks, pids)) - before[name])
-        found[name] |= {
+        found[name] = {
+            **members[name],
             "uptime": _uptime(pids[0]) if pids else 0.0,
             "memory": sum(map(_memory, pids)),
             "cpu": spent / _TICKS / interval,
