@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.memory import Figures, measured
+from benchmarks.memory import BATCH, Figures, measured
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,8 @@ def test_a_scheduler_grows_no_more_than_dasks_own(minutes: float) -> None:
         return [each async for each in measured(minutes)]
 
     figures = asyncio.run(all_of_it())
-    assert len(figures) == 21
     first, *rest = figures
-    assert rest[-1].names > 100
+    assert rest[-1].names >= BATCH
     assert rest[-1].alone > first.alone  # Dask keeps something of each name: see the benchmark
     # Python takes memory from the system in pieces: some MiB more at one moment are no growth.
     assert [each for each in rest if each.ours - each.alone > first.ours - first.alone + 8] == []
