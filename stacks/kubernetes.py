@@ -14,6 +14,7 @@ from perennial import certificates
 from perennial.errors import PerennialError
 from perennial.platforms.kubernetes import names, parts, secrets
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.options import PRELOADS
 from perennial.services import START_TIMEOUT, scheduler_address
 from perennial.spec import ClusterSpec
 
@@ -114,7 +115,9 @@ class KubernetesCluster(ClusterComponent):
         before: dict[str, list[pulumi.Resource]] = {}
         for title in sorted(known, key=lambda title: known[title]["kind"] == "Deployment"):
             kind, part = known[title]["kind"], known[title]["metadata"]["labels"][names.PART]
-            after = [*made, *before.get(part, ())] if kind == "Deployment" else []
+            after: list[pulumi.Resource] = []
+            if kind == "Deployment":
+                after = [*made, *before[PRELOADS], *before.get(part, ())]
             if kind == "RoleBinding":  # nobody but an administrator binds a role that is to come
                 after = before[part]
             own = self._options(given.spec, part, kind)

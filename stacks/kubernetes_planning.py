@@ -12,6 +12,7 @@ from perennial.errors import PerennialError
 from perennial.plan import Action, Impact, Step
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.options import PRELOADS
 from perennial.platforms.kubernetes.runtime import stop
 from perennial.platforms.kubernetes.secrets import contents
 from perennial.spec import ClusterSpec
@@ -68,15 +69,16 @@ def first(spec: ClusterSpec) -> list[Step]:
     if contents(spec):
         others["secrets", "create"] = {"Secret"}
     for part, objects in manifests(spec).items():
-        pods[part] = Step("create", "", part, _PODS)
-        kinds = {each["kind"] for each in objects} - {"Deployment"}
-        others[part, "create"] = kinds
+        kinds = {each["kind"] for each in objects}
+        if "Deployment" in kinds:
+            pods[part] = Step("create", "", part, _PODS)
+        others[part, "create"] = kinds - {"Deployment"}
     return _ordered(spec, pods, others)
 
 
 def _ordered(spec: ClusterSpec, pods: Mapping[str, Step], others: Others) -> list[Step]:
     """List the steps part by part: what the pods are made with, then the pods."""
-    order = ["certificates", "secrets", "scheduler", *spec.workers, "jupyter", "scaler"]
+    order = ["certificates", "secrets", PRELOADS, "scheduler", *spec.workers, "jupyter", "scaler"]
     gone = sorted({*pods, *(part for part, _ in others)} - {*order})
     found: list[Step] = []
     for part in (*order, *gone):
@@ -138,6 +140,8 @@ def _size(inputs: Tree) -> int | None:
 
 def _short(path: str) -> str:
     """Name a property of a pod without the way to it."""
+    if path.endswith(".configMap.name"):
+        return "other preloads"
     for start in ("spec.template.spec.", "spec.template.metadata.", "spec."):
         if path.startswith(start):
             return path.removeprefix(start)

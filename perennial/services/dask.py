@@ -42,8 +42,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
-        # Without the working folder on sys.path (-P): tasks write files there.
-        *(site.python, "-P", "-m", "dask", "scheduler"),
+        *(*site.running("dask"), "scheduler"),
         *("--host", host(site.address), "--port", str(spec.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{spec.scheduler.dashboard_port}"),
         *_tls_flags(spec, site, "scheduler"),
@@ -117,7 +116,7 @@ def _worker_argv(
     in_worker = ["perennial.preloads.keep", "perennial.preloads.member", *tls]
     in_nanny = ["perennial.preloads.drain", "perennial.preloads.ready", *tls]
     return (
-        *(site.python, "-P", "-m", "dask", "worker", scheduler_address(spec, site)),
+        *(*site.running("dask"), "worker", scheduler_address(spec, site)),
         *("--name", instance, "--host", host(site.address)),
         *("--nworkers", str(group.processes), "--nthreads", str(group.threads)),
         *("--memory-limit", str(group.memory)),

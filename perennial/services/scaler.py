@@ -41,7 +41,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
         role="scaler",
         description=f"Scaler of the Dask cluster {spec.name}",
         command=Command(
-            argv=(site.python, "-P", "-m", "perennial.scaler", settings),
+            argv=(*site.running("perennial.scaler"), settings),
             environment=(("DASK_CONFIG", config),),
             directory=site.scaler,
         ),

@@ -89,6 +89,8 @@ class Site:
         Folder of the unix socket on which the scheduler serves its pages.
     shared : bool
         Whether JupyterLab has a user of its own, who reaches that socket as one of a group.
+    start : str
+        Script that runs a module, in the place of ``-P -m``.
     """
 
     python: str
@@ -108,6 +110,18 @@ class Site:
     work: str = ""
     pages: str = ""
     shared: bool = False
+    start: str = ""
+
+    def running(self, module: str) -> tuple[str, ...]:
+        """Words that run a module.
+
+        Parameters
+        ----------
+        module : str
+            Its name.
+        """
+        # Without the working folder on sys.path (-P): tasks write files there.
+        return (self.python, *((self.start,) if self.start else ("-P", "-m")), module)
 
 
 @dataclass(frozen=True, slots=True)

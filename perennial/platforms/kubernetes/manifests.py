@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes import code, names
 from perennial.platforms.kubernetes.network import policies
-from perennial.platforms.kubernetes.options import Options
+from perennial.platforms.kubernetes.options import PRELOADS, Options
 from perennial.platforms.kubernetes.parts import Part, parts
 from perennial.platforms.kubernetes.pods import key_of, template
 from perennial.quoting import check_filled
@@ -22,7 +22,8 @@ HISTORY = 3
 def manifests(spec: ClusterSpec) -> dict[str, list[Tree]]:
     """Describe every object of a cluster, by the part that it belongs to."""
     every = parts(spec)
-    found = {part.key: list(_of_part(spec, part)) for part in every}
+    found = {PRELOADS: [code.config_map(spec.name, spec.options.namespace)]}
+    found |= {part.key: list(_of_part(spec, part)) for part in every}
     for key, policy in policies(spec, every):
         found[key].append(policy)
     return found

@@ -15,6 +15,8 @@ from perennial.spec.units import Refusal, Worded, refuse
 if TYPE_CHECKING:
     from perennial.spec.models import ClusterSpec
 
+#: What all pods share, and no group can be called.
+PRELOADS = "preloads"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _KEY = rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
 
@@ -99,7 +101,8 @@ class Pod(Model):
     """
 
     image: Image | None = None
-    """Container image, with dask-perennial in it."""
+    """Container image with distributed 2026.6 or newer; the scaler's has
+    `dask-perennial[kubernetes]` as well, and JupyterLab's has JupyterLab."""
 
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
@@ -284,7 +287,7 @@ class Options(PlatformOptions, Pod):
     """A Kubernetes cluster; what stands here holds for every pod."""
 
     image: Image = Field(examples=["registry.example.org/dask:2026.8.0"])
-    """Container image of every service, with dask-perennial in it."""
+    """Container image of every service that has none of its own."""
 
     namespace: Namespace = "default"
     """Namespace; it must exist."""
@@ -342,6 +345,9 @@ class Options(PlatformOptions, Pod):
             )
         if spec.umask != "077":
             yield Refusal('"077" on the platform kubernetes', "remove it", ("umask",))
+        if PRELOADS in spec.workers:
+            taken = f"group names other than {PRELOADS} on the platform kubernetes"
+            yield Refusal(taken, "rename the group", ("workers", PRELOADS), key=True)
         for name in self.workers:
             if name not in spec.workers:
                 yield Refusal(

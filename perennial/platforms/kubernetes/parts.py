@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.code import START
 from perennial.platforms.kubernetes.merging import merged
 from perennial.platforms.kubernetes.options import Options, Pod, Resources
 from perennial.services import ADDRESS, INSTANCE, Service, Site, filled, scheduler, services
@@ -60,6 +61,7 @@ def site(spec: ClusterSpec) -> Site:
         dashboard=False,
         scaler=SCALER,
         pages=f"{RUN}/pages",
+        start=START,
     )
 
 

@@ -6,7 +6,7 @@ from posixpath import basename
 from typing import Any
 
 from perennial.pages import socket_of
-from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes import code, names
 from perennial.platforms.kubernetes.merging import merged
 from perennial.platforms.kubernetes.parts import (
     CONFIG,
@@ -173,10 +173,11 @@ def _alive(service: Service, where: str) -> Tree | None:
     seconds = service.lifecycle.watchdog
     if not seconds:
         return None
-    python = service.command.argv[0]
-    module = "perennial.platforms.kubernetes.health"
+    python, module = service.command.argv[0], "perennial.platforms.kubernetes.health"
+    # What the scaler's image has itself, and what is mounted in the others.
+    run = ["-m"] if service.role == "scaler" else [code.START]
     return {
-        "exec": {"command": [python, "-P", "-m", module, where]},
+        "exec": {"command": [python, "-P", *run, module, where]},
         "initialDelaySeconds": ALIVE,
         "periodSeconds": ALIVE,
         "timeoutSeconds": ALIVE,
@@ -206,6 +207,8 @@ def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
         ("/tmp", {"emptyDir": {}}, False),  # noqa: S108 - the container's own
         (RUN, {"emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}, False),
     ]
+    if service.role != "jupyter":
+        found.append((code.CODE, code.volume(spec.name, service.role != "scaler"), True))
     if sources := _secrets(spec, part):
         projected = {"sources": sources, "defaultMode": 0o440}
         found.append((TLS, {"projected": projected}, True))

@@ -15,7 +15,7 @@ from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
 from perennial.paths import cluster_state
-from perennial.platforms.kubernetes import names, troubles
+from perennial.platforms.kubernetes import code, names, troubles
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready, labelled
 from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
 from perennial.services import scheduler_address
@@ -80,7 +80,7 @@ class KubernetesRuntime(contracts.Runtime):
         if not ready:
             return None
         asked = (socket_of(f"{RUN}/pages"), "/json/counts.json", ROSTER)
-        command = ["-m", "perennial.platforms.kubernetes.page", *asked]
+        command = [code.START, "perennial.platforms.kubernetes.page", *asked]
         try:
             pages = json.loads(self.run(ready[0].metadata.name, command))
             return counts_of(*pages)
@@ -300,6 +300,8 @@ def _row(pod: Any) -> ServiceStatus:
 
 def _waits(pod: Any) -> str:
     for each in pod.status.container_statuses or ():
+        if said := troubles.left(pod, each):
+            return said
         waiting = each.state.waiting if each.state else None
         if waiting is not None and waiting.reason not in (None, "ContainerCreating"):
             return f"{waiting.reason}: {waiting.message or 'see `kubectl describe pod`'}"

@@ -55,6 +55,9 @@ def of_pod(logs: Logs, pod: Any) -> Trouble | None:
             remedy = "lower what it asks for, correct node_selector and tolerations, or add a node"
             return Trouble("node", f"no node takes it: {said}; {remedy}")
     for each in pod.status.container_statuses or ():
+        if said := left(pod, each):
+            text = said.removeprefix(f"{pod.metadata.name}: ")
+            return Trouble("image", text, final=True)
         waiting = each.state.waiting if each.state else None
         if waiting is None:
             continue
@@ -68,6 +71,15 @@ def of_pod(logs: Logs, pod: Any) -> Trouble | None:
         if reason not in ("", "ContainerCreating", "PodInitializing"):
             return Trouble("other", f"{reason}: {said}; {_SEE}")
     return None
+
+
+def left(pod: Any, container: Any) -> str:
+    """Return what the start of a service has said of its image; empty for nothing."""
+    for state in (container.state, container.last_state):
+        ended = state.terminated if state else None
+        if ended is not None and str(ended.message or "").startswith(f"{pod.metadata.name}: "):
+            return one_line(ended.message)
+    return ""
 
 
 def restarts(pod: Any) -> int:
