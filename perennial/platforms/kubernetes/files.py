@@ -17,7 +17,11 @@ from perennial.templating import make_environment
 FOLDER = "manifests"
 
 
-class _Dumper(yaml.SafeDumper):
+#: The quick one where PyYAML has it; both write the same.
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_Base):
     """Writes texts of several lines as a person reads them, and each value where it stands."""
 
     def ignore_aliases(self, data: Any) -> bool:
