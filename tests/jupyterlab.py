@@ -84,31 +84,36 @@ class Lab:
             header={"Authorization": f"token {TOKEN}"},
             timeout=120,
         )
-        ask = uuid.uuid4().hex
-        header = {"msg_id": ask, "msg_type": "execute_request", "username": "", "session": ask}
-        content = {"code": code, "silent": False, "stop_on_error": True, "allow_stdin": False}
-        channel.send(
-            json.dumps(
-                {
-                    "header": header | {"version": "5.3"},
-                    "parent_header": {},
-                    "metadata": {},
-                    "content": content,
-                    "channel": "shell",
-                }
-            )
+        return run_cell(channel, code)
+
+
+def run_cell(channel: Any, code: str) -> str:
+    """Run a cell through the websocket of a kernel, and close it; return what it prints."""
+    ask = uuid.uuid4().hex
+    header = {"msg_id": ask, "msg_type": "execute_request", "username": "", "session": ask}
+    content = {"code": code, "silent": False, "stop_on_error": True, "allow_stdin": False}
+    channel.send(
+        json.dumps(
+            {
+                "header": header | {"version": "5.3"},
+                "parent_header": {},
+                "metadata": {},
+                "content": content,
+                "channel": "shell",
+            }
         )
-        printed = ""
-        while True:
-            message = json.loads(channel.recv())
-            if message["parent_header"].get("msg_id") != ask:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            assert kind != "error", "\n".join(content["traceback"])
-            printed += content["text"] if kind == "stream" else ""
-            if kind == "status" and content["execution_state"] == "idle":
-                channel.close()
-                return printed
+    )
+    printed = ""
+    while True:
+        message = json.loads(channel.recv())
+        if message["parent_header"].get("msg_id") != ask:
+            continue
+        kind, content = message["msg_type"], message["content"]
+        assert kind != "error", "\n".join(content["traceback"])
+        printed += content["text"] if kind == "stream" else ""
+        if kind == "status" and content["execution_state"] == "idle":
+            channel.close()
+            return printed
 
 
 def make_site(root: Path) -> Site:

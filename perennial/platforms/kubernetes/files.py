@@ -21,7 +21,7 @@ FOLDER = "manifests"
 _Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class _Dumper(_Base):
+class _Dumper(_Base):  # type: ignore[misc]  # whichever of the two
     """Writes texts of several lines as a person reads them, and each value where it stands."""
 
     def ignore_aliases(self, data: Any) -> bool:
