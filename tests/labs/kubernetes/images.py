@@ -18,13 +18,20 @@ JUPYTER = (*STOCK, "jupyterlab")
 
 
 def load(lab: Lab, name: str, *packages: str) -> str:
-    """Make an image where it is missing, and bring it to the nodes; return its name."""
+    """Make an image where it is missing, and bring it to the node; return its name."""
     title = f"lab.local/{name}:1"
     archive = lab.root / "more" / f"{name}.oci.tar"
     if not archive.exists():
         _make(lab.root / "build", archive, title, packages)
-    subprocess.run(lab.script("load", str(archive)), env=lab.environment, timeout=300, check=True)
+    bring(lab, archive)
     return title
+
+
+def bring(lab: Lab, archive: Path) -> None:
+    """Bring an image to the node."""
+    ctr = str(lab.root / "root" / "usr" / "bin" / "ctr")
+    words = lab.command("n1", ctr, "-n", "k8s.io", "images", "import", str(archive))
+    subprocess.run(words, env=lab.environment, capture_output=True, timeout=300, check=True)
 
 
 def _make(build: Path, archive: Path, title: str, packages: tuple[str, ...]) -> None:

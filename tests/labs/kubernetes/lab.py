@@ -35,7 +35,7 @@ class Lab:
 
     def join(self, node: str) -> None:
         """Add a node, and names for Services."""
-        script = self.script("node", node)
+        script = ["bash", str(self.root / "lab.sh"), "node", node]
         # What runs on in the background holds its output open.
         subprocess.run(
             script, env=self.environment, stdout=subprocess.DEVNULL, timeout=120, check=True
@@ -90,13 +90,9 @@ class Lab:
                 start_new_session=True,
             )
 
-    def script(self, *words: str) -> list[str]:
-        """Give the words that run a command of ``lab.sh``."""
-        return ["bash", str(self.root / "lab.sh"), *words]
-
     def command(self, machine: str, *words: str) -> list[str]:
         """Give the words that run a command inside a machine."""
-        return self.script("in", machine, *words)
+        return ["bash", str(self.root / "lab.sh"), "in", machine, *words]
 
     @property
     def environment(self) -> dict[str, str]:
