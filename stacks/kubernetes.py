@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import metadata
@@ -13,7 +14,7 @@ import pulumi
 from perennial import certificates
 from perennial.errors import PerennialError
 from perennial.platforms.kubernetes import names, parts, secrets
-from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.manifests import METRICS, manifests
 from perennial.platforms.kubernetes.options import PRELOADS
 from perennial.services import START_TIMEOUT, scheduler_address
 from perennial.spec import ClusterSpec
@@ -26,6 +27,8 @@ from .args import (
     JupyterPodArgs,
     KubernetesClusterArgs,
     KubernetesOptionsArgs,
+    MetricsArgs,
+    MonitorArgs,
     NetworkArgs,
     PodArgs,
     ResourcesArgs,
@@ -52,6 +55,8 @@ __all__ = [
     "KubernetesCluster",
     "KubernetesClusterArgs",
     "KubernetesOptionsArgs",
+    "MetricsArgs",
+    "MonitorArgs",
     "NetworkArgs",
     "PodArgs",
     "ResourcesArgs",
@@ -137,6 +142,7 @@ class KubernetesCluster(ClusterComponent):
             "client.pem": authority.client,
             "client-key.pem": authority.client_key,
             "jupyter-token": authority.token,
+            METRICS: authority.token.apply(_derived),
         }
         for role in certificates.SERVERS:
             if any(f"{role}.pem" in each for each in wanted.values()):
@@ -150,7 +156,7 @@ class KubernetesCluster(ClusterComponent):
                 files |= {f"{role}.pem": made.cert, f"{role}-key.pem": made.key}
         for title, (_, *_, last) in wanted.items():
             data = {file: _encoded(files[file]) for file in wanted[title]}
-            role = "jupyter" if last == "jupyter-token" else last.removesuffix("-key.pem")
+            role = last.removesuffix("-key.pem").removesuffix("-token")
             made_of: Tree = secrets.secret(spec, title, data)
             namespace = _applied(whole, lambda spec: spec.options.namespace)
             made_of["metadata"]["namespace"] = namespace
@@ -247,6 +253,11 @@ def _applied(whole: Any, function: Any) -> Any:
 
 def _reached_by(role: str, spec: ClusterSpec) -> list[str]:
     return [*secrets.reached_by(spec, role)]
+
+
+def _derived(token: str) -> str:
+    """Make the token of the metrics, which does not lead back to that of JupyterLab."""
+    return hashlib.sha256(f"metrics {token}".encode()).hexdigest()
 
 
 def _encoded(text: pulumi.Output[str]) -> pulumi.Output[str]:

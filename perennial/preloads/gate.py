@@ -15,7 +15,6 @@ It has to be there before the scheduler listens, and so takes effect when it is 
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import os
@@ -34,6 +33,7 @@ from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
 from perennial.pages import SOCKET, TOKEN
+from perennial.preloads.asking import Refusal, bearer, same
 from perennial.unix import short
 
 logger = logging.getLogger("distributed.perennial.gate")
@@ -63,7 +63,7 @@ class Gate(Router):
         # Known to this process alone, so that a cookie ends with the scheduler.
         self._session = secrets.token_urlsafe(32)
         said = {"text": _ELSEWHERE if names else _REFUSED}
-        self._refusal = Application([(".*", _Refusal, said)])
+        self._refusal = Application([(".*", Refusal, said)])
         self._login = Application([(".*", _Login, {"session": self._session})])
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
@@ -78,23 +78,11 @@ class Gate(Router):
             return self._refusal
         if self._names:
             return self._pages
-        if _same(_bearer(request), self._token) or _same(_cookie(request), self._session):
+        if same(bearer(request), self._token) or same(_cookie(request), self._session):
             return self._pages
-        if request.method == "GET" and _same(_queried(request), self._token):
+        if request.method == "GET" and same(_queried(request), self._token):
             return self._login
         return self._refusal
-
-
-class _Refusal(RequestHandler):
-    """Answers everything with 403, whether there is such a page or not."""
-
-    def initialize(self, text: str) -> None:
-        self._text = text
-
-    def prepare(self) -> None:
-        self.set_status(403)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(self._text)
 
 
 class _Login(RequestHandler):
@@ -142,11 +130,6 @@ def _hostname(url: str) -> str | None:
         return None
 
 
-def _bearer(request: HTTPServerRequest) -> str:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return given.strip() if scheme.lower() == "bearer" else ""
-
-
 def _queried(request: HTTPServerRequest) -> str:
     found = request.query_arguments.get("token", [b""])
     return found[-1].decode("utf-8", "replace")
@@ -161,10 +144,6 @@ def _cookie_name(request: HTTPServerRequest) -> str:
     """Name the cookie by the port: browsers give those of one host to all its ports."""
     port = request.host.rpartition(":")[2]
     return f"perennial-dashboard-{port if port.isdecimal() else 80}"
-
-
-def _same(given: str, secret: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
 
 
 def made_token(folder: Path) -> str:

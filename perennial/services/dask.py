@@ -39,6 +39,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     ours = ("gate", "ready", "demand", "page", "roster")
     preloads = [*(f"perennial.preloads.{name}" for name in ours), *_tls_preloads(spec)]
     pages = _pages(spec, site) if site.pages else None
+    preloads += _metrics_preloads(site)
     if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
@@ -54,7 +55,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         description=f"Dask scheduler of the cluster {spec.name}",
         command=Command(argv, _variables(config, site, spec.env), site.work or site.scratch),
         access=Access(
-            secrets=tls_files(spec, site, "scheduler"),
+            secrets=(*tls_files(spec, site, "scheduler"), *metrics_files(site)),
             writes=(*_writes(site), *filter(None, [site.pages])),
             ports=(spec.scheduler.port, spec.scheduler.dashboard_port),
         ),
@@ -62,7 +63,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
         lifecycle=Lifecycle(
             stop_timeout=20.0, notifies=True, watchdog=spec.scheduler.watchdog, health=health
         ),
-        files=(File(config, dask_config(spec, site, dask, pages=pages)),),
+        files=(File(config, dask_config(spec, site, dask, pages=pages, **_metrics(site))),),
     )
 
 
@@ -80,7 +81,10 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
     config = f"{site.config}/{name}.yaml"
     dask = merge(nested(spec.dask), nested(group.dask))
     instance = "-".join(filter(None, (name, site.machine, INSTANCE)))
-    ours = {"group": name, "processes": group.processes, "drain": group.drain}
+    ours = {
+        **{"group": name, "processes": group.processes, "drain": group.drain},
+        **_metrics(site),
+    }
     return Service(
         name=instance,
         role="worker",
@@ -92,7 +96,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
             spec.umask,
         ),
         access=Access(
-            secrets=tls_files(spec, site, "worker"),
+            secrets=(*tls_files(spec, site, "worker"), *metrics_files(site)),
             writes=_writes(site),
             hidden=tuple(filter(None, [site.pages])),  # a task is no reader of the dashboard
         ),
@@ -114,6 +118,7 @@ def _worker_argv(
     ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
     resources = " ".join(f"{key}={amount:.15g}" for key, amount in sorted(group.resources.items()))
     in_worker = ["perennial.preloads.keep", "perennial.preloads.member", *tls]
+    in_worker += _metrics_preloads(site)
     in_nanny = ["perennial.preloads.drain", "perennial.preloads.ready", *tls]
     return (
         *(*site.running("dask"), "worker", scheduler_address(spec, site)),
@@ -267,6 +272,27 @@ def _repeat(flag: str, values: list[str]) -> tuple[str, ...]:
 
 def _tls_preloads(spec: ClusterSpec) -> list[str]:
     return ["perennial.preloads.certificates"] if spec.security.tls else []
+
+
+def _metrics_preloads(site: Site) -> list[str]:
+    return ["perennial.preloads.metrics"] if site.metrics else []
+
+
+def _metrics(site: Site) -> dict[str, Any]:
+    """Say where the metrics are served, see `perennial.preloads.metrics`."""
+    files = metrics_files(site)
+    return {"metrics": {"port": site.metrics, "token": files[0]}} if files else {}
+
+
+def metrics_files(site: Site) -> tuple[str, ...]:
+    """File with the token that opens the metrics; none where nobody reads them.
+
+    Parameters
+    ----------
+    site : Site
+        Where things are.
+    """
+    return (f"{site.tls}/metrics-token",) if site.metrics else ()
 
 
 def tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:

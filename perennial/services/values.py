@@ -89,6 +89,8 @@ class Site:
         Folder of the unix socket on which the scheduler serves its pages.
     shared : bool
         Whether JupyterLab has a user of its own, who reaches that socket as one of a group.
+    metrics : int
+        Port of the metrics, for programs that send the token; 0 for none.
     start : str
         Script that runs a module, in the place of ``-P -m``.
     """
@@ -110,6 +112,7 @@ class Site:
     work: str = ""
     pages: str = ""
     shared: bool = False
+    metrics: int = 0
     start: str = ""
 
     def running(self, module: str) -> tuple[str, ...]:

@@ -39,6 +39,34 @@ class NetworkArgs:
 
 
 @dataclass(kw_only=True)
+class MonitorArgs:
+    """PodMonitors for the Prometheus operator: one of the scheduler, and one of each group."""
+
+    interval: pulumi.Input[str] | None = None
+    """How often the metrics are read. Default: `30s`."""
+    labels: Mapping[str, pulumi.Input[str]] | None = None
+    """Labels by which a Prometheus chooses its monitors."""
+    job_label: pulumi.Input[str] | None = None
+    """Label of the pods that names the job."""
+    target_labels: Sequence[pulumi.Input[str]] | None = None
+    """Labels of the pods that each metric gets."""
+    relabelings: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
+    """Rules for each metric, as the operator writes them."""
+
+
+@dataclass(kw_only=True)
+class MetricsArgs:
+    """The metrics of the scheduler and of each worker, for Prometheus."""
+
+    port: pulumi.Input[int] | None = None
+    """Port; of several processes in a member, each has the next. Default: `9180`."""
+    namespaces: Sequence[pulumi.Input[str]] | None = None
+    """Namespaces whose pods may reach the port; the cluster's own when none is given."""
+    monitor: MonitorArgs | Mapping[str, Any] | None = None
+    """PodMonitors for the Prometheus operator; none when it is not given."""
+
+
+@dataclass(kw_only=True)
 class ServiceArgs:
     """How a service is reached from outside its pods."""
 
@@ -56,7 +84,8 @@ class SchedulerPodArgs:
     """The scheduler's pod."""
 
     image: pulumi.Input[str] | None = None
-    """Container image, with dask-perennial in it."""
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
     image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
     image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
@@ -100,7 +129,8 @@ class GroupPodArgs:
     """The pods of a worker group."""
 
     image: pulumi.Input[str] | None = None
-    """Container image, with dask-perennial in it."""
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
     image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
     image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
@@ -173,7 +203,8 @@ class JupyterPodArgs:
     """JupyterLab's pod."""
 
     image: pulumi.Input[str] | None = None
-    """Container image, with dask-perennial in it."""
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
     image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
     image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
@@ -221,7 +252,8 @@ class PodArgs:
     """What can be said of pods: of all, of a service, or of a group."""
 
     image: pulumi.Input[str] | None = None
-    """Container image, with dask-perennial in it."""
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
     image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
     image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
@@ -260,7 +292,7 @@ class KubernetesOptionsArgs:
     """A Kubernetes cluster; what stands here holds for every pod."""
 
     image: pulumi.Input[str]
-    """Container image of every service, with dask-perennial in it."""
+    """Container image of every service that has none of its own."""
     image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
     image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
@@ -298,6 +330,8 @@ class KubernetesOptionsArgs:
     """Number of the user and the group that run every container. Default: `10001`."""
     network: NetworkArgs | Mapping[str, Any] | None = None
     """What the network policies allow."""
+    metrics: MetricsArgs | Mapping[str, Any] | None = None
+    """The metrics, for Prometheus; they are not served when it is not given."""
     scheduler: SchedulerPodArgs | Mapping[str, Any] | None = None
     """What holds for the scheduler's pod alone."""
     workers: Mapping[str, GroupPodArgs | Mapping[str, Any]] | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError
 from perennial.platforms.kubernetes import names, secrets
-from perennial.platforms.kubernetes.client import GONE, REFUSED, Api, ApiError
+from perennial.platforms.kubernetes.client import BROUGHT, GONE, REFUSED, Api, ApiError
 from perennial.platforms.kubernetes.manifests import manifests
 
 if TYPE_CHECKING:
@@ -56,6 +56,12 @@ def check(spec: ClusterSpec, api: Api) -> None:
                 f"{spec.name}: the namespace {namespace} is being deleted; wait until it is gone"
                 " and make it anew"
             )
+    for kind in sorted({each["kind"] for each in _objects(spec)} & BROUGHT.keys()):
+        if api.lacks(kind):
+            raise PerennialError(
+                f"{spec.name}: the API server has no {kind}; install the Prometheus operator, or"
+                " remove kubernetes.metrics.monitor"
+            )
     if missing := list(lacking(api, namespace, sorted(set(needed(spec))))):
         raise PerennialError(
             f"{spec.name}: you may not {written(missing)} in the namespace {namespace}; ask for a"
@@ -81,7 +87,7 @@ def refuse_strangers(spec: ClusterSpec, api: Api) -> None:
 
 def needed(spec: ClusterSpec) -> Iterator[Right]:
     """Yield what `perennial up` does, as API group, resource and verb."""
-    objects = [each for part in manifests(spec).values() for each in part]
+    objects = _objects(spec)
     kinds = {(each["apiVersion"], each["kind"]) for each in objects}
     if secrets.contents(spec):
         kinds.add(("v1", "Secret"))
@@ -92,6 +98,10 @@ def needed(spec: ClusterSpec) -> Iterator[Right]:
     # Nobody gives away rights that they do not have.
     for rule in (rule for each in objects for rule in each.get("rules", ())):
         yield from product(rule["apiGroups"], rule["resources"], rule["verbs"])
+
+
+def _objects(spec: ClusterSpec) -> list[dict[str, Any]]:
+    return [each for part in manifests(spec).values() for each in part]
 
 
 def plural(kind: str) -> str:

@@ -34,6 +34,8 @@ VERSIONS = {
     "NetworkPolicy": "networking.k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",
 }
+#: Kinds that an API server has where somebody has brought them.
+BROUGHT = {"PodMonitor": "monitoring.coreos.com/v1"}
 
 
 class ApiError(PerennialError):
@@ -105,6 +107,8 @@ class Api:
         """Read an object by its kind and name; None where there is none."""
         meta = made["metadata"]
         what = f"read {made['kind']} {meta['name']}"
+        if made["kind"] in BROUGHT and self.lacks(made["kind"]):
+            return None
         try:
             read = self._kind(made["kind"]).get
             found = self.call(what, read, name=meta["name"], namespace=meta["namespace"])
@@ -138,7 +142,17 @@ class Api:
 
     def _kind(self, kind: str) -> Any:
         """Return the resource of a kind, as the API server describes it."""
-        return self._resources.get(api_version=VERSIONS[kind], kind=kind)
+        return self._resources.get(api_version={**VERSIONS, **BROUGHT}[kind], kind=kind)
+
+    def lacks(self, kind: str) -> bool:
+        """Whether the API server has not got a kind that somebody has to bring."""
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            self._kind(kind)
+        except ResourceNotFoundError:
+            return True
+        return False
 
     @cached_property
     def _resources(self) -> Any:

@@ -15,6 +15,10 @@ from perennial.spec import ClusterSpec
 
 Tree = dict[str, Any]
 
+#: Version of the Prometheus operator's objects.
+MONITORS = "monitoring.coreos.com/v1"
+#: Key of the token in the Secret of the metrics.
+METRICS = "metrics-token"
 #: Old versions of a Deployment's pods that `kubectl rollout undo` can go back to.
 HISTORY = 3
 
@@ -42,6 +46,10 @@ def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
         yield from _of_jupyter(spec, part)
     if part.service.role in ("scheduler", "jupyter"):
         yield _service(spec, part)
+    metrics = spec.options.metrics
+    served = part.service.role in ("scheduler", "worker")
+    if served and metrics is not None and metrics.monitor is not None:
+        yield _monitor(spec, part)
     if budget := _budget(spec, part):
         yield budget
     yield deployment(spec, part)
@@ -112,6 +120,39 @@ def _service(spec: ClusterSpec, part: Part) -> Tree:
     if own.source_ranges:
         wanted["loadBalancerSourceRanges"] = own.source_ranges
     return _annotated(_object(spec, part, "v1", "Service", spec=wanted), own.annotations)
+
+
+def _monitor(spec: ClusterSpec, part: Part) -> Tree:
+    """Say how Prometheus reads the metrics; a PodMonitor, since the Service may be public."""
+    own = spec.options.metrics.monitor
+    secret = names.secret_names(spec.name)["metrics"]
+    endpoint: Tree = {
+        "path": "/metrics",
+        "scheme": "https" if spec.security.tls else "http",
+        "interval": own.interval,
+        "authorization": {"type": "Bearer", "credentials": {"name": secret, "key": METRICS}},
+    }
+    if spec.security.tls:
+        # The certificates of all servers have the names of the scheduler's Service.
+        host = f"{names.name_of(spec.name, 'scheduler')}.{spec.options.namespace}.svc"
+        ca = {"secret": {"name": secret, "key": "ca.pem"}}
+        endpoint["tlsConfig"] = {"ca": ca, "serverName": host}
+    if own.relabelings:
+        endpoint["metricRelabelings"] = own.relabelings
+    processes = spec.workers[part.service.group].processes if part.service.group else 1
+    wanted: Tree = {
+        "selector": {"matchLabels": names.selector(spec.name, part.key)},
+        "podMetricsEndpoints": [
+            {"port": port, **endpoint} for port in names.metrics_ports(processes)
+        ],
+    }
+    if own.job_label is not None:
+        wanted["jobLabel"] = own.job_label
+    if own.target_labels:
+        wanted["podTargetLabels"] = own.target_labels
+    made = _object(spec, part, MONITORS, "PodMonitor", spec=wanted)
+    made["metadata"]["labels"] = {**own.labels, **made["metadata"]["labels"]}
+    return made
 
 
 def _budget(spec: ClusterSpec, part: Part) -> Tree | None:

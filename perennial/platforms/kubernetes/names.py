@@ -55,8 +55,13 @@ def client_label(cluster: str) -> str:
 def secret_names(cluster: str) -> dict[str, str]:
     """Name the Secrets of a cluster, by what they hold."""
     return {role: f"{name_of(cluster, role)}-tls" for role in ("scheduler", "worker", "client")} | {
-        "jupyter": f"{name_of(cluster, 'jupyter')}-secret"
+        role: f"{name_of(cluster, role)}-secret" for role in ("jupyter", "metrics")
     }
+
+
+def metrics_ports(processes: int) -> list[str]:
+    """Name the ports of a pod's metrics, one for each process of Dask's."""
+    return ["metrics", *(f"metrics-{number}" for number in range(1, processes))]
 
 
 def volume_name(path: str) -> str:

@@ -39,7 +39,7 @@ def policies(spec: ClusterSpec, parts: Sequence[Part]) -> Iterator[tuple[str, Tr
                 "spec": {
                     "podSelector": {"matchLabels": names.selector(spec.name, part.key)},
                     "policyTypes": ["Ingress", *(["Egress"] if limited else [])],
-                    "ingress": _ingress(spec, role),
+                    "ingress": [*_ingress(spec, role), *_readers(spec, part)],
                     **({"egress": _egress()} if limited else {}),
                 },
             },
@@ -62,6 +62,20 @@ def _ingress(spec: ClusterSpec, role: str) -> list[Tree]:
     if role == "jupyter" and spec.jupyter is not None and is_open:
         return [{"ports": [{"port": spec.jupyter.port, "protocol": "TCP"}]}]
     return []  # a forwarded port comes from the pod's own node, which no policy stops
+
+
+def _readers(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+    """Yield who may read the metrics; the token says who does."""
+    metrics = spec.options.metrics
+    if metrics is None or part.service.role not in ("scheduler", "worker"):
+        return
+    named = [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        for namespace in metrics.namespaces
+    ]
+    processes = spec.workers[part.service.group].processes if part.service.group else 1
+    ports = [{"port": metrics.port + each, "protocol": "TCP"} for each in range(processes)]
+    yield {"from": named or [{"podSelector": {}}], "ports": ports}
 
 
 def _clients(spec: ClusterSpec) -> Iterator[Tree]:

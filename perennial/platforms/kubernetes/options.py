@@ -3,84 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from perennial.platforms.kubernetes.fields import (
+    Image,
+    Interval,
+    Key,
+    LabelValue,
+    Namespace,
+    ObjectName,
+    Quantity,
+    Tree,
+)
 from perennial.spec.options import PlatformOptions
 from perennial.spec.ports import Place
 from perennial.spec.strict import Model
-from perennial.spec.units import Refusal, Worded, refuse
+from perennial.spec.units import Refusal, refuse
 
 if TYPE_CHECKING:
     from perennial.spec.models import ClusterSpec
 
 #: What all pods share, and no group can be called.
 PRELOADS = "preloads"
-_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_KEY = rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
-
-ObjectName = Annotated[
-    str,
-    Worded(
-        "Name of an object of Kubernetes.",
-        "dask",
-        rf"{_LABEL}(\.{_LABEL})*",
-        "a name of letters a-z, digits, - and .",
-        "correct the name",
-    ),
-]
-Namespace = Annotated[
-    str,
-    Worded(
-        "Name of a namespace.",
-        "dask",
-        _LABEL,
-        "a DNS label: letters a-z, digits and -, at most 63",
-        "correct the name",
-    ),
-]
-Image = Annotated[
-    str,
-    Worded(
-        "A container image.",
-        "registry.example.org/dask:2026.8.0",
-        r"[A-Za-z0-9]([A-Za-z0-9._/:@-]{0,500}[A-Za-z0-9])?",
-        "an image such as registry/name:tag",
-        "correct the image",
-    ),
-]
-Quantity = Annotated[
-    str,
-    Worded(
-        "A quantity of Kubernetes.",
-        "500m",
-        r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?",
-        'a quantity of Kubernetes in quotes, such as "500m" or "8Gi"',
-        "write a number and a suffix, in quotes",
-    ),
-]
-Key = Annotated[
-    str,
-    Worded(
-        "Key of a label, an annotation or a resource.",
-        "example.org/team",
-        _KEY,
-        "a key of Kubernetes such as team or example.org/team",
-        "correct the key",
-    ),
-]
-LabelValue = Annotated[
-    str,
-    Worded(
-        "Value of a label.",
-        "physics",
-        r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?",
-        "at most 63 letters, digits, -, _ and .",
-        "correct the value",
-    ),
-]
-Tree = dict[str, Any]
 
 
 class Resources(Model):
@@ -101,8 +47,8 @@ class Pod(Model):
     """
 
     image: Image | None = None
-    """Container image with distributed 2026.6 or newer; the scaler's has
-    `dask-perennial[kubernetes]` as well, and JupyterLab's has JupyterLab."""
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
 
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the image is pulled; Kubernetes' own choice when it is not given."""
@@ -283,6 +229,52 @@ class Network(Model):
     node's own rights."""
 
 
+class Monitor(Model):
+    """PodMonitors for the Prometheus operator: one of the scheduler, and one of each group."""
+
+    interval: Interval = "30s"
+    """How often the metrics are read."""
+
+    labels: dict[Key, LabelValue] = Field(
+        default_factory=dict, examples=[{"release": "prometheus"}]
+    )
+    """Labels by which a Prometheus chooses its monitors."""
+
+    job_label: Key | None = None
+    """Label of the pods that names the job."""
+
+    target_labels: list[Key] = Field(
+        default_factory=list, title="labels", examples=[["app.kubernetes.io/instance"]]
+    )
+    """Labels of the pods that each metric gets."""
+
+    relabelings: list[Tree] = Field(
+        default_factory=list,
+        title="rules",
+        examples=[[{"action": "drop", "regex": "python_gc_.*", "sourceLabels": ["__name__"]}]],
+    )
+    """Rules for each metric, as the operator writes them."""
+
+
+class Metrics(Model):
+    """The metrics of the scheduler and of each worker, for Prometheus.
+
+    They are served by TLS on a port of their own, to whoever sends the token in the Secret
+    `<name>-metrics-secret`. Images need the package prometheus-client.
+    """
+
+    port: int = Field(default=9180, ge=1024, le=65_000)
+    """Port; of several processes in a member, each has the next."""
+
+    namespaces: list[Namespace] = Field(
+        default_factory=list, title="names of namespaces", examples=[["monitoring"]]
+    )
+    """Namespaces whose pods may reach the port; the cluster's own when none is given."""
+
+    monitor: Monitor | None = None
+    """PodMonitors for the Prometheus operator; none when it is not given."""
+
+
 class Options(PlatformOptions, Pod):
     """A Kubernetes cluster; what stands here holds for every pod."""
 
@@ -297,6 +289,9 @@ class Options(PlatformOptions, Pod):
 
     network: Network = Field(default_factory=Network)
     """What the network policies allow."""
+
+    metrics: Metrics | None = None
+    """The metrics, for Prometheus; they are not served when it is not given."""
 
     scheduler: SchedulerPod = Field(default_factory=SchedulerPod)
     """What holds for the scheduler's pod alone."""

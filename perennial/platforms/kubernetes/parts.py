@@ -61,6 +61,7 @@ def site(spec: ClusterSpec) -> Site:
         dashboard=False,
         scaler=SCALER,
         pages=f"{RUN}/pages",
+        metrics=options.metrics.port if options.metrics else 0,
         start=START,
     )
 

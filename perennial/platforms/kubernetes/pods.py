@@ -130,11 +130,18 @@ def _environment(spec: ClusterSpec, service: Service) -> list[Tree]:
 
 def _ports(spec: ClusterSpec, service: Service) -> list[Tree]:
     """Name the ports that are reached from outside the pod."""
+    metrics = spec.options.metrics
+    processes = spec.workers[service.group].processes if service.group else 1
+    served = metrics is not None and service.role in ("scheduler", "worker")
+    found: list[Tree] = [
+        {"name": name, "containerPort": metrics.port + number}
+        for number, name in enumerate(names.metrics_ports(processes) if served else ())
+    ]
     if service.role == "scheduler":
-        return [{"name": "comm", "containerPort": spec.scheduler.port}]
+        found.insert(0, {"name": "comm", "containerPort": spec.scheduler.port})
     if service.role == "jupyter" and spec.jupyter is not None:
         return [{"name": "https", "containerPort": spec.jupyter.port}]
-    return []
+    return found
 
 
 def _resources(spec: ClusterSpec, part: Part) -> Tree:
@@ -261,7 +268,8 @@ def _secrets(spec: ClusterSpec, part: Part) -> list[Tree]:
     known = names.secret_names(spec.name)
     by_secret: dict[str, list[str]] = {}
     for name in wanted:
-        secret = known["jupyter" if name.startswith("jupyter") else role]
+        own = name.partition("-")[0]
+        secret = known[own if own in ("jupyter", "metrics") else role]
         by_secret.setdefault(secret, []).append(name)
     return [
         {"secret": {"name": secret, "items": [{"key": name, "path": name} for name in files]}}

@@ -21,6 +21,7 @@ from perennial.files import write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.files import written
+from perennial.platforms.kubernetes.manifests import METRICS
 from perennial.platforms.kubernetes.parts import site
 from perennial.services import scheduler_address
 from perennial.spec import load
@@ -45,6 +46,9 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
         authority.renew(paths.tls, spec.name, reached)
     if spec.jupyter is not None:
         _prepare_jupyter(spec, paths, soon)
+    metrics = token_file(paths).with_name(METRICS)
+    if spec.options.metrics is not None and not metrics.exists():
+        write_atomic(metrics, secrets.token_hex(24))
     save(
         paths,
         Connection(
@@ -62,7 +66,8 @@ def manifests(spec: ClusterSpec, paths: ClusterPaths) -> list[dict[str, Any]]:
     token = token_file(paths)
     found = []
     for name, files in contents(spec).items():
-        read = ((paths.tls / file if file != token.name else token).read_bytes() for file in files)
+        folders = (token.parent if file.endswith("-token") else paths.tls for file in files)
+        read = ((folder / file).read_bytes() for folder, file in zip(folders, files, strict=True))
         data = {file: encoded(content) for file, content in zip(files, read, strict=True)}
         found.append(secret(spec, name, data))
     return found
@@ -77,6 +82,8 @@ def contents(spec: ClusterSpec) -> dict[str, tuple[str, ...]]:
             found[known[role]] = ("ca.pem", f"{role}.pem", f"{role}-key.pem")
     if spec.jupyter is not None:
         found[known["jupyter"]] = (*JUPYTER, "jupyter-token")
+    if spec.options.metrics is not None:  # the authority's certificate for whoever reads them
+        found[known["metrics"]] = (*(["ca.pem"] if spec.security.tls else []), METRICS)
     return found
 
 
