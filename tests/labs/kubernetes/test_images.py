@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import urllib.error
@@ -19,7 +20,7 @@ from tests.labs.kubernetes import images
 from tests.labs.kubernetes.build import refresh
 from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
 from tests.labs.kubernetes.test_outside import Laptop
-from tests.labs.kubernetes.test_story import apply, python, stand
+from tests.labs.kubernetes.test_story import apply, client, python, stand
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -36,6 +37,10 @@ CLUSTER: dict[str, Any] = {
         "namespace": "dask",
         "resources": {"requests": {"cpu": "50m"}},
         "scaler": {"image": IMAGE},
+        "metrics": {
+            "namespaces": ["monitoring"],
+            "monitor": {"labels": {"release": "prometheus"}, "interval": "15s"},
+        },
         "jupyter": {"storage": {"size": "1Gi", "storage_class": "lab"}},
     },
 }
@@ -63,6 +68,52 @@ VOLUME = {
 }
 
 
+#: The operator's own says more of what may stand in it; the API server takes ours by either.
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+    "spec": {
+        "group": "monitoring.coreos.com",
+        "names": {"kind": "PodMonitor", "plural": "podmonitors", "singular": "podmonitor"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
+            }
+        ],
+    },
+}
+#: What Prometheus does for a monitor: asks each address, and says what it was told.
+SCRAPE = """
+import http.client, json, ssl, sys
+told = json.load(sys.stdin)
+found = []
+for target in told["targets"]:
+    context = ssl.create_default_context(cadata=told["ca"])
+    class Connection(http.client.HTTPSConnection):
+        def connect(self):
+            http.client.HTTPConnection.connect(self)
+            self.sock = context.wrap_socket(self.sock, server_hostname=target["name"])
+    asked = Connection(target["host"], target["port"], timeout=5)
+    try:
+        asked.request("GET", target["path"], headers=told["headers"])
+        answer = asked.getresponse()
+        found.append([answer.status, answer.read().decode()])
+    except TimeoutError:
+        found.append([0, "blocked"])
+print(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
@@ -78,7 +129,11 @@ def lab(home: Path) -> Iterator[Lab]:
         own["image"] = images.load(lab, "dask-stock", *images.STOCK)
         own["jupyter"]["image"] = images.load(lab, "dask-jupyter", *images.JUPYTER)
         lab.inside("n1", "mkdir", "-p", "/var/lib/notebooks")
-        lab.kubectl("apply", "-f", "-", text=yaml.safe_dump(VOLUME))
+        for each in (VOLUME, DEFINITION):
+            lab.kubectl("apply", "-f", "-", text=yaml.safe_dump(each))
+        named = DEFINITION["metadata"]["name"]  # type: ignore[index]
+        lab.kubectl("wait", "--for=condition=Established", f"crd/{named}")
+        lab.kubectl("create", "namespace", "monitoring")
         stand(lab, home, yaml.safe_dump(CLUSTER))
         lab.kubectl("-n", "dask", "rollout", "status", "deployment/lab-jupyter")
         yield lab
@@ -211,3 +266,63 @@ def test_jupyters_pod_is_logged_in_to_and_its_notebooks_stay(
             return ""
 
     wait_until(lambda: kept() == "kept", 120)
+
+
+def read(lab: Lab, *words: str) -> Any:
+    return json.loads(lab.kubectl("-n", "dask", "get", *words, "-o", "json"))
+
+
+def told_by_the_monitors(lab: Lab) -> dict[str, Any]:
+    """Follow each monitor as the operator does: its pods, their ports, and what its Secret holds."""
+    targets, told = [], {}
+    for monitor in read(lab, "podmonitors", "-l", "release=prometheus")["items"]:
+        chosen = monitor["spec"]["selector"]["matchLabels"]
+        labels = ",".join(f"{key}={text}" for key, text in chosen.items())
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            assert endpoint["scheme"] == "https"
+            reference = endpoint["authorization"]["credentials"]
+            secret = read(lab, "secret", reference["name"])["data"]
+            token = base64.b64decode(secret[reference["key"]]).decode()
+            ca = endpoint["tlsConfig"]["ca"]["secret"]
+            assert ca["name"] == reference["name"], "one Secret is all that it has to read"
+            told = {
+                "ca": base64.b64decode(secret[ca["key"]]).decode(),
+                "headers": {"Authorization": f"{endpoint['authorization']['type']} {token}"},
+            }
+            for pod in read(lab, "pods", "-l", labels)["items"]:
+                ports = pod["spec"]["containers"][0]["ports"]
+                (port,) = (each for each in ports if each["name"] == endpoint["port"])
+                targets.append(
+                    {
+                        "host": pod["status"]["podIP"],
+                        "port": port["containerPort"],
+                        "path": endpoint["path"],
+                        "name": endpoint["tlsConfig"]["serverName"],
+                    }
+                )
+    return {**told, "targets": targets}
+
+
+def test_the_metrics_are_read_as_the_monitors_say_and_by_nobody_else(lab: Lab) -> None:
+    reader = json.loads(client("prometheus"))
+    reader["metadata"]["namespace"] = "monitoring"
+    del reader["spec"]["volumes"], reader["spec"]["containers"][0]["volumeMounts"]
+    lab.kubectl("apply", "-f", "-", text=json.dumps(reader))
+    lab.kubectl("-n", "monitoring", "wait", "--for=condition=Ready", "pod/prometheus")
+    told = told_by_the_monitors(lab)
+    assert len(told["targets"]) == 4  # the scheduler, two of cpu, one of big
+
+    def scraped(namespace: str, pod: str, told: dict[str, Any]) -> list[list[Any]]:
+        words = ("-n", namespace, "exec", "-i", pod, "--", "python", "-c", SCRAPE)
+        found: list[list[Any]] = json.loads(lab.kubectl(*words, text=json.dumps(told)))
+        return found
+
+    found = scraped("monitoring", "prometheus", told)
+    assert [status for status, _ in found] == [200] * 4
+    assert sum("dask_scheduler_workers" in text for _, text in found) == 1
+    assert sum("dask_worker_tasks" in text for _, text in found) == 3
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        found = scraped("monitoring", "prometheus", {**told, "headers": headers})
+        assert [status for status, _ in found] == [403] * 4
+    elsewhere = scraped("dask", "client", told)
+    assert [text for _, text in elsewhere] == ["blocked"] * 4
