@@ -273,7 +273,7 @@ def read(lab: Lab, *words: str) -> Any:
 
 
 def told_by_the_monitors(lab: Lab) -> dict[str, Any]:
-    """Follow each monitor as the operator does: its pods, their ports, and what its Secret holds."""
+    """Follow each monitor as the operator does: its pods, their ports, its Secret."""
     targets, told = [], {}
     for monitor in read(lab, "podmonitors", "-l", "release=prometheus")["items"]:
         chosen = monitor["spec"]["selector"]["matchLabels"]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import SpecError
-from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes import names, secrets
 from perennial.platforms.kubernetes.deployer import KubernetesDeployer
 from perennial.platforms.kubernetes.files import files
 from perennial.platforms.kubernetes.manifests import manifests
@@ -204,14 +204,14 @@ def test_what_looks_like_a_variable_of_a_pod_is_left_as_it_was_written() -> None
 
 def test_each_pod_has_the_keys_of_its_own_role_alone() -> None:
     spec = spec_of()
-    for part, secrets in {
+    for part, expected in {
         "scheduler": {"lab-scheduler-tls"},
         "cpu": {"lab-worker-tls"},
         "jupyter": {"lab-client-tls", "lab-jupyter-secret"},
     }.items():
         volumes = deployments(spec)[part]["template"]["spec"]["volumes"]
         named = set(re.findall(r"lab-[a-z]+-(?:tls|secret)", str(volumes)))
-        assert named == secrets
+        assert named == expected
 
 
 def test_only_the_scaler_has_rights_and_only_over_its_own_deployments() -> None:
@@ -281,3 +281,61 @@ def test_what_cannot_be_is_refused_by_its_key(changes: dict[str, Any], said: str
 
 def test_the_example_is_rendered() -> None:
     assert "manifests/scaler.yaml" in files(loads(EXAMPLE.read_text()))
+
+
+def test_metrics_are_served_and_read_where_the_file_asks_for_it() -> None:
+    plain = spec_of()
+    assert "metrics" not in yaml.safe_dump_all(
+        each for part, found in manifests(plain).items() if part != "preloads" for each in found
+    )
+    asked = {
+        "namespaces": ["monitoring"],
+        "monitor": {
+            **{"labels": {"release": "prometheus"}, "interval": "1m", "job_label": "team"},
+            "target_labels": ["team"],
+        },
+    }
+    kubernetes = {"image": "dask:1", "metrics": asked}
+    spec = spec_of(workers={"cpu": {"processes": 2}}, kubernetes=kubernetes)
+    command = container(spec, "scheduler")["command"]
+    assert "perennial.preloads.metrics" in command
+    ports = {each["name"]: each["containerPort"] for each in container(spec, "cpu")["ports"]}
+    assert ports == {"metrics": 9180, "metrics-1": 9181}
+    found = {
+        each["metadata"]["name"]: each for each in objects(spec) if each["kind"] == "PodMonitor"
+    }
+    assert found.keys() == {"lab-scheduler", "lab-cpu"}
+    made = found["lab-cpu"]
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert made["spec"]["jobLabel"] == "team"
+    assert made["spec"]["podTargetLabels"] == ["team"]
+    one, other = made["spec"]["podMetricsEndpoints"]
+    assert (one["port"], other["port"]) == ("metrics", "metrics-1")
+    assert one == {
+        "port": "metrics",
+        "path": "/metrics",
+        "scheme": "https",
+        "interval": "1m",
+        "authorization": {
+            "type": "Bearer",
+            "credentials": {"name": "lab-metrics-secret", "key": "metrics-token"},
+        },
+        "tlsConfig": {
+            "ca": {"secret": {"name": "lab-metrics-secret", "key": "ca.pem"}},
+            "serverName": "lab-scheduler.default.svc",
+        },
+    }
+    assert secrets.contents(spec)["lab-metrics-secret"] == ("ca.pem", "metrics-token")
+    # Nobody else reaches the port, and JupyterLab has none.
+    policies = {
+        each["metadata"]["labels"][names.PART]: each["spec"]["ingress"]
+        for each in objects(spec)
+        if each["kind"] == "NetworkPolicy"
+    }
+    where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ports_of = [{"port": port, "protocol": "TCP"} for port in (9180, 9181)]
+    assert policies["cpu"][-1] == {"from": [where], "ports": ports_of}
+    assert policies["scheduler"][-1] == {"from": [where], "ports": ports_of[:1]}
+    assert policies["jupyter"] == []
+    volumes = str(deployments(spec)["jupyter"]["template"]["spec"]["volumes"])
+    assert "metrics" not in volumes

@@ -12,8 +12,9 @@ from typing import Any
 from perennial.errors import Fault, SpecError
 from perennial.platforms.kubernetes.chart.draft import Draft, Note
 from perennial.platforms.kubernetes.chart.kinds import fits, words
-from perennial.platforms.kubernetes.chart.rules import RULES, Value, located
+from perennial.platforms.kubernetes.chart.rules import RULES, located
 from perennial.platforms.kubernetes.chart.table import MAIN, ROWS, Row, defaults, rows
+from perennial.platforms.kubernetes.chart.value import Value
 from perennial.spec import ClusterSpec, loads
 from perennial.spec.models import RESERVED_NAMES
 from perennial.spec.reading import dump

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from perennial.errors import Fault
 from perennial.platforms.kubernetes.chart.draft import Draft
-from perennial.platforms.kubernetes.chart.table import Row
+from perennial.platforms.kubernetes.chart.monitors import metrics, monitor
+from perennial.platforms.kubernetes.chart.value import Value
 from perennial.platforms.kubernetes.quotas import quantity
 from perennial.spec import dask_config
 from perennial.spec.units import format_size, parse_size
@@ -40,37 +40,6 @@ _KEYS = {
     "--preload": "preload",
     "--preload-nanny": "nanny_preload",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value, and what it is of."""
-
-    draft: Draft
-    row: Row
-    #: Key path in the file, where it differs from that of the row in a group.
-    key: str
-    value: Any
-    #: All values of its part of the chart.
-    part: Mapping[str, Any]
-    #: The group that it is of; empty where it is of none.
-    group: str
-    #: Whether it stands in the file.
-    written: bool
-
-    def put(self, value: Any, path: str = "") -> bool:
-        """Set a key of the cluster file, unless it is set."""
-        return self.draft.put(path or self.row.ours, value, self.key, NAME=self.group)
-
-    def lose(self, why: str) -> None:
-        """Say once that there is no counterpart."""
-        if self.written:
-            self.draft.lose(self.key, why)
-
-    def differ(self, why: str) -> None:
-        """Say once what is different."""
-        if self.written:
-            self.draft.differ(self.key, why)
 
 
 def copied(of: Value) -> None:
@@ -289,7 +258,7 @@ RULES: Mapping[str, Callable[[Value], None]] = {
     for each in (
         *(copied, part_of, count, whole, size, image, pull_secrets, limits, requests, processors),
         *(process_memory, default_cpu, default_memory, jupyter, configuration, ingress, env),
-        *(arguments, volumes, mounts, ports),
+        *(arguments, volumes, mounts, ports, metrics, monitor),
     )
 }
 

@@ -46,13 +46,15 @@ _STOCK = "ghcr.io/dask/dask"
 _NAMES = "objects are called after `name` and the group"
 _TEXT = "it stands in the text alone that the chart prints"
 _PROBES = "probes are the cluster's own, and none of them can end a worker that is busy"
-_MONITORS = "no monitors for Prometheus yet: the metrics are on the loopback of the scheduler's pod"
+_METRICS = "they are served by TLS to whoever sends the token in the Secret NAME-metrics-secret"
+_MONITOR = "a PodMonitor of the scheduler, and one of each group"
+_BESIDE = "monitors stand in the namespace of the cluster, beside the Secret that they name"
 _DASHBOARD = (
     "the dashboard is on the loopback of the scheduler's pod, and behind JupyterLab's login"
 )
 _TOKEN = "JupyterLab asks for a token, which is made for the cluster"  # noqa: S105
 _STARTED = "JupyterLab is started by dask-perennial, with its own settings"
-_IMAGE = "it must have dask-perennial[kubernetes] and distributed 2026.6 or later in it"
+_IMAGE = "it must have distributed 2026.6 or later in it"
 _PART = (
     "the extra arguments `--nworkers`, `--nthreads`, `--memory-limit` and `--resources` are keys"
 )
@@ -75,20 +77,23 @@ def _pod(key: str, ours: str) -> Iterator[Row]:
 
 
 def _monitor(key: str, kind: str, labels: str) -> Iterator[Row]:
-    on = f"{key}.metrics.enabled"
-    yield Row(on, "flag", False, why=_MONITORS)
-    for name, form, usual in (
-        ("enabled", "flag", False),
-        ("namespace", "text", ""),
-        ("namespaceSelector", "map", {}),
-        ("additionalLabels", "map", {}),
-        ("interval", "text", "30s"),
-        ("jobLabel", "text", ""),
-        (labels, "any", []),
-        ("metricRelabelings", "any", []),
+    on, ours = f"{key}.metrics.enabled", "kubernetes.metrics.monitor"
+    yield Row(on, "flag", False, "kubernetes.metrics", _METRICS, "metrics")
+    own = f"{key}.metrics.{kind}"
+    yield Row(f"{own}.enabled", "flag", False, ours, _MONITOR, "monitor", on)
+    for name, form, usual, last in (
+        ("namespace", "text", "", ""),
+        ("namespaceSelector", "map", {}, ""),
+        ("additionalLabels", "map", {}, "labels"),
+        ("interval", "text", "30s", "interval"),
+        ("jobLabel", "text", "", "job_label"),
+        (labels, "any", [], "target_labels"),
+        ("metricRelabelings", "any", [], "relabelings"),
     ):
-        own = f"{key}.metrics.{kind}.{name}"
-        yield Row(own, form, usual, why=_MONITORS, rule="part_of", needs=on)
+        if last:
+            yield Row(f"{own}.{name}", form, usual, f"{ours}.{last}", "", "part_of", on)
+        else:
+            yield Row(f"{own}.{name}", form, usual, why=_BESIDE, needs=on)
 
 
 def _ingress(key: str, usual: str, ours: Mapping[str, str], why: str) -> Iterator[Row]:

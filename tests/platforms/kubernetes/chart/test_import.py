@@ -259,3 +259,30 @@ def test_the_page_of_the_values_is_the_table() -> None:
         line = next(line for line in lines if line.startswith(f"| `{row.key}` |"))
         assert f"`{row.ours}`" in line if row.ours else row.why in line, row.key
     assert "generated/helm-values.md" in (folder / "reference" / "helm-values.md").read_text()
+
+
+def test_monitors_become_one_that_holds_for_all_parts() -> None:
+    own = {
+        **{"enabled": True, "namespace": "monitoring", "interval": "1m", "jobLabel": "team"},
+        "additionalLabels": {"release": "prometheus"},
+    }
+    rules = [{"action": "drop", "regex": "python_.*", "sourceLabels": ["__name__"]}]
+    service = {**own, "targetLabels": ["team"], "metricRelabelings": rules}
+    made = converted(
+        {
+            "scheduler": {"metrics": {"enabled": True, "serviceMonitor": service}},
+            "worker": {"metrics": {"enabled": True, "podMonitor": {"enabled": True}}},
+        }
+    )
+    assert yaml.safe_load(made.text)["kubernetes"]["metrics"] == {
+        "monitor": {
+            **{"interval": "1m", "job_label": "team", "labels": {"release": "prometheus"}},
+            **{"target_labels": ["team"], "relabelings": rules},
+        }
+    }
+    said = notes(made)
+    assert "lost: scheduler.metrics.serviceMonitor.namespace: monitors stand in the" in said
+    assert "differs: worker.metrics.podMonitor.enabled: one monitor holds for all parts" in said
+    # What is off in the chart stays off.
+    off = converted({"worker": {"metrics": {"podMonitor": {"enabled": True}}}})
+    assert "metrics" not in yaml.safe_load(off.text)["kubernetes"]
