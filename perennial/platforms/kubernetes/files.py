@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import yaml
@@ -15,6 +17,8 @@ from perennial.spec import ClusterSpec
 from perennial.templating import make_environment
 
 FOLDER = "manifests"
+#: Folder of the recipe for images.
+RECIPE = "container"
 
 
 #: The quick one where PyYAML has it; both write the same.
@@ -46,7 +50,9 @@ def files(spec: ClusterSpec) -> dict[str, str]:
         "resources": list(rendered),
     }
     readme = make_environment("perennial.templates", {"shell": shlex.quote})
+    recipe = {f"{RECIPE}/{name}": text for name, text in _recipe().items()}
     return rendered | {
+        **recipe,
         "kustomization.yaml": written([kustomization]),
         "README.txt": readme.get_template("kubernetes-README.txt.j2").render(
             cluster=spec.name,
@@ -61,6 +67,16 @@ def files(spec: ClusterSpec) -> dict[str, str]:
             jupyter=names.name_of(spec.name, "jupyter") if spec.jupyter is not None else None,
             jupyter_port=spec.jupyter.port if spec.jupyter is not None else None,
         ),
+    }
+
+
+@cache
+def _recipe() -> dict[str, str]:
+    """Read the recipe for images, which is the same for every cluster."""
+    folder = resources.files("perennial.templates") / RECIPE
+    return {
+        each.name: each.read_text(encoding="utf-8")
+        for each in sorted(folder.iterdir(), key=lambda each: each.name)
     }
 
 

@@ -29,6 +29,7 @@ from perennial.spec.reading import read
 from tests.examples import examples
 
 CASE = Path(__file__).parent / "cases" / "full"
+RECIPE = Path(__file__).parents[3] / "templates" / "container"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
 LEAST = {
     "name": "lab",
@@ -90,6 +91,10 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
 def test_a_whole_cluster_is_rendered_to_exactly_these_files() -> None:
     rendered = files(loads((CASE / "cluster.yaml").read_text(encoding="utf-8")))
     del rendered["manifests/preloads.yaml"]  # our own files, see `test_code`
+    recipe = {name for name in rendered if name.startswith("container/")}
+    texts = {name: rendered.pop(name) for name in recipe}
+    assert texts.keys() == {f"container/{path.name}" for path in RECIPE.iterdir()}
+    assert all(texts[f"container/{path.name}"] == path.read_text() for path in RECIPE.iterdir())
     rendered = {name: _DIGEST.sub(r"\1DIGEST", text) for name, text in rendered.items()}
     folder = CASE / "kubernetes"
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
@@ -285,9 +290,10 @@ def test_the_example_is_rendered() -> None:
 
 def test_metrics_are_served_and_read_where_the_file_asks_for_it() -> None:
     plain = spec_of()
-    assert "metrics" not in yaml.safe_dump_all(
-        each for part, found in manifests(plain).items() if part != "preloads" for each in found
-    )
+    assert "perennial.preloads.metrics" not in container(plain, "scheduler")["command"]
+    assert "lab-metrics-secret" not in str(list(objects(plain)))
+    assert "ports" not in container(plain, "cpu")
+    assert not any(each["kind"] == "PodMonitor" for each in objects(plain))
     asked = {
         "namespaces": ["monitoring"],
         "monitor": {

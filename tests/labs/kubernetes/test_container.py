@@ -1,0 +1,150 @@
+"""The recipe for images: built twice it gives one image, and a cluster runs on that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.utils import parse_wheel_filename
+
+from perennial.platforms.kubernetes.files import files
+from perennial.spec import loads
+from tests.labs.kubernetes import images
+from tests.labs.kubernetes.build import ROOT, refresh
+from tests.labs.kubernetes.lab import BUILD, IMAGE, cache, lacking, running
+from tests.labs.kubernetes.test_story import CLUSTER, python, stand
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
+
+NAME = "lab.local/recipe:1"
+#: A Debian with Python, in the place of an image that a registry would have.
+BASE = ("python3", "python3-venv", "ca-certificates")
+
+
+class Builder:
+    """Buildah with a folder of its own for all that it keeps; no daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._words = ["buildah", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
+        self._environment = {
+            **os.environ,
+            **{"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"},
+        }
+
+    def __call__(self, *words: str) -> str:
+        done = subprocess.run(
+            [*self._words, *words],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=1500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
+    missing = lacking() or [name for name in ("buildah", "mmdebstrap") if not shutil.which(name)]
+    if missing or os.geteuid() != 0:
+        pytest.skip(
+            f"THE RECIPE FOR IMAGES WAS NOT BUILT: without {', '.join(missing) or 'root'};"
+            f" run `apt-get install buildah mmdebstrap` and `{BUILD}`"
+        )
+    folder = tmp_path_factory.mktemp("images")
+    made = Builder(folder)
+    base = cache() / "build" / "base.tar"
+    if not base.exists():
+        part = base.with_suffix(".part.tar")
+        wanted = f"--include={','.join(BASE)}"
+        debian = ("mmdebstrap", "-q", "--variant=minbase", wanted, "bookworm", str(part))
+        subprocess.run(debian, timeout=900, check=True)
+        part.rename(base)
+    container = made("from", "scratch")
+    made("add", "-q", container, str(base), "/")
+    made("commit", "-q", "--timestamp", "0", container, "localhost/base:1")
+    made("rm", container)
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def context(builder: Builder) -> Path:
+    """What `perennial render` writes, with packages locked and in the place of an index."""
+    folder = builder.folder / "container"
+    for name, text in files(loads(CLUSTER)).items():
+        if name.startswith("container/"):
+            (builder.folder / name).parent.mkdir(exist_ok=True)
+            (builder.folder / name).write_text(text)
+    wheels = folder / "wheels"
+    pip = [sys.executable, "-m", "pip"]
+    own = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT))
+    subprocess.run([*pip, "wheel", *own], timeout=300, check=True)
+    freeze = [*pip, "freeze", "--exclude-editable"]
+    locked = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout
+    (folder / "constraints.txt").write_text(locked)
+    usual = ("--quiet", "--only-binary", ":all:", "--dest", str(wheels))
+    more = ("--find-links", str(wheels), "--constraint", str(folder / "constraints.txt"))
+    wanted = ("--requirement", str(folder / "requirements.in"))
+    subprocess.run([*pip, "download", *usual, *more, *wanted], timeout=900, check=True)
+    lines = []
+    for wheel in sorted(wheels.glob("*.whl")):
+        name, version, *_ = parse_wheel_filename(wheel.name)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        lines.append(f"{name}=={version} --hash=sha256:{digest}\n")
+    (folder / "requirements.txt").write_text("".join(lines))
+    (folder / "jupyter.txt").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digests(builder: Builder, context: Path) -> list[str]:
+    """Digests of two builds, neither of which takes a step from the other."""
+    base = ("--build-arg", "BASE=localhost/base:1", "--build-arg", "PIP_NO_INDEX=1")
+    found = []
+    for number in range(2):
+        title = f"localhost/dask:{number}"
+        usual = ("--no-cache", "--timestamp", "0", "--target", "dask", "-t", title)
+        builder("build", "-q", *usual, *base, str(context))
+        found.append(
+            builder("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", title)
+        )
+    return found
+
+
+def test_two_builds_give_one_image(digests: list[str]) -> None:
+    one, other = digests
+    assert one.startswith("sha256:")
+    assert one == other
+
+
+def test_a_cluster_runs_on_it(
+    builder: Builder, digests: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where Restricted is enforced, the scaler as well."""
+    assert len(set(digests)) == 1
+    home = tmp_path_factory.mktemp("home")
+    archive = builder.folder / "recipe.tar"
+    builder("push", "-q", "localhost/dask:0", f"oci-archive:{archive}:{NAME}")
+    with running() as lab:
+        refresh(cache())
+        lab.join("n1")
+        images.bring(lab, archive)
+        spec = yaml.safe_load(CLUSTER.replace(IMAGE, NAME))
+        stand(lab, home, yaml.safe_dump(spec))
+        code = (
+            "with connected() as c:\n"
+            " print(sum(c.gather(c.map(lambda x: x * x, range(50)))))\n"
+            " print(c.submit(lambda: __import__('os').getuid()).result())\n"
+        )
+        assert python(lab, "client", code).split() == ["40425", "10001"]
