@@ -268,8 +268,8 @@ def _secrets(spec: ClusterSpec, part: Part) -> list[Tree]:
     known = names.secret_names(spec.name)
     by_secret: dict[str, list[str]] = {}
     for name in wanted:
-        own = name.partition("-")[0]
-        secret = known[own if own in ("jupyter", "metrics") else role]
+        own = next((one for one in ("jupyter", "metrics") if name.startswith(one)), role)
+        secret = known[own]
         by_secret.setdefault(secret, []).append(name)
     return [
         {"secret": {"name": secret, "items": [{"key": name, "path": name} for name in files]}}

@@ -208,15 +208,23 @@ def test_what_looks_like_a_variable_of_a_pod_is_left_as_it_was_written() -> None
 
 
 def test_each_pod_has_the_keys_of_its_own_role_alone() -> None:
-    spec = spec_of()
+    metrics = {"image": "dask:1", "metrics": {}}
+    spec = spec_of(kubernetes=metrics)
     for part, expected in {
-        "scheduler": {"lab-scheduler-tls"},
-        "cpu": {"lab-worker-tls"},
+        "scheduler": {"lab-scheduler-tls", "lab-metrics-secret"},
+        "cpu": {"lab-worker-tls", "lab-metrics-secret"},
         "jupyter": {"lab-client-tls", "lab-jupyter-secret"},
     }.items():
         volumes = deployments(spec)[part]["template"]["spec"]["volumes"]
         named = set(re.findall(r"lab-[a-z]+-(?:tls|secret)", str(volumes)))
         assert named == expected
+    # And each file comes from the Secret that holds it.
+    held = secrets.contents(spec)
+    for deployment in deployments(spec).values():
+        for volume in deployment["template"]["spec"]["volumes"]:
+            for source in volume.get("projected", {}).get("sources", ()):
+                files_of = {item["key"] for item in source["secret"]["items"]}
+                assert files_of <= set(held[source["secret"]["name"]])
 
 
 def test_only_the_scaler_has_rights_and_only_over_its_own_deployments() -> None:
