@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from posixpath import basename
 from typing import Any
 
+from perennial.jupyter import notebook_directory
 from perennial.pages import socket_of
 from perennial.platforms.kubernetes import code, names
 from perennial.platforms.kubernetes.merging import merged
@@ -20,6 +22,7 @@ from perennial.platforms.kubernetes.parts import (
     TLS,
     Part,
     in_pod,
+    site,
 )
 from perennial.services import START_TIMEOUT, Service, fingerprint
 from perennial.spec import ClusterSpec
@@ -250,6 +253,7 @@ def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[T
     ]
     mounts: list[Tree] = [
         {"name": "home", "mountPath": HOME},
+        *_notebook_folder(spec),
         {"name": "jupyter", "mountPath": SECRETS},
         {
             "name": "token",
@@ -259,6 +263,20 @@ def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[T
         },
     ]
     return volumes, mounts
+
+
+def _notebook_folder(spec: ClusterSpec) -> list[Tree]:
+    """Have the folder of the notebooks made where it is missing, by the kubelet.
+
+    It gives a `subPath` the mode of its volume; a working folder would be root's.
+    """
+    if spec.jupyter is None:
+        return []
+    folder = PurePosixPath(notebook_directory(spec.jupyter, site(spec)))
+    if folder == PurePosixPath(HOME) or not folder.is_relative_to(HOME):
+        return []
+    below = str(folder.relative_to(HOME))
+    return [{"name": "home", "mountPath": str(folder), "subPath": below}]
 
 
 def _secrets(spec: ClusterSpec, part: Part) -> list[Tree]:
