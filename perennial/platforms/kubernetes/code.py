@@ -16,8 +16,8 @@ CODE = "/etc/dask-perennial/code"
 START = f"{CODE}/start.py"
 #: Modules beside the preloads: what these import, and what is run in a pod by our commands.
 _MODULES = (
-    *("__init__", "errors", "pages", "unix"),
-    *("scaler/__init__", "scaler/history", "scaler/page", "scaler/plotting"),
+    *("__init__", "fetching", "pages", "unix"),
+    *("scaler/__init__", "scaler/page", "scaler/timing"),
     "platforms/__init__",
     *(f"platforms/kubernetes/{name}" for name in ("__init__", "health", "page")),
 )

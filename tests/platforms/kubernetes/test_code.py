@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -176,6 +177,24 @@ def test_what_is_refused_is_what_our_own_package_refuses() -> None:
     assert project["requires-python"] == f">={'.'.join(map(str, start.PYTHON))}"
     least = f"distributed>={'.'.join(map(str, start.DISTRIBUTED))}"
     assert any(each.startswith(least) for each in project["dependencies"])
+
+
+def test_all_that_it_imports_of_ours_is_mounted() -> None:
+    """And nothing that it does not import, but for what commands run there."""
+    found = {f"perennial.platforms.kubernetes.{name}" for name in ("health", "page")}
+    texts = {path: text for path, text in code.sources().items() if path != "start.py"}
+    preloads = {path for path in texts if path.startswith("perennial/preloads/")}
+    for text in texts.values():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("perennial"):
+                found |= {str(node.module), *(f"{node.module}.{each.name}" for each in node.names)}
+    found.add("perennial.scaler.page")  # by its name, where there is Bokeh
+    files = {f"{name.replace('.', '/')}.py" for name in found}
+    known = {path.relative_to(ROOT).as_posix() for path in (ROOT / "perennial").rglob("*.py")}
+    wanted = {file for file in files if file in known} - {"perennial/notebook.py"}
+    packages = {f"{parent}/__init__.py" for file in wanted for parent in Path(file).parents}
+    packages -= {"./__init__.py"}
+    assert texts.keys() == wanted | preloads | packages
 
 
 def test_kubectl_can_keep_what_it_has_applied() -> None:
