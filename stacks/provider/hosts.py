@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
 from perennial import sizes
@@ -349,9 +349,9 @@ def _leave(state: State) -> None:
     had = wanted_share(state.inputs)
     python = had.services[0].command.argv[0] if had.services else ""
     made = python.startswith(f"{environment_folder(had.cluster, had.target.needs_root)}/")
-    if made:
-        gone: Wish = {"kind": "requirements", "python": python, "needs": [], "cluster": had.cluster}
-        deploy.remove_environment(had.target, gone)
+    kind: Literal["python", "requirements"] = "requirements" if made else "python"
+    gone: Wish = {"kind": kind, "python": python, "needs": [], "cluster": had.cluster}
+    deploy.remove_environment(had.target, gone)
 
 
 def _earlier(state: State, key: str) -> Values:

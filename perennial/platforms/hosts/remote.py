@@ -36,18 +36,22 @@ MODULES = (
     "perennial.errors",
     "perennial.files",
     "perennial.unix",
-    "perennial.supervision.hold",
-    "perennial.supervision.supervisor",
     "perennial.platforms.hosts.agent.manifest",
+    "perennial.platforms.hosts.agent.processes",
     "perennial.platforms.hosts.agent.systemd",
-    "perennial.platforms.hosts.agent.boot",
-    "perennial.platforms.hosts.agent.supervisord",
     "perennial.platforms.hosts.agent.states",
     "perennial.platforms.hosts.agent.facts",
     "perennial.platforms.hosts.agent.unprivileged",
     "perennial.platforms.hosts.agent.environments",
     "perennial.platforms.hosts.agent.operations",
     "perennial.platforms.hosts.agent.main",
+)
+#: What is sent beside them where the services run under supervisord.
+SUPERVISED = (
+    "perennial.supervision.hold",
+    "perennial.supervision.supervisor",
+    "perennial.platforms.hosts.agent.boot",
+    "perennial.platforms.hosts.agent.supervisord",
 )
 _STORE = (
     "perennial.platforms.hosts.agent.folders",
@@ -60,7 +64,7 @@ LATER = {
     "store": _STORE,
     "making": (*_STORE, "perennial.platforms.hosts.agent.making"),
     "firewall": ("perennial.platforms.hosts.agent.firewall",),
-    "journal": ("perennial.platforms.hosts.agent.journal",),
+    "journal": ("perennial.supervision.hold", "perennial.platforms.hosts.agent.journal"),
     "examining": (
         "perennial.fetching",
         "perennial.doctor.probing",
@@ -112,7 +116,7 @@ class Agent:
         self._said = ""
         self._folder = ""
         self._ready = False
-        self._sent: set[str] = set()
+        self._sent = set() if target.needs_root else set(SUPERVISED)
 
     @property
     def alive(self) -> bool:
@@ -127,7 +131,7 @@ class Agent:
         self._session.__enter__()
         try:
             self._channel = self._session.start(_command(self.target))
-            archive = _archive()
+            archive = _archive(self.target.needs_root)
             self._write(b"%d\n" % len(archive) + archive)
         except BaseException:
             self._session.__exit__(None, None, None)
@@ -321,8 +325,9 @@ def _command(target: Target) -> str:
 
 
 @cache
-def _archive() -> bytes:
-    return zlib.compress(json.dumps([(name, _source(name)) for name in MODULES]).encode(), 9)
+def _archive(root: bool) -> bytes:
+    names = MODULES if root else (*MODULES[:-1], *SUPERVISED, MODULES[-1])
+    return zlib.compress(json.dumps([(name, _source(name)) for name in names]).encode(), 9)
 
 
 def _source(name: str) -> str:

@@ -93,10 +93,10 @@ def test_marks_beside_supervisord_say_what_was_abandoned(
 ) -> None:
     """A mark of before is not told; neither a link nor a pipe in the user's folder is read."""
     monkeypatch.setattr(manifest, "STATE", tmp_path)
-    make_private(supervisord.root("lab") / "run")
+    make_private(manifest.supervised("lab") / "run")
     write_json(manifest.path("lab"), {"init": "supervisord"})
     names = ["cpu-machine-b-0", "cpu-machine-b-1", "cpu-machine-b-2", "cpu-machine-b-3"]
-    marks = [Path(abandoned_mark(supervisord.root("lab") / "run" / f"{n}.lock")) for n in names]
+    marks = [Path(abandoned_mark(manifest.supervised("lab") / "run" / f"{n}.lock")) for n in names]
     marks[0].write_text("of before\n")
     since = journal.leaving("lab", names)
     assert journal.left("lab", names, since) == {}
@@ -206,7 +206,7 @@ class Here:
         self.said: list[str] = []
         self.server = Server(io.BytesIO(), io.StringIO())
         monkeypatch.setattr(self.server, "say", self.said.append)
-        self.run = supervisord.root("lab") / "run"
+        self.run = manifest.supervised("lab") / "run"
         make_private(self.run)
         for name in ("cpu-machine-b-0", "cpu-machine-b-1"):
             (self.run / f"{name}.lock").touch()

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from perennial.files import make_private, write_json
-from perennial.platforms.hosts.agent import journal, manifest, supervisord
+from perennial.platforms.hosts.agent import journal, manifest
 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     tmp_path.chmod(0o755)
     monkeypatch.setattr(manifest, "STATE", tmp_path)
-    make_private(supervisord.root("lab") / "logs")
+    make_private(manifest.supervised("lab") / "logs")
     write_json(manifest.path("lab"), {"init": "supervisord"})
-    return supervisord.root("lab") / "logs" / "cpu-0.log"
+    return manifest.supervised("lab") / "logs" / "cpu-0.log"
 
 
 def since(cursor: str | None, lines: int = 5) -> tuple[list[str], str | None]:

@@ -19,7 +19,7 @@ import pytest
 from perennial.errors import FleetError
 from perennial.platforms.hosts import program, remote
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.remote import LATER, MODULES, Agent, borrowed
+from perennial.platforms.hosts.remote import LATER, MODULES, SUPERVISED, Agent, borrowed
 from perennial.platforms.hosts.share import Target
 from tests.homes import wait_until
 from tests.ssh.sshd import MISSING, Meter, Place, make_place
@@ -65,7 +65,7 @@ def test_no_child_of_its_reads_what_the_operator_says(place: Place) -> None:
 def test_what_is_sent_needs_the_standard_library_alone() -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]\n"
-        f"for name in {(*MODULES, *sum(LATER.values(), ()))!r}: __import__(name)\n"
+        f"for name in {(*MODULES, *SUPERVISED, *sum(LATER.values(), ()))!r}: __import__(name)\n"
         "outside = {n.partition('.')[0] for n in sys.modules} - set(sys.stdlib_module_names)\n"
         "print(sorted(outside - {'perennial', '__main__', 'sitecustomize'}))\n"
         "print(sorted(n for n in sys.modules if n.startswith('perennial.')))\n"
@@ -87,16 +87,18 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
         "perennial.platforms.hosts.agent",
     }
     later = {name for names in LATER.values() for name in names}
-    assert set(eval(ours)) - packages == {*MODULES, *later}
+    assert set(eval(ours)) - packages == {*MODULES, *SUPERVISED, *later}
 
 
 def test_it_is_small_enough_for_a_look_in_20_kb(place: Place) -> None:
     with Meter(place) as meter, Agent(replace(target_of(place), port=meter.port)) as agent:
-        wanted = {"ports": [8786], "claims": {"systemd": ["dask-nobody.target"]}}
+        wanted = {"ports": [8786], "claims": ["dask-nobody.target"]}
         agent.ask("look", cluster="nobody", names=["127.0.0.1"], interface=None, **wanted)
         assert meter.sent < 20_000
-    assert len(remote._archive()) < 16_000
-    assert b"numpydoc" not in zlib.decompress(remote._archive())
+    assert len(remote._archive(root=True)) < 16_000
+    # Under supervisord its own part goes there as well.
+    assert len(remote._archive(root=False)) < 20_000
+    assert b"numpydoc" not in zlib.decompress(remote._archive(root=False))
 
 
 def test_what_a_login_prints_is_no_answer(place: Place) -> None:

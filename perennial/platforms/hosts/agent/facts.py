@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.agent import boot, manifest, states, supervisord, systemd
+from perennial.platforms.hosts.agent import manifest, processes, states, systemd
 
 if TYPE_CHECKING:
     from perennial.platforms.hosts.agent.answers import Look, Manifest, Member
@@ -53,7 +53,7 @@ def look(
         "files": (files := states.states(known.get("files", ()))),
         "edited": states.edited(files, known.get("expected", {})),
         "programs": states.digests(known.get("programs", ())),
-        "altered": states.altered(supervisord.root(cluster) / "conf.d", known),
+        "altered": states.altered(manifest.supervised(cluster) / "conf.d", known),
         "users": [name for name in known.get("users", ()) if _is_user(name)],
         "folders": [path for path in known.get("folders", ()) if Path(path).is_dir()],
         "members": found,
@@ -78,6 +78,8 @@ def members(cluster: str, known: Manifest | None = None) -> dict[str, Member]:
     """State, pid, restarts, fingerprint and begin of each service, by unit or program."""
     now = manifest.read(cluster) if known is None else known
     if now.get("init") == "supervisord":
+        from perennial.platforms.hosts.agent import supervisord  # sent where it is needed
+
         found = supervisord.members(cluster)
     else:
         found = systemd.members(now.get("units", ())) if now else {}
@@ -145,6 +147,8 @@ def listens(port: int) -> bool:
 
 def _enabled(cluster: str, known: Manifest) -> bool:
     if known.get("init") == "supervisord":
+        from perennial.platforms.hosts.agent import boot
+
         return boot.enabled(cluster, known.get("units", ()), known.get("crontab", ""))
     return not known.get("targets") or systemd.enabled(known["targets"])
 
@@ -182,16 +186,15 @@ def _listeners(
                 port = inodes.get(place := os.readlink(handle), 0)
                 if port:
                     del inodes[place]
-                if port and int(process.name) not in ours and not _is_ours(process, cluster):
+                if (
+                    port
+                    and int(process.name) not in ours
+                    and not processes.marked(int(process.name), cluster)
+                ):
                     yield port, f"{(process / 'comm').read_text().strip()} (pid {process.name})"
     if os.geteuid():
         for port in inodes.values():
             yield port, "a process of another user"
-
-
-def _is_ours(process: Path, cluster: str) -> bool:
-    """Whether a process is the cluster's although no manifest says so."""
-    return supervisord.marked(process, cluster)
 
 
 def sockets(ports: Collection[int]) -> Iterator[tuple[str, int]]:

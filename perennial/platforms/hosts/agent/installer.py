@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from perennial.files import make_private, write_atomic
-from perennial.platforms.hosts.agent import accounts, folders, manifest, supervisord, unprivileged
+from perennial.platforms.hosts.agent import accounts, folders, manifest, processes, unprivileged
 from perennial.platforms.hosts.agent.unprivileged import Account
 
 #: Logins for package indexes, for the time of an installation.
@@ -82,29 +82,17 @@ def _empty(folder: Path) -> None:
 
 def end(cluster: str) -> None:
     """End all that it runs, what a package has left behind for one."""
+    name = manifest.installer(cluster)
+    if not accounts.is_known(name):
+        return
     for _ in range(100):  # one that has just been started by another may be missing in a list
-        left = processes(manifest.installer(cluster))
+        left = processes.of_user(accounts.ids(name)[0])
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if not left:
             return
         time.sleep(0.05)
-
-
-def processes(user: str) -> list[int]:
-    """List the processes of a system user of ours, but for those in containers.
-
-    The same number is another user in a container: 999, for one, in many images of databases.
-    """
-    if not accounts.is_known(user):
-        return []
-    owner, found = accounts.ids(user)[0], []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if process.stat().st_uid == owner and supervisord.is_here(int(process.name)):
-                found.append(int(process.name))
-    return found
 
 
 def whole(environment: Path) -> Path:

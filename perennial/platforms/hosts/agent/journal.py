@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from perennial.platforms.hosts.agent import manifest, supervisord
+from perennial.platforms.hosts.agent import manifest
 from perennial.supervision.hold import abandoned_mark
 
 #: Seconds in which a log must be read.
@@ -83,7 +83,7 @@ def abandoned(text: str) -> dict[str, list[str]]:
 
 
 def _note(cluster: str, name: str) -> Path:
-    return Path(abandoned_mark(supervisord.root(cluster) / "run" / f"{name}.lock"))
+    return Path(abandoned_mark(manifest.supervised(cluster) / "run" / f"{name}.lock"))
 
 
 def _read(path: Path) -> str:
@@ -103,7 +103,7 @@ def _of_file(cluster: str, unit: str, lines: int, cursor: str | None) -> tuple[l
     The cursor is the file's number and an offset in bytes, whatever letters the bytes make.
     """
     try:
-        file = (supervisord.root(cluster) / "logs" / f"{unit}.log").open("rb")
+        file = (manifest.supervised(cluster) / "logs" / f"{unit}.log").open("rb")
     except OSError:
         return [], "0 0"
     with file:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from perennial.errors import PerennialError
 from perennial.files import make_private
-from perennial.platforms.hosts.agent import manifest, supervisord
+from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.agent.operations import OPERATIONS, TELLING
 
 #: Seconds to wait for another deploy.
@@ -126,7 +126,7 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
     Whoever was cut off may still be at work here, until its drain has ended.
     """
     path = str(manifest.lock(cluster))
-    if os.geteuid() and supervisord.is_roots(cluster):
+    if os.geteuid() and manifest.is_roots(cluster):
         raise PerennialError(
             f"an earlier version runs {cluster} on this machine as root; run `perennial down` with"
             " that version first"

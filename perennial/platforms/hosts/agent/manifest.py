@@ -56,6 +56,16 @@ def installer(cluster: str) -> str:
     return f"{name[:22]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def supervised(cluster: str) -> Path:
+    """Folder of a cluster's supervisord, its programs, logs and locks."""
+    return STATE / cluster / "supervisord"
+
+
+def is_roots(cluster: str) -> bool:
+    """Whether an earlier version has the cluster's supervisord here, run by a system user."""
+    return Path("/var/lib/dask-perennial", cluster, "supervisord").is_dir()
+
+
 def path(cluster: str) -> Path:
     """File that remembers what a cluster has on this machine."""
     return STATE / cluster / "manifest.json"

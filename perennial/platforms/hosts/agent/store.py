@@ -20,7 +20,6 @@ from perennial.platforms.hosts.agent import (
     folders,
     installer,
     manifest,
-    supervisord,
     systemd,
 )
 
@@ -161,6 +160,8 @@ def take_down(cluster: str, say: Callable[[str], None], owner: str | None = None
         say("another resource owns the services of this machine by now; they stay")
         return False
     if now.get("init") == "supervisord":
+        from perennial.platforms.hosts.agent import supervisord  # sent where it is needed
+
         supervisord.take_down(cluster, now, say)
     elif now:
         systemd.take_down(now.get("units", ()), now.get("targets", ()), say)

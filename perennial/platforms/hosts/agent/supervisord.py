@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts.agent import boot, manifest, systemd
+from perennial.platforms.hosts.agent import boot, manifest, processes, systemd
 from perennial.supervision.hold import holder, is_ready
 from perennial.supervision.supervisor import (
     Supervisor,
@@ -35,20 +35,10 @@ if TYPE_CHECKING:
 ANSWER = 60.0
 
 
-def root(cluster: str) -> Path:
-    """Folder of the cluster's supervisord, its programs, logs and locks."""
-    return manifest.STATE / cluster / "supervisord"
-
-
-def is_roots(cluster: str) -> bool:
-    """Whether an earlier version has the cluster's supervisord here, run by a system user."""
-    return Path("/var/lib/dask-perennial", cluster, "supervisord").is_dir()
-
-
 def members(cluster: str) -> dict[str, Member]:
     """State, pid, restarts and fingerprint of each program."""
     known: dict[str, str] = {}
-    folder = root(cluster)
+    folder = manifest.supervised(cluster)
     supervisor = Supervisor(folder / "supervisor.sock")
     if (folder / "supervisor.sock").exists() and supervisor.pid():
         known = {process.name: process.state for process in supervisor.processes().values()}
@@ -76,20 +66,22 @@ def apply(
 ) -> list[list[str]]:
     """Change what runs into what is asked for, see `perennial.supervision.part`."""
     if not request["turn"]:
-        _part(python, {"do": "prepare", "root": str(root(cluster)), **request}, say)
+        _part(python, {"do": "prepare", "root": str(manifest.supervised(cluster)), **request}, say)
         known = manifest.read(cluster)
         boot.remember(cluster, known.get("crontab", ""))
         systemd.disable([name for name in known.get("units", ()) if name != unit])
         if unit:
             _start(cluster, unit, say)
-    found = _part(python, {"do": "apply", "root": str(root(cluster)), **request}, say)
+    found = _part(
+        python, {"do": "apply", "root": str(manifest.supervised(cluster)), **request}, say
+    )
     left: list[list[str]] = found["ok"]
     return left
 
 
 def _start(cluster: str, unit: str, say: Callable[[str], None]) -> None:
     """Let the user's systemd run the supervisord; one that runs already goes, and is adopted."""
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    supervisor = Supervisor(manifest.supervised(cluster) / "supervisor.sock")
     systemd.reload()
     if not systemd.active(unit) and (pid := supervisor.pid()):
         signal_process(pid, signal.SIGKILL)
@@ -108,11 +100,11 @@ def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) ->
     """Restart one program, drained; a worker is back once its scheduler knows it."""
     say(f"restarting {name}")
     patience = systemd.READY if worker else ANSWER
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    supervisor = Supervisor(manifest.supervised(cluster) / "supervisor.sock")
     supervisor.signal_stop(name)
     supervisor.wait_stopped([name], math.inf)  # supervisord ends it after its own stop timeout
     supervisor.start(name)
-    lock = root(cluster) / "run" / f"{name}.lock"
+    lock = manifest.supervised(cluster) / "run" / f"{name}.lock"
     for _ in polls(patience):
         if supervisor.processes()[name].state == "RUNNING" and (not worker or is_ready(lock)):
             return
@@ -121,7 +113,7 @@ def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) ->
 
 def end(cluster: str, name: str) -> None:
     """Stop one program; supervisord runs on."""
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
+    supervisor = Supervisor(manifest.supervised(cluster) / "supervisor.sock")
     supervisor.signal_stop(name)
     supervisor.wait_stopped([name], ANSWER)
 
@@ -131,8 +123,8 @@ def take_down(cluster: str, known: Manifest, say: Callable[[str], None]) -> None
     units = known.get("units", ())
     boot.forget(cluster, units)
     timeout = float(known.get("stop_timeout", 90.0)) + 30.0
-    supervisor = Supervisor(root(cluster) / "supervisor.sock")
-    if (root(cluster) / "supervisor.sock").exists() and supervisor.pid():
+    supervisor = Supervisor(manifest.supervised(cluster) / "supervisor.sock")
+    if (manifest.supervised(cluster) / "supervisor.sock").exists() and supervisor.pid():
         say("stopping supervisord and what it runs")
         names = [name for name in supervisor.processes() if name != "scheduler"]
         for name in sorted(names, key=lambda name: name != "keeper"):  # it starts nobody anew
@@ -140,34 +132,11 @@ def take_down(cluster: str, known: Manifest, say: Callable[[str], None]) -> None
         supervisor.wait_stopped(names, timeout)
         systemd.stop(units, say)
         supervisor.shutdown(timeout)
-    left = processes(cluster)
+    left = processes.of_cluster(cluster)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
             signal_process(pid, number)
         left = [pid for pid in left if not wait_gone(pid, timeout)]
-
-
-def processes(cluster: str) -> list[int]:
-    """List our own processes that were started for a cluster, but for those in containers."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if process.stat().st_uid == os.geteuid() and marked(process, cluster):
-                found.append(int(process.name))
-    return [pid for pid in found if is_here(pid)]
-
-
-def marked(process: Path, cluster: str) -> bool:
-    """Whether a process was started for a cluster, as the folders in its variables say."""
-    folder = "/etc/dask-perennial" if os.geteuid() == 0 else str(manifest.STATE)
-    return os.fsencode(f"{folder}/{cluster}/") in (process / "environ").read_bytes()
-
-
-def is_here(pid: int) -> bool:
-    """Whether a process is in no container: there, a user's number is another user's."""
-    with suppress(OSError):
-        return os.path.samestat(os.stat(f"/proc/{pid}/ns/pid"), os.stat("/proc/self/ns/pid"))
-    return False
 
 
 def _part(python: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
