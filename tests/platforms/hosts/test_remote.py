@@ -80,6 +80,7 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
     outside, ours = done.stdout.splitlines()
     assert outside == "[]"
     packages = {
+        "perennial.doctor",
         "perennial.platforms",
         "perennial.platforms.hosts",
         "perennial.doctor",
