@@ -16,6 +16,13 @@ from tests.labs.hosts.machine import PYTHON
 from tests.labs.hosts.network import Network
 
 MACHINES = ("machine-a", "machine-b", "machine-c")
+
+
+def home_of(machine: str, user: str = "ops") -> str:
+    """Folder of a user's clusters on a machine, where they need no root."""
+    return f"/home/{user}/.local/state/dask-perennial/{machine}"
+
+
 #: Everything on a machine that a cluster could leave behind; what changes by itself is left out.
 _TRACES = """
 find /etc /opt /root /home /run /srv /tmp /usr/local /var -xdev \\

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.labs.hosts.clusters import Cluster, cluster_file, traces, wait_until
+from tests.labs.hosts.clusters import Cluster, cluster_file, home_of, traces, wait_until
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.network import Network
 
@@ -82,7 +82,8 @@ def kill_keepers(cluster: Cluster) -> None:
 
 
 def wanted(cluster: Cluster, place: str) -> list[int]:
-    said = cluster.network[place].run("cat", "/var/lib/dask-perennial/lab/keeper/wanted.json")
+    under = home_of(place) if place == "machine-c" else "/var/lib/dask-perennial"
+    said = cluster.network[place].run("cat", f"{under}/lab/keeper/wanted.json")
     numbers: list[int] = json.loads(said.stdout)["cpu"]
     return numbers
 

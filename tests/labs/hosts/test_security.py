@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.labs.hosts.base import CHECKOUT
-from tests.labs.hosts.clusters import Cluster, cluster_file, wait_until
+from tests.labs.hosts.clusters import Cluster, cluster_file, home_of, wait_until
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.network import Network
 from tests.labs.hosts.scan import Answer, scan
@@ -123,7 +123,7 @@ def init(lab: Cluster) -> str:
 
 
 @pytest.fixture
-def secrets(lab: Cluster) -> dict[str, str]:
+def secrets(lab: Cluster, init: str) -> dict[str, str]:
     """The secrets of the cluster, each by a part that no other text has."""
     folder = _state(lab) / "pulumi"
     env = {
@@ -146,7 +146,8 @@ def secrets(lab: Cluster) -> dict[str, str]:
         "passphrase": (folder / "passphrase").read_text().strip(),
     }
     for name in MACHINES:
-        keys = lab.network[name].run("sh", "-ec", "cat /etc/dask-perennial/lab/tls/*-key.pem")
+        tls = "/etc/dask-perennial/lab/tls" if init == "systemd" else f"{home_of(name)}/lab/tls"
+        keys = lab.network[name].run("sh", "-ec", f"cat {tls}/*-key.pem")
         for number, key in enumerate(keys.stdout.split("-----BEGIN")[1:]):
             found[f"{name} {number}"] = _needle(key)
     assert len(found) == 9  # scheduler, worker, client, jupyter; worker

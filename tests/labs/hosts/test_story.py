@@ -7,7 +7,6 @@ their order on one cluster.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tests.labs.hosts.clusters import (
     Cluster,
     changed,
     cluster_file,
+    home_of,
     traces,
     wait_until,
 )
@@ -29,7 +29,6 @@ from tests.labs.hosts.network import Network
 pytestmark = pytest.mark.lab
 
 DROP_IN = "/etc/systemd/system/dask-lab-cpu@.service.d/ours.conf"
-STATE = "/var/lib/dask-perennial/lab"
 
 
 class Story:
@@ -49,20 +48,23 @@ class Story:
         made = [network.add(name, systemd=kind != "bare") for name in MACHINES]
         network.boot(*made)
         self.machines: list[Host] = made
-        wish = {"init": "supervisord"} if kind == "supervisord" else {}
+        if kind == "bare":
+            for machine in made:
+                machine.write("/etc/rc.local", "#!/bin/sh\n/usr/sbin/cron\n")
+                machine.run("sh", "-ec", "chmod 755 /etc/rc.local; /etc/rc.local")
+        wish = {"init": "supervisord"} if kind != "systemd" else {}
         self.cluster.write(cluster_file(hosts={"machines": list(MACHINES), **wish}))
         self.before = {machine.name: traces(machine) for machine in made}
 
     @property
     def user(self) -> str:
-        """Whose the notebooks are: under supervisord all is one user's."""
-        return "dask-lab-jupyter" if self.kind == "systemd" else "dask-lab"
+        """Whose the notebooks are: under supervisord all is the login user's."""
+        return "dask-lab-jupyter" if self.kind == "systemd" else "ops"
 
-    def reboot(self, machine: Host) -> None:
-        """Reboot a machine; where no cron is installed, do at boot what it would do."""
-        machine.reboot()
-        if self.kind == "bare":
-            _run_crontab(machine, "/etc/cron.d/dask-lab")
+    def state(self, machine: Host) -> str:
+        """Folder of the cluster on a machine."""
+        under = "/var/lib/dask-perennial" if self.kind == "systemd" else home_of(machine.name)
+        return f"{under}/lab"
 
 
 @pytest.fixture(
@@ -75,33 +77,14 @@ def story(network: Network, request: pytest.FixtureRequest) -> Iterator[Story]:
         network.remove(machine)
 
 
-def _run_crontab(machine: Host, path: str) -> None:
-    """Run what a file of cron's says for a boot, as crontab(5) says that it is run."""
-    owner, text = machine.run("sh", "-c", f"stat -c '%U %a' {path}; cat {path}").stdout.split(
-        "\n", 1
-    )
-    assert owner == "root 644"  # or cron does not read it
-    assert text.endswith("\n")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    variables = [line for line in lines if re.match(r"\w+=", line)]
-    (job,) = (line for line in lines if line not in variables)
-    when, user, command = job.split(None, 2)
-    assert when == "@reboot"
-    command = re.split(r"(?<!\\)%", command)[0].replace(r"\%", "%")
-    entry = machine.run("getent", "passwd", user).stdout.split(":")
-    machine.run(
-        *("setpriv", "--reuid", user, "--regid", user, "--init-groups", "--reset-env"),
-        *("env", "-i", f"--chdir={entry[5]}", f"HOME={entry[5]}", f"LOGNAME={user}", *variables),
-        *("/bin/sh", "-c", command),
-    )
-
-
 def _changing_nothing(story: Story) -> dict[str, str]:
     """When each file of the cluster on each machine was written."""
-    script = f"find /etc /usr/local {STATE} -name '*dask*' -newermt 2000-01-01 -printf '%p %T@\\n'"
-    parts = f"find /etc/dask-perennial {STATE}/*.json {STATE}/conf* -printf '%p %T@ %C@\\n'"
+    script = "find /etc /usr/local $0 -name '*dask*' -newermt 2000-01-01 -printf '%p %T@\\n'"
+    parts = "find /etc/dask-perennial $0/*.json $0/conf* -printf '%p %T@ %C@\\n' 2>/dev/null"
     return {
-        machine.name: machine.run("sh", "-c", f"{script}; {parts} 2>/dev/null", check=False).stdout
+        machine.name: machine.run(
+            "sh", "-c", f"{script}; {parts}", story.state(machine), check=False
+        ).stdout
         for machine in story.machines
     }
 
@@ -181,7 +164,7 @@ def test_a_drop_in_is_respected_and_never_touched(story: Story) -> None:
 def test_every_machine_reboots_and_all_comes_back_by_itself(story: Story) -> None:
     before = story.cluster.pids()
     with ThreadPoolExecutor() as pool:
-        list(pool.map(story.reboot, story.machines))
+        list(pool.map(Host.reboot, story.machines))
     wait_until(lambda: story.cluster.workers() == 4)
     assert story.cluster.client("print(client.submit(sum, [1, 2]).result())") == "3\n"
     after = story.cluster.services()
@@ -192,7 +175,7 @@ def test_every_machine_reboots_and_all_comes_back_by_itself(story: Story) -> Non
 
 def test_down_leaves_nothing_but_notebooks_and_up_gives_them_back(story: Story) -> None:
     lab, machine = story.cluster, story.machines[0]
-    folder = _notebooks(machine)
+    folder = _notebooks(machine, story.state(machine))
     notebook = f"{folder}/deep/er/work.ipynb"
     script = 'mkdir -p "${1%/*}"; echo "{}" > "$1"; chown -R "$2:" "$3"/deep'
     machine.run("sh", "-ec", script, "sh", notebook, story.user, folder)
@@ -209,7 +192,7 @@ def test_down_leaves_nothing_but_notebooks_and_up_gives_them_back(story: Story) 
         assert {line for line in left if not line.startswith("/")} == set(), each.name
         assert story.before[each.name] - traces(each) == set(), each.name
     mode = machine.run("stat", "-c", "%U %A", notebook).stdout
-    assert mode.startswith("root -rw")
+    assert mode.startswith("root -rw" if story.kind == "systemd" else "ops -rw")
 
     lab.up()
     owners = machine.run("find", folder, "-printf", "%u\n").stdout.split()
@@ -220,8 +203,8 @@ def test_down_leaves_nothing_but_notebooks_and_up_gives_them_back(story: Story) 
     assert [*(lab.operator.home / ".local/state/perennial").glob("*")] == []
 
 
-def _notebooks(machine: Host) -> str:
+def _notebooks(machine: Host, state: str) -> str:
     """Folder of the notebooks, as the machine's manifest says."""
-    manifest = json.loads(machine.run("cat", f"{STATE}/manifest.json").stdout)
+    manifest = json.loads(machine.run("cat", f"{state}/manifest.json").stdout)
     (folder,) = manifest["notebooks"]
     return str(folder)

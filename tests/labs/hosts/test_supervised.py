@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.labs.hosts.clusters import Cluster, changed, cluster_file, traces, wait_until
+from tests.labs.hosts.clusters import Cluster, changed, cluster_file, home_of, traces, wait_until
 from tests.labs.hosts.network import Network
 
 pytestmark = pytest.mark.lab
 
 PLACES = ("machine-b", "machine-c")
 GROUPS = ("cpu", "gpu")
-STATE = "/var/lib/dask-perennial/lab/supervisord"
-CONFIG = "/etc/dask-perennial/lab/cpu.yaml"
 #: Prints the fewest workers of each group that the scheduler has known, once it is told to.
 WATCH = """
 import threading
@@ -93,9 +91,10 @@ def test_the_scheduler_is_killed_or_hangs(lab: Cluster, signal: str) -> None:
 
 def test_supervisord_is_killed_and_adopts_what_runs(lab: Cluster) -> None:
     before, machine = lab.pids(), lab.network["machine-c"]
-    pid = machine.run("cat", f"{STATE}/supervisord.pid").stdout.strip()
+    pid_file = f"{home_of('machine-c')}/lab/supervisord/supervisord.pid"
+    pid = machine.run("cat", pid_file).stdout.strip()
     machine.run("kill", "-9", pid)
-    wait_until(lambda: machine.run("cat", f"{STATE}/supervisord.pid").stdout.strip() != pid)
+    wait_until(lambda: machine.run("cat", pid_file).stdout.strip() != pid)
     wait_until(lambda: {row["state"] for row in lab.services().values()} == {"RUNNING"})
     assert changed(before, lab.pids()) == set()
     assert lab.plan() == []
@@ -118,8 +117,9 @@ def test_never_are_two_of_a_group_away(lab: Cluster) -> None:
 
 def test_edited_files_of_supervisord_are_named_and_written_again(lab: Cluster) -> None:
     before = lab.pids()
-    member = f"{STATE}/conf.d/cpu-machine-c-0.conf"
-    edits = {"machine-b": f"{STATE}/supervisord.conf", "machine-c": member}
+    main = f"{home_of('machine-b')}/lab/supervisord/supervisord.conf"
+    member = f"{home_of('machine-c')}/lab/supervisord/conf.d/cpu-machine-c-0.conf"
+    edits = {"machine-b": main, "machine-c": member}
     texts = {
         machine: lab.network[machine].run("cat", path).stdout for machine, path in edits.items()
     }
@@ -137,12 +137,13 @@ def test_edited_files_of_supervisord_are_named_and_written_again(lab: Cluster) -
 
 def test_what_was_started_with_an_edited_file_restarts_alone(lab: Cluster) -> None:
     before, machine = lab.pids(), lab.network["machine-b"]
-    machine.run("sh", "-ec", f"echo '# x' >> {CONFIG}; kill {before['cpu-machine-b-0']}")
+    config = f"{home_of('machine-b')}/lab/config/cpu.yaml"
+    machine.run("sh", "-ec", f"echo '# x' >> {config}; kill {before['cpu-machine-b-0']}")
     wait_until(lambda: lab.pids()["cpu-machine-b-0"] not in (0, before["cpu-machine-b-0"]))
     wait_until(lambda: lab.workers() == 4)
     expected = [
-        f"~ machine-b update machine-b {CONFIG} was edited",
-        f"~ machine-b update machine-b cpu-machine-b-0 was started with {CONFIG} as it was edited,"
+        f"~ machine-b update machine-b {config} was edited",
+        f"~ machine-b update machine-b cpu-machine-b-0 was started with {config} as it was edited,"
         " and restarts",
     ]
     assert lab.refresh() == expected
