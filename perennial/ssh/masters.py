@@ -79,15 +79,18 @@ def acquire(target: Hop, timeout: float, wait: waiting.Wait | None = None) -> Ma
         return master
 
 
-def release(master: Master, broken: bool) -> None:
-    """Give a connection back; who made the folder of this run ends it after its last use."""
+def release(master: Master, broken: bool, last: bool = False) -> None:
+    """Give a connection back; who made the folder of this run ends it after its last use.
+
+    With ``last`` it is ended after that in any case: other processes of the run log in anew.
+    """
     with _connecting[master.socket]:
         master.users -= 1
         if master.users and not broken:
             return
         if _masters.get(master.socket) is master:
             del _masters[master.socket]
-        if broken or owned():
+        if broken or last or owned():
             end([master.handle])
             master.log.unlink(missing_ok=True)
         if not master.users:

@@ -41,6 +41,8 @@ class Session:
         self._wait = wait
         self._master: masters.Master | None = None
         self._channels: list[Channel] = []
+        #: Whether nobody of this run is to find the connection after its last use here.
+        self.last = False
 
     def __enter__(self) -> Self:
         self._master = masters.acquire(self._target, self._timeout, self._wait)
@@ -57,7 +59,7 @@ class Session:
         self._channels.clear()
         master, self._master = self._master, None
         if master is not None:
-            masters.release(master, isinstance(error, UnreachableError))
+            masters.release(master, isinstance(error, UnreachableError), self.last)
 
     @property
     def master(self) -> masters.Master:

@@ -17,7 +17,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -146,6 +146,11 @@ class Agent:
     ) -> None:
         self._session.__exit__(kind, error, trace)
 
+    def retire(self) -> None:
+        """Close the connection, and let no other process of this run find it."""
+        self._session.last = True
+        self.__exit__(None, None, None)
+
     @property
     def name(self) -> str:
         """The machine, for messages."""
@@ -267,6 +272,8 @@ class Agent:
 
 #: Python before 3.12 cannot parse in two threads at once (python/cpython#106905).
 _parsing = threading.Lock()
+#: Connections that are kept for a next question; each is an `ssh` process.
+KEPT = 64
 _pool: dict[Target, Agent] = {}
 _busy: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
@@ -282,7 +289,7 @@ def borrowed(
     Where `waits` is true, a machine that does not answer yet has its `connect_timeout`.
 
     A deploy asks a machine several times, and a connection costs far more than a question.
-    It is closed after an error, and when the process ends.
+    It is closed after an error, when the process ends, and where `KEPT` others were used since.
     """
     with _busy[target]:
         agent = _pool.pop(target, None)
@@ -299,6 +306,9 @@ def borrowed(
             agent.__exit__(*sys.exc_info())
             raise
         _pool[target] = agent
+    while len(_pool) > KEPT:
+        with suppress(StopIteration, KeyError, RuntimeError):  # another thread was quicker
+            _pool.pop(next(iter(_pool))).retire()
 
 
 @atexit.register
