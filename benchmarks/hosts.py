@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import many
 from benchmarks.measure import Chosen, Figure, absolute, clock, ratio, table
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.machine import PYTHON
@@ -248,6 +249,9 @@ def by_size(
 def without_machines(chosen: Chosen, repeats: int) -> None:
     """Measure what needs no machine."""
     by_size(chosen, "k", "render and plan {}", thousand, repeats)
+    if chosen.has("r"):
+        for count in (100, 1000):
+            print(many.row(count), flush=True)
     by_size(chosen, "o", "`perennial plan` of {} that stand, all to change", planned_again, 1)
 
 

@@ -180,6 +180,17 @@ class Place:
         return server
 
 
+def masters() -> list[int]:
+    """Processes of `ssh` that hold a connection of this run: each has a socket of its own."""
+    folder, found = os.environ.get(VARIABLE, ""), []
+    for process in Path("/proc").glob("[0-9]*") if folder else ():
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0].startswith(b"ssh") and folder.encode() in b" ".join(words):
+                found.append(int(process.name))
+    return found
+
+
 def make_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Make a place in a short folder, and leave nothing of it."""
     root = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp"))

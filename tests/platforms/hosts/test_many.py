@@ -6,14 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from perennial.platforms.hosts import remote
 from perennial.platforms.hosts.share import Target
-from perennial.ssh.folder import VARIABLE
-from tests.ssh.sshd import MISSING, Place, make_place
+from tests.ssh.sshd import MISSING, Place, make_place, masters
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=MISSING),
@@ -29,18 +27,6 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     remote.close()
 
 
-def connections() -> int:
-    """Processes of `ssh` that hold a connection of this run: each has a socket of its own."""
-    folder, found = os.environ.get(VARIABLE), 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        found += words[0].startswith(b"ssh") and str(folder).encode() in b" ".join(words)
-    return found
-
-
 @pytest.mark.parametrize("owned", [True, False])
 def test_there_are_never_more_processes_than_are_used_and_kept(
     place: Place, monkeypatch: pytest.MonkeyPatch, owned: bool
@@ -54,7 +40,7 @@ def test_there_are_never_more_processes_than_are_used_and_kept(
     def watch() -> None:
         nonlocal most
         while not over.wait(0.05):
-            most = max(most, connections())
+            most = max(most, len(masters()))
 
     def ask(target: Target) -> str:
         with remote.borrowed(target) as agent:
@@ -72,7 +58,7 @@ def test_there_are_never_more_processes_than_are_used_and_kept(
     assert len(set(found)) == 1
     # Each that is used, each that is kept, and one of each thread that is on its way out.
     assert KEPT <= most <= KEPT + 2 * AT_ONCE
-    assert connections() == KEPT
+    assert len(masters()) == KEPT
     # Those that were used last are kept, and need no login.
     sshd = place.sshd.connections()
     assert [ask(target) for target in targets[-1:]] == found[-1:]
