@@ -19,8 +19,8 @@ class MachineArgs:
     """A machine of the cluster."""
 
     user: pulumi.Input[str] | None = None
-    """User to log in as, who may `sudo` without a password; `~/.ssh/config` decides when it is
-    not given."""
+    """User to log in as, who under systemd may `sudo` without a password; `~/.ssh/config`
+    decides when it is not given."""
     port: pulumi.Input[int] | None = None
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
     identity: pulumi.Input[str] | None = None
@@ -40,7 +40,9 @@ class MachineArgs:
     """How long a deployment tries to connect to a machine that does not answer yet, such as one
     that has just been created; once when it is not given."""
     init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
-    """What keeps the services running; systemd where it runs, when it is not given."""
+    """What keeps the services running. `systemd`, which is the default, needs `root` or `sudo`.
+    `supervisord` needs neither: the services run as the login user, below that user's home
+    folder."""
     address: pulumi.Input[str]
     """IP address or host name of its SSH; also of its services, unless `internal` says
     otherwise."""
@@ -63,8 +65,8 @@ class HostsOptionsArgs:
     """Machines that are already there, reached over SSH."""
 
     user: pulumi.Input[str] | None = None
-    """User to log in as, who may `sudo` without a password; `~/.ssh/config` decides when it is
-    not given."""
+    """User to log in as, who under systemd may `sudo` without a password; `~/.ssh/config`
+    decides when it is not given."""
     port: pulumi.Input[int] | None = None
     """Port of SSH; `~/.ssh/config` decides when it is not given."""
     identity: pulumi.Input[str] | None = None
@@ -84,7 +86,9 @@ class HostsOptionsArgs:
     """How long a deployment tries to connect to a machine that does not answer yet, such as one
     that has just been created; once when it is not given."""
     init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
-    """What keeps the services running; systemd where it runs, when it is not given."""
+    """What keeps the services running. `systemd`, which is the default, needs `root` or `sudo`.
+    `supervisord` needs neither: the services run as the login user, below that user's home
+    folder."""
     machines: Sequence[str | MachineArgs | Mapping[str, Any]]
     """The machines, each an address or a mapping."""
     known_hosts: pulumi.Input[str] | None = None
