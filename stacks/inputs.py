@@ -27,8 +27,8 @@ Tree = dict[str, Any]
 _STRUCTURE = re.compile(
     r"name|platform|protocol|security(\.tls)?|environment|environment\.(requirements|wheelhouse|build)"
     r"(\[\d+\])?|workers|workers\.[^.]+|workers\.[^.]+\.(count|scale)(\..*)?|jupyter|scaler|scheduler"
-    r"|[a-z0-9]+\.machines|[a-z0-9]+\.machines\[\d+\]"
-    r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles)(\[\d+\])?(\..*)?"
+    r"|[a-z0-9]+\.(machines|init)|[a-z0-9]+\.machines\[\d+\]"
+    r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles|init)(\[\d+\])?(\..*)?"
     r"|[a-z0-9]+\.network\.policies|[a-z0-9]+\.jupyter\.(ingress|storage)"
 )
 

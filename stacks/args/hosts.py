@@ -39,7 +39,7 @@ class MachineArgs:
     connect_timeout: pulumi.Input[str | float] | None = None
     """How long a deployment tries to connect to a machine that does not answer yet, such as one
     that has just been created; once when it is not given."""
-    init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
+    init: Literal["systemd", "supervisord"] | None = None
     """What keeps the services running. `systemd`, which is the default, needs `root` or `sudo`.
     `supervisord` needs neither: the services run as the login user, below that user's home
     folder."""
@@ -85,7 +85,7 @@ class HostsOptionsArgs:
     connect_timeout: pulumi.Input[str | float] | None = None
     """How long a deployment tries to connect to a machine that does not answer yet, such as one
     that has just been created; once when it is not given."""
-    init: pulumi.Input[Literal["systemd", "supervisord"]] | None = None
+    init: Literal["systemd", "supervisord"] | None = None
     """What keeps the services running. `systemd`, which is the default, needs `root` or `sudo`.
     `supervisord` needs neither: the services run as the login user, below that user's home
     folder."""
