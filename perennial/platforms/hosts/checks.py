@@ -39,11 +39,6 @@ def look(agent: Agent, share: Share) -> Look:
 def manager(share: Share, found: Look) -> Init:
     """Choose a machine's service manager: systemd, unless the cluster file names supervisord."""
     if not share.target.needs_root:
-        if found["root"]:
-            raise FleetError(
-                f"{share.target.name}: the login user is root, as whom all tasks would run under"
-                " supervisord; log in as another user (`user: NAME`), or write `init: systemd`"
-            )
         return "supervisord"
     if not found["systemd"]:
         raise FleetError(

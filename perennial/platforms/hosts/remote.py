@@ -83,7 +83,7 @@ OLDEST = (3, 11)
 #: between two signs of life of its agent. SSH itself notices a cut connection much sooner.
 SILENCE = 600.0
 
-_NO_PYTHON, _OLD_PYTHON = 90, 91
+_NO_PYTHON, _OLD_PYTHON, _IS_ROOT = 90, 91, 92
 
 # What the operator says, secrets among it, is for the agent alone: its children read nothing.
 _BOOTSTRAP = f"""
@@ -252,6 +252,11 @@ class Agent:
                 f"{self.name}: found Python {said}; allowed: {oldest} or newer, as `python3` or"
                 " beside it as `python3.11` and the like; install one there"
             )
+        if status == _IS_ROOT:
+            return FleetError(
+                f"{self.name}: the login user is root, as whom all tasks would run under"
+                " supervisord; log in as another user (`user: NAME`), or write `init: systemd`"
+            )
         if "sudo: not found" in said:
             return FleetError(
                 f"{self.name}: sudo not found; install it there, log in as root (`user: root`), or"
@@ -323,7 +328,9 @@ def _command(target: Target) -> str:
     python = " ".join(f"python3.{minor}" for minor in range(15, OLDEST[1] - 1, -1))
     run = f'"$python" -I -c {shlex.quote(_BOOTSTRAP)} "$(echo "$SSH_CONNECTION" | cut -d" " -f3)"'
     run += f" {shlex.quote(target.name)}"
-    root = '[ "$(id -u)" = 0 ] || root="sudo -n"; ' if target.needs_root else ""
+    root = f'[ "$(id -u)" != 0 ] || exit {_IS_ROOT}; '
+    if target.needs_root:
+        root = '[ "$(id -u)" = 0 ] || root="sudo -n"; '
     # A shell waits for it, which tells of a signal that has ended it; ssh itself does not.
     script = (
         f"for python in {python} python3; do command -v $python >/dev/null 2>&1 && break; done; "

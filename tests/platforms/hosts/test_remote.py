@@ -51,6 +51,12 @@ def test_it_answers_and_leaves_nothing(place: Place) -> None:
         time.sleep(0.05)
 
 
+def test_without_root_nobody_logs_in_as_root(place: Place) -> None:
+    target = replace(target_of(place), init="supervisord")
+    with Agent(target) as agent, pytest.raises(FleetError, match="the login user is root"):
+        agent.ask("folder")
+
+
 def test_no_child_of_its_reads_what_the_operator_says(place: Place) -> None:
     with Agent(target_of(place)) as agent:
         assert agent.ask("manifest", cluster="nobody-has-this") == {}

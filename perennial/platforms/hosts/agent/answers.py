@@ -71,7 +71,6 @@ class Look(TypedDict):
     time: float
     python: str
     machine: str
-    root: bool
     folder: str
     systemd: int
     address: str

@@ -46,7 +46,6 @@ def look(
         "python": sys.executable,
         "machine": machine_id(),
         "systemd": systemd.version() if systemd.booted() else 0,
-        "root": os.geteuid() == 0,
         "folder": str(manifest.STATE),
         "address": service_address(interface, names, server, addresses()),
         "manifest": known,
