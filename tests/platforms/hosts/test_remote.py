@@ -53,7 +53,7 @@ def test_it_answers_and_leaves_nothing(place: Place) -> None:
 
 def test_without_root_nobody_logs_in_as_root(place: Place) -> None:
     target = replace(target_of(place), init="supervisord")
-    with Agent(target) as agent, pytest.raises(FleetError, match="the login user is root"):
+    with pytest.raises(FleetError, match="the login user is root"), Agent(target) as agent:
         agent.ask("folder")
 
 
