@@ -1,7 +1,7 @@
 """The part of a cluster that stands on one machine, changed by the program that asks on stdin.
 
-A deploy to a machine whose services run under supervisord runs this there, as the cluster's
-system user: ``python -m perennial.local.part`` reads one JSON object and answers with lines of
+A deploy to a machine whose services run under supervisord runs this there, as the login
+user: ``python -m perennial.local.part`` reads one JSON object and answers with lines of
 ``{"say": TEXT}`` and at last ``{"ok": ...}`` or ``{"error": TEXT}``.
 """
 

@@ -104,7 +104,7 @@ def keep(cluster: str, numbers: dict[str, list[int]]) -> None:
 
 def remember(file: Path, wanted: Mapping[str, Collection[int]]) -> None:
     """Write down which members shall run."""
-    # Under supervisord the folder belongs to the cluster's user, who runs the keeper.
+    # An earlier version's folder can be the cluster's user's, who ran the keeper.
     make_private(file.parent)
     folder, text = file.parent.stat(), {name: sorted(own) for name, own in wanted.items()}
     owner = None if folder.st_uid == os.geteuid() else (folder.st_uid, folder.st_gid)
