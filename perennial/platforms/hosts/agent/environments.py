@@ -47,9 +47,12 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
             [python, "-I", "-c", _INVENTORY, *needs], unprivileged.nobody(), timeout=PATIENCE
         )
     except PermissionError:
-        whom = "the login user" if os.geteuid() else "users other than root, as all services are"
+        if os.geteuid():
+            why = "the login user; give the path of an interpreter that this user may run"
+            raise PerennialError(f"{python}: not executable for {why}") from None
         raise PerennialError(
-            f"{python}: not executable for {whom}; give the path of an interpreter that is"
+            f"{python}: not executable for users other than root, and no service runs as root;"
+            " give the path of an interpreter that every user may run"
         ) from None
     except subprocess.TimeoutExpired:
         raise PerennialError(f"{python}: no working Python: silent for {PATIENCE:g} s") from None
