@@ -89,7 +89,6 @@ def test_what_is_sent_needs_the_standard_library_alone() -> None:
         "perennial.doctor",
         "perennial.platforms",
         "perennial.platforms.hosts",
-        "perennial.doctor",
         "perennial.supervision",
         "perennial.platforms.hosts.agent",
     }
