@@ -195,13 +195,8 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
 
 def _stack(folder: Path, spec: ClusterSpec) -> engine.Stack:
     program = partial(deploy, spec, force=True)
-    return engine.open_stack(folder, spec.name, program, plugins(spec))
-
-
-def plugins(spec: ClusterSpec) -> dict[str, str]:
-    """Name the plugins that a platform's component needs, and the packages with their versions."""
-    found: dict[str, str] = own(spec, "PLUGINS", {})
-    return found
+    needed: tuple[dict[str, str], ...] = (own(spec, "PLUGINS", {}), own(spec, "VARIABLES", {}))
+    return engine.open_stack(folder, spec.name, program, *needed)
 
 
 def _unchanged(spec: ClusterSpec, folder: Path, say: Say) -> int:

@@ -241,11 +241,6 @@ def environment(folder: Path) -> dict[str, str]:
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
         # Nothing is downloaded during a deployment.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-        # Pods take a changed file into use by themselves: the object is not made anew for it.
-        "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE": "true",
-        "PULUMI_K8S_ENABLE_SECRET_MUTABLE": "true",
-        # What somebody else has changed is mended, and no conflict with them.
-        "PULUMI_K8S_ENABLE_PATCH_FORCE": "true",
         # The providers run in the Python that runs this; Pulumi starts them by these names.
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_RUNTIME_VIRTUALENV": sys.prefix,
@@ -253,9 +248,13 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def open_stack(
-    folder: Path, name: str, program: Any, plugins: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    name: str,
+    program: Any,
+    plugins: Mapping[str, str] = MappingProxyType({}),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Stack:
-    """Open a cluster's stack, made where it is not there yet."""
+    """Open a cluster's stack, made where it is not there yet; its plugins get some variables."""
     command = find_command()
     others = {plugin: find_plugin(plugin, package) for plugin, package in plugins.items()}
     make_private(folder)
@@ -273,7 +272,7 @@ def open_stack(
     workspace = Workspace(
         work_dir=str(folder),
         program=program,
-        env_vars=environment(folder),
+        env_vars={**environment(folder), **variables},
         secrets_provider="passphrase",
         project_settings=settings,
         pulumi_command=command,

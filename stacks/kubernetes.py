@@ -46,6 +46,7 @@ from .resources import Authority, Certificate
 
 __all__ = [
     "PLUGINS",
+    "VARIABLES",
     "Cluster",
     "EnvironmentArgs",
     "GroupPodArgs",
@@ -75,6 +76,14 @@ Tree = dict[str, Any]
 
 #: Plugins that the engine needs beside our own, and where their versions come from.
 PLUGINS = {"kubernetes": "pulumi-kubernetes"}
+#: What they read from the environment.
+VARIABLES = {
+    # Pods take a changed file into use by themselves: the object is not made anew for it.
+    "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE": "true",
+    "PULUMI_K8S_ENABLE_SECRET_MUTABLE": "true",
+    # What somebody else has changed is mended, and no conflict with them.
+    "PULUMI_K8S_ENABLE_PATCH_FORCE": "true",
+}
 #: What is there before the pods: they would start without it, or wait for it. Of the others some
 #: are ready only when the pods are.
 _FIRST = ("ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount")

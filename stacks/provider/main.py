@@ -37,17 +37,6 @@ class Components(Provider):
     def __init__(self) -> None:
         super().__init__(version("dask-perennial"))
 
-    @property
-    def schema(self) -> str:
-        """Describe the package; made when it is asked for, which a program in Python never does."""
-        from .schema import schema
-
-        return schema()
-
-    @schema.setter
-    def schema(self, _unused: object) -> None:
-        """Take nothing: the base class sets it."""
-
     def construct(
         self, name: str, resource_type: str, inputs: Any, options: Any = None
     ) -> ConstructResult:

@@ -79,6 +79,12 @@ class Servicer(ProviderServicer):
             accept_secrets=True, accept_resources=True, accept_outputs=True
         )
 
+    async def GetSchema(self, _request: Any, _context: Any) -> proto.GetSchemaResponse:  # noqa: N802
+        """Describe the package; a program in Python never asks for it."""
+        from .schema import schema
+
+        return provider_pb2.GetSchemaResponse(schema=schema())
+
     async def CheckConfig(self, request: Any, _context: Any) -> proto.CheckResponse:  # noqa: N802
         """Take the provider's configuration as it is: it has none."""
         return provider_pb2.CheckResponse(inputs=request.news)
