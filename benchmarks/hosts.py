@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import many
+from benchmarks import many, stack
 from benchmarks.measure import Chosen, Figure, absolute, clock, ratio, table
 from tests.labs.hosts.host import Host
 from tests.labs.hosts.machine import PYTHON
@@ -253,12 +253,14 @@ def without_machines(chosen: Chosen, repeats: int) -> None:
         for count in (100, 1000):
             print(many.row(count), flush=True)
     by_size(chosen, "o", "`perennial plan` of {} that stand, all to change", planned_again, 1)
+    stack.without_machines(chosen)
 
 
 def on_machines(network: Network, chosen: Chosen, repeats: int) -> None:
     """Measure what needs eight machines."""
     machines, take = network.machines(*NAMES), chosen.take
     bench = Bench(network.operator)
+    stack.on_machines(network.operator, chosen, NAMES, repeats)
     first = "first `perennial plan` of {}, the whole command"
     by_size(chosen, "l", first, partial(planned, bench), 1)
     take(
@@ -274,7 +276,7 @@ def on_machines(network: Network, chosen: Chosen, repeats: int) -> None:
     if chosen.has("hij"):
         with bench.standing(NAMES) as file:
             again = lambda: clock(lambda: bench.perennial("up", "--yes", "-f", file))  # noqa: E731
-            take("h", lambda: absolute("(h) unchanged `up`, 8 machines", again, 3.0, repeats))
+            take("h", lambda: absolute("(h) unchanged `up`, 8 machines", again, 2.5, repeats))
             for machine in machines:
                 count_bytes(machine)
             take(
@@ -326,7 +328,7 @@ def measure(repeats: int, only: str | None) -> list[Figure]:
     """Measure everything, or the figures whose letter is in ``only``."""
     chosen = Chosen(only)
     without_machines(chosen, repeats)
-    if chosen.has("ghijlmn"):
+    if chosen.has("ghijlmnpq"):
         with Network(engine=engine()) as network:
             on_machines(network, chosen, repeats)
     return chosen.figures

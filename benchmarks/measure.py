@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 
@@ -44,6 +44,10 @@ class Figure:
     def met(self) -> bool:
         """Whether the bound is kept."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+    def with_detail(self, detail: str) -> Figure:
+        """Say what is behind it."""
+        return replace(self, detail=detail)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from perennial.errors import Fault, PerennialError
+from perennial.state import command
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -170,7 +171,8 @@ class Part(Protocol):
     """What `Deployer` and `Runtime` share."""
 
     platform: str
-    #: What this platform cannot do → what to say instead; ``{name}`` stands for the cluster.
+    #: What this platform cannot do → what to say instead; ``{name}`` stands for the cluster,
+    #: ``{up}`` and ``{down}`` for the commands that deploy it and take it down.
     cannot: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, platform: str) -> None:
@@ -179,7 +181,8 @@ class Part(Protocol):
     def require(self, verb: str, name: str) -> None:
         """Refuse what the platform cannot do, before anything is asked or locked."""
         if why := self.cannot.get(verb):
-            raise PerennialError(why.format(name=name))
+            commands = {word: command(word, name) for word in ("up", "down")}
+            raise PerennialError(why.format(name=name, **commands))
         if getattr(type(self), verb).__module__ == __name__:  # it is only declared, below
             raise PerennialError(f"the platform {self.platform} has no {verb.replace('_', ' ')}")
 

@@ -8,7 +8,16 @@ from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_json
-from perennial.paths import ClusterPaths
+from perennial.paths import ClusterPaths, cluster_state
+
+#: What changes a cluster → what does so where a stack of the user's own deploys it.
+PULUMI = {
+    "plan": "preview",
+    "up": "up",
+    "refresh": "refresh",
+    "down": "destroy",
+    "forget": "state delete URN",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +79,9 @@ class Stack:
         """Return the command that does something to the stack."""
         folder, name = shlex.quote(self.folder), shlex.quote(self.name)
         return f"`pulumi -C {folder} {words} --stack {name}`"
+
+
+def command(verb: str, cluster: str) -> str:
+    """Return the command that changes a cluster: ours, or that of the stack which deploys it."""
+    stack = Stack.load(cluster_state(cluster))
+    return f"`perennial {verb}`" if stack is None else stack.command(PULUMI[verb])

@@ -64,7 +64,10 @@ class LocalCluster(ClusterComponent):
     def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
         """Register the services."""
         groups = [*given.spec.workers]  # mappings lose their order on their way
-        props = {"cluster": given.tree, "groups": groups, **({"force": True} if force else {})}
+        props = {
+            **{"cluster": given.tree, "groups": groups, "stack": pulumi.get_stack()},
+            **({"force": True} if force else {}),
+        }
         services = LocalServices(f"{name}-services", props, "services", self.child())
         connection = services.connection
         told = pulumi.Output.all(connection, services.credentials)

@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
 from perennial.registry import PLATFORMS
-from perennial.state import Stack
+from perennial.state import PULUMI, Stack
 
 if TYPE_CHECKING:
     from perennial.contracts import Deployer, Runtime
-
-
-#: What changes a cluster → what does so where a stack of the user's own deploys it.
-PULUMI = {
-    "plan": "preview",
-    "up": "up",
-    "refresh": "refresh",
-    "down": "destroy",
-    "forget": "state delete URN",
-}
 
 
 def deployer(platform: str, verb: str = "", name: str = "") -> Deployer:

@@ -16,6 +16,7 @@ import typer
 from perennial.cli.life import Cluster, ItsFile, choose, named
 from perennial.cli.steer import ask, reach, warn
 from perennial.errors import PerennialError
+from perennial.state import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,8 +159,8 @@ def scaler(
     settings, dask = paths.config / "scaler.json", paths.config / "scaler.yaml"
     if not settings.is_file():
         raise PerennialError(
-            f"{chosen}: no {settings}; `perennial up` writes it for a cluster that stands"
-            " here and has a group with `scale`"
+            f"{chosen}: no {settings}; {command('up', chosen)} writes it for a cluster that"
+            " stands here and has a group with `scale`"
         )
     if dask.is_file():
         os.environ["DASK_CONFIG"] = str(dask)

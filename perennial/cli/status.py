@@ -12,6 +12,7 @@ import typer
 from perennial.cli.life import Cluster, ItsFile, choose, platform_of, recorded_platform
 from perennial.cli.platform import runtime
 from perennial.errors import PerennialError
+from perennial.state import command
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -155,7 +156,8 @@ def _table(name: str, seen: Status, sized: Standing | None) -> RenderableType:
         )
     last = [_numbers(seen.scheduler), *(row.note for row in seen.services if row.note)]
     if seen.supervisord == 0:
-        last.append("supervisord does not run; `perennial up` starts it and adopts what still runs")
+        starts = f"{command('up', name)} starts it and adopts what still runs"
+        last.append(f"supervisord does not run; {starts}")
     if sized is not None:
         last += [*sized.lines, *sized.wrong]
     return Group(table, Text(f"{name}: " + "\n".join(last)))

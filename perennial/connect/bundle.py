@@ -28,6 +28,7 @@ from perennial.connect.connection import (
 )
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
+from perennial.state import command
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair
@@ -74,7 +75,7 @@ def export_bundle(
             pems = {name: Path(getattr(connection.tls, name)).read_bytes() for name in _PEMS}
         except OSError as error:
             raise PerennialError(
-                f"{error.filename}: {error.strerror}; `perennial up` makes it"
+                f"{error.filename}: {error.strerror}; {command('up', connection.cluster)} makes it"
             ) from None
         if issue is not None:
             pair = issue()

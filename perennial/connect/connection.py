@@ -15,6 +15,7 @@ from perennial.authority import RENEW_WITHIN
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.registry import PLATFORMS
+from perennial.state import command
 
 # Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
 _HOST = (
@@ -152,7 +153,7 @@ def load(cluster: paths.ClusterPaths) -> Connection:
     PerennialError
         When there is none, or the file is damaged.
     """
-    return _read(cluster.connection, "`perennial up` writes it")
+    return _read(cluster.connection, f"{command('up', cluster.root.name)} writes it")
 
 
 def received(name: str) -> Connection:
@@ -254,10 +255,11 @@ def renewal(connection: Connection) -> str:
 
         with suppress(PerennialError, OSError):
             platform = load_spec(state.spec, remembered=True).platform
-            return f"`perennial {PLATFORMS[platform].renews}` renews it"
+            verb = PLATFORMS[platform].renews
+            return f"{command(verb, connection.cluster)} renews it"
     return (
-        "`perennial rotate` renews it where the cluster was started, or `perennial up` for one on"
-        " machines over SSH"
+        "`perennial rotate` renews it where the cluster was started, or `perennial up` or"
+        " `pulumi up` for one on machines over SSH"
     )
 
 

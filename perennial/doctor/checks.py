@@ -71,11 +71,15 @@ def plain_client(link: Connection) -> Finding:
 
 
 def certificates(
-    expiry: Mapping[str, datetime], now: datetime, remedy: str = "`perennial rotate`"
+    expiry: Mapping[str, datetime], now: datetime, up: str, remedy: str = ""
 ) -> Finding:
-    """Check how long the certificates are good, by this machine's clock."""
+    """Check how long the certificates are good, by this machine's clock.
+
+    ``up`` deploys the cluster; ``remedy`` is what renews them, where that is another command.
+    """
+    remedy = remedy or up
     if not expiry:
-        return Finding("certificates", "error", "there are none; run `perennial up`")
+        return Finding("certificates", "error", f"there are none; run {up}")
     name, first = min(expiry.items(), key=lambda item: item[1])
     if first <= now:
         text = f"{name} expired on {first:%Y-%m-%d} by this clock ({now:%Y-%m-%d %H:%M} UTC)"

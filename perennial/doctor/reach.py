@@ -193,7 +193,8 @@ def _remedy(source: Source, ends: Sequence[End], outcome: str, firewall: Firewal
         return advice(first.machine, firewall, source.address, given)
     return (
         f"a worker's port is another after each start; set `workers.{first.group}.ports` (such "
-        f"as {_EXAMPLE[0]}:{_EXAMPLE[1]}), run `perennial up`, and "
+        f"as {_EXAMPLE[0]}:{_EXAMPLE[1]}), run `perennial up` or "
+        "`pulumi up`, and "
         f"{advice(first.machine, firewall, source.address, [_EXAMPLE])}"
     )
 

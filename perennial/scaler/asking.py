@@ -265,6 +265,7 @@ def _understood(answer: Any) -> Any:
     if answer is None:
         raise PerennialError(
             "this scheduler knows of no scalers: it runs without"
-            " `--preload perennial.preloads.demand`; `perennial up` starts it with that"
+            " `--preload perennial.preloads.demand`; `perennial up` or `pulumi up` starts it with"
+            " that"
         )
     return answer

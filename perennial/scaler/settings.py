@@ -115,11 +115,12 @@ def read(path: Path) -> Settings:
         return parse(json.loads(path.read_bytes(), parse_constant=_no_number), str(path))
     except OSError as error:
         raise PerennialError(
-            f"{path}: {error.strerror or error}; `perennial up` writes the scaler's configuration"
+            f"{path}: {error.strerror or error}; `perennial up` or `pulumi up` writes the"
+            " scaler's configuration"
         ) from error
     except ValueError as error:  # not JSON, or not UTF-8
         raise PerennialError(
-            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
+            f"{path}: not valid JSON ({error}); `perennial up` or `pulumi up` writes it anew"
         ) from error
 
 
@@ -182,5 +183,6 @@ def _refused(source: str, error: ValidationError, where: str = "") -> PerennialE
 
 def _wrong(source: str, path: str, found: object, allowed: str) -> PerennialError:
     return PerennialError(
-        f"{source}: {path}: found {found}; allowed: {allowed}; `perennial up` writes this file anew"
+        f"{source}: {path}: found {found}; allowed: {allowed}; `perennial up` or"
+        " `pulumi up` writes this file anew"
     )

@@ -209,7 +209,7 @@ class Jupyter(Model):
     """Port of JupyterLab, which asks for its token."""
 
     directory: Folder = "~/notebooks"
-    """Folder of the notebooks; `perennial down` leaves it as it is."""
+    """Folder of the notebooks; it stays when the cluster is taken down."""
 
     memory: Size = 4 * GIB
     """Memory for JupyterLab and its kernels, where the service manager can limit memory."""

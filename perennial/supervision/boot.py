@@ -13,6 +13,7 @@ from perennial import render
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.paths import ClusterPaths, supervisord_folder
+from perennial.state import Stack, command
 from perennial.supervision import supervisor as supervision
 
 #: Seconds for one call of systemctl.
@@ -55,11 +56,13 @@ def enable(
     name = paths.root.name
     if not has_systemd():
         raise PerennialError(
-            "no systemd runs this machine; add this line with `crontab -e` instead:"
+            f"no systemd runs this machine; have {command('up', name)} run after each boot"
+            if Stack.load(paths)
+            else "no systemd runs this machine; add this line with `crontab -e` instead:"
             f" @reboot {_perennial()} up --yes --file {file}"
         )
     if not supervisor.pid():
-        raise PerennialError(f"{name} does not run; `perennial up` starts it")
+        raise PerennialError(f"{name} does not run; {command('up', name)} starts it")
     text = render.boot_unit(
         cluster=name,
         configuration=str(paths.supervisord_conf),

@@ -118,7 +118,8 @@ class Supervisor:
             raise PerennialError(f"supervisord refused {said}; {remedy}") from None
         except (OSError, http.client.HTTPException) as error:
             raise PerennialError(
-                f"supervisord at {self._path} does not answer ({error}); run `perennial up` again"
+                f"supervisord at {self._path} does not answer ({error});"
+                " `perennial up` or `pulumi up` starts it again"
             ) from None
         finally:
             # Else the transport keeps its socket open for a next call that may never come.
@@ -146,7 +147,7 @@ class Supervisor:
 
     def reload(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """Read the configuration; names that it adds, changes and removes. Touches nothing."""
-        remedy = "nothing was changed; `perennial up` writes its files again"
+        remedy = "nothing was changed; `perennial up` or `pulumi up` writes its files again"
         [[added, changed, removed]] = self._call("reloadConfig", remedy=remedy)
         return frozenset(added), frozenset(changed), frozenset(removed)
 

@@ -145,7 +145,7 @@ class JupyterArgs:
     port: pulumi.Input[int] | None = None
     """Port of JupyterLab, which asks for its token. Default: `8888`."""
     directory: pulumi.Input[str] | None = None
-    """Folder of the notebooks; `perennial down` leaves it as it is. Default: `~/notebooks`."""
+    """Folder of the notebooks; it stays when the cluster is taken down. Default: `~/notebooks`."""
     memory: pulumi.Input[str | int] | None = None
     """Memory for JupyterLab and its kernels, where the service manager can limit memory.
     Default: `4 GiB`."""

@@ -118,6 +118,7 @@ class HostServices(Kind):
 
     type: ClassVar[str] = "perennial:index:HostServices"
     ignored: ClassVar[tuple[str, ...]] = ("force", "machine.connect_timeout")
+    derived: ClassVar[tuple[str, ...]] = ("digest",)
     computed: ClassVar[tuple[str, ...]] = ("outcome", "drift", "owner")
     stable: ClassVar[tuple[str, ...]] = ("owner",)
     identity: ClassVar[tuple[str, ...]] = ("cluster.name",)

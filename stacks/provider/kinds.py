@@ -58,6 +58,8 @@ class Kind(Protocol):
     type: ClassVar[str]
     #: Inputs of which another value is no change, or paths in them.
     ignored: ClassVar[tuple[str, ...]] = ()
+    #: Inputs that are computed from the others, and named where no other differs.
+    derived: ClassVar[tuple[str, ...]] = ()
     #: Outputs that are encrypted wherever they are kept.
     secrets: ClassVar[tuple[str, ...]] = ()
     #: Outputs that are known only when it is there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from perennial.errors import PerennialError, SpecError
 from perennial.files import write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
+from perennial.state import Stack
 
 from .kinds import MEANT, Kind, Made, Refusal, Say, State, lost, missing, refused
 from .values import Values, is_known
@@ -23,7 +25,7 @@ class LocalServices(Kind):
     """Starts, changes and stops a cluster on this machine."""
 
     type: ClassVar[str] = "perennial:index:LocalServices"
-    ignored: ClassVar[tuple[str, ...]] = ("force",)
+    ignored: ClassVar[tuple[str, ...]] = ("force", "stack")
     secrets: ClassVar[tuple[str, ...]] = ("credentials",)
     computed: ClassVar[tuple[str, ...]] = ("connection", "credentials", "drift", "owner")
     stable: ClassVar[tuple[str, ...]] = ("owner",)
@@ -53,9 +55,11 @@ class LocalServices(Kind):
         cluster = yaml.safe_load(old["spec"])
         return State({"cluster": cluster}, {"drift": old.get("drift") or []}, partial=True)
 
-    def pending(self, state: State, _new: Values) -> Sequence[str]:
+    def pending(self, state: State, new: Values) -> Sequence[str]:
         """Mend what was found to be other, and tell what an earlier version did not."""
         found = ["drift"] if state.outputs.get("drift") else []
+        if "stack" in new and Stack.load(cluster_state(new["cluster"]["name"])) is None:
+            found.append("owner")  # an earlier version has not noted it, or it was disconnected
         return found + [key for key in ("connection", "credentials") if key not in state.outputs]
 
     def warnings(self, _state: State, new: Values) -> Sequence[str]:
@@ -130,6 +134,8 @@ def _applied(new: Values, owner: str, say: Say) -> Values:
         else:
             deploy.settle(deployment)
         write_atomic(_owner(paths), owner)
+        if "stack" in new:  # the engine runs this in the folder of the program
+            Stack(new["stack"], os.getcwd()).save(paths)
     connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
     told = {"connection": connection, "credentials": credentials(spec, paths)}
     return {**told, "drift": [], "owner": owner}

@@ -69,7 +69,7 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
     ),
     "LocalServices": (
         "The services of a cluster on this machine.",
-        {"cluster": _MAP, "groups": _LINES, "force": {"type": "boolean"}},
+        {"cluster": _MAP, "groups": _LINES, "force": {"type": "boolean"}, "stack": _TEXT},
         {
             **{"connection": _MAP, "credentials": {**_MAP, "secret": True}},
             **{"drift": _LINES, "owner": _TEXT},

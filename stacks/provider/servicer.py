@@ -139,6 +139,8 @@ class Servicer(ProviderServicer):
             for path, how in differences(*kind.compared(state, news))
             if _key(path) not in kind.ignored and path not in kind.ignored
         }
+        if found.keys() - kind.derived:
+            found = {path: each for path, each in found.items() if path not in kind.derived}
         moved = [path for path in kind.identity if _moved(path, olds, news)]
         for path in moved:
             found[path] = provider_pb2.PropertyDiff(

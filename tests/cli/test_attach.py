@@ -9,10 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from perennial.cli import app
-from perennial.cli.platform import PULUMI
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
-from perennial.state import Stack
+from perennial.state import PULUMI, Stack
 
 FILE = "{name: lab, platform: PLATFORM, workers: {cpu: {count: 1}}MORE}\n"
 

@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named_in_one_line(path: Any, value: Any, said: str) ->
         settings.parse(wrong, "scaler.json")
     message = str(caught.value)
     assert message.startswith(f"scaler.json: {said}")
-    assert message.endswith("`perennial up` writes this file anew")
+    assert message.endswith("`perennial up` or `pulumi up` writes this file anew")
     assert len(message.splitlines()) == 1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from perennial.supervision.boot import has_systemd
 from tests.homes import PERENNIAL, Home
 from tests.spec.strategies import HOST_KEY
 from tests.ssh.sshd import MISSING, keygen
@@ -151,7 +152,9 @@ def test_life_of_a_cluster_on_this_machine(local: Project, jupyter_home: Home) -
     file = program(local, HERE.format(spec=json.dumps(home.spec)))
     local.inline("up", file)
     user = User(local)
+    refuse_what_pulumi_does(user, home)
     operate(user, home)
+    refuse_what_pulumi_does(user, home)
     told = local.pulumi("stack", "output", "connection", "--show-secrets")
     use_by_its_output(user, home, told)
 
@@ -170,7 +173,10 @@ def test_life_of_a_cluster_on_this_machine(local: Project, jupyter_home: Home) -
     assert f"lab is forgotten here; the stack dev in {local.folder} still deploys it\n" in out
     assert "Client() in a new Python process no longer reaches lab" in out
     assert {name: home.pid(name) for name in pids} == pids
-    user.run("connect --stack dev")
+    assert not (home.state / "stack.json").exists()
+    local.inline("up", file)  # it is Pulumi's again, and nothing restarts
+    assert {name: home.pid(name) for name in pids} == pids
+    refuse_what_pulumi_does(user, home)
     local.inline("destroy", file)
     home.up("--no-connect")  # nobody owns the name any more
     user.run("down --force")
@@ -198,6 +204,9 @@ def operate(user: User, home: Home) -> None:
     assert "http://127.0.0.1:" in user.run("open --print")[0]
     user.run("doctor")
 
+
+def refuse_what_pulumi_does(user: User, home: Home) -> None:
+    """Whoever would deploy or take down what a stack owns is given Pulumi's command."""
     home.write()
     words = {"plan": "preview", "up --yes": "up", "refresh": "refresh", "down --force": "destroy"}
     for ours, theirs in words.items():
@@ -206,6 +215,11 @@ def operate(user: User, home: Home) -> None:
                 "lab: Pulumi's stack dev owns it, so nothing is deployed from here; run"
                 f" `pulumi -C {user.project.folder} {theirs} --stack dev`"
             )
+    if not has_systemd():
+        assert user.refused("enable") == (
+            "no systemd runs this machine; have"
+            f" `pulumi -C {user.project.folder} up --stack dev` run after each boot"
+        )
 
 
 def use_by_its_output(user: User, home: Home, told: str) -> None:
@@ -252,6 +266,9 @@ def test_several_clusters_on_machines(project: Project, site: Site) -> None:
     assert user.refused("down -c one") == (
         "one: Pulumi's stack dev owns it, so nothing is deployed from here; run"
         f" `pulumi -C {folder} destroy --stack dev`"
+    )
+    assert user.refused("rotate -c one").startswith(
+        f"one: certificates of machines are renewed by `pulumi -C {folder} up --stack dev` in the"
     )
     assert user.refused("forget w1 -c one").endswith(f" {folder} state delete URN --stack dev`")
 

@@ -18,15 +18,15 @@ from perennial.platforms.hosts.operator import Operator
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.platforms.hosts.survey import Seen, see, tried
 from perennial.spec import ClusterSpec
+from perennial.state import command
 
 #: Seconds that a clock may be wrong without a word.
 NOTABLE = 30.0
 
-_REPAIR = "`perennial up` repairs it"
-
 
 def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
     """Run every check on a cluster of this user's."""
+    up = command("up", operator.name)
     everywhere = operator.everywhere(lambda machine: see(operator, machine))
     seen = {name: each for name, each in everywhere.items() if isinstance(each, Seen)}
     away = {name: str(each) for name, each in everywhere.items() if isinstance(each, FleetError)}
@@ -37,10 +37,10 @@ def examine(operator: Operator, python: str | None) -> Iterator[Finding]:
         yield clock({name: float(each.look["ahead"]) for name, each in seen.items()})
         yield from disk({name: each.free for name, each in seen.items()})
         here = checks.same(checks.packages_of(python))
-        yield from versions({name: each.environment for name, each in seen.items()}, here)
+        yield from versions({name: each.environment for name, each in seen.items()}, here, up)
     expiry = _expiry(operator, seen)
     if expiry or operator.spec.security.tls:
-        yield checks.certificates(expiry, datetime.now(UTC), "`perennial up`")
+        yield checks.certificates(expiry, datetime.now(UTC), up)
         yield checks.secrets(operator.paths.root)
     yield from own(operator.spec, datetime.now(UTC))
     results = tried(operator, seen, not paths.tunnel(operator.name).is_file())
@@ -59,12 +59,12 @@ def machines(away: Mapping[str, str], reached: int) -> Iterator[Finding]:
 
 def services(cluster: str, seen: Mapping[str, Seen]) -> Iterator[Finding]:
     """Check whether everything runs as it was deployed, and nothing was edited."""
-    good = True
+    good, repairs = True, f"{command('up', cluster)} repairs it"
     for machine, each in seen.items():
         lines = drift(cluster, each.look, {})
         if lines:
             good = False
-            yield Finding("services", "error", f"{machine}: {', '.join(lines)}; {_REPAIR}")
+            yield Finding("services", "error", f"{machine}: {', '.join(lines)}; {repairs}")
         members = each.look["members"]
         often = [f"{n} {m['restarts']} times" for n, m in members.items() if m["restarts"] > 3]
         if often:
@@ -124,17 +124,20 @@ def disk(free: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
 
 
 def versions(
-    found: Mapping[str, Mapping[str, Any] | None], here: Mapping[str, str | None]
+    found: Mapping[str, Mapping[str, Any] | None],
+    here: Mapping[str, str | None],
+    up: str = "`perennial up`",
 ) -> Iterator[Finding]:
     """Check that every machine, and so Jupyter, has the versions that this machine has."""
+    repairs = f"{up} repairs it"
     good: dict[str, Mapping[str, Any]] = {}
     for machine, each in found.items():
         if each is None:
-            text = f"{machine}: the Python of the services is gone; {_REPAIR}"
+            text = f"{machine}: the Python of the services is gone; {repairs}"
         elif "fault" in each:
-            text = f"{each['fault']}; {_REPAIR}"
+            text = f"{each['fault']}; {repairs}"
         elif each["missing"]:
-            text = f"{machine}: {each['python']} lacks {', '.join(each['missing'])}; {_REPAIR}"
+            text = f"{machine}: {each['python']} lacks {', '.join(each['missing'])}; {repairs}"
         else:
             good[machine] = each
             continue
@@ -184,7 +187,7 @@ def own(spec: ClusterSpec, now: datetime) -> Iterator[Finding]:
         return
     end = ends(pair[0].encode()) if pair else None
     if end is not None:
-        renew = "`perennial up` with another certificate"
+        renew = f"{command('up', spec.name)} with another certificate"
         yield checks.certificates({"jupyter.certificate": end}, now, renew)
 
 

@@ -26,8 +26,8 @@ NAMED = 3
 
 #: What ends a refusal of more members than the machines may start.
 BEYOND = (
-    "the scale.max that its machines were deployed with; raise it in the cluster file and run"
-    " `perennial up`"
+    "the scale.max that its machines were deployed with; raise it in the cluster file, then run"
+    " `perennial up` or `pulumi up`"
 )
 
 #: A member's place: the machine and its number there.
@@ -164,14 +164,14 @@ class HostsFleet:
         if answer is None:
             raise FleetMissing(
                 f"{self.group}: the scheduler runs without `--preload perennial.preloads.fleets`;"
-                " `perennial up` starts it with that"
+                " `perennial up` or `pulumi up` starts it with that"
             )
         told, found = answer["machines"], {}
         unheard = [name for name in self.machines if name not in told]
         if unheard == list(self.machines) and answer["uptime"] >= GATHERING:
             raise FleetMissing(
                 f"{self.group}: no keeper has asked the scheduler about it; see whether they run"
-                " on the machines, or run `perennial up`"
+                " on the machines, or run `perennial up` or `pulumi up`"
             )
         if unheard and answer["uptime"] < GATHERING:
             raise FleetError(

@@ -18,6 +18,7 @@ from perennial.platforms.hosts.agent.answers import Certificate, Look
 from perennial.platforms.hosts.secrets import Secrets
 from perennial.platforms.hosts.share import Share
 from perennial.services import Service
+from perennial.state import command
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _stays(
     if not same and not secrets.ca_key:
         raise FleetError(
             f"{share.target.name}: found {paths[0]} or its key other than it was deployed, and only"
-            " `perennial up` can sign another; run that first"
+            f" {command('up', share.cluster)} can sign another; run that first"
         )
     if known is None or not same or not secrets.ca_key:
         return same

@@ -23,6 +23,7 @@ from perennial.platforms.hosts.secrets import Secrets, own_certificate
 from perennial.platforms.hosts.share import Target, addresses, shares
 from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
+from perennial.state import command
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -226,7 +227,7 @@ class Operator:
             return Secrets(ca, "", token, *own)
         except FileNotFoundError as error:
             raise PerennialError(
-                f"{error.filename} is missing here; `perennial up` writes it again"
+                f"{error.filename} is missing here; {command('up', self.name)} writes it again"
             ) from None
 
     def _look(self, machine: str) -> _Look:

@@ -91,4 +91,6 @@ class Programs:
         try:
             return file.read_text(encoding="utf-8")
         except OSError as error:
-            raise PerennialError(f"{file}: {error.strerror}; `perennial up` writes it") from None
+            raise PerennialError(
+                f"{file}: {error.strerror}; `perennial up` or `pulumi up` writes it"
+            ) from None

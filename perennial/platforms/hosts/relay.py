@@ -41,6 +41,8 @@ KEEPER = 100.0
 #: Longest answer of the keeper's, in bytes.
 LONGEST = 2**20
 
+_WRITES = "`perennial up` or `pulumi up` writes it anew"
+
 #: Takes what is asked, as JSON; returns what the scheduler is told: ``groups`` and ``trouble``.
 Respond = Callable[[bytes], dict[str, Any]]
 
@@ -103,17 +105,13 @@ def read(path: Path) -> Settings:
     try:
         return Settings.model_validate(json.loads(path.read_bytes()))
     except OSError as error:
-        raise PerennialError(f"{path}: {error.strerror}; `perennial up` writes it") from None
+        raise PerennialError(f"{path}: {error.strerror}; {_WRITES}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "(file)"
-        raise PerennialError(
-            f"{path}: {where}: {first['msg'].lower()}; `perennial up` writes it anew"
-        ) from None
+        raise PerennialError(f"{path}: {where}: {first['msg'].lower()}; {_WRITES}") from None
     except ValueError as error:
-        raise PerennialError(
-            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
-        ) from None
+        raise PerennialError(f"{path}: not valid JSON ({error}); {_WRITES}") from None
 
 
 async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> None:

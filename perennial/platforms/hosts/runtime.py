@@ -28,20 +28,19 @@ class HostsRuntime(contracts.Runtime):
     """Services on machines over SSH, each under its own service manager."""
 
     cannot: ClassVar = {
-        "rotate": "{name}: certificates of machines are renewed by `perennial up` in the last 30"
+        "rotate": "{name}: certificates of machines are renewed by {up} in the last 30"
         " days of their year, services drained one after another; there is nothing to rotate by"
         " hand",
         "rotate_authority": "{name}: its authority is in Pulumi's state and is not replaced under"
-        " running machines; `perennial down` and then `perennial up` make a new one, which ends"
-        " every bundle",
+        " running machines; {down} and then {up} make a new one, which ends every bundle",
         "issue": f"{_REVOKE}, so none is issued to one person; export without --for, which hands"
         " out the operator's certificate",
-        "revoke": f"{_REVOKE}; `perennial down` and then `perennial up` make a new authority, which"
-        " ends every bundle",
+        "revoke": f"{_REVOKE}; {{down}} and then {{up}} make a new authority, which ends every"
+        " bundle",
         "dashboard": "{name}: on hosts JupyterLab shows the dashboard at /dashboard/status:"
         " `perennial open`; it has to be on the scheduler's machine",
         "enable": "{name}: services on hosts come back at boot by themselves",
-        "disable": "{name}: services on hosts come back at boot until `perennial down`",
+        "disable": "{name}: services on hosts come back at boot until {down}",
         "supervisor": "{name}: --wait is for the platform local, found hosts; its services are kept"
         " by the machines themselves",
     }

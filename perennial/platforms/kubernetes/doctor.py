@@ -18,7 +18,7 @@ from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready
 from perennial.platforms.kubernetes.comparing import differences
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.troubles import of_deployment, of_pod, restarts
-from perennial.state import Stack
+from perennial.state import command
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
@@ -111,8 +111,7 @@ def pods(running: Running) -> Iterator[Finding]:
 
 def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
     """Compare each object with what is rendered."""
-    stack = Stack.load(cluster_state(spec.name))
-    remedy = f"{stack.command('up') if stack else '`perennial up`'} mends it"
+    remedy = f"{command('up', spec.name)} mends it"
     good, number = True, 0
     for wanted in (each for part in manifests(spec).values() for each in part):
         number += 1
@@ -159,7 +158,7 @@ def certificates(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Findin
     """Check how long the certificates are good: in the Secrets, and of this user's client."""
     from perennial import certificates as made
 
-    paths = cluster_state(spec.name)
+    paths, up = cluster_state(spec.name), command("up", spec.name)
     expiry = dict(authority.expiry(paths.tls)) if paths.tls.is_dir() else {}
     for name, files in secrets.contents(spec).items():
         what, read = f"read the Secret {name}", api.core.read_namespaced_secret
@@ -168,14 +167,14 @@ def certificates(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Findin
         except ApiError as error:
             if error.status != GONE:
                 raise
-            text = f"the Secret {name} is missing, and its pods do not start; `perennial up` mends"
-            yield Finding("certificates", "error", f"{text} it")
+            text = f"the Secret {name} is missing, and its pods do not start; {up} mends it"
+            yield Finding("certificates", "error", text)
             continue
         for file in _certificates(files):
             end = made.ends(base64.b64decode(data.get(file, "")))
             if end is not None:
                 expiry[f"{name}'s {file}"] = end
-    yield checks.certificates(expiry, datetime.now(UTC), "`perennial up`")
+    yield checks.certificates(expiry, datetime.now(UTC), up)
 
 
 def _certificates(files: Iterable[str]) -> Iterator[str]:

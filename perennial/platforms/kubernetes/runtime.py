@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
 
 _RENEWED = (
-    "{name}: `perennial up` renews what ends within 30 days, and so does, where kubectl has made"
+    "{name}: {up} renews what ends within 30 days, and so does, where kubectl has made"
     " the cluster, `python -m perennial.platforms.kubernetes.secrets`"
 )
 
@@ -45,7 +45,7 @@ class KubernetesRuntime(contracts.Runtime):
         "issue": "{name}: no certificates for single people on kubernetes yet",
         "revoke": "{name}: no certificates for single people on kubernetes yet",
         "enable": "{name}: Kubernetes starts its pods by itself",
-        "disable": "{name}: Kubernetes keeps its pods running until `perennial down`",
+        "disable": "{name}: Kubernetes keeps its pods running until {down}",
         "supervisor": "{name}: --wait is for the platform local, found kubernetes",
     }
 

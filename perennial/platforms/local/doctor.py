@@ -19,6 +19,7 @@ from perennial.platforms.local import status
 from perennial.platforms.local.deploy import Deployment, connection
 from perennial.platforms.local.layout import site
 from perennial.platforms.local.ports import faults_of_ports
+from perennial.state import command
 from perennial.supervision import boot, listening, processes
 
 #: Open files below which a scheduler of some hundred workers stops to accept connections.
@@ -48,10 +49,15 @@ def examine(deployment: Deployment, python: str | None) -> Iterator[Finding]:
         yield logout(deployment)
     yield from disk(deployment)
     if deployment.spec.security.tls:
-        yield checks.certificates(authority.expiry(deployment.paths.tls), datetime.now(UTC))
+        expiry = authority.expiry(deployment.paths.tls)
+        yield checks.certificates(expiry, datetime.now(UTC), _up(deployment), "`perennial rotate`")
         yield checks.secrets(deployment.paths.root)
         yield host_names(authority.host_names())
     yield from guarded("client", lambda: checks.packages(link, python))
+
+
+def _up(deployment: Deployment) -> str:
+    return command("up", deployment.spec.name)
 
 
 def services(deployment: Deployment) -> Finding:
@@ -63,7 +69,7 @@ def services(deployment: Deployment) -> Finding:
     if loops:
         return Finding("services", "error", "; ".join(loops))
     if bad:
-        text = f"{', '.join(bad)}; `perennial up` starts them, `perennial logs` says why"
+        text = f"{', '.join(bad)}; {_up(deployment)} starts them, `perennial logs` says why"
         return Finding("services", "error", text)
     often = [f"{row.service} {row.restarts} times" for row in rows if row.restarts > 3]
     if often:
@@ -149,7 +155,7 @@ def disk(deployment: Deployment) -> Iterator[Finding]:
     folders = {Path(site(deployment.spec, deployment.paths).scratch), deployment.paths.root}
     for folder in sorted(folders):
         if not folder.exists():
-            text = f"{folder} is missing; `perennial up` makes it"
+            text = f"{folder} is missing; {_up(deployment)} makes it"
             yield Finding("disk", "error", text)
             continue
         free = shutil.disk_usage(folder).free

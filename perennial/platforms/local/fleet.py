@@ -29,7 +29,7 @@ from perennial.platforms.local import room
 from perennial.platforms.local.layout import programs
 from perennial.platforms.local.machine import this_machine
 from perennial.spec import ClusterSpec, load
-from perennial.state import State
+from perennial.state import State, command
 from perennial.supervision.hold import holder, signal_holder, standing_in
 from perennial.supervision.program import Program
 from perennial.supervision.supervisor import Process, Supervisor
@@ -113,7 +113,8 @@ class LocalFleet:
         if not self.paths.spec.exists():
             raise FleetMissing(f"{cluster}: not on this machine; `perennial up -f FILE` makes it")
         if not self.paths.socket.exists() or not supervisor.pid():
-            raise FleetMissing(f"{cluster}: supervisord does not run; `perennial up` starts it")
+            up = command("up", cluster)
+            raise FleetMissing(f"{cluster}: supervisord does not run; {up} starts it")
         return supervisor
 
     def _units(self) -> dict[str, int]:
@@ -241,7 +242,8 @@ class LocalFleet:
             return {}
         spec = load(self.paths.spec, remembered=True)
         if self.group not in spec.workers:
-            raise FleetMissing(f"{self.group}: no group of {spec.name}; `perennial up` knows why")
+            plan = command("plan", spec.name)
+            raise FleetMissing(f"{self.group}: no group of {spec.name}; {plan} says why")
         chosen = sizes.members(len(taken) + number, taken)
         fresh = {self.group: sorted(set(chosen) - set(taken))}
         found = programs(spec, self.paths, fresh, self.python)

@@ -13,6 +13,7 @@ from perennial.platforms.local import background, deploy
 from perennial.platforms.local.deploy import Deployment
 from perennial.platforms.local.layout import site
 from perennial.sizes import check_sizes
+from perennial.state import command
 from perennial.supervision.plan import Change
 
 #: What a scaler's folder keeps while the cluster is down.
@@ -53,7 +54,8 @@ def scale(deployment: Deployment, wanted: Mapping[str, int], force: bool = False
     ]
     if foreign:
         raise PerennialError(
-            f"{', '.join(foreign)} is not as the cluster file says; run `perennial up` first"
+            f"{', '.join(foreign)} is not as the cluster file says; run"
+            f" {command('up', deployment.spec.name)} first"
         )
     deploy.apply(changed)
     return changed
@@ -129,6 +131,7 @@ def _forget_begun(folder: Path) -> None:
 
 def _must_run(deployment: Deployment) -> None:
     if not deployment.cluster.supervisor.pid():
+        name = deployment.spec.name
         raise PerennialError(
-            f"{deployment.spec.name}: supervisord does not run; `perennial up` starts it again"
+            f"{name}: supervisord does not run; {command('up', name)} starts it again"
         )

@@ -60,6 +60,8 @@ _STATES: dict[str, State] = {
     "activating": "starting",
     "deactivating": "leaving",
 }
+_WRITES = "`perennial up` or `pulumi up` writes it anew"
+
 _CLUSTER = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
@@ -186,21 +188,17 @@ def read(path: Path) -> Settings:
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
-        raise PerennialError(f"{path}: {error.strerror}; `perennial up` writes it") from None
+        raise PerennialError(f"{path}: {error.strerror}; {_WRITES}") from None
     except ValueError as error:
-        raise PerennialError(
-            f"{path}: not valid JSON ({error}); `perennial up` writes it anew"
-        ) from None
+        raise PerennialError(f"{path}: not valid JSON ({error}); {_WRITES}") from None
     for key, is_right in _RIGHT.items():
         if not isinstance(found, dict) or not is_right(found.get(key)):
-            raise PerennialError(
-                f"{path}: {key} is missing or wrong; `perennial up` writes it anew"
-            )
+            raise PerennialError(f"{path}: {key} is missing or wrong; {_WRITES}")
     for key in found:
         if key not in _RIGHT:
-            raise PerennialError(f"{path}: {key} is not known; `perennial up` writes it anew")
+            raise PerennialError(f"{path}: {key} is not known; {_WRITES}")
     if not found["groups"].keys() <= found["uses"].keys():
-        raise PerennialError(f"{path}: uses lacks a group; `perennial up` writes it anew")
+        raise PerennialError(f"{path}: uses lacks a group; {_WRITES}")
     return Settings(
         found["cluster"],
         found["user"],
