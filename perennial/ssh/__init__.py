@@ -8,6 +8,7 @@ from perennial.ssh.attempt import UnreachableError
 from perennial.ssh.folder import close
 from perennial.ssh.masters import cancel, log_in
 from perennial.ssh.session import Channel, Session
+from perennial.ssh.stopping import Stop
 from perennial.ssh.target import Hop, parse_jump
 from perennial.ssh.waiting import Wait
 
@@ -15,6 +16,7 @@ __all__ = [
     "Channel",
     "Hop",
     "Session",
+    "Stop",
     "UnreachableError",
     "Wait",
     "cancel",

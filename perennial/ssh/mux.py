@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _VERSION = 4
@@ -51,6 +52,11 @@ class Control:
     def close(self) -> None:
         """Close it, which ends what was asked for."""
         self._socket.close()
+
+    def cut(self) -> None:
+        """End what was asked for, while another thread waits for it."""
+        with suppress(OSError):  # it is closed already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def fileno(self) -> int:
         """Return what to wait on."""

@@ -127,6 +127,10 @@ class Channel:
         self._control.close()
         self._errors.close()
 
+    def cut(self) -> None:
+        """End it while another thread waits for it: its output ends, and its input there."""
+        self._control.cut()
+
     @property
     def stderr(self) -> str:
         """The end of what the process has written to standard error."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from perennial.errors import FleetError, PerennialError
 from perennial.ssh.attempt import DeniedError, LoginError
+from perennial.ssh.stopping import Stop
 
 #: Seconds between two tries: at first, and at most.
 _FIRST, _LONGEST = 0.5, 5.0
@@ -43,12 +44,13 @@ def keep_trying(
     machine was seen to be starting, and at once final where it answered from the beginning.
     """
     begun, pause, starting = time.monotonic(), _FIRST, False
+    stop = Stop.current()
     while True:
         left = wait.seconds - (time.monotonic() - begun)
         fault = attempt(max(1.0, min(timeout, _EACH, left)))
         if fault is None:
             return None
-        if _cancelled.is_set():
+        if _cancelled.is_set() or stop.asked:
             return _end(where)
         if not isinstance(fault, LoginError) or not fault.passes:
             return fault

@@ -22,6 +22,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, stat
 from pulumi.runtime.rpc import UNKNOWN
 
 from perennial.errors import PerennialError
+from perennial.ssh import Stop
 
 from .kinds import HalfMadeError, Kind, Say, State
 from .running import Running
@@ -29,6 +30,8 @@ from .values import Values, differences, has_secrets, is_known, message, plain
 
 #: Machines that are worked on side by side. Each costs a thread and a connection of SSH.
 AT_ONCE = 64
+#: Seconds in which work ends that is not done in time; then it is left to itself.
+GRACE = 30.0
 #: Seconds between two lines of progress of one resource: not everybody looks at a terminal.
 PAUSE = 0.5
 
@@ -222,11 +225,16 @@ class Servicer(ProviderServicer):
 
     async def _do(self, work: Callable[[], Result], timeout: float = 0.0) -> Result:
         """Do what takes time, in a thread; a failure is one line."""
-        doing = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        stop = Stop()
+        doing = asyncio.get_running_loop().run_in_executor(self._pool, stop.run, work)
+        done, _ = await asyncio.wait([doing], timeout=timeout or None)
+        if not done:
+            stop.ask()
+            done, _ = await asyncio.wait([doing], timeout=GRACE)
+            if not done or doing.exception() is not None:
+                raise _late(doing, timeout)
         try:
-            return await asyncio.wait_for(asyncio.shield(doing), timeout or None)
-        except TimeoutError:
-            why = f"not done within {timeout:g} s, its custom timeout; run the same again"
+            return doing.result()
         except HalfMadeError:
             raise
         except (PerennialError, OSError) as error:
@@ -270,6 +278,13 @@ class Servicer(ProviderServicer):
         )
         with suppress(grpc.aio.AioRpcError):  # the engine is gone, and nobody reads it
             await self._engine.Log(request)
+
+
+def _late(doing: asyncio.Future[Any], timeout: float) -> Exception:
+    """Say that a resource was not done in time; what was begun of it is kept."""
+    why = f"not done within {timeout:g} s, its custom timeout; run the same again"
+    error = doing.exception() if doing.done() else None
+    return HalfMadeError(error.made, why) if isinstance(error, HalfMadeError) else _FailedError(why)
 
 
 def _state(inputs: Struct, outputs: Struct) -> State:

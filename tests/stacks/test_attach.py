@@ -83,7 +83,7 @@ class User:
             input=said,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
             check=False,
         )
         assert done.returncode == code, f"{words}:\n{done.stdout}{done.stderr}"
@@ -145,7 +145,7 @@ def one(project: Project, *machines: str) -> Path:
 
 
 @pytest.mark.smoke
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_life_of_a_cluster_on_this_machine(local: Project, jupyter_home: Home) -> None:
     home = jupyter_home
     home.spec["workers"]["gpu"] = {"count": 1, "memory": "1 GiB", "scale": {"min": 1, "max": 2}}
@@ -247,7 +247,7 @@ def use_by_its_output(user: User, home: Home, told: str) -> None:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_several_clusters_on_machines(project: Project, site: Site) -> None:
     project.inline("up", one(project, "ma", "mb"))
     user, folder = User(project), project.folder

@@ -11,7 +11,7 @@ import pytest
 from tests.homes import Home, run
 from tests.labs.pulumi import settings
 
-pytestmark = [pytest.mark.lab, pytest.mark.smoke]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(1800)]
 
 PROGRAM = """
 import json, sys

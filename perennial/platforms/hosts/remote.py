@@ -29,7 +29,7 @@ from perennial.platforms.hosts.agent.operations import OPERATIONS
 from perennial.platforms.hosts.program import LOADER
 from perennial.platforms.hosts.share import Target
 from perennial.services import FOLDER
-from perennial.ssh import Channel, Session, UnreachableError, Wait
+from perennial.ssh import Channel, Session, Stop, UnreachableError, Wait
 
 #: What is sent to every machine, each before those that import it.
 MODULES = (
@@ -150,6 +150,11 @@ class Agent:
         """Close the connection, and let no other process of this run find it."""
         self._session.last = True
         self.__exit__(None, None, None)
+
+    def cut(self) -> None:
+        """End the program there while another thread waits for its answer."""
+        if self._channel is not None:
+            self._channel.cut()
 
     @property
     def name(self) -> str:
@@ -296,7 +301,9 @@ def borrowed(
     A deploy asks a machine several times, and a connection costs far more than a question.
     It is closed after an error, when the process ends, and where `KEPT` others were used since.
     """
+    stop = Stop.current()
     with _busy[target]:
+        stop.refuse(target.name)
         agent = _pool.pop(target, None)
         if agent is not None and not agent.alive:
             agent.__exit__(None, None, None)
@@ -306,7 +313,8 @@ def borrowed(
             agent = Agent(target, wait=wait).__enter__()
         agent.tell(say)
         try:
-            yield agent
+            with stop.cutting(agent.name, agent.cut):
+                yield agent
         except BaseException:
             agent.__exit__(*sys.exc_info())
             raise

@@ -301,7 +301,9 @@ def test_root_runs_one_file_in_the_machines_own_python(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", program, settings], capture_output=True, text=True, check=False
     )
-    expected = f"{settings}: cluster is missing or wrong; `perennial up` or `pulumi up` writes it anew\n"
+    expected = (
+        f"{settings}: cluster is missing or wrong; `perennial up` or `pulumi up` writes it anew\n"
+    )
     assert (done.returncode, done.stderr) == (1, expected)
     # Whoever runs it is restarted for another program.
     other = replace(kept, files=(File(argv[3], "other"), *kept.files[:-1]))

@@ -21,6 +21,7 @@ from perennial.platforms.hosts import program, remote
 from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.remote import LATER, MODULES, SUPERVISED, Agent, borrowed
 from perennial.platforms.hosts.share import Target
+from perennial.ssh import Stop
 from tests.homes import wait_until
 from tests.ssh.sshd import MISSING, Meter, Place, make_place
 
@@ -250,6 +251,38 @@ def test_two_deploys_wait_for_each_other(place: Place) -> None:
         first.ask("unlock")
         waiting.join(10)
         assert not waiting.is_alive()
+    manifest.lock(cluster).unlink()
+
+
+def test_work_that_is_to_stop_ends_and_begins_nothing_more(place: Place) -> None:
+    target, cluster, stop = target_of(place), f"test-{os.getpid()}", Stop()
+    said: list[str] = []
+    errors: list[str] = []
+
+    def work() -> None:
+        for _ in range(2):
+            try:
+                with borrowed(target, said.append) as agent:
+                    agent.ask("lock", cluster=cluster)
+            except FleetError as error:
+                errors.append(str(error))
+
+    with Agent(target) as first:
+        first.ask("lock", cluster=cluster)
+        alone = set(place.sshd.connections())
+        working = threading.Thread(target=stop.run, args=(work,))
+        working.start()
+        wait_until(lambda: said)
+        stop.ask()
+        working.join(60)
+        assert not working.is_alive()
+        assert "the program there ended" in errors[0]
+        assert errors[1:] == ["machine-b: stopped before anything more was asked of it"]
+        # It has left nothing there, and others go on.
+        wait_until(lambda: set(place.sshd.connections()) <= alone)
+        first.ask("unlock")
+    with borrowed(target) as agent:
+        agent.ask("lock", cluster=cluster)
     manifest.lock(cluster).unlink()
 
 
