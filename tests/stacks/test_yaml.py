@@ -16,6 +16,10 @@ from tests.stacks.projects import Project
 pytestmark = pytest.mark.lab
 
 
+#: A setting that is `null`, as a text.
+NULL = {"distributed.comm.retry.count": "null"}
+
+
 def cluster(name: str, memory: str, *machines: str) -> dict[str, Any]:
     return {
         "type": "perennial:index:HostsCluster",
@@ -23,8 +27,9 @@ def cluster(name: str, memory: str, *machines: str) -> dict[str, Any]:
             "name": name,
             "environment": {"python": "/opt/dask/bin/python"},
             "env": {"WORD": {"fn::secret": "Tr0ub4dor"}},
-            "workers": {"cpu": {"count": 1, "memory": memory}},
+            "workers": {"cpu": {"count": 1, "memory": memory, "dask": NULL}},
             "jupyter": False,  # a `null` never arrives
+            "dask": NULL,
             "hosts": {"machines": [{"address": each, "name": each} for each in machines]},
         },
     }
@@ -74,6 +79,8 @@ def test_a_yaml_program(site: Site) -> None:
         {"WORD": "Tr0ub4dor"},
         connection,
     )
+    none = {"distributed.comm.retry.count": None}
+    assert (told.spec.dask, told.spec.workers["cpu"].dask) == (none, none)
     assert "Tr0ub4dor" not in said + project.kept()
     assert "PRIVATE KEY" not in said + project.kept()
     project.pulumi("destroy", "--yes", "--skip-preview")
