@@ -20,6 +20,8 @@ from perennial.stacks.inputs import is_structure
 FOLDER = Path(__file__).parents[1] / "stacks" / "args"
 
 Node = dict[str, Any]
+#: The head of a class, its base, and the text of each key.
+Class = tuple[str, str, dict[str, str]]
 
 _HEAD = '''"""Typed arguments of {}; their keys are those of a cluster file.
 
@@ -35,13 +37,15 @@ _IMPORTS = {
     "from dataclasses import {}": ("dataclass", "field"),
     "from typing import {}": ("Any", "Literal"),
 }
+#: Keys that a class must have for others to derive from it.
+FEW = 4
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 
 
 def render() -> dict[str, str]:
     """Write the modules: what all components have, what each has, and the names of all."""
-    common: dict[str, str] = {}
-    own: dict[str, dict[str, str]] = {}
+    common: dict[str, Class] = {}
+    own: dict[str, dict[str, Class]] = {}
     for platform in (each.platform for each in COMPONENTS.values()):
         root = schemas.shared((platform,))
         mine = {platform: root["properties"][platform]}
@@ -51,13 +55,13 @@ def render() -> dict[str, str]:
             if key not in mine and key != "platform"
         }
         for name, path, node in _inner(root, {"properties": shared}, ()):
-            common.setdefault(name, _class(name, path, node))
-        common.setdefault("Cluster", _class("Cluster", (), {**root, "properties": shared}))
+            common.setdefault(name, _class(path, node))
+        common.setdefault("Cluster", _class((), {**root, "properties": shared}))
         found = own.setdefault(platform, {})
         for name, path, node in _inner(root, {"properties": mine}, ()):
-            found.setdefault(name, _class(name, path, node))
+            found.setdefault(name, _class(path, node))
         name = f"{platform.capitalize()}Cluster"
-        found[name] = _class(name, (), {**root, "properties": mine}, "Cluster")
+        found[name] = _class((), {**root, "properties": mine}, "Cluster")
     modules = {"common": common, **own}
     files = {
         f"{name}.py": _module("every component" if name == "common" else name, classes, common)
@@ -66,9 +70,12 @@ def render() -> dict[str, str]:
     return {**files, "__init__.py": _names(modules)}
 
 
-def _module(of: str, classes: dict[str, str], common: dict[str, str]) -> str:
+def _module(of: str, classes: dict[str, Class], common: dict[str, Class]) -> str:
     """Write a module with what it imports."""
-    text = "\n\n".join(classes.values())
+    bases = {name: each[1] or _base(name, classes) for name, each in classes.items()}
+    # What others derive from is there before them.
+    order = sorted(classes, key=lambda name: name not in bases.values())
+    text = "\n\n".join(_text(name, bases[name], classes) for name in order)
     used = set(re.findall(r"\w+", text))
     lines = [
         line.format(", ".join(word for word in words if word in used))
@@ -81,7 +88,27 @@ def _module(of: str, classes: dict[str, str], common: dict[str, str]) -> str:
     return _formatted(_HEAD.format(of) + "\n".join(lines) + "\n\n" + text)
 
 
-def _names(modules: dict[str, dict[str, str]]) -> str:
+def _base(name: str, classes: dict[str, Class]) -> str:
+    """Find the class all of whose keys another one has as well, the same: it derives from that."""
+    keys = classes[name][2].items()
+    found = [
+        other
+        for other, (*_, fewer) in classes.items()
+        if fewer.items() < keys and len(fewer) >= FEW
+    ]
+    return max(found, key=lambda other: len(classes[other][2]), default="")
+
+
+def _text(name: str, base: str, classes: dict[str, Class]) -> str:
+    """Write a class, without the keys of the one from which it derives."""
+    summary, _, keys = classes[name]
+    inherited = classes[base][2] if base in classes else {}
+    head = f"class {name}Args({base}Args):" if base else f"class {name}Args:"
+    own = [text for key, text in keys.items() if key not in inherited]
+    return "\n".join(filter(None, ["@dataclass(kw_only=True)", head, summary, *own])) + "\n"
+
+
+def _names(modules: dict[str, dict[str, Class]]) -> str:
     """Write the module in which a program finds all of them."""
     lines = [
         f"from .{module} import {', '.join(sorted(f'{name}Args' for name in classes))}"
@@ -118,14 +145,13 @@ def _under(root: Node, value: Node, path: tuple[Any, ...]) -> Iterator[tuple[str
             yield from _under(root, each["items"], (*path, 0))
 
 
-def _class(name: str, path: tuple[Any, ...], node: Node, base: str = "") -> str:
-    head = f"class {name}Args({base}Args):" if base else f"class {name}Args:"
+def _class(path: tuple[Any, ...], node: Node, base: str = "") -> Class:
     summary, ended, _ = node.get("description", "").partition(". ")
-    lines = ["@dataclass(kw_only=True)", head, _doc(summary + ended.strip())]
+    keys = {}
     for key, value in node["properties"].items():
-        lines.append(_field(key, value, (*path, key)))
-        lines.append(_doc(str(value.get("description", "")) + _usual(value)))
-    return "\n".join(filter(None, lines)) + "\n"
+        doc = _doc(str(value.get("description", "")) + _usual(value))
+        keys[key] = "\n".join(filter(None, [_field(key, value, (*path, key)), doc]))
+    return _doc(summary + ended.strip()), base, keys
 
 
 def _usual(value: Node) -> str:

@@ -15,6 +15,46 @@ from .common import ClusterArgs
 
 
 @dataclass(kw_only=True)
+class PodArgs:
+    """What can be said of pods: of all, of a service, or of a group."""
+
+    image: pulumi.Input[str] | None = None
+    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
+    the scaler's this package and the client kubernetes."""
+    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
+    """When the image is pulled; Kubernetes' own choice when it is not given."""
+    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
+    """Secrets with which the image is pulled."""
+    service_account: pulumi.Input[str] | None = None
+    """Service account; one without any right is made when it is not given."""
+    resources: ResourcesArgs | Mapping[str, Any] | None = None
+    """Resources, beside the memory and the threads that the cluster file says."""
+    node_selector: Mapping[str, pulumi.Input[str]] | None = None
+    """Labels that a node must have."""
+    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
+    """Taints of nodes that are accepted, as Kubernetes writes them."""
+    affinity: Mapping[str, pulumi.Input[Any]] | None = None
+    """Affinity, as Kubernetes writes it."""
+    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
+    """Topology spread constraints; the label selector is added where it is missing, and
+    `ScheduleAnyway` for those that cannot be met."""
+    priority_class: pulumi.Input[str] | None = None
+    """Priority class."""
+    labels: Mapping[str, pulumi.Input[str]] | None = None
+    """More labels of the pods."""
+    annotations: Mapping[str, pulumi.Input[str]] | None = None
+    """More annotations of the pods."""
+    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
+    """More volumes, as Kubernetes writes them."""
+    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
+    """Where the container has them."""
+    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
+    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
+    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
+    Security level Restricted would refuse."""
+
+
+@dataclass(kw_only=True)
 class ResourcesArgs:
     """Resources of a pod, beside those that the cluster file says."""
 
@@ -80,43 +120,9 @@ class ServiceArgs:
 
 
 @dataclass(kw_only=True)
-class SchedulerPodArgs:
+class SchedulerPodArgs(PodArgs):
     """The scheduler's pod."""
 
-    image: pulumi.Input[str] | None = None
-    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
-    the scaler's this package and the client kubernetes."""
-    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
-    """When the image is pulled; Kubernetes' own choice when it is not given."""
-    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
-    """Secrets with which the image is pulled."""
-    service_account: pulumi.Input[str] | None = None
-    """Service account; one without any right is made when it is not given."""
-    resources: ResourcesArgs | Mapping[str, Any] | None = None
-    """Resources, beside the memory and the threads that the cluster file says."""
-    node_selector: Mapping[str, pulumi.Input[str]] | None = None
-    """Labels that a node must have."""
-    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Taints of nodes that are accepted, as Kubernetes writes them."""
-    affinity: Mapping[str, pulumi.Input[Any]] | None = None
-    """Affinity, as Kubernetes writes it."""
-    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector is added where it is missing, and
-    `ScheduleAnyway` for those that cannot be met."""
-    priority_class: pulumi.Input[str] | None = None
-    """Priority class."""
-    labels: Mapping[str, pulumi.Input[str]] | None = None
-    """More labels of the pods."""
-    annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """More annotations of the pods."""
-    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """More volumes, as Kubernetes writes them."""
-    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Where the container has them."""
-    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
-    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
-    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
-    Security level Restricted would refuse."""
     service: ServiceArgs | Mapping[str, Any] | None = None
     """How the scheduler is reached."""
     evictable: pulumi.Input[bool] | None = None
@@ -125,43 +131,9 @@ class SchedulerPodArgs:
 
 
 @dataclass(kw_only=True)
-class GroupPodArgs:
+class GroupPodArgs(PodArgs):
     """The pods of a worker group."""
 
-    image: pulumi.Input[str] | None = None
-    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
-    the scaler's this package and the client kubernetes."""
-    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
-    """When the image is pulled; Kubernetes' own choice when it is not given."""
-    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
-    """Secrets with which the image is pulled."""
-    service_account: pulumi.Input[str] | None = None
-    """Service account; one without any right is made when it is not given."""
-    resources: ResourcesArgs | Mapping[str, Any] | None = None
-    """Resources, beside the memory and the threads that the cluster file says."""
-    node_selector: Mapping[str, pulumi.Input[str]] | None = None
-    """Labels that a node must have."""
-    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Taints of nodes that are accepted, as Kubernetes writes them."""
-    affinity: Mapping[str, pulumi.Input[Any]] | None = None
-    """Affinity, as Kubernetes writes it."""
-    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector is added where it is missing, and
-    `ScheduleAnyway` for those that cannot be met."""
-    priority_class: pulumi.Input[str] | None = None
-    """Priority class."""
-    labels: Mapping[str, pulumi.Input[str]] | None = None
-    """More labels of the pods."""
-    annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """More annotations of the pods."""
-    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """More volumes, as Kubernetes writes them."""
-    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Where the container has them."""
-    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
-    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
-    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
-    Security level Restricted would refuse."""
     max_surge: pulumi.Input[int] | None = None
     """Members that a rolling change may start beyond the size of the group. Default: `1`."""
     max_unavailable: pulumi.Input[int] | None = None
@@ -199,43 +171,9 @@ class StorageArgs:
 
 
 @dataclass(kw_only=True)
-class JupyterPodArgs:
+class JupyterPodArgs(PodArgs):
     """JupyterLab's pod."""
 
-    image: pulumi.Input[str] | None = None
-    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
-    the scaler's this package and the client kubernetes."""
-    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
-    """When the image is pulled; Kubernetes' own choice when it is not given."""
-    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
-    """Secrets with which the image is pulled."""
-    service_account: pulumi.Input[str] | None = None
-    """Service account; one without any right is made when it is not given."""
-    resources: ResourcesArgs | Mapping[str, Any] | None = None
-    """Resources, beside the memory and the threads that the cluster file says."""
-    node_selector: Mapping[str, pulumi.Input[str]] | None = None
-    """Labels that a node must have."""
-    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Taints of nodes that are accepted, as Kubernetes writes them."""
-    affinity: Mapping[str, pulumi.Input[Any]] | None = None
-    """Affinity, as Kubernetes writes it."""
-    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector is added where it is missing, and
-    `ScheduleAnyway` for those that cannot be met."""
-    priority_class: pulumi.Input[str] | None = None
-    """Priority class."""
-    labels: Mapping[str, pulumi.Input[str]] | None = None
-    """More labels of the pods."""
-    annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """More annotations of the pods."""
-    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """More volumes, as Kubernetes writes them."""
-    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Where the container has them."""
-    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
-    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
-    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
-    Security level Restricted would refuse."""
     service: ServiceArgs | Mapping[str, Any] | None = None
     """How JupyterLab is reached."""
     ingress: IngressArgs | Mapping[str, Any] | None = None
@@ -245,46 +183,6 @@ class JupyterPodArgs:
     evictable: pulumi.Input[bool] | None = None
     """Whether a node drain may evict it; kernels and what they hold are lost when it goes.
     Default: `False`."""
-
-
-@dataclass(kw_only=True)
-class PodArgs:
-    """What can be said of pods: of all, of a service, or of a group."""
-
-    image: pulumi.Input[str] | None = None
-    """Container image with distributed 2026.6 or newer; JupyterLab's has JupyterLab as well, and
-    the scaler's this package and the client kubernetes."""
-    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
-    """When the image is pulled; Kubernetes' own choice when it is not given."""
-    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
-    """Secrets with which the image is pulled."""
-    service_account: pulumi.Input[str] | None = None
-    """Service account; one without any right is made when it is not given."""
-    resources: ResourcesArgs | Mapping[str, Any] | None = None
-    """Resources, beside the memory and the threads that the cluster file says."""
-    node_selector: Mapping[str, pulumi.Input[str]] | None = None
-    """Labels that a node must have."""
-    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Taints of nodes that are accepted, as Kubernetes writes them."""
-    affinity: Mapping[str, pulumi.Input[Any]] | None = None
-    """Affinity, as Kubernetes writes it."""
-    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector is added where it is missing, and
-    `ScheduleAnyway` for those that cannot be met."""
-    priority_class: pulumi.Input[str] | None = None
-    """Priority class."""
-    labels: Mapping[str, pulumi.Input[str]] | None = None
-    """More labels of the pods."""
-    annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """More annotations of the pods."""
-    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """More volumes, as Kubernetes writes them."""
-    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Where the container has them."""
-    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
-    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
-    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
-    Security level Restricted would refuse."""
 
 
 @dataclass(kw_only=True)
