@@ -184,6 +184,11 @@ class Servicer(ProviderServicer):
     @_answered
     async def Read(self, request: Any, context: Any) -> proto.ReadResponse:  # noqa: N802
         """Look what became of a resource."""
+        if not request.inputs.fields and not request.properties.fields:
+            raise _FailedError(
+                f"{request.id}: nothing of this package can be imported; `pulumi up` of a program"
+                " that says what stands on its machines takes it over"
+            )
         kind, state = self._kind(request.urn), _state(request.inputs, request.properties)
         state, say = kind.upgraded(state), self._say(request.urn)
         outputs = await self._do(lambda: kind.read(state, say))
