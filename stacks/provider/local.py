@@ -12,12 +12,12 @@ from uuid import uuid4
 import yaml
 
 from perennial.errors import PerennialError, SpecError
-from perennial.files import write_atomic
+from perennial.files import make_private, write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
 from perennial.state import Stack
 
-from .kinds import MEANT, Kind, Made, Refusal, Say, State, lost, missing, refused
+from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, lost, missing, refused
 from .values import Values, is_known
 
 
@@ -71,8 +71,15 @@ class LocalServices(Kind):
         return lost(spec.name, steps(deploy.prepare(spec, None, lambda _: None).steps))
 
     def create(self, new: Values, say: Say) -> Made:
-        """Start the cluster."""
-        return Made(new["cluster"]["name"], _applied(new, uuid4().hex[:12], say))
+        """Start the cluster; what was begun is remembered."""
+        name, owner = new["cluster"]["name"], uuid4().hex[:12]
+        try:
+            return Made(name, _applied(new, owner, say))
+        except PerennialError as error:
+            if not _begun(cluster_state(name), owner):
+                raise
+            made = Made(name, {"drift": [str(error)], "owner": owner})
+            raise HalfMadeError(made, str(error)) from None
 
     def read(self, state: State, say: Say) -> Values:
         """Look what is not as the cluster file says."""
@@ -120,6 +127,18 @@ def _owns(paths: ClusterPaths, owner: str | None) -> bool:
     return owner is None or not file.exists() or file.read_text(encoding="utf-8") == owner
 
 
+def _begun(paths: ClusterPaths, owner: str) -> bool:
+    """Whether a deployment that failed has left something, which is then its owner's."""
+    file = _owner(paths)
+    if not file.exists() or file.read_text(encoding="utf-8") != owner:
+        return False
+    if not paths.spec.exists():
+        file.unlink()
+        paths.stack.unlink(missing_ok=True)
+        return False
+    return True
+
+
 def _applied(new: Values, owner: str, say: Say) -> Values:
     from perennial.lock import exclusive
     from perennial.platforms.local import deploy
@@ -129,13 +148,14 @@ def _applied(new: Values, owner: str, say: Say) -> Values:
     with exclusive(paths.lock, say):
         deploy.check_room(spec, force=bool(new.get("force")), meant=MEANT)
         deployment = deploy.prepare(spec, None, say)
+        make_private(paths.root)
+        write_atomic(_owner(paths), owner)
+        if "stack" in new:  # the engine runs this in the folder of the program
+            Stack(new["stack"], os.getcwd()).save(paths)
         if deployment.steps or deploy.secrets_missing(spec, deployment.paths):
             deploy.apply(deployment)
         else:
             deploy.settle(deployment)
-        write_atomic(_owner(paths), owner)
-        if "stack" in new:  # the engine runs this in the folder of the program
-            Stack(new["stack"], os.getcwd()).save(paths)
     connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
     told = {"connection": connection, "credentials": credentials(spec, paths)}
     return {**told, "drift": [], "owner": owner}

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from perennial.errors import PerennialError
+from perennial.paths import cluster_state
+from perennial.spec import loads, plain
+from perennial.stacks.provider.kinds import HalfMadeError, State
+from perennial.stacks.provider.local import LocalServices
+from perennial.state import Stack
 from tests.homes import Home, run
 from tests.labs.pulumi import settings
 
@@ -59,6 +67,50 @@ class Project:
         words = (PROGRAM, str(self.folder), json.dumps(self.home.spec), command)
         said = run(sys.executable, "-c", *words, environment=self.environment, apart=True)
         return dict(json.loads(said.splitlines()[-1]))
+
+
+def test_what_was_begun_is_kept_and_finished(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider without its engine: the scheduler's port is taken when it is to start."""
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, home.environment[name])
+    paths, kind = cluster_state("lab"), LocalServices()
+    inputs = {"cluster": plain(loads(json.dumps(home.spec))), "stack": "dev"}
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", home.spec["scheduler"]["port"]))
+        taken.listen()
+        with pytest.raises(HalfMadeError) as caught:
+            kind.create(inputs, print)
+    half = State(inputs, caught.value.made.outputs)
+    assert caught.value.made.id == "lab"
+    stack = Stack.load(paths)
+    assert stack is not None
+    assert (stack.name, stack.folder) == ("dev", str(Path.cwd()))
+    assert "drift" in kind.pending(half, inputs)
+
+    whole = State(inputs, kind.update(half, inputs, print))
+    assert kind.pending(whole, inputs) == []
+    assert home.workers() == {"cpu-0", "cpu-1"}
+    kind.delete(whole, print)
+    assert not paths.spec.exists()
+    assert Stack.load(paths) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others may run any interpreter of theirs")
+def test_what_never_began_is_nobodys(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, home.environment[name])
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    tmp_path.chmod(0o777)
+    spec = {**home.spec, "environment": {"python": str(python)}}
+    inputs = {"cluster": plain(loads(json.dumps(spec))), "stack": "dev"}
+    with pytest.raises(PerennialError, match="which root would run"):
+        LocalServices().create(inputs, print)
+    assert Stack.load(cluster_state("lab")) is None
+    assert not (cluster_state("lab").root / "owner").exists()
 
 
 def test_life(home: Home) -> None:
