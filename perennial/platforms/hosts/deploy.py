@@ -151,7 +151,7 @@ def _home(agent: Agent, found: Look, say: Say) -> Home:
     if not home.boot:
         say(
             "neither lingering nor a crontab is allowed there: after a reboot `perennial up`"
-            " starts the services again"
+            " or `pulumi up` starts the services again"
         )
     return home
 
