@@ -249,7 +249,7 @@ def by_size(
 def without_machines(chosen: Chosen, repeats: int) -> None:
     """Measure what needs no machine."""
     by_size(chosen, "k", "render and plan {}", thousand, repeats)
-    if chosen.has("r"):
+    if chosen.has("t"):
         for count in (100, 1000):
             print(many.row(count), flush=True)
     by_size(chosen, "o", "`perennial plan` of {} that stand, all to change", planned_again, 1)

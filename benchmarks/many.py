@@ -81,7 +81,7 @@ def row(count: int) -> str:
     """Write a line of the table."""
     cost = asked(count)
     return (
-        f"| (r) {count:,} machines looked at by SSH, {AT_ONCE} at a time: {cost.seconds:.0f} s,"
+        f"| (t) {count:,} machines looked at by SSH, {AT_ONCE} at a time: {cost.seconds:.0f} s,"
         f" at most {cost.processes} processes of `ssh` and {cost.memory:.0f} MiB |"
     )
 
