@@ -62,4 +62,4 @@ class Project:
         return "\n".join(path.read_text(errors="replace") for path in files)
 
     def _run(self, *words: str, code: int) -> str:
-        return run(*words, environment=self.environment, folder=self.folder, code=code)
+        return run(*words, environment=self.environment, folder=self.folder, code=code, timeout=600)

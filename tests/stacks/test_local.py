@@ -65,7 +65,9 @@ class Project:
     def run(self, command: str) -> dict[str, dict[str, object]]:
         """Run a command of Pulumi's."""
         words = (PROGRAM, str(self.folder), json.dumps(self.home.spec), command)
-        said = run(sys.executable, "-c", *words, environment=self.environment, apart=True)
+        said = run(
+            sys.executable, "-c", *words, environment=self.environment, timeout=600, apart=True
+        )
         return dict(json.loads(said.splitlines()[-1]))
 
 
@@ -132,6 +134,9 @@ def test_life(home: Home) -> None:
     pids = {name: home.pid(name) for name in ("scheduler", "cpu-0", "cpu-1")}
     assert project.run("up")["changes"] == {"same": 3}
 
+    # It is Pulumi's from now on, which nobody had to say.
+    destroys = f"`pulumi -C {project.folder} destroy --stack dev`"
+    assert destroys in home.run("down", "--force", code=1)
     home.run("scale", "cpu=1")
     assert project.run("up")["changes"] == {"same": 3}, "a stack sets the first size only"
     assert home.workers() == {"cpu-0"}
@@ -151,3 +156,4 @@ def test_life(home: Home) -> None:
 
     assert project.run("destroy")["changes"] == {"delete": 3}
     assert not home.state.joinpath("cluster.yaml").exists()
+    assert not home.state.joinpath("stack.json").exists()
