@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -66,8 +65,13 @@ class Project:
     def run(self, command: str) -> dict[str, dict[str, object]]:
         """Run a command of Pulumi's."""
         words = (PROGRAM, str(self.folder), json.dumps(self.home.spec), command)
+        command_line = (sys.executable, "-c", *words)
         said = run(
-            sys.executable, "-c", *words, environment=self.environment, timeout=600, apart=True
+            *command_line,
+            environment=self.environment,
+            folder=self.folder,  # as the ordinary command line would
+            timeout=600,
+            apart=True,
         )
         return dict(json.loads(said.splitlines()[-1]))
 
