@@ -352,7 +352,7 @@ def _leave(state: State) -> None:
     made = python.startswith(f"{environment_folder(had.cluster, had.target.needs_root)}/")
     kind: Literal["python", "requirements"] = "requirements" if made else "python"
     gone: Wish = {"kind": kind, "python": python, "needs": [], "cluster": had.cluster}
-    deploy.remove_environment(had.target, gone)
+    deploy.remove_environment(had.target, gone)  # which leaves one that was there before
 
 
 def _earlier(state: State, key: str) -> Values:
