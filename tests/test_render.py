@@ -329,7 +329,7 @@ def test_a_placeholder_that_is_not_filled_in_is_refused(
         if marker in left:
             assert not set(PLACEHOLDERS) & set(write(text))
         else:
-            with pytest.raises(PerennialError, match=r"found the placeholder U\+E00[0-4] of "):
+            with pytest.raises(PerennialError, match=r"found the placeholder U\+E00[0-5] of "):
                 write(text)
 
 
