@@ -14,9 +14,9 @@ from perennial.platforms.kubernetes.options import PRELOADS
 CODE = "/etc/dask-perennial/code"
 #: What runs a module of it, see `perennial.platforms.kubernetes.start`.
 START = f"{CODE}/start.py"
-#: Modules beside the preloads: what these import, and what is run in a pod by our commands.
+#: Modules beside the preloads: what these import, and what our commands run in pods and workers.
 _MODULES = (
-    *("__init__", "fetching", "pages", "unix"),
+    *("__init__", "fetching", "pages", "unix", "apart/__init__", "apart/packages"),
     *("scaler/__init__", "scaler/page", "scaler/timing"),
     "platforms/__init__",
     *(f"platforms/kubernetes/{name}" for name in ("__init__", "health", "page")),

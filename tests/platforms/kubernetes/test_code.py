@@ -17,6 +17,7 @@ import pytest
 import yaml
 from distributed import Client
 
+from perennial.apart.packages import installed
 from perennial.errors import SpecError
 from perennial.platforms.kubernetes import code, start
 from perennial.platforms.kubernetes.manifests import manifests
@@ -120,6 +121,8 @@ def test_a_cluster_runs_from_what_is_mounted(folder: Path) -> None:
             assert place == str(folder / "w" / code.CODE.lstrip("/") / "perennial")
             flags = client.submit(lambda: __import__("sys").flags.safe_path).result(timeout=60)
             assert flags is True
+            there = client.run(installed)  # as `doctor` asks for packages
+            assert next(iter(there.values()))["distributed"]
         alive = scheduler.command(scheduler.container["livenessProbe"]["exec"]["command"])
         subprocess.run(alive, cwd=folder, timeout=60, check=True)
         asked = [scheduler.command(["python", "-P", code.START])[2]]
@@ -189,6 +192,7 @@ def test_all_that_it_imports_of_ours_is_mounted() -> None:
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("perennial"):
                 found |= {str(node.module), *(f"{node.module}.{each.name}" for each in node.names)}
     found.add("perennial.scaler.page")  # by its name, where there is Bokeh
+    found.add("perennial.apart.packages")  # `doctor` has each worker run it
     files = {f"{name.replace('.', '/')}.py" for name in found}
     known = {path.relative_to(ROOT).as_posix() for path in (ROOT / "perennial").rglob("*.py")}
     wanted = {file for file in files if file in known} - {"perennial/notebook.py"}
