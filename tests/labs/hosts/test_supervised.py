@@ -56,7 +56,9 @@ def described(memory: str) -> str:
 
 @pytest.fixture(scope="module")
 def lab(network: Network) -> Iterator[Cluster]:
-    network.machines("machine-a", *PLACES)
+    for machine in network.machines("machine-a", *PLACES):
+        # So that a unit of the user's keeps supervisord running; a crontab starts it at boot alone.
+        machine.run("loginctl", "enable-linger", "ops")
     before = {machine: traces(machine) for machine in network.all().values()}
     made = Cluster(network)
     made.write(described("512 MiB"))
