@@ -335,7 +335,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
 
         report = self._report
         if report is None:
-            return "nothing is known of a scaler"
+            return "no scaler has reported"
         chosen = [each for name, each in report.groups.items() if group in (None, name)]
         said = list(report.wrong)
         said += ["\n".join(explaining.explain(each, time(), RULES)) for each in chosen]

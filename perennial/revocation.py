@@ -90,8 +90,8 @@ def revoke(tls_dir: Path, cluster: str, person: str) -> int:
         people = ", ".join(dict.fromkeys(each.person for each in known if not each.revoked))
         raise PerennialError(
             f"{person!r}: no certificate has this name in {cluster}; there is"
-            f" {people or 'none for anybody'}; `perennial rotate --ca` ends every bundle, also"
-            " those without a name"
+            f" {people or 'none for anybody'}; `perennial rotate --ca` makes all bundles invalid,"
+            " also those without a name"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     after = tuple(

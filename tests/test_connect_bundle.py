@@ -316,7 +316,7 @@ def test_what_cannot_be_exported_is_said(tls: Path, tmp_path: Path) -> None:
     with pytest.raises(PerennialError, match=r"client-key\.pem: No such file or directory; `per"):
         connect.export_bundle(connection, tmp_path / "x")
     (tmp_path / "file").touch()
-    with pytest.raises(PerennialError, match=r"choose a place that you may write to"):
+    with pytest.raises(PerennialError, match=r"choose a path that you can write to"):
         connect.export_bundle(Connection("open", "tcp://h:1"), tmp_path / "file/x")
 
 

@@ -87,11 +87,9 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     image: Annotated[
         str | None, typer.Option(help="Image of the scaler, with dask-perennial[kubernetes].")
     ] = None,
-    interval: Annotated[str, typer.Option(help="How often the scaler looks.")] = "5 s",
-    idle: Annotated[
-        str, typer.Option(help="How long a worker has nothing to do before it may leave.")
-    ] = "5 min",
-    drain: Annotated[str, typer.Option(help="How long a drain may take.")] = "60 s",
+    interval: Annotated[str, typer.Option(help="Interval between decisions.")] = "5 s",
+    idle: Annotated[str, typer.Option(help="Idle time before a worker may be removed.")] = "5 min",
+    drain: Annotated[str, typer.Option(help="Time limit of a drain.")] = "60 s",
     policies: Annotated[
         bool, typer.Option("--policies", help="Add network policies for its pods.")
     ] = False,
@@ -101,7 +99,9 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and exit.")] = False,
     values: Annotated[
         bool,
-        typer.Option("--values", help="Print what keeps the sizes in a `helm upgrade`, and exit."),
+        typer.Option(
+            "--values", help="Print the `helm upgrade` options that keep the sizes, and exit."
+        ),
     ] = False,
     undo: Annotated[
         bool, typer.Option("--undo", help="Remove the scaler; the release is as it was before.")
@@ -147,7 +147,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
             adopting.adopt(api, found, asked, say)
     if asked is None:
         standing.forget(release)
-        print(f"{release}: nothing of dask-perennial is beside it any more")
+        print(f"{release}: all objects of dask-perennial are removed")
         return
     _say_adopted(found, standing.remember(found, asked))
 
@@ -159,7 +159,7 @@ def _say_adopted(release: Release, unknown: str) -> None:
     name, made = release.name, name_of(release.name)
     where = f"kubectl -n {release.namespace} rollout status deployment/{made}"
     shows = "`kubectl logs`" if unknown else f"`perennial status -c {name}`"
-    print(f"{name}: its scaler is made; `{where}` waits for it, and {shows} shows it work")
+    print(f"{name}: its scaler is created; `{where}` waits for it, and {shows} shows it at work")
     if unknown:
         print(f"warning: {name}: {unknown}", file=sys.stderr)
 

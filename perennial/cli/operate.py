@@ -113,7 +113,7 @@ def scale(
         typer.Option(
             "--for",
             metavar="DURATION",
-            help="How long the size is held, such as 2h. Default: until --auto.",
+            help="Duration of the new size, such as 2h. Default: until --auto.",
         ),
     ] = None,
     auto: Annotated[
@@ -172,7 +172,7 @@ def _lasting(text: str, auto: bool) -> float:
     from perennial.scaler.explaining import seconds
 
     if auto:
-        raise PerennialError("--for and --auto: a group that follows its demand has no end of it")
+        raise PerennialError("--for and --auto: choose one; autoscaling has no time limit")
     return seconds(text)
 
 
@@ -192,7 +192,7 @@ def rotate(
     """Renew the certificates of a cluster without restarts."""
     chosen = choose(name, file)
     if force and not ca:
-        raise PerennialError("--force needs --ca; without it nothing is asked")
+        raise PerennialError("--force needs --ca; without --ca there is no prompt")
     if ca:
         _rotate_authority(chosen, force)
         return
@@ -200,18 +200,20 @@ def rotate(
     with alone(chosen) as say:
         first = running.rotate(say)
     print(f"{chosen}: certificates renewed, the first expires on {first:%Y-%m-%d}")
-    print("  bundles that were handed out stay valid until their own date")
+    print("  bundles handed out earlier stay valid until they expire")
 
 
 def _rotate_authority(name: str, force: bool) -> None:
     running = _running(name, "rotate_authority")
     if not force:
         show_plan(name, running.rotation())
-        confirm("Every bundle ends, and these restart. Do this?", "--force")
+        confirm("All bundles become invalid, and these services restart. Continue?", "--force")
     with alone(name) as say:
         running.rotate_authority(say)
     print(f"{name}: a new authority, and new keys for every service")
-    print("  every bundle has ended; `perennial connect --export FILE --for NAME` writes new ones")
+    print(
+        "  earlier bundles are invalid; `perennial connect --export FILE --for NAME` writes others"
+    )
 
 
 def revoke(

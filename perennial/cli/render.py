@@ -30,7 +30,7 @@ def render(
         typer.Option(
             "--format",
             metavar="|".join(FORMATS),
-            help="What runs the files; needed where the platform has several.",
+            help="Format of the files; required where the platform has several.",
         ),
     ] = None,
     force: Annotated[

@@ -149,7 +149,7 @@ def pin(
     until = explaining.clock(time.time() + seconds, time.time()) if seconds else "further notice"
     for group, size in sizes.items():
         if size is None:
-            print(f"{name}: {group} follows its demand again")
+            print(f"{name}: {group} is autoscaled again")
         else:
             asked = before.get(group, {}).get("asked", "?")
             print(f"{name}: {group} {asked} → {size}, pinned until {until}; --auto ends that")

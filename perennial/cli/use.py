@@ -52,7 +52,10 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
     name: Annotated[
         str | None,
         typer.Option(
-            "--cluster", "-c", metavar="NAME", help="With --stack: which of its clusters."
+            "--cluster",
+            "-c",
+            metavar="NAME",
+            help="With --stack: the cluster, where the stack has several.",
         ),
     ] = None,
     export: Annotated[
@@ -158,7 +161,7 @@ def _export(connection: Connection, file: Path, replace: bool, person: str | Non
 
 
 def disconnect_command(name: Cluster = None, file: ItsFile = None) -> None:
-    """Undo `connect`; a cluster of `connect --stack` is forgotten."""
+    """Undo `connect`; also forget a cluster of `connect --stack`."""
     from perennial import connect
 
     name = named(name, file)

@@ -93,7 +93,7 @@ def export_bundle(
         write_json(path, bundle)
     except OSError as error:
         raise PerennialError(
-            f"{path}: {error.strerror}; choose a place that you may write to"
+            f"{path}: {error.strerror}; choose a path that you can write to"
         ) from None
 
 

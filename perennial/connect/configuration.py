@@ -255,7 +255,7 @@ def _compose(file: Path) -> yaml.Node | None:
         return None
     except UnicodeDecodeError:
         raise PerennialError(
-            f"{file}: not UTF-8 text, so Dask cannot start; correct or remove it"
+            f"{file}: not UTF-8 text, so Dask cannot start; correct it or remove it"
         ) from None
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
@@ -263,7 +263,7 @@ def _compose(file: Path) -> yaml.Node | None:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         raise PerennialError(
-            f"{where}: not valid YAML, so Dask cannot start; correct or remove it"
+            f"{where}: not valid YAML, so Dask cannot start; correct it or remove it"
         ) from None
 
 

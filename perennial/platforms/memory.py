@@ -128,7 +128,7 @@ class MemoryFleet:
 
     def _fail(self, method: str) -> None:
         if not self.known:
-            raise FleetMissing(f"{self.group}: nobody knows this fleet")
+            raise FleetMissing(f"{self.group}: no such fleet")
         if self.faults[method]:
             raise self.faults[method].pop(0)
 

@@ -57,7 +57,7 @@ class Channel:
         content = checked(wish)
         if len(self.wishes) >= WISHES:
             raise ValueError(
-                f"{WISHES} wishes wait for the scaler already; it takes at most so many; "
+                f"{WISHES} requests wait for the scaler, the most that are kept; "
                 "see whether it runs"
             )
         name = uuid.uuid4().hex
@@ -118,17 +118,17 @@ def checked(wish: Any) -> dict[str, Any]:
     kind = wish.get("kind") if isinstance(wish, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         kinds = ", ".join(KINDS)
-        raise ValueError(f"wish: found kind {kind!r}; allowed: {kinds}; ask for one of them")
+        raise ValueError(f"request: found kind {kind!r}; allowed: {kinds}; ask for one of them")
     expected = {"kind", *KINDS[kind]}
     if set(wish).difference(MORE.get(kind, ())) != expected:
         found, allowed = ", ".join(map(str, wish)), ", ".join(("kind", *KINDS[kind]))
-        raise ValueError(f"wish {kind}: found {found}; allowed: exactly {allowed}; say these")
+        raise ValueError(f"request {kind}: found {found}; allowed: exactly {allowed}; give these")
     for field in wish.keys() - {"kind"}:
         _check(kind, field, wish[field])
     low, high = wish.get("min"), wish.get("max")
     if low is not None and high is not None and low > high:
         raise ValueError(
-            f"wish bounds: found min {low} above max {high}; allowed: min ≤ max; lower min"
+            f"request bounds: found min {low} above max {high}; allowed: min ≤ max; lower min"
         )
     return dict(wish)
 
@@ -150,7 +150,7 @@ def _check(kind: str, field: str, value: Any) -> None:
     }[field]
     if not fits:
         found = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
-        raise ValueError(f"wish {kind}: found {field} {found}; allowed: {allowed}; change it")
+        raise ValueError(f"request {kind}: found {field} {found}; allowed: {allowed}; change it")
 
 
 def _newer(moment: Any, since: float) -> bool:

@@ -273,7 +273,7 @@ class Drain:
             # Its worker closes and has told it to close after it. It is closing already, and
             # would close a second time beside the first.
             self.nanny.status = Status.closing
-            return "it has begun to close: its scheduler is gone, or has told it to"
+            return "it has begun to close: its scheduler is gone, or has asked it to"
         try:
             if not await self._ask("ncores", workers=[self.address]):
                 return "its scheduler does not know it any more"

@@ -84,7 +84,7 @@ class Board:
     ) -> dict[str, Any]:
         """Take what a keeper tells; give what is asked of it, by group."""
         if machine not in self.machines and len(self.machines) >= MACHINES:
-            raise ValueError(f"{machine}: {MACHINES} machines have a keeper already; no more may")
+            raise ValueError(f"{machine}: {MACHINES} machines have a keeper, the most allowed")
         if len(groups) > GROUPS:
             raise ValueError(f"{machine}: found {len(groups)} groups; allowed: {GROUPS}")
         now = monotonic()

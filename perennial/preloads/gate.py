@@ -41,7 +41,7 @@ logger = logging.getLogger("distributed.perennial.gate")
 #: Names of this machine for a browser on it, or at the end of a tunnel to it.
 _HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _REFUSED = (
-    "403: this dashboard asks who you are; `perennial open dashboard` opens it, and a program sends"
+    "403: this dashboard requires a login; `perennial open dashboard` opens it, and a program sends"
     " its token as `Authorization: Bearer TOKEN`\n"
 )
 _ELSEWHERE = (

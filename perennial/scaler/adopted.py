@@ -166,8 +166,7 @@ class AdoptedSource(HttpSource):
             return await self.workers.identity()
         except (OSError, TimeoutError) as error:
             raise SchedulerAway(
-                f"scheduler at {self.where}: does not say who its workers are ({error!r}); "
-                "asks again"
+                f"scheduler at {self.where}: does not list its workers ({error!r}); asks again"
             ) from None
 
     def _members(self, workers: Collection[Mapping[str, Any]]) -> dict[Who, MemberSeen]:

@@ -194,7 +194,7 @@ class Loop:
             self.health.trouble.pop("state", None)
         except OSError as error:  # they come again
             self._acknowledged = []
-            self.health.trouble["state"] = f"cannot write what was wished: {error}"
+            self.health.trouble["state"] = f"cannot write the requests: {error}"
             return demand
         for line in said:
             logger.info("%s", line)

@@ -93,13 +93,13 @@ class _Metrics(Collector):
         """Yield each metric; what nobody knows is left out."""
         state, groups = self.state, self.state.groups
         well = health(state, self.now)[0] == 200
-        yield _gauge("up", "Whether the scaler does its work.", well)
+        yield _gauge("up", "Whether the scaler is healthy.", well)
         for key, text in _GAUGES.items():
             yield _by_group(key, text, {name: each.get(key) for name, each in groups.items()})
         yield _gauge("infeasible_tasks", "Tasks that no group can run.", state.infeasible)
         yield _gauge("tick_seconds", "How long the last tick took.", state.seconds)
         troubled = {name: bool(state.fleets.get(name)) for name in groups}
-        yield _by_group("trouble", "Whether the platform does not do as told.", troubled)
+        yield _by_group("trouble", "Whether the platform refuses or fails to answer.", troubled)
         for name, count in state.counts.items():
             what = f"{_PREFIX}_{name.replace('-', '_')}"
             yield CounterMetricFamily(what, f"Number of: {name}.", value=count)

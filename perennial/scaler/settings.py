@@ -135,7 +135,7 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
             source, "platform", file.platform, f"one of {', '.join(sorted({*PLATFORMS, *FLEETS}))}"
         )
     if file.scheduler.startswith("tls:") and file.tls is None:
-        raise _wrong(source, "tls", "nothing", "ca, cert and key, for the scheduler speaks TLS")
+        raise _wrong(source, "tls", "nothing", "ca, cert and key, because the scheduler uses TLS")
     if file.adopted and file.http is None:
         raise _wrong(source, "http", "nothing", "host:port of the dashboard, for one not ours")
     groups = tuple(_group(source, index, each) for index, each in enumerate(file.groups))

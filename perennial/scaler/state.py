@@ -39,7 +39,7 @@ def lock(folder: Path, cluster: str) -> Iterator[None]:
             holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "somebody"
             raise PerennialError(
                 f"{cluster}: found another scaler ({holder}), which holds {path}; allowed: one at"
-                " a time; stop that one, or let it work"
+                " a time; stop that one, or leave it running"
             ) from None
         since = clocks.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(handle, 0)

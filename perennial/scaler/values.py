@@ -160,7 +160,7 @@ class Group:
     start_up: float = 10.0
     #: How long a member has nothing to do before it may leave; None to choose it from `start_up`.
     idle: float | None = None
-    #: How long a drain may take.
+    #: Time limit of a drain.
     drain: float = 60.0
     #: Seconds in which waiting work shall be done; None to choose it from `start_up`.
     horizon: float | None = None

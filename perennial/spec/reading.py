@@ -277,7 +277,7 @@ def _secret(spec: ClusterSpec) -> Iterator[Fault]:
         for name in filter(looks_secret, variables):
             yield Fault(
                 key_path((*place, name)),
-                "a name that promises a secret",
+                "a name that suggests a secret",
                 "variables that every process of the same user may read",
                 "keep the secret in a file of mode 0600, and name the file",
             )

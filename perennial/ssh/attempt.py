@@ -113,4 +113,4 @@ def lines_of(text: str) -> list[str]:
 
 def last(lines: Sequence[str]) -> str:
     """Return its last words."""
-    return lines[-1].removeprefix("ssh: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("ssh: ") if lines else "no output"

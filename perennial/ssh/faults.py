@@ -141,7 +141,7 @@ def _denied(attempt: Attempt, where: str, said: str, hop: bool) -> DeniedError:
     if not tried and not locked:
         unread = _UNREAD.search(attempt.log)
         return DeniedError(
-            f"{where}: ssh cannot read `private_key` ({unread[1] if unread else 'it says nothing'})"
+            f"{where}: ssh cannot read `private_key` ({unread[1] if unread else 'no output'})"
             "; write it as ssh-keygen has made it"
             if given
             else f"{where}: no key to log in as {user}; make one with `ssh-keygen`, start an "
@@ -229,12 +229,12 @@ def _ended(attempt: Attempt, where: str, lines: Sequence[str]) -> UnreachableErr
 def process_fault(where: str, status: int, stderr: str) -> FleetError:
     """Say why a command on a machine failed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    said = lines[-1] if lines else "it said nothing"
+    said = lines[-1] if lines else "no output"
     lower = stderr.lower()
     if "sudo:" in lower and ("password" in lower or "terminal is required" in lower):
         return FleetError(
-            f"{where}: sudo asks for a password, and nobody is there to type it; allow the login "
-            "user `NOPASSWD: ALL` in /etc/sudoers.d, or log in as root (`user: root`)"
+            f"{where}: sudo asks for a password, and there is no terminal to type it at; allow the"
+            " login user `NOPASSWD: ALL` in /etc/sudoers.d, or log in as root (`user: root`)"
         )
     if "not in the sudoers file" in lower or "not allowed to execute" in lower:
         return FleetError(

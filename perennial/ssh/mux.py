@@ -27,7 +27,7 @@ _UNIX = 2**32 - 2
 _NO_ESCAPE = 2**32 - 1
 #: Longest message that is believed.
 _LONGEST = 1 << 20
-_MALFORMED = "the control socket of ssh says something that is not its protocol"
+_MALFORMED = "the control socket of ssh sent an unexpected answer"
 
 
 class RefusedError(Exception):

@@ -302,7 +302,7 @@ def _start(files: _Files, cluster: str) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             _stop(files)
             raise FleetError(
-                f"{cluster}: the tunnel did not start ({fault or 'it said nothing'}); its log is "
+                f"{cluster}: the tunnel did not start ({fault or 'no output'}); its log is "
                 f"{files.log}"
             )
         time.sleep(0.05)

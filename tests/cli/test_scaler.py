@@ -84,7 +84,7 @@ def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
     assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 5, "seconds": 7200}]
 
     code, out, error = perennial(machine, "scale", "cpu", "--auto")
-    assert (code, out, error) == (0, "lab: cpu follows its demand again\n", "")
+    assert (code, out, error) == (0, "lab: cpu is autoscaled again\n", "")
     assert scaler.taken[1:] == [{"kind": "unpin", "group": "cpu"}]
 
 

@@ -135,7 +135,7 @@ def test_a_process_that_does_not_read(place: Place) -> None:
         ("ann is not in the sudoers file.", 1, "user: root"),
         ("sudo: python3: command not found", 1, "missing"),
         ("bash: line 1: sudo: command not found", 127, "missing"),
-        ("", 9, "exit status 9 (it said nothing)"),
+        ("", 9, "exit status 9 (no output)"),
         ("", 137, "signal 9"),
     ],
 )

@@ -275,7 +275,7 @@ class Agent:
                 " needs no root"
             )
         return FleetError(
-            f"{self.name}: the program there ended with {status} ({said or 'it said nothing'}); run"
+            f"{self.name}: the program there ended with {status} ({said or 'no output'}); run"
             " the same command again"
         )
 

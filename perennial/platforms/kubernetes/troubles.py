@@ -99,4 +99,4 @@ def _crash(logs: Logs, name: str, container: Any) -> str:
         return f"killed {container.restart_count} times for its memory; raise memory"
     said = logs.last_words(name, LAST)
     code = f" with exit code {ended.exit_code}" if ended is not None else ""
-    return f"ended {container.restart_count} times{code}: {said or 'it said nothing'}"
+    return f"ended {container.restart_count} times{code}: {said or 'no output'}"

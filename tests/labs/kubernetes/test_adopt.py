@@ -254,7 +254,7 @@ def test_without_the_rights_nothing_is_made(lab: Lab, tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout
     assert done.stderr.splitlines()[-1].startswith(
-        "rights: you may not create serviceaccounts there; have a role"
+        "rights: you may not create serviceaccounts there; ask for a role"
     ), done.stderr
     assert sizes(where) == {"lab-dask-scheduler": 1, "lab-dask-worker": 1}
 

@@ -175,7 +175,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(lab: Lab, laptop: Laptop) -> 
         return found if all(each in found for each in wanted) else ""
 
     said = wait_until(all_found, 120)
-    assert "error    objects: NetworkPolicy lab-cpu is missing; `perennial up` mends it" in said
+    assert "error    objects: NetworkPolicy lab-cpu is missing; `perennial up` repairs it" in said
     assert "PodDisruptionBudget lab-cpu was edited: spec.maxUnavailable; `perennial up`" in said
     assert "Deployment lab-big was edited: spec.template.spec.nodeSelector" in said
     assert "add a node" in said

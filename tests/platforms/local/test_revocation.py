@@ -221,7 +221,7 @@ def refused(plain: socket.socket, context: ssl.SSLContext, session: ssl.SSLSessi
 def test_a_name_that_has_none_is_said(cluster: Home, bob: Person) -> None:
     said = cluster.run("revoke", "nobody", code=1)
     assert "'nobody': no certificate has this name in lab; there is bob" in said
-    assert "`perennial rotate --ca` ends every bundle" in said
+    assert "`perennial rotate --ca` makes all bundles invalid" in said
 
 
 def test_a_list_that_was_removed_is_made_again(cluster: Home) -> None:

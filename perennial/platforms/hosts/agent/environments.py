@@ -55,13 +55,15 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
             " give the path of an interpreter that every user may run"
         ) from None
     except subprocess.TimeoutExpired:
-        raise PerennialError(f"{python}: no working Python: silent for {PATIENCE:g} s") from None
+        raise PerennialError(
+            f"{python}: no working Python: no answer after {PATIENCE:g} s"
+        ) from None
     except OSError as error:
         raise PerennialError(f"{python}: no working Python: {error.strerror}") from None
     found = _inventory(said)
     if found is None:
         words = "".join(filter(str.isprintable, " ".join(said.split())))[-200:]
-        raise PerennialError(f"{python}: no working Python: {words or 'it says nothing'}")
+        raise PerennialError(f"{python}: no working Python: {words or 'no output'}")
     everything = json.dumps(found["packages"], sort_keys=True).encode()
     return {
         "python": python,

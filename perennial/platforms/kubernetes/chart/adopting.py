@@ -160,8 +160,8 @@ def _require(api: Api, namespace: str, needed: Mapping[tuple[str, str], tuple[st
     for (group, resource), verbs in needed.items():
         for _, what, verb in lacking(api, namespace, [(group, resource, verb) for verb in verbs]):
             raise PerennialError(
-                f"{namespace}: you may not {verb} {what} there; have a role with that bound"
-                " to you, or another context chosen"
+                f"{namespace}: you may not {verb} {what} there; ask for a role with that"
+                " right, or choose another context"
             )
 
 

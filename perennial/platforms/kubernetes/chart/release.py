@@ -72,7 +72,7 @@ def find(api: Api, name: str, namespace: str) -> Release:
     workers = [each for each in mine if each.metadata.labels["component"] == "worker"]
     if not workers:
         others = sorted({each.metadata.labels.get("release", "") for each in made})
-        fix = f"found {', '.join(others)}" if others else "found no release of the chart at all"
+        fix = f"found {', '.join(others)}" if others else "no release of the chart found"
         raise PerennialError(
             f"{name}: no release of the chart dask in the namespace {namespace}; {fix}; see"
             " `helm list --all-namespaces`"
@@ -115,7 +115,7 @@ def _service(api: Api, name: str, namespace: str, selector: dict[str, str]) -> A
     if not found:
         raise PerennialError(
             f"{name}: no Service selects {labelled(selector)}, so the scheduler has no address;"
-            " is the release whole? See `helm status`"
+            " check the release with `helm status`"
         )
     return found[0]
 
@@ -150,7 +150,7 @@ def _refuse_scaled(api: Api, name: str, namespace: str, deployments: set[str]) -
         if target.kind == "Deployment" and target.name in deployments:
             raise PerennialError(
                 f"{name}: the HorizontalPodAutoscaler {each.metadata.name} sizes {target.name};"
-                f" `kubectl delete hpa {each.metadata.name}` first: two of them would fight"
+                f" `kubectl delete hpa {each.metadata.name}` first: two autoscalers would conflict"
             )
 
 

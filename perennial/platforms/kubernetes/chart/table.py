@@ -259,7 +259,7 @@ def _jupyter() -> Iterator[Row]:
                 "tls": f"{ours}.ingress.tls_secret",
                 "secretName": f"{ours}.ingress.tls_secret",
             },
-            "JupyterLab speaks HTTPS itself: most controllers need an annotation that says so",
+            "JupyterLab serves HTTPS itself: most controllers need an annotation that says so",
         ),
     ]
     for row in rows:
