@@ -15,6 +15,7 @@ from perennial import connect, paths, tunnel
 from perennial.apart.packages import installed
 from perennial.connect import Connection, trial
 from perennial.doctor import Finding
+from perennial.spec.words import plural
 
 #: Certificates are mentioned when they expire within this time.
 NOTICE = timedelta(days=30)
@@ -102,7 +103,8 @@ def secrets(root: Path) -> Finding:
 def packages(link: Connection, python: str | None) -> Iterator[Finding]:
     """Reach the cluster as a client does, and compare its packages with the workers'."""
     theirs = _ask_workers(link)
-    yield Finding("client", "ok", f"reached the scheduler, and a worker of {len(theirs)} groups")
+    groups = plural(len(theirs), "group")
+    yield Finding("client", "ok", f"reached the scheduler, and a worker of {groups}")
     mine = packages_of(python)
     different = differences(mine, theirs)
     if different:

@@ -52,7 +52,7 @@ class Change:
 _ACTIONS: dict[Action, shared.Action] = {
     "start": "create",
     "adopt": "update",
-    "replace": "replace",
+    "replace": "restart",
     "restart": "restart",
     "stop": "delete",
     "repair": "update",

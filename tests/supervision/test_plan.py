@@ -121,7 +121,7 @@ def test_what_a_change_costs() -> None:
     jupyter = Change("stop", "jupyter", GONE)
     scheduler = Change("replace", "scheduler", "changed")
     assert [(step.action, step.impact) for step in steps([member, jupyter])] == [
-        ("replace", Impact.DRAINED),
+        ("restart", Impact.DRAINED),
         ("delete", Impact.KERNELS),
     ]
     assert [step.impact for step in steps([member, scheduler])] == [Impact.NONE, Impact.LOSES_WORK]

@@ -93,8 +93,8 @@ def test_a_changed_group_is_replaced_and_nothing_else(standing: Home) -> None:
     standing.write()
     plan = standing.run("plan", "--file", str(standing.file))
     assert [line.split()[1:3] for line in plan.splitlines() if line.startswith("  ")] == [
-        ["replace", "cpu-0"],
-        ["replace", "cpu-1"],
+        ["restart", "cpu-0"],
+        ["restart", "cpu-1"],
     ]
     kept = {name: standing.pid(name) for name in ("scheduler", "big-0")}
     with standing.client() as client:
@@ -121,7 +121,7 @@ def test_a_changed_dask_configuration_replaces_its_group(standing: Home) -> None
     standing.spec["workers"]["cpu"]["dask"] = {"distributed.worker.memory.target": 0.5}
     standing.write()
     plan = standing.run("plan", "--file", str(standing.file))
-    assert plan.count("replace") == 2
+    assert plan.count("restart") == 2
     standing.up()
     with standing.client() as client:
         found = client.run(

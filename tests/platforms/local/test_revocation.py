@@ -246,7 +246,7 @@ def test_a_new_authority_shuts_everybody_out(cluster: Home, bob: Person) -> None
     keys = {path: path.read_bytes() for path in (cluster.state / "tls").glob("*.pem")}
     # Where nobody can be asked, the loss is not taken for granted.
     said = cluster.run("rotate", "--ca", code=1)
-    assert "~ replace scheduler    new authority; ALL RUNNING WORK AND RESULTS" in said
+    assert "! restart scheduler    new authority; ALL RUNNING WORK AND RESULTS" in said
     assert "add --force to continue" in said
     assert {path: path.read_bytes() for path in keys} == keys
 

@@ -147,7 +147,7 @@ def test_other_bounds_restart_the_scaler_alone(standing: Home) -> None:
     standing.write()
     plan = standing.run("plan", "--file", str(standing.file))
     assert [line.split()[1:3] for line in plan.splitlines() if line.startswith("  ")] == [
-        ["replace", "scaler"]
+        ["restart", "scaler"]
     ]
     standing.up()
     after = pids(standing, "cpu-1", "cpu-2", "scaler")

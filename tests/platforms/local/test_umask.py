@@ -41,8 +41,8 @@ def test_others_read_what_tasks_write_and_nothing_of_ours(jupyter_home: Home) ->
     home.write()
     planned = home.run("plan", "-f", str(home.file))
     assert [line.split()[1:3] for line in planned.splitlines()[:-1]] == [
-        ["replace", "cpu-0"],
-        ["replace", "jupyter"],
+        ["restart", "cpu-0"],
+        ["restart", "jupyter"],
     ]
 
     folders = [home.state, *map(home.state.joinpath, PRIVATE)]

@@ -64,9 +64,9 @@ def test_the_plan_says_what_an_upgrade_restarts_and_up_does_it(home: Home) -> No
     *planned, total = home.run("plan", "-f", str(home.file)).splitlines()
     assert [line.split()[1:3] for line in planned] == [
         ["update", "supervisord"],
-        ["replace", "health"],
-        ["replace", "scheduler"],
-        ["replace", "cpu-0"],
+        ["restart", "health"],
+        ["restart", "scheduler"],
+        ["restart", "cpu-0"],
     ]
     assert "is not as this version writes it" in planned[0]
     assert planned[2].endswith("ALL RUNNING WORK AND RESULTS ARE LOST")
