@@ -57,7 +57,7 @@ BAD = {
 @pytest.mark.parametrize("wish", BAD.values(), ids=BAD)
 def test_nonsense_is_no_wish(wish: Any) -> None:
     found = channel.Channel()
-    with pytest.raises(ValueError, match=r"^wish") as caught:
+    with pytest.raises(ValueError, match=r"^request") as caught:
         found.wish(wish)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
