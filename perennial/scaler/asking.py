@@ -264,7 +264,7 @@ def _understood(answer: Any) -> Any:
     """Tell an answer from that of a scheduler that does not know the question."""
     if answer is None:
         raise PerennialError(
-            "this scheduler knows of no scalers: it runs without"
+            "this scheduler has no connection to a scaler: it runs without"
             " `--preload perennial.preloads.demand`; `perennial up` or `pulumi up` starts it with"
             " that"
         )

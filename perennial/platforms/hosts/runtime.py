@@ -32,11 +32,11 @@ class HostsRuntime(contracts.Runtime):
         " days of their year, services drained one after another; there is nothing to rotate by"
         " hand",
         "rotate_authority": "{name}: its authority is in Pulumi's state and is not replaced under"
-        " running machines; {down} and then {up} make a new one, which ends every bundle",
+        " running machines; {down} and then {up} make a new one, which makes all bundles invalid",
         "issue": f"{_REVOKE}, so none is issued to one person; export without --for, which hands"
         " out the operator's certificate",
-        "revoke": f"{_REVOKE}; {{down}} and then {{up}} make a new authority, which ends every"
-        " bundle",
+        "revoke": f"{_REVOKE}; {{down}} and then {{up}} make a new authority, which makes"
+        " all bundles invalid",
         "dashboard": "{name}: on hosts JupyterLab shows the dashboard at /dashboard/status:"
         " `perennial open`; it has to be on the scheduler's machine",
         "enable": "{name}: services on hosts come back at boot by themselves",

@@ -111,7 +111,7 @@ def pods(running: Running) -> Iterator[Finding]:
 
 def objects(spec: ClusterSpec, api: Api) -> Iterator[Finding]:
     """Compare each object with what is rendered."""
-    remedy = f"{command('up', spec.name)} mends it"
+    remedy = f"{command('up', spec.name)} repairs it"
     good, number = True, 0
     for wanted in (each for part in manifests(spec).values() for each in part):
         number += 1
@@ -167,7 +167,7 @@ def certificates(spec: ClusterSpec, api: Api, namespace: str) -> Iterator[Findin
         except ApiError as error:
             if error.status != GONE:
                 raise
-            text = f"the Secret {name} is missing, and its pods do not start; {up} mends it"
+            text = f"the Secret {name} is missing, so its pods do not start; {up} repairs it"
             yield Finding("certificates", "error", text)
             continue
         for file in _certificates(files):
