@@ -136,18 +136,26 @@ def recovery(bench: Bench, machine: Host, workers: int) -> float:
 def thousand(count: int) -> float:
     """Seconds to read, divide, render and plan a cluster of many machines."""
     from perennial.platforms.hosts.desired_state import desired_state
-    from perennial.platforms.hosts.plan import Side, steps
-    from perennial.platforms.hosts.share import shares, to_json, wish
+    from perennial.platforms.hosts.machine_services import (
+        environment_spec,
+        services_by_machine,
+        to_json,
+    )
+    from perennial.platforms.hosts.plan import MachineState, steps
     from perennial.spec import loads
 
     text = yaml.safe_dump(_large(count))
 
     def run() -> None:
         spec = loads(text)
-        for name, share in shares(spec).items():
-            parts = [part.at("10.0.0.1") for part in share.services]
-            desired_state(spec.name, parts, share.counts, {})
-            assert steps(name, Side(), Side(to_json(share), wish(spec, share)))
+        for name, assigned in services_by_machine(spec).items():
+            parts = [part.at("10.0.0.1") for part in assigned.services]
+            desired_state(spec.name, parts, assigned.counts, {})
+            assert steps(
+                name,
+                MachineState(),
+                MachineState(to_json(assigned), environment_spec(spec, assigned)),
+            )
 
     return clock(run)
 

@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks.measure import clock
 from perennial.platforms.hosts import remote
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.operator import AT_ONCE
-from perennial.platforms.hosts.share import Target
 from tests.ssh.sshd import make_place, masters
 
 NOTHING: dict[str, list[str]] = {"ports": [], "claims": []}

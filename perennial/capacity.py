@@ -76,7 +76,7 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineResources:
     """A machine as a process on it sees it, within the limits of a container or control group."""
 
     cores: int
@@ -132,7 +132,7 @@ def refusal(
     )
 
 
-def starting(machine: Machine, processes: int, begun: int = 0) -> int:
+def starting(machine: MachineResources, processes: int, begun: int = 0) -> int:
     """Count the members that may be started now, beside the worker processes on their way."""
     at_once = starts(machine.cores, machine.load, machine.available, machine.memory)
     return max(0, -(-(at_once - begun) // max(1, processes)))

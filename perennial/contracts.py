@@ -99,7 +99,7 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Overview:
     """A cluster in `list`."""
 
     up: bool
@@ -157,7 +157,7 @@ class Resized(NamedTuple):
     now: int
 
 
-class Page(NamedTuple):
+class WebPage(NamedTuple):
     """A page behind a login."""
 
     url: str
@@ -167,7 +167,7 @@ class Page(NamedTuple):
     folder: Path
 
 
-class Part(Protocol):
+class PlatformPart(Protocol):
     """What `Deployer` and `Runtime` share."""
 
     platform: str
@@ -187,7 +187,7 @@ class Part(Protocol):
             raise PerennialError(f"the platform {self.platform} has no {verb.replace('_', ' ')}")
 
 
-class Deployer(Part, Protocol):
+class Deployer(PlatformPart, Protocol):
     """The life of a cluster. A platform writes at least `plan`, `up` and `down`."""
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
@@ -240,8 +240,8 @@ class Deployer(Part, Protocol):
         """Install what is lacking."""
 
 
-class Runtime(Part, Protocol):
-    """A cluster that runs. A platform writes at least `glance` and `status`."""
+class Runtime(PlatformPart, Protocol):
+    """A cluster that runs. A platform writes at least `overview` and `status`."""
 
     name: str
 
@@ -249,7 +249,7 @@ class Runtime(Part, Protocol):
         super().__init__(platform)
         self.name = name
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Describe the cluster for `list`, quickly."""
 
     def status(self) -> Status:
@@ -262,7 +262,7 @@ class Runtime(Part, Protocol):
     def scaler(self) -> Any | None:
         """Return what keeps the scaler's reports where the scheduler does not; None where it does.
 
-        It has the scheduler's own questions for that, see `perennial.scaler.asking`.
+        It has the scheduler's own questions for that, see `perennial.scaler.scaler_client`.
         """
         return None
 
@@ -307,10 +307,10 @@ class Runtime(Part, Protocol):
     def revoke(self, person: str) -> int:
         """Revoke the certificates of a person; return how many."""
 
-    def jupyter(self) -> Page | None:
+    def jupyter(self) -> WebPage | None:
         """Return JupyterLab; None where the cluster has none."""
 
-    def dashboard(self) -> Page:
+    def dashboard(self) -> WebPage:
         """Return Dask's dashboard alone."""
 
     def enable(self, say: Say) -> str:

@@ -36,7 +36,7 @@ DASHBOARD_LINK = f"/{DASHBOARD}/status"
 _LOOPBACK = "127.0.0.1"
 
 
-class Place(Protocol):
+class JupyterSite(Protocol):
     """Where things are on the machine that runs JupyterLab; `perennial.services.Site` is one."""
 
     @property
@@ -72,38 +72,38 @@ class Place(Protocol):
         """Folder of the unix socket on which the dashboard is served."""
 
 
-def token_file(place: Place) -> str:
+def token_file(site: JupyterSite) -> str:
     """File that holds the token, of mode 0600; a platform makes it."""
-    return f"{place.secrets}/jupyter-token"
+    return f"{site.secrets}/jupyter-token"
 
 
-def state_directory(place: Place) -> str:
+def state_directory(site: JupyterSite) -> str:
     """Folder that JupyterLab writes to while it runs, of mode 0700."""
-    return f"{place.secrets}/jupyter"
+    return f"{site.secrets}/jupyter"
 
 
-def certificate_files(place: Place) -> tuple[str, ...]:
+def certificate_files(site: JupyterSite) -> tuple[str, ...]:
     """Certificate and key with which JupyterLab speaks HTTPS; none on loopback."""
-    if place.jupyter_address == _LOOPBACK:
+    if site.jupyter_address == _LOOPBACK:
         return ()
-    return (f"{place.tls}/jupyter.pem", f"{place.tls}/jupyter-key.pem")
+    return (f"{site.tls}/jupyter.pem", f"{site.tls}/jupyter-key.pem")
 
 
-def notebook_directory(jupyter: Jupyter, place: Place) -> str:
+def notebook_directory(jupyter: Jupyter, site: JupyterSite) -> str:
     """Folder of the notebooks, with the home folder in the place of ``~``."""
     given = jupyter.directory
     if given == "~" or given.startswith("~/"):
         given = given[2:]
-    return str(Path(place.home, given))
+    return str(Path(site.home, given))
 
 
-def jupyter_argv(place: Place) -> tuple[str, ...]:
+def jupyter_argv(site: JupyterSite) -> tuple[str, ...]:
     """Command of JupyterLab."""
     # -P: a notebook folder that holds a json.py must not shadow the standard library's.
-    return (place.python, "-P", "-m", "jupyterlab", f"--config={_server_config(place)}")
+    return (site.python, "-P", "-m", "jupyterlab", f"--config={_server_config(site)}")
 
 
-def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
+def jupyter_environment(site: JupyterSite) -> tuple[tuple[str, str], ...]:
     """Variables of JupyterLab, beside those that make Dask's ``Client()`` work.
 
     The user's own Jupyter settings for servers (``~/.jupyter/jupyter_*_config.*``) are not
@@ -112,37 +112,37 @@ def jupyter_environment(place: Place) -> tuple[tuple[str, str], ...]:
     (themes, shortcuts) are the user's own, and shared with their other JupyterLabs. Open tabs
     are not shared, since they are paths in one notebook folder.
     """
-    state = state_directory(place)
+    state = state_directory(site)
     return (
         ("JUPYTER_CONFIG_DIR", f"{state}/config"),
-        ("JUPYTER_CONFIG_PATH", f"{place.config}/jupyter"),
+        ("JUPYTER_CONFIG_PATH", f"{site.config}/jupyter"),
         ("JUPYTER_RUNTIME_DIR", f"{state}/runtime"),
-        ("JUPYTERLAB_SETTINGS_DIR", f"{place.home}/.jupyter/lab/user-settings"),
+        ("JUPYTERLAB_SETTINGS_DIR", f"{site.home}/.jupyter/lab/user-settings"),
     )
 
 
 def jupyter_files(
-    jupyter: Jupyter, place: Place, clusters: bool = False
+    jupyter: Jupyter, site: JupyterSite, clusters: bool = False
 ) -> tuple[tuple[str, str], ...]:
     """Render the configuration files of JupyterLab, path and text; they hold no secret."""
     idle = math.ceil(jupyter.idle)
     values = {
-        "token_file": token_file(place),
-        "address": place.jupyter_address,
-        "certificate": certificate_files(place),
+        "token_file": token_file(site),
+        "address": site.jupyter_address,
+        "certificate": certificate_files(site),
         "port": jupyter.port,
-        "directory": notebook_directory(jupyter, place),
+        "directory": notebook_directory(jupyter, site),
         "cull_idle_timeout": idle,
         # Often enough that a kernel outlives its time by a tenth, but at most once a second.
         "cull_interval": min(max(idle // 10, 1), 300),
-        "dashboard": DASHBOARD if place.dashboard else None,
-        "dashboard_socket": socket_of(place.pages),
+        "dashboard": DASHBOARD if site.dashboard else None,
+        "dashboard_socket": socket_of(site.pages),
     }
-    interface = _interface_settings(place.dashboard, clusters)
+    interface = _interface_settings(site.dashboard, clusters)
     settings = json.dumps(interface, indent=2, sort_keys=True) + "\n"
     return (
-        (_server_config(place), _render("jupyter_server_config.py.j2", values)),
-        (f"{place.config}/jupyter/labconfig/default_setting_overrides.json", settings),
+        (_server_config(site), _render("jupyter_server_config.py.j2", values)),
+        (f"{site.config}/jupyter/labconfig/default_setting_overrides.json", settings),
     )
 
 
@@ -184,8 +184,8 @@ def open_url_file(url: str, token: str, directory: Path) -> Path:
     return page
 
 
-def _server_config(place: Place) -> str:
-    return f"{place.config}/jupyter/jupyter_server_config.py"
+def _server_config(site: JupyterSite) -> str:
+    return f"{site.config}/jupyter/jupyter_server_config.py"
 
 
 def _interface_settings(dashboard: bool, clusters: bool) -> dict[str, dict[str, Any]]:

@@ -19,11 +19,11 @@ from perennial.placement import require_here
 _held: dict[Path, int] = {}
 
 #: Seconds to wait for another command before giving up.
-PATIENCE = 600.0
+TIMEOUT = 600.0
 
 
 @contextmanager
-def exclusive(path: Path, say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
+def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT) -> Iterator[None]:
     """Hold a cluster's lock; the kernel lets go of it when this process ends, however it ends."""
     require_here(ClusterPaths(path.parent))
     make_private(path.parent)

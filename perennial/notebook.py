@@ -24,8 +24,8 @@ from tornado.ioloop import PeriodicCallback
 from perennial import connect, placement, tunnel
 from perennial.connect import Connection
 from perennial.errors import PerennialError
-from perennial.scaler import asking, explaining
-from perennial.scaler.asking import Report
+from perennial.scaler import explaining, scaler_client
+from perennial.scaler.scaler_client import Report
 
 #: Seconds between two looks at what the scaler says, and two attempts to find a lost scheduler.
 INTERVAL = 5.0
@@ -110,7 +110,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         self._link = dashboard_link
         self._report: Report | None = None
         # Without a certificate of its own, that of Dask's configuration.
-        self.security = asking.security(self._connection.tls)
+        self.security = scaler_client.security(self._connection.tls)
         super().__init__(
             asynchronous=asynchronous, loop=loop, quiet=quiet, name=self._connection.cluster
         )
@@ -146,7 +146,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             await self._look()
         except (OSError, TimeoutError) as error:
             await self._close()
-            raise asking.away(address, self._timeout, error) from None
+            raise scaler_client.away(address, self._timeout, error) from None
 
     async def _sync_cluster_info(self) -> None:
         """Leave nothing at the scheduler: the cluster is nobody's."""
@@ -234,9 +234,9 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             await self._look()
             sizes = wanted if not isinstance(n, int) else {self._only(None): n}
             for group, size in sizes.items():
-                asking.check_size(self._heard(), group, size, self.name, force)
+                scaler_client.check_size(self._heard(), group, size, self.name, force)
             await self._wish(
-                *(asking.pin(group, size, seconds, force) for group, size in sizes.items())
+                *(scaler_client.pin(group, size, seconds, force) for group, size in sizes.items())
             )
 
         return self.sync(scaled)
@@ -272,8 +272,10 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             await self._look()
             name = self._only(group)
             own = minimum is None and maximum is None
-            bounds = asking.unbound(name) if own else asking.bounds(name, minimum, maximum)
-            await self._wish(asking.unpin(name), bounds)
+            bounds = (
+                scaler_client.unbound(name) if own else scaler_client.bounds(name, minimum, maximum)
+            )
+            await self._wish(scaler_client.unpin(name), bounds)
 
         asked = self.sync(adapted)
         if asked is not None:
@@ -282,8 +284,8 @@ class Cluster(DaskCluster):  # type: ignore[misc]
 
     async def _wish(self, *requests: Mapping[str, Any]) -> None:
         for request in requests:
-            asking.check_group(self._heard(), request["group"], self.name)
-        await asking.request(self.scheduler_comm, *requests)
+            scaler_client.check_group(self._heard(), request["group"], self.name)
+        await scaler_client.request(self.scheduler_comm, *requests)
         if silence := self._heard().silence:
             self._log(f"{self.name}: the scheduler keeps the request, but {silence}")
 
@@ -310,7 +312,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
     async def _look(self) -> None:
         """Read what the scaler says; what does not answer is not known."""
         try:
-            self._report = await asking.report(self.scheduler_comm)
+            self._report = await scaler_client.report(self.scheduler_comm)
         except (OSError, PerennialError):
             self._report = None
 

@@ -32,7 +32,7 @@ class Platform:
     #: Extra of this package that brings what it needs; empty for none.
     extra: str = ""
     #: Class of what carries connections to a cluster from outside, see `perennial.tunnel`.
-    carrier: str = ""
+    transport: str = ""
     #: Command that renews the client's certificate.
     renews: str = "up"
     #: What `perennial render` can write of it.
@@ -63,7 +63,7 @@ PLATFORMS = {
         runtime="perennial.platforms.kubernetes.chart.standing.runtime",
         stack="perennial.stacks.kubernetes",
         extra="kubernetes",
-        carrier="perennial.platforms.kubernetes.carrier.Carrier",
+        transport="perennial.platforms.kubernetes.port_forward.PortForward",
         formats=("kubernetes",),
     ),
 }

@@ -100,7 +100,7 @@ def program(service: Service, log: str | None = None) -> str:
     PerennialError
         For a value that supervisord cannot carry.
     """
-    if service.whole:
+    if service.is_group:
         raise ValueError(f"{service.group}: a group has no program, only its members have")
     return _supervisord(
         "program.conf.j2",

@@ -14,7 +14,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ClusterOutputs:
     """A cluster, as its stack describes it."""
 
     #: The cluster file as it was deployed.
@@ -28,16 +28,18 @@ def describe(file: Any, connection: Any) -> dict[str, Any]:
     return {"format": _FORMAT, "version": _VERSION, "file": file, "connection": connection}
 
 
-def clusters(outputs: Mapping[str, Any], source: str) -> dict[str, Told]:
+def clusters(outputs: Mapping[str, Any], source: str) -> dict[str, ClusterOutputs]:
     """Find the clusters in a stack's outputs, whatever these are called, by name."""
-    found: dict[str, Told] = {}
+    found: dict[str, ClusterOutputs] = {}
     for value in _described(outputs):
         if value.get("version") != _VERSION:
             raise PerennialError(
                 f"{source}: found a cluster of version {value.get('version')}, this perennial reads"
                 f" version {_VERSION}; install the version that the stack was deployed with"
             )
-        told = Told(parse(value["file"], source, remembered=True).spec, value["connection"])
+        told = ClusterOutputs(
+            parse(value["file"], source, remembered=True).spec, value["connection"]
+        )
         if found.setdefault(told.spec.name, told) != told:
             raise PerennialError(
                 f"{source}: found two clusters named {told.spec.name}; give one another name"

@@ -75,13 +75,13 @@ class StackDeployer(contracts.Deployer):
             done = driver.up(spec, watched.say, fresh, self.hopeless(spec))
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
-            keep(spec, paths, error.outputs)
+            store_outputs(spec, paths, error.outputs)
             for member, what in error.log.abandoned.items():
                 watched.lost(member, what)
             raise
         for member, what in done.log.abandoned.items():
             watched.lost(member, what)
-        keep(spec, paths, done.outputs)
+        store_outputs(spec, paths, done.outputs)
         token = token_file(paths)
         return Deployed(
             connection=connect.load(paths),
@@ -133,7 +133,7 @@ class StackDeployer(contracts.Deployer):
                     f" `perennial down -c {spec.name} --purge` removes them"
                 )
         stack.save(paths)
-        keep(spec, paths, {"connection": connection})
+        store_outputs(spec, paths, {"connection": connection})
         remember(spec, None, paths)  # at last: known, it is whole
         return connect.load(paths)
 
@@ -163,7 +163,7 @@ def remember(spec: ClusterSpec, file: str | None, paths: ClusterPaths) -> None:
     State(file, {name: group.count for name, group in spec.workers.items()}).save(paths)
 
 
-def keep(spec: ClusterSpec, paths: ClusterPaths, outputs: Mapping[str, Any]) -> None:
+def store_outputs(spec: ClusterSpec, paths: ClusterPaths, outputs: Mapping[str, Any]) -> None:
     """Keep what a client needs: its certificate, Jupyter's token, and where everything is."""
     parts = outputs.get("connection")
     if not parts:

@@ -16,7 +16,7 @@ from . import inputs
 OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets", "cluster")
 
 #: Time that a resource may take: a large environment over a slow line, a long drain.
-PATIENCE = "4h"
+TIMEOUT = "4h"
 
 
 class ClusterComponent(pulumi.ComponentResource):
@@ -71,7 +71,7 @@ class ClusterComponent(pulumi.ComponentResource):
 
     def child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         """Return the options of a child: it has time, and is never there twice."""
-        times = pulumi.CustomTimeouts(create=PATIENCE, update=PATIENCE, delete=PATIENCE)
+        times = pulumi.CustomTimeouts(create=TIMEOUT, update=TIMEOUT, delete=TIMEOUT)
         return pulumi.ResourceOptions(
             parent=self, depends_on=list(after), custom_timeouts=times, delete_before_replace=True
         )

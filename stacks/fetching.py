@@ -33,7 +33,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 #: More bytes than an archive has.
 MOST = 2**29
 #: Seconds without a byte.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 _BY_HAND = "install it by hand as https://www.pulumi.com/docs/install says, and run this again"
 
 
@@ -81,7 +81,7 @@ def _download(url: str, archive: IO[bytes], context: ssl.SSLContext | None) -> s
     try:
         if not url.startswith("https://"):
             raise PerennialError(f"pulumi: {url}: allowed: an https address; {_BY_HAND}")
-        with urllib.request.urlopen(url, timeout=PATIENCE, context=context) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=TIMEOUT, context=context) as answer:  # noqa: S310
             while part := answer.read(1 << 20):
                 size += len(part)
                 if size > MOST:

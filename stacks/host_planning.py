@@ -8,14 +8,14 @@ from dataclasses import replace
 from pulumi.automation.events import OpType, StepEventMetadata
 
 from perennial.plan import Impact, Step
-from perennial.platforms.hosts.plan import Side, steps
+from perennial.platforms.hosts.plan import MachineState, steps
 from perennial.spec import ClusterSpec
 
 from . import engine
 from .events import machine_of
 from .journal import entries
 from .planning import in_pulumis_words
-from .provider.hosts import HostEnvironment, HostServices, side
+from .provider.hosts import HostEnvironment, HostServices, machine_state
 from .provider.kinds import State
 from .provider.values import decoded
 
@@ -49,7 +49,7 @@ def first(spec: ClusterSpec) -> list[Step]:
     """
     found = [_MADE]
     for machine, entry in entries(spec).items():
-        found += steps(machine, Side(), Side(entry["share"], entry["wish"]), [])
+        found += steps(machine, MachineState(), MachineState(entry["share"], entry["wish"]), [])
     return found
 
 
@@ -69,8 +69,10 @@ def _machine(machine: str, parts: Mapping[str, StepEventMetadata]) -> list[Step]
     drift = [*has.outputs.get("drift", []), *before.outputs.get("drift", [])]
     # An error names its machine, and so does every line of a plan.
     drift = [line.removeprefix(f"{machine}: ") for line in drift]
-    old = replace(side(before), wish=has.inputs.get("environment"))
-    new = replace(side(_new(services)), wish=_new(environment).inputs.get("environment"))
+    old = replace(machine_state(before), environment=has.inputs.get("environment"))
+    new = replace(
+        machine_state(_new(services)), environment=_new(environment).inputs.get("environment")
+    )
     # Both resources of a machine that cannot be reached say so; once is enough.
     return steps(machine, old, new, list(dict.fromkeys(drift)))
 

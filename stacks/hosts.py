@@ -9,8 +9,7 @@ from typing import Any
 import pulumi
 
 from perennial.errors import PerennialError, SpecError
-from perennial.platforms.hosts import deploy, machine_spec
-from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts import deploy, machine_services, machine_spec
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
@@ -89,7 +88,10 @@ class HostsCluster(ClusterComponent):
     def deploy(self, name: str, given: Inputs, force: bool) -> dict[str, Any]:
         """Register the authority, and the resources of each machine."""
         spec = given.spec
-        specs, shares = machine_spec.machine_specs(spec, given.tree), sharing.shares(spec)
+        specs, by_machine = (
+            machine_spec.machine_specs(spec, given.tree),
+            machine_services.services_by_machine(spec),
+        )
         outputs = {name: _public(values) for name, values in specs.items()}
         for values in specs.values():
             if "private_key" in values["machine"]:
@@ -102,8 +104,8 @@ class HostsCluster(ClusterComponent):
         begun: list[pulumi.Resource] = []
         for machine in sorted(specs, key=lambda machine: "scheduler" not in specs[machine]["runs"]):
             props = {**specs[machine], "secrets": secrets, **({"force": True} if force else {})}
-            share = shares[machine]
-            own = {**environment_inputs(spec, specs[machine], share), "claims": claims(share)}
+            assigned = by_machine[machine]
+            own = {**environment_inputs(spec, specs[machine], assigned), "claims": claims(assigned)}
             environment = HostEnvironment(
                 f"{name}-{machine}-environment", own, f"{machine}-environment", self.child()
             )
@@ -139,12 +141,12 @@ def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[
             second = machine_spec.read(values[1]) if values[1] else None
         except SpecError as error:
             raise refused(error, scheduler["cluster"]["name"]) from None
-        outside = sharing.connection_parts(first, second)
+        outside = machine_services.connection_parts(first, second)
         return {
             "scheduler_address": outside.scheduler,
             "dashboard_url": outside.dashboard,
             "jupyter_url": outside.jupyter,
-            "fleets": sharing.fleets_of(first, members),
+            "fleets": machine_services.fleets_of(first, members),
         }
 
     found = pulumi.Output.all(scheduler, jupyter).apply(told)
@@ -168,11 +170,11 @@ Cluster = HostsCluster
 
 def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str], None]) -> None:
     """Stop the scheduler before all the rest: no member then drains for those that go as well."""
-    for name, share in sharing.shares(spec).items():
-        if name in had and share.runs("scheduler"):
+    for name, assigned in machine_services.services_by_machine(spec).items():
+        if name in had and assigned.runs("scheduler"):
             with suppress(PerennialError):  # what is in the way is said when it is removed
                 say(f"stopping the scheduler on {name}")
-                deploy.stop_scheduler(share, say)
+                deploy.stop_scheduler(assigned, say)
 
 
 def _secrets(given: Inputs, authority: Authority) -> pulumi.Output[dict[str, Any]]:

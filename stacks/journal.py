@@ -15,7 +15,7 @@ from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.spec import ClusterSpec
 
-#: Machine → its share and its Python environment, as JSON.
+#: Machine → its services and its Python environment, as JSON.
 Entries = dict[str, dict[str, Any]]
 
 
@@ -46,11 +46,14 @@ class Journal:
 
 def entries(spec: ClusterSpec) -> Entries:
     """List for each machine what it takes to make it clean again."""
-    from perennial.platforms.hosts import share as sharing
+    from perennial.platforms.hosts import machine_services
 
     return {
-        name: {"share": sharing.to_json(share), "wish": sharing.wish(spec, share)}
-        for name, share in sharing.shares(spec).items()
+        name: {
+            "share": machine_services.to_json(assigned),
+            "wish": machine_services.environment_spec(spec, assigned),
+        }
+        for name, assigned in machine_services.services_by_machine(spec).items()
     }
 
 
@@ -59,15 +62,15 @@ def clean(
 ) -> tuple[list[str], list[str]]:
     """Remove from machines what was half made there."""
     from perennial.platforms.hosts import deploy
-    from perennial.platforms.hosts.share import from_json
+    from perennial.platforms.hosts.machine_services import from_json
 
     done, failed = [], []
     for name, entry in entries.items():
         try:
-            share = from_json(entry["share"])
+            assigned = from_json(entry["share"])
             say(f"removing what was half made on {name}")
-            deploy.remove_services(share, say)
-            deploy.remove_environment(share.target, entry["wish"])
+            deploy.remove_services(assigned, say)
+            deploy.remove_environment(assigned.target, entry["wish"])
             done.append(name)
         except PerennialError as error:
             failed.append(str(error))

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
-from perennial.platforms.hosts import machine_spec
-from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts import machine_services, machine_spec
 from perennial.platforms.hosts.agent.answers import Outcome
 from perennial.spec import ClusterSpec
 from perennial.spec.words import plural
@@ -36,7 +35,7 @@ AT_ONCE = 16
 _ENVIRONMENT, _SERVICES = HostEnvironment(), HostServices()
 
 #: A machine and the kind of its resource; the authority is nobody's.
-Place = tuple[str, str]
+ResourceKey = tuple[str, str]
 
 
 def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> int:
@@ -52,13 +51,16 @@ def unchanged(spec: ClusterSpec, folder: Path, say: Callable[[str], None]) -> in
         if (kind := engine.kind_of(one["type"])) and not bookkeeping(one["type"])
     }
     specs = machine_spec.machine_specs(spec)
-    shares = {name: sharing.share(machine_spec.read(values)) for name, values in specs.items()}
-    if not _as_asked(_wanted(spec, specs, shares), resources):
+    by_machine = {
+        name: machine_services.services_of(machine_spec.read(values))
+        for name, values in specs.items()
+    }
+    if not _as_asked(_wanted(spec, specs, by_machine), resources):
         return 0
     if not set(Journal(folder).entries()) <= engine.machines(latest):
         return 0
     say(f"looking at {plural(len(engine.machines(latest)), 'machine')}")
-    return len(resources) if _as_found(shares, resources) else 0
+    return len(resources) if _as_found(by_machine, resources) else 0
 
 
 def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
@@ -69,18 +71,19 @@ def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
 def _wanted(
     spec: ClusterSpec,
     specs: Mapping[str, Mapping[str, Any]],
-    shares: Mapping[str, sharing.Share],
-) -> dict[Place, Mapping[str, Any]]:
+    by_machine: Mapping[str, machine_services.MachineServices],
+) -> dict[ResourceKey, Mapping[str, Any]]:
     """Say which inputs each resource has to have been made with."""
-    found: dict[Place, Mapping[str, Any]] = {("", "Authority"): {"cluster": spec.name}}
-    for machine, share in shares.items():
-        found[machine, "HostEnvironment"] = environment_inputs(spec, specs[machine], share)
-        found[machine, "HostServices"] = {"digest": digest(share)}
+    found: dict[ResourceKey, Mapping[str, Any]] = {("", "Authority"): {"cluster": spec.name}}
+    for machine, assigned in by_machine.items():
+        found[machine, "HostEnvironment"] = environment_inputs(spec, specs[machine], assigned)
+        found[machine, "HostServices"] = {"digest": digest(assigned)}
     return found
 
 
 def _as_asked(
-    wanted: Mapping[Place, Mapping[str, Any]], resources: Mapping[Place, Mapping[str, Any]]
+    wanted: Mapping[ResourceKey, Mapping[str, Any]],
+    resources: Mapping[ResourceKey, Mapping[str, Any]],
 ) -> bool:
     """Whether the engine was asked for just this before, and has done it."""
     return wanted.keys() == resources.keys() and all(
@@ -97,14 +100,19 @@ def _holds(resource: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return same and not outputs.get("drift") and not ends_soon(outputs.get("ends"))
 
 
-def _as_found(shares: Mapping[str, sharing.Share], resources: Mapping[Place, Any]) -> bool:
+def _as_found(
+    by_machine: Mapping[str, machine_services.MachineServices], resources: Mapping[ResourceKey, Any]
+) -> bool:
     """Whether every machine is as it was left."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looks = pool.map(
             _whole,
-            shares.values(),
-            [_SERVICES.upgraded(_state(resources[name, "HostServices"])) for name in shares],
-            [_ENVIRONMENT.upgraded(_state(resources[name, "HostEnvironment"])) for name in shares],
+            by_machine.values(),
+            [_SERVICES.upgraded(_state(resources[name, "HostServices"])) for name in by_machine],
+            [
+                _ENVIRONMENT.upgraded(_state(resources[name, "HostEnvironment"]))
+                for name in by_machine
+            ],
         )
         return all(looks)
 
@@ -113,7 +121,7 @@ def _state(resource: Mapping[str, Any]) -> State:
     return State(decoded(resource["inputs"]), decoded(resource["outputs"]))
 
 
-def _whole(share: sharing.Share, services: State, made: State) -> bool:
+def _whole(assigned: machine_services.MachineServices, services: State, made: State) -> bool:
     from perennial.platforms.hosts import deploy
 
     outcome: Outcome = services.outputs.get("outcome") or {}
@@ -124,6 +132,6 @@ def _whole(share: sharing.Share, services: State, made: State) -> bool:
         found = deploy.look_environment(target(made.inputs), environment(made.inputs), facts)
         if found is None or changed(facts, found):
             return False
-        return not deploy.look_services(share, outcome)
+        return not deploy.look_services(assigned, outcome)
     except PerennialError:
         return False  # the engine goes there once more, and says what is in the way

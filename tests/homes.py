@@ -135,7 +135,7 @@ class Home:
         if service == "supervisord":
             path = self.state / "supervisord.pid"
             return int(path.read_text()) if path.exists() else 0
-        from perennial.supervision.hold import holder
+        from perennial.supervision.single_instance import holder
 
         return holder(self.state / "run" / f"{service}.lock")[0]
 

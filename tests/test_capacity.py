@@ -10,7 +10,7 @@ from perennial.capacity import (
     SERVICES,
     STARTS,
     Capacity,
-    Machine,
+    MachineResources,
     Use,
     refusal,
     starting,
@@ -88,7 +88,7 @@ def test_sizes_are_refused_which_are_too_large_and_do_not_stand_already(
 def test_members_on_their_way_leave_less_to_start(
     cores: int, begun: int, each: int, load: float
 ) -> None:
-    now = Machine(cores, 100, 50, load)
+    now = MachineResources(cores, 100, 50, load)
     some = starting(now, each, begun)
     at_once = starts(cores, load, 50, 100)
     assert (some == 0) == (begun >= at_once)

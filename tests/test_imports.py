@@ -65,9 +65,12 @@ def test_no_platform_names_another_ones_modules() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("module", ["hold", "health", "part"])
-def test_names_that_standing_clusters_have_written_down_stay(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "now"),
+    [("hold", "single_instance"), ("health", "health"), ("part", "run_once")],
+)
+def test_names_that_standing_clusters_have_written_down_stay(module: str, now: str) -> None:
     """They stand in units and programs; another name replaces every service, with its work."""
     assert started_as(module) == f"perennial.local.{module}"
     assert find_spec(started_as(module)) is not None
-    assert find_spec(f"perennial.supervision.{module}") is not None
+    assert find_spec(f"perennial.supervision.{now}") is not None

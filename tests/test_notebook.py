@@ -15,7 +15,7 @@ from perennial import authority, connect, paths
 from perennial.connect import Connection, Tls
 from perennial.connect.configuration import dask_config
 from perennial.errors import PerennialError
-from perennial.scaler import asking
+from perennial.scaler import scaler_client
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.ports import free_ports
@@ -47,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 @pytest.fixture
 def scaler(lab: Connection) -> Iterator[Scaler]:
-    with Scaler(lab.scheduler_address, asking.security(lab.tls)) as running:
+    with Scaler(lab.scheduler_address, scaler_client.security(lab.tls)) as running:
         yield running
 
 
@@ -100,7 +100,9 @@ def test_what_is_asked_reaches_the_scaler(lab: Connection, scaler: Scaler) -> No
 def test_the_only_group_needs_no_name(lab: Connection, scaler: Scaler) -> None:
     del scaler.groups["gpu"]
     with perennial.Cluster() as cluster:
-        wait_until(lambda: "gpu" not in cluster.sync(asking.report, cluster.scheduler_comm).groups)
+        wait_until(
+            lambda: "gpu" not in cluster.sync(scaler_client.report, cluster.scheduler_comm).groups
+        )
         cluster.scale(3)
         wait_until(lambda: scaler.taken)
     assert scaler.taken == [{"kind": "pin", "group": "cpu", "size": 3, "seconds": None}]
@@ -109,7 +111,7 @@ def test_the_only_group_needs_no_name(lab: Connection, scaler: Scaler) -> None:
 def test_a_group_without_scale_is_not_the_scalers(lab: Connection, scaler: Scaler) -> None:
     scaler.fixed = ["gpu"]
     with perennial.Cluster() as cluster:
-        wait_until(lambda: cluster.sync(asking.report, cluster.scheduler_comm).fixed)
+        wait_until(lambda: cluster.sync(scaler_client.report, cluster.scheduler_comm).fixed)
         cluster.scale(3)  # there is only one that it can mean
         wait_until(lambda: scaler.taken)
         with pytest.raises(PerennialError, match="gpu: has no `scale` in the cluster file of lab"):
@@ -124,7 +126,7 @@ def test_a_group_without_scale_is_not_the_scalers(lab: Connection, scaler: Scale
 def test_what_a_notebook_shows(lab: Connection, scaler: Scaler) -> None:
     scaler.infeasible = ["60 tasks need <FPGA>: 1; no group has it"]
     with perennial.Cluster() as cluster:
-        wait_until(lambda: cluster.sync(asking.report, cluster.scheduler_comm).infeasible)
+        wait_until(lambda: cluster.sync(scaler_client.report, cluster.scheduler_comm).infeasible)
         cluster.sync(cluster._look)
         page = cluster._repr_html_()
         assert "<td>cpu</td><td>2</td><td>2</td><td>steady</td>" in page

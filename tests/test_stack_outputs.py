@@ -8,7 +8,7 @@ import pytest
 
 from perennial.errors import PerennialError
 from perennial.spec import loads
-from perennial.stack_outputs import Told, clusters, describe
+from perennial.stack_outputs import ClusterOutputs, clusters, describe
 
 FILE = "{name: NAME, platform: local, workers: {zeta: {count: 1}, alpha: {count: 2}}}"
 
@@ -28,7 +28,9 @@ def told(name: str, address: str = "tcp://h:1") -> dict[str, Any]:
 def test_one_is_found_wherever_it_stands(outputs: dict[str, Any]) -> None:
     found = clusters(outputs, "dev")
     spec = loads(FILE.replace("NAME", "lab"))
-    assert found == {"lab": Told(spec, {"cluster": "lab", "scheduler_address": "tcp://h:1"})}
+    assert found == {
+        "lab": ClusterOutputs(spec, {"cluster": "lab", "scheduler_address": "tcp://h:1"})
+    }
     assert list(found["lab"].spec.workers) == ["zeta", "alpha"]
     assert "tcp" not in repr(found), "what is told may be secret"
 

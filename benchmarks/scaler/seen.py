@@ -69,7 +69,7 @@ class Reader:
             known = self._names[name] = (tally.version, tuple(tally.workers))
         now, parked = self.model.clock.now, tally.parked
         # What a parked one holds is going to be with others, its memory leaves with it: as in
-        # `perennial.preloads.answering.whole`.
+        # `perennial.preloads.answering.group_totals`.
         memory = EMPTY * len(tally.workers) + tally.nbytes - tally.spilled
         return GroupSeen(
             members=len(tally.workers) - len(parked),

@@ -13,7 +13,7 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
-    from perennial.stack_outputs import Told
+    from perennial.stack_outputs import ClusterOutputs
     from perennial.state import Stack
 
 #: What a program has to export, so that its cluster is found.
@@ -70,7 +70,7 @@ def _outputs(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def _chosen(stack: Stack, outputs: dict[str, Any], cluster: str | None) -> Told:
+def _chosen(stack: Stack, outputs: dict[str, Any], cluster: str | None) -> ClusterOutputs:
     """Find the cluster that is meant in a stack's outputs."""
     from perennial.stack_outputs import clusters
 
@@ -86,7 +86,7 @@ def _chosen(stack: Stack, outputs: dict[str, Any], cluster: str | None) -> Told:
     return found[chosen]
 
 
-def _ask(stack: Stack, told: Told, replace: bool) -> None:
+def _ask(stack: Stack, told: ClusterOutputs, replace: bool) -> None:
     """Ask before another stack, address or authority takes the place of what is known here."""
     from perennial.connect.bundle import known_as, require_agreement
     from perennial.paths import cluster_state, known_clusters

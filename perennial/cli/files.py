@@ -13,7 +13,7 @@ from perennial.cli.platform import deployer
 from perennial.errors import PerennialError, SpecError
 
 if TYPE_CHECKING:
-    from perennial.capacity import Machine
+    from perennial.capacity import MachineResources
     from perennial.spec import ClusterSpec, Document
 
 DEFAULT_FILE = Path("cluster.yaml")
@@ -114,7 +114,7 @@ def summary(spec: ClusterSpec) -> str:
     )
 
 
-def _starter(name: str, machine: Machine, schema: Path) -> str:
+def _starter(name: str, machine: MachineResources, schema: Path) -> str:
     from importlib.util import find_spec
 
     from perennial.platforms.local.starter import Ports, starter

@@ -126,13 +126,13 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     api = Api()
     found = (adopting.adopted if undo else find)(api, release, namespace)
     if values:
-        line, notes = adopting.kept(api, found)
+        line, notes = adopting.size_options(api, found)
         for note in notes:
             print(f"{release}: {note}", file=sys.stderr)
         print(line)
         return
     if asked is None:
-        planned = adopting.letting_go(api, found, keep_sizes)
+        planned = adopting.planned_undo(api, found, keep_sizes)
     else:
         planned = adopting.planned(api, found, asked)
     show_plan(release, planned)
@@ -142,7 +142,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
         confirm(f"{release}: apply this plan?", "--yes")
     with Progress(release) as say:
         if asked is None:
-            adopting.let_go(api, found, say, keep_sizes)
+            adopting.undo(api, found, say, keep_sizes)
         else:
             adopting.adopt(api, found, asked, say)
     if asked is None:
@@ -154,7 +154,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 def _say_adopted(release: Release, unknown: str) -> None:
     """Say how it goes on; ``unknown`` says why the commands do not find it."""
-    from perennial.platforms.kubernetes.chart.beside import name_of
+    from perennial.platforms.kubernetes.chart.scaler_objects import name_of
 
     name, made = release.name, name_of(release.name)
     where = f"kubectl -n {release.namespace} rollout status deployment/{made}"

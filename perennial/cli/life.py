@@ -242,7 +242,7 @@ def _purge(name: str, purge: bool) -> None:
     import shutil
 
     from perennial.paths import cluster_state
-    from perennial.supervision.hold import holder
+    from perennial.supervision.single_instance import holder
 
     paths = cluster_state(name)
     if not purge:

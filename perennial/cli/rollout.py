@@ -168,7 +168,7 @@ def reachable(platform: str, connection: Connection, say: Say) -> tuple[Connecti
     if other is not None and other.cluster != connection.cluster:
         return connection, ""
     kept = paths.tunnel(connection.cluster).is_file()
-    if not kept and not PLATFORMS[platform].carrier:
+    if not kept and not PLATFORMS[platform].transport:
         return connection, ""
     from perennial import tunnel
 

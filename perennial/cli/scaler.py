@@ -21,8 +21,8 @@ from perennial.state import command
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perennial.scaler.asking import Report
     from perennial.scaler.history import Record
+    from perennial.scaler.scaler_client import Report
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -41,7 +41,7 @@ class Knowledge:
     cluster: str
     #: Records: from the scaler's own files, complete, and from the scheduler, with less in them.
     filed: list[Record]
-    told: list[Record]
+    reported: list[Record]
     #: What the scheduler knows of it; None when the scheduler does not answer.
     report: Report | None
     #: What is wrong with all that.
@@ -120,7 +120,7 @@ def history(
     now = time.time()
     begin = now - explaining.seconds(since)
     known = _learn(named(name, file))
-    records = merge(known.filed, known.told)
+    records = merge(known.filed, known.reported)
     if group is not None:
         known_group(group, records, known.cluster)
         records = [record for record in records if record["group"] == group]
@@ -174,7 +174,7 @@ def scaler(
 def _learn(name: str | None) -> Knowledge:
     """Read the scaler's files, where it stands here, and ask the scheduler."""
     from perennial import paths
-    from perennial.scaler import asking, records, timing
+    from perennial.scaler import records, scaler_client, timing
     from perennial.scaler.history import read
 
     connection = reach(name)
@@ -185,7 +185,7 @@ def _learn(name: str | None) -> Knowledge:
         filed, notes = read(records.files(paths.cluster_state(cluster).scaler))
     report = None
     try:
-        report = ask(connection, asking.report, timing.SCHEDULER_ANSWER)
+        report = ask(connection, scaler_client.report, timing.SCHEDULER_ANSWER)
     except PerennialError as error:
         if not filed:
             raise
@@ -206,9 +206,9 @@ def _groups(known: Knowledge, until: float | None) -> dict[str, Record]:
 
     if until is None and known.report is not None and known.report.groups:
         return dict(known.report.groups)
-    found = {**latest(known.told, until), **latest(known.filed, until)}
+    found = {**latest(known.reported, until), **latest(known.filed, until)}
     if not found:
-        first = min(float(record["time"]) for record in (*known.filed, *known.told))
+        first = min(float(record["time"]) for record in (*known.filed, *known.reported))
         raise PerennialError(
             f"{known.cluster}: the records begin at {clock(first, time.time())}; ask for a later"
             " time"
@@ -238,7 +238,7 @@ def _draw(cluster: str, records: list[Record], file: Path, since: str) -> None:
         raise PerennialError(f"{cluster}: no record within {since}; ask for a longer --since")
     title = f"{cluster}: worker groups over time"
     try:
-        from perennial.scaler.page import document
+        from perennial.scaler.dashboard_page import document
     except ImportError as error:
         raise PerennialError(f"{file}: a plot needs Bokeh ({error}); `pip install bokeh`") from None
     write_atomic(file, document(records, title), 0o644)

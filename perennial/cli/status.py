@@ -72,7 +72,7 @@ def _row(name: str) -> _Row:
     if host := elsewhere(paths):
         return _Row(name, platform, f"on {host}")
     try:
-        seen, file = runtime(platform, name, "glance").glance(), State.load(paths).file
+        seen, file = runtime(platform, name, "overview").overview(), State.load(paths).file
         stack = Stack.load(paths)
     except PerennialError as error:  # the others are listed all the same
         return _Row(name, platform, f"unknown: {error}")
@@ -90,23 +90,23 @@ def status(
     """Show services, workers and tasks of a cluster."""
     chosen = choose(name, file)
     if as_json:
-        print(json.dumps(_as_json(chosen, *_look(chosen)), indent=2))
+        print(json.dumps(_as_json(chosen, *_status_of(chosen)), indent=2))
         return
     from perennial.cli.output import console as make_console
 
     console = make_console(soft_wrap=True)
     if not watch:
-        console.print(_table(chosen, *_look(chosen)))
+        console.print(_table(chosen, *_status_of(chosen)))
         return
     from rich.live import Live
 
-    with Live(_table(chosen, *_look(chosen)), console=console, auto_refresh=False) as live:
+    with Live(_table(chosen, *_status_of(chosen)), console=console, auto_refresh=False) as live:
         while True:
-            live.update(_table(chosen, *_look(chosen)), refresh=True)
+            live.update(_table(chosen, *_status_of(chosen)), refresh=True)
             time.sleep(1.0)
 
 
-def _look(name: str) -> tuple[Status, Standing | None]:
+def _status_of(name: str) -> tuple[Status, Standing | None]:
     from perennial.cli.steer import standing
 
     seen = runtime(platform_of(name), name, "status").status()

@@ -16,8 +16,8 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
-    from perennial.scaler.asking import Report
     from perennial.scaler.history import Record
+    from perennial.scaler.scaler_client import Report
 
 Found = TypeVar("Found")
 
@@ -28,7 +28,7 @@ LOOKS, LOOK = 3, 6.0
 #: Seconds more for a question that another one passes on: a program has to start there.
 PASSED_ON = 30.0
 #: Seconds in which the scheduler must answer `status`, which has more to show.
-GLANCE = 3.0
+OVERVIEW_TIMEOUT = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -43,14 +43,14 @@ def pause(name: Cluster = None, file: ItsFile = None) -> None:
     The scaler keeps recording its decisions but resizes no group.
     """
     connection = reach(named(name, file))
-    _wish(connection, [{"kind": "pause"}], lambda report: report.paused)
+    _request(connection, [{"kind": "pause"}], lambda report: report.paused)
     print(f"{connection.cluster}: autoscaling is paused; `perennial resume` ends that")
 
 
 def resume(name: Cluster = None, file: ItsFile = None) -> None:
     """Resume autoscaling."""
     connection = reach(named(name, file))
-    _wish(connection, [{"kind": "resume"}], lambda report: not report.paused)
+    _request(connection, [{"kind": "resume"}], lambda report: not report.paused)
     print(f"{connection.cluster}: autoscaling is resumed")
 
 
@@ -119,11 +119,11 @@ def standing(name: str) -> Standing | None:
     """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler."""
     if not scaled(name):
         return None
-    from perennial.scaler import asking, explaining
+    from perennial.scaler import explaining, scaler_client
 
     connection = reach(name)
     try:
-        report = ask(connection, asking.report, GLANCE)
+        report = ask(connection, scaler_client.report, OVERVIEW_TIMEOUT)
     except PerennialError as error:
         return Standing([str(error)], {}, [])
     lines = [explaining.line(record) for record in report.groups.values()]
@@ -134,18 +134,20 @@ def pin(
     name: str, sizes: Mapping[str, int | None], seconds: float | None, force: bool = False
 ) -> None:
     """Give sized groups a size whatever the demand, or let them follow it again; say what comes."""
-    from perennial.scaler import asking, explaining
+    from perennial.scaler import explaining, scaler_client
 
     connection = reach(name)
     requests = [
-        asking.unpin(group) if size is None else asking.pin(group, size, seconds, force)
+        scaler_client.unpin(group)
+        if size is None
+        else scaler_client.pin(group, size, seconds, force)
         for group, size in sizes.items()
     ]
 
     def taken_up(report: Report) -> bool:
         return all(report.pins.get(group) == size for group, size in sizes.items())
 
-    before = _wish(connection, requests, taken_up, sizes)
+    before = _request(connection, requests, taken_up, sizes)
     until = explaining.clock(time.time() + seconds, time.time()) if seconds else "further notice"
     for group, size in sizes.items():
         if size is None:
@@ -155,14 +157,14 @@ def pin(
             print(f"{name}: {group} {asked} → {size}, pinned until {until}; --auto ends that")
 
 
-def _wish(
+def _request(
     connection: Connection,
     requests: list[dict[str, Any]],
     done: Callable[[Report], bool],
     groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Record]:
     """Leave requests, wait until the scaler has taken them up; give the groups as they were."""
-    from perennial.scaler import asking, timing
+    from perennial.scaler import scaler_client, timing
 
     def check(found: Report) -> None:
         for each in requests:
@@ -173,15 +175,15 @@ def _wish(
                     connection.cluster,
                     each.get("force", False),
                 )
-                asking.check_size(found, *request)
+                scaler_client.check_size(found, *request)
 
     async def wished(scheduler: Any) -> tuple[Report, Report]:
-        before = await asking.report(scheduler)
+        before = await scaler_client.report(scheduler)
         for group in groups or ():
-            asking.check_group(before, group, connection.cluster)
+            scaler_client.check_group(before, group, connection.cluster)
         before = await accepted(scheduler, before, check)
-        await asking.request(scheduler, *requests)
-        return before, await asking.wait(scheduler, before, done, TAKEN_UP)
+        await scaler_client.request(scheduler, *requests)
+        return before, await scaler_client.wait(scheduler, before, done, TAKEN_UP)
 
     before, after = ask(connection, wished, timing.SCHEDULER_ANSWER + LOOKS * LOOK + TAKEN_UP)
     if not done(after):
@@ -199,13 +201,13 @@ async def accepted(scheduler: Any, report: Report, check: Callable[[Report], Non
 
     Right after `up` the scaler may not know yet what was just deployed.
     """
-    from perennial.scaler import asking
+    from perennial.scaler import scaler_client
 
     for _ in range(LOOKS - 1):
         try:
             check(report)
         except PerennialError:
-            report = await asking.wait(scheduler, report, lambda _: True, LOOK)
+            report = await scaler_client.wait(scheduler, report, lambda _: True, LOOK)
     check(report)
     return report
 
@@ -215,13 +217,13 @@ def ask(
 ) -> Found:
     """Ask what keeps the scaler's reports: the scheduler of a cluster, else its platform's part."""
     from perennial.paths import known_clusters
-    from perennial.scaler import asking
+    from perennial.scaler import scaler_client
 
     name = connection.cluster
     kept = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
     if kept is not None:
-        return asyncio.run(asking.within(patience + PASSED_ON, question(kept), name))
-    return asking.ask(connection.scheduler_address, connection.tls, question, patience)
+        return asyncio.run(scaler_client.within(patience + PASSED_ON, question(kept), name))
+    return scaler_client.ask(connection.scheduler_address, connection.tls, question, patience)
 
 
 def warn(notes: Sequence[str]) -> None:

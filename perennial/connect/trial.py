@@ -24,7 +24,7 @@ from perennial.connect.configuration import settings
 from perennial.connect.connection import Connection
 
 #: Seconds for the new process, and for one answer of the scheduler's.
-PATIENCE, ANSWER = 60.0, 5.0
+TIMEOUT, ANSWER = 60.0, 5.0
 _ADDRESS = "scheduler-address"
 
 
@@ -39,7 +39,7 @@ def problem(connection: Connection) -> str | None:
         input=json.dumps(expected),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     if done.returncode:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from perennial import connect, paths, tunnel
-from perennial.apart.packages import installed
 from perennial.connect import Connection, trial
 from perennial.doctor import Finding
+from perennial.isolated.packages import installed
 from perennial.spec.words import plural
 
 #: Certificates are mentioned when they expire within this time.
@@ -22,7 +22,7 @@ NOTICE = timedelta(days=30)
 #: Whose versions must be the same wherever tasks are pickled or run.
 SAME = ("python", "dask", "distributed", "dask-perennial")
 #: Seconds for a client to reach the scheduler and ask a worker.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 #: Prints name and version of every installed package; run in either environment.
 PACKAGES = (
     "import importlib.metadata as m, json, platform;"
@@ -132,10 +132,10 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]
 
 def _ask_workers(link: Connection) -> dict[str, dict[str, str]]:
     """Ask a worker of each group for its packages, in a process apart."""
-    from perennial import apart
+    from perennial import isolated
 
     async def asked() -> dict[str, dict[str, str]]:
-        async with apart.scheduler(link.scheduler_address, link.tls, PATIENCE) as scheduler:
+        async with isolated.scheduler(link.scheduler_address, link.tls, TIMEOUT) as scheduler:
             found = await scheduler.packages()
         return {
             str(worker): {str(name): str(version) for name, version in versions.items()}
@@ -150,7 +150,7 @@ def packages_of(python: str | None) -> dict[str, str]:
     if python is None or Path(python) == Path(sys.executable):
         return installed()
     done = subprocess.run(
-        [python, "-c", PACKAGES], capture_output=True, text=True, check=True, timeout=PATIENCE
+        [python, "-c", PACKAGES], capture_output=True, text=True, check=True, timeout=TIMEOUT
     )
     answer: dict[str, str] = json.loads(done.stdout)
     return answer

@@ -1,9 +1,11 @@
-"""The name under which standing clusters have a machine changed, see `perennial.supervision.part`.
+"""The name under which standing clusters have a machine changed.
+
+See `perennial.supervision.run_once`.
 
 Environments that an earlier version has made know no other one.
 """
 
-from perennial.supervision.part import main
+from perennial.supervision.run_once import main
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from perennial.preloads.counting import Counts, Kind, Sum
-from perennial.preloads.members import Group, Member
+from perennial.preloads.members import Group, SeenMember
 
 #: Kinds of tasks that one answer lists.
 KINDS = 100
@@ -48,7 +48,7 @@ def _load(each: Sum | None) -> list[float]:
     return [0, 0.0, 0] if each is None else [each.tasks, max(0.0, each.seconds), each.unknown]
 
 
-def whole(group: Group) -> dict[str, int]:
+def group_totals(group: Group) -> dict[str, int]:
     """Describe a group as a whole: what those can hold who stay, and what they will hold.
 
     The memory of a parked member leaves with it; its data is going to be in that of others.
@@ -84,11 +84,11 @@ def details(
     return found
 
 
-def _rank(member: Member) -> tuple[bool, float]:
+def _rank(member: SeenMember) -> tuple[bool, float]:
     return member.busy > 0, member.since
 
 
-def _member(member: Member, now: float, patience: int) -> tuple[list[Any], int]:
+def _member(member: SeenMember, now: float, patience: int) -> tuple[list[Any], int]:
     """Describe a member; say also how many keys it holds."""
     tasks = actors = nbytes = held = memory = 0
     for process in member.processes.values():
@@ -105,7 +105,7 @@ def _member(member: Member, now: float, patience: int) -> tuple[list[Any], int]:
     return [member.name, member.status, *counts, idle, nbytes, alone, memory], held
 
 
-def unique(member: Member) -> int:
+def unique(member: SeenMember) -> int:
     """Count the keys that only this member holds."""
     workers = [process.worker for process in member.processes.values()]
     if len(workers) == 1:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
-#: Wishes that are kept until the scaler takes them.
-WISHES = 100
+#: Requests that are kept until the scaler takes them.
+REQUESTS = 100
 #: Records of a group that are kept, and seconds between two that say the same: two hours.
 RECORDS = 1440
 BETWEEN = 5.0
@@ -30,7 +30,7 @@ FIELDS = (
 #: Of these a change is kept, however soon it comes.
 CHANGES = tuple(FIELDS.index(field) for field in ("asked", "to", "rule", "mode", "leave", "back"))
 
-#: What each kind of wish says.
+#: What each kind of request says.
 KINDS: dict[str, tuple[str, ...]] = {
     "pin": ("group", "size", "seconds"),
     "unpin": ("group",),
@@ -44,34 +44,34 @@ MORE: dict[str, tuple[str, ...]] = {"pin": ("force",)}
 
 
 class Channel:
-    """Wishes on their way to the scaler, and its reports."""
+    """Requests on their way to the scaler, and its reports."""
 
     def __init__(self) -> None:
-        self.wishes: dict[str, dict[str, Any]] = {}
+        self.requests: dict[str, dict[str, Any]] = {}
         self.report: dict[str, Any] | None = None
         self.records: dict[str, deque[tuple[Any, ...]]] = {}
-        self._told = 0.0
+        self._reported_at = 0.0
 
-    def wish(self, wish: Any) -> str:
-        """Take a wish; give the name under which the scaler will acknowledge it."""
-        content = checked(wish)
-        if len(self.wishes) >= WISHES:
+    def take_request(self, request: Any) -> str:
+        """Take a request; give the name under which the scaler will acknowledge it."""
+        content = checked(request)
+        if len(self.requests) >= REQUESTS:
             raise ValueError(
-                f"{WISHES} requests wait for the scaler, the most that are kept; "
+                f"{REQUESTS} requests wait for the scaler, the most that are kept; "
                 "see whether it runs"
             )
         name = uuid.uuid4().hex
-        self.wishes[name] = {"id": name, "time": time(), **content}
+        self.requests[name] = {"id": name, "time": time(), **content}
         return name
 
     def acknowledge(self, names: Iterable[str]) -> None:
-        """Forget the wishes that the scaler has taken."""
+        """Forget the requests that the scaler has taken."""
         for name in names:
-            self.wishes.pop(name, None)
+            self.requests.pop(name, None)
 
-    def tell(self, report: Mapping[str, Any]) -> None:
+    def take_report(self, report: Mapping[str, Any]) -> None:
         """Keep the scaler's report, and the records in it."""
-        self.report, self._told = dict(report), monotonic()
+        self.report, self._reported_at = dict(report), monotonic()
         groups = report.get("groups")
         for name, record in (groups if isinstance(groups, Mapping) else {}).items():
             if not isinstance(record, Mapping):
@@ -84,16 +84,16 @@ class Channel:
             before = kept[-1] if kept else values
             pairs = zip(values, before, strict=True)
             values = tuple(old if old == new else new for new, old in pairs)
-            if len(kept) >= 2 and _dull(kept[-2], kept[-1]):
+            if len(kept) >= 2 and _adds_nothing(kept[-2], kept[-1]):
                 kept.pop()
             kept.append(values)
 
     @property
     def age(self) -> float | None:
         """Seconds since the latest report; None before the first."""
-        return None if self.report is None else monotonic() - self._told
+        return None if self.report is None else monotonic() - self._reported_at
 
-    def told(self, since: float | None = None) -> dict[str, Any]:
+    def latest(self, since: float | None = None) -> dict[str, Any]:
         """Give the latest report and the records."""
         records = {
             name: [list(r) for r in kept if since is None or _newer(r[0], since)]
@@ -107,34 +107,34 @@ class Channel:
         }
 
 
-def _dull(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
+def _adds_nothing(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
     """Whether a record says nothing that one shortly before it does not say."""
     changed = any(before[at] != record[at] for at in CHANGES)
     return not changed and _newer(before[0], -1) and not _newer(record[0], before[0] + BETWEEN)
 
 
-def checked(wish: Any) -> dict[str, Any]:
-    """Check what is wished."""
-    kind = wish.get("kind") if isinstance(wish, Mapping) else None
+def checked(request: Any) -> dict[str, Any]:
+    """Check a request."""
+    kind = request.get("kind") if isinstance(request, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         kinds = ", ".join(KINDS)
         raise ValueError(f"request: found kind {kind!r}; allowed: {kinds}; ask for one of them")
     expected = {"kind", *KINDS[kind]}
-    if set(wish).difference(MORE.get(kind, ())) != expected:
-        found, allowed = ", ".join(map(str, wish)), ", ".join(("kind", *KINDS[kind]))
+    if set(request).difference(MORE.get(kind, ())) != expected:
+        found, allowed = ", ".join(map(str, request)), ", ".join(("kind", *KINDS[kind]))
         raise ValueError(f"request {kind}: found {found}; allowed: exactly {allowed}; give these")
-    for field in wish.keys() - {"kind"}:
-        _check(kind, field, wish[field])
-    low, high = wish.get("min"), wish.get("max")
+    for field in request.keys() - {"kind"}:
+        _check(kind, field, request[field])
+    low, high = request.get("min"), request.get("max")
     if low is not None and high is not None and low > high:
         raise ValueError(
             f"request bounds: found min {low} above max {high}; allowed: min ≤ max; lower min"
         )
-    return dict(wish)
+    return dict(request)
 
 
 def _check(kind: str, field: str, value: Any) -> None:
-    """Check a field of a wish."""
+    """Check a field of a request."""
     whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     real = isinstance(value, int | float) and not isinstance(value, bool)
     fits, allowed = {

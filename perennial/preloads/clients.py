@@ -8,11 +8,11 @@ from collections.abc import Iterable
 _OWN = ("Client-worker-", "published-")
 
 
-def people(clients: Iterable[str]) -> int:
+def user_clients(clients: Iterable[str]) -> int:
     """Count the clients of people."""
-    return sum(map(is_person, clients))
+    return sum(map(is_user_client, clients))
 
 
-def is_person(client: str) -> bool:
+def is_user_client(client: str) -> bool:
     """Say whether a client is one of a person's."""
     return client != "fire-and-forget" and not client.startswith(_OWN)

@@ -9,7 +9,7 @@ its own connections and so under its own TLS:
     named. Takes the scaler's report along.
 ``perennial_news``
     Wait for something that the scaler should see at once: work for which there is no worker, a
-    client, a wish.
+    client, a request.
 ``perennial_members``, ``perennial_left``
     What a drain asks, see `perennial.preloads.leaving`.
 ``perennial_wish``
@@ -35,13 +35,13 @@ from distributed import __version__ as distributed_version
 from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
-from perennial.preloads.answering import details, whole, work
+from perennial.preloads.answering import details, group_totals, work
 from perennial.preloads.channel import Channel
-from perennial.preloads.clients import is_person, people
+from perennial.preloads.clients import is_user_client, user_clients
 from perennial.preloads.counting import LIVE, Counts
-from perennial.preloads.leaving import found, kept, left
+from perennial.preloads.leaving import found, left, needed_where_they_are
 from perennial.preloads.members import Group, Workers
-from perennial.preloads.news import News
+from perennial.preloads.notifier import Notifier
 from perennial.preloads.parking import DEMAND
 from perennial.preloads.scattering import Scatters
 
@@ -93,11 +93,11 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.scheduler = scheduler
         self.channel = Channel()
         self.workers = Workers()
-        self.told = News()
-        self.counts = Counts(self.workers, self.told.tell)
+        self.notifier = Notifier()
+        self.counts = Counts(self.workers, self.notifier.notify)
         #: Why the counts cannot be trusted; empty when they can.
         self.fault = ""
-        self.scatters = Scatters(scheduler, self.told.tell, self._scaled)
+        self.scatters = Scatters(scheduler, self.notifier.notify, self._scaled)
         self._logged = False
         self._asked = -SILENCE
         self._recounted = -RETRY
@@ -107,10 +107,10 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Count what there is, and listen to the scheduler from now on."""
         scheduler = self.scheduler
         scheduler.handlers["perennial_demand"] = self.demand
-        scheduler.handlers["perennial_news"] = self.news
+        scheduler.handlers["perennial_news"] = self.wait_for_change
         scheduler.handlers["perennial_members"] = self.members
         scheduler.handlers["perennial_left"] = self.left
-        scheduler.handlers["perennial_wish"] = self.wish
+        scheduler.handlers["perennial_wish"] = self.take_request
         scheduler.handlers["perennial_report"] = self.report
         self.scatters.install()
         for operation in SILENT:
@@ -155,8 +155,8 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
     @_guarded
     def add_client(self, scheduler: Any, client: str) -> None:
         """Notice that a person has come."""
-        if is_person(client):
-            self.told.tell()
+        if is_user_client(client):
+            self.notifier.notify()
 
     @_guarded
     def log_event(self, topic: str, msg: Any) -> None:
@@ -200,16 +200,16 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Answer the scaler."""
         self.channel.acknowledge(acknowledged)
         if report is not None:
-            self.channel.tell(report)
+            self.channel.take_report(report)
         answer: dict[str, Any] = {
             "protocol": PROTOCOL,
             "versions": versions(),
             "scheduler": str(self.scheduler.id),
             "uptime": monotonic() - self._started,
-            "clients": people(self.scheduler.clients),
+            "clients": user_clients(self.scheduler.clients),
             "scatters": self.scatters.waiting,
-            "wishes": list(self.channel.wishes.values()),
-            "news": self.told.count,
+            "wishes": list(self.channel.requests.values()),
+            "news": self.notifier.count,
         }
         self._heal()
         if not self.fault:
@@ -219,15 +219,15 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
                 self.fail(error)
         return {**answer, "fault": self.fault}
 
-    def wish(self, wish: Mapping[str, Any]) -> str:
-        """Take a wish for the scaler; raise ValueError for what is none."""
-        name = self.channel.wish(wish)
-        self.told.tell()
+    def take_request(self, wish: Mapping[str, Any]) -> str:
+        """Take a request for the scaler; raise ValueError for what is none."""
+        name = self.channel.take_request(wish)
+        self.notifier.notify()
         return name
 
-    async def news(self, known: int, seconds: float) -> int:
+    async def wait_for_change(self, known: int, seconds: float) -> int:
         """Wait for news."""
-        return await self.told.after(known, min(seconds, SILENCE))
+        return await self.notifier.wait(known, min(seconds, SILENCE))
 
     def members(self, who: Collection[Sequence[str]]) -> list[list[Any]] | None:
         """Say where members are; None when the counters have stopped."""
@@ -237,12 +237,12 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Say what is left on workers; None when the counters have stopped."""
         if self.fault:
             return None
-        needed = kept(self.scheduler, self.counts, addresses)
+        needed = needed_where_they_are(self.scheduler, self.counts, addresses)
         return left(self.workers, addresses, leaving, needed)
 
     def report(self, since: float | None = None) -> dict[str, Any]:
         """Give the scaler's latest report, its age, and the records newer than a time."""
-        return self.channel.told(since)
+        return self.channel.latest(since)
 
     # How it is done
 
@@ -269,7 +269,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         known, change = self.workers.known, self.workers.change
         self.workers = Workers()
         self.workers.known, self.workers.change = known, change + 1
-        self.counts = Counts(self.workers, self.told.tell)
+        self.counts = Counts(self.workers, self.notifier.notify)
         for worker in self.scheduler.workers.values():
             self.workers.add(worker)
         begun = self.scheduler.unrunnable
@@ -309,7 +309,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         seen = self.workers.groups
         answer: dict[str, Any] = {
             "work": work(self.counts, now),
-            "groups": {name: whole(group) for name, group in seen.items()},
+            "groups": {name: group_totals(group) for name, group in seen.items()},
             "detail": self._details([seen[name] for name in detail if name in seen], now),
         }
         if since is not None:
@@ -323,7 +323,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Describe each member of some groups."""
         members = [member for group in groups for member in group.members.values()]
         addresses = [at for member in members for at in member.processes]
-        return details(groups, now, kept(self.scheduler, self.counts, addresses))
+        return details(groups, now, needed_where_they_are(self.scheduler, self.counts, addresses))
 
     def _regroup(self) -> None:
         """Find out anew whose the workers are, now that the groups are known."""

@@ -49,7 +49,7 @@ ANSWER = 0.5
 #: Seconds that the scheduler's port may take to accept a connection.
 CONNECT = 1.0
 #: Seconds that one call to the worker waits for a running task to end.
-PATIENCE = 10.0
+TASK_WAIT = 10.0
 #: Seconds before a step that could not be completed is tried again.
 RETRY = 0.2
 #: Seconds after which the scheduler is asked again whether a shuffle goes on there.
@@ -177,7 +177,7 @@ class Drain:
                 done = await self._move() and not self.running and await self._is_empty()
                 if done and not await self._needed(0.0):  # a shuffle can have begun meanwhile
                     return
-                patience = PATIENCE
+                patience = TASK_WAIT
             except (OSError, KeyError) as error:
                 # The watch finds out what has become of the scheduler or the worker.
                 logger.debug("%s: %r", self.title, error)
@@ -187,7 +187,7 @@ class Drain:
         """Whether it must begin tasks still, by an answer not older than that; it does then."""
         if self.needed or monotonic() - self.looked >= age:
             # Once it is known, the scheduler waits with its answer until it is not true any more.
-            before, self.needed = self.needed, await self._why(PATIENCE if self.needed else 0.0)
+            before, self.needed = self.needed, await self._why(TASK_WAIT if self.needed else 0.0)
             self.looked = monotonic()
             if self.needed and self.needed != before:
                 logger.info("Draining %s: waits for %s", self.title, self.needed)

@@ -37,14 +37,14 @@ NUMBERS = 100_000
 def dask_setup(scheduler: Any) -> None:
     """Answer the keepers and the scaler."""
     if isinstance(scheduler, Scheduler):
-        board = Board(scheduler)
-        scheduler.handlers["perennial_keep"] = board.keep
+        board = Mailbox(scheduler)
+        scheduler.handlers["perennial_keep"] = board.exchange
         scheduler.handlers["perennial_fleet"] = board.fleet
         scheduler.handlers["perennial_size"] = board.size
 
 
 @dataclass(slots=True)
-class Part:
+class GroupReport:
     """What one machine has of one group."""
 
     #: Numbers of the members that its keeper keeps running.
@@ -55,31 +55,32 @@ class Part:
     most: int = 0
     #: What is asked of it and not done yet.
     ask: dict[str, Any] | None = None
-    #: ``room``, ``step`` and ``holds``, see `perennial.platforms.hosts.agent.keeping.Keeper.step`.
+    #: ``room``, ``step`` and ``holds``: see
+    #: `perennial.platforms.hosts.agent.reconciling.Keeper.step`.
     bounds: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Machine:
+class MachineReport:
     """A machine as its keeper has described it."""
 
     #: When that was, monotonic.
-    told: float
+    reported_at: float
     #: Why it cannot do what is asked of it; empty when it can.
     trouble: str = ""
     #: By group.
-    parts: dict[str, Part] = field(default_factory=dict)
+    groups: dict[str, GroupReport] = field(default_factory=dict)
 
 
-class Board:
+class Mailbox:
     """What the keepers have told, and what is asked of them."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
-        self.machines: dict[str, Machine] = {}
+        self.machines: dict[str, MachineReport] = {}
         self._started = monotonic()
 
-    def keep(
+    def exchange(
         self, machine: str, groups: Mapping[str, Mapping[str, Any]], trouble: str = ""
     ) -> dict[str, Any]:
         """Take what a keeper tells; give what is asked of it, by group."""
@@ -89,28 +90,28 @@ class Board:
             raise ValueError(f"{machine}: found {len(groups)} groups; allowed: {GROUPS}")
         now = monotonic()
         before = self.machines.get(machine)
-        found = Machine(now, str(trouble))
+        found = MachineReport(now, str(trouble))
         for name, told in groups.items():
-            part = found.parts[name] = _part(told)
-            old = before.parts.get(name) if before is not None else None
+            part = found.groups[name] = _group_report(told)
+            old = before.groups.get(name) if before is not None else None
             # What was asked of a machine that was silent was not asked of what it has now.
             if before is None or old is None or _silent(before, now):
                 continue
             if old.ask is not None and old.ask["id"] != told.get("done"):
                 part.ask = old.ask
         self.machines[machine] = found
-        return {name: part.ask for name, part in found.parts.items() if part.ask is not None}
+        return {name: part.ask for name, part in found.groups.items() if part.ask is not None}
 
     def fleet(self, group: str) -> dict[str, Any]:
         """Describe a group: how long the scheduler has run, and each machine that has told."""
         now = monotonic()
-        own = {name: each for name, each in self.machines.items() if group in each.parts}
+        own = {name: each for name, each in self.machines.items() if group in each.groups}
         silent = {f"{group}-{name}": name for name, each in own.items() if _silent(each, now)}
         registered = self._registered(silent) if silent else {}
         return {
             "uptime": now - self._started,
             "machines": {
-                name: _described(machine, machine.parts[group], now)
+                name: _described(machine, machine.groups[group], now)
                 | ({"registered": registered[name]} if name in registered else {})
                 for name, machine in own.items()
             },
@@ -119,12 +120,12 @@ class Board:
     def size(self, group: str, wanted: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Ask machines for other members of a group; what was asked of them before is void."""
         now = monotonic()
-        asks: list[tuple[Part, dict[str, Any]]] = []
+        asks: list[tuple[GroupReport, dict[str, Any]]] = []
         for name, change in wanted.items():
             machine = self.machines.get(name)
-            if machine is None or group not in machine.parts or _silent(machine, now):
+            if machine is None or group not in machine.groups or _silent(machine, now):
                 raise ValueError(f"{name}: its keeper does not answer; see whether it runs")
-            part, want = machine.parts[group], _numbers(change["want"])
+            part, want = machine.groups[group], _numbers(change["want"])
             given_up = set(_numbers(change.get("unstarted", ())))
             if part.ask is not None:  # not done yet: what it gave up may have started by then
                 given_up |= set(part.ask["unstarted"]) - set(want)
@@ -144,11 +145,11 @@ class Board:
         return {name: sorted(numbers) for name, numbers in found.items()}
 
 
-def _silent(machine: Machine, now: float) -> bool:
-    return now - machine.told >= SILENCE
+def _silent(machine: MachineReport, now: float) -> bool:
+    return now - machine.reported_at >= SILENCE
 
 
-def _described(machine: Machine, part: Part, now: float) -> dict[str, Any]:
+def _described(machine: MachineReport, part: GroupReport, now: float) -> dict[str, Any]:
     wanted = part.wanted if part.ask is None else part.ask["want"]
     bounds = dict(part.bounds)
     if "room" in bounds:  # what it was asked for since takes some of that
@@ -159,18 +160,18 @@ def _described(machine: Machine, part: Part, now: float) -> dict[str, Any]:
         "pending": part.ask is not None,
         "states": part.states,
         "most": part.most,
-        "age": now - machine.told,
+        "age": now - machine.reported_at,
         "trouble": machine.trouble,
     }
 
 
-def _part(told: Mapping[str, Any]) -> Part:
+def _group_report(told: Mapping[str, Any]) -> GroupReport:
     states = {str(int(n)): str(state) for n, state in dict(told["states"]).items()}
     bounds: dict[str, Any] = {}
     if "holds" in told:
         holds = [int(number) for number in told["holds"]]
         bounds = {"room": int(told["room"]), "step": int(told["step"]), "holds": holds}
-    return Part(_numbers(told["wanted"]), states, int(told["most"]), bounds=bounds)
+    return GroupReport(_numbers(told["wanted"]), states, int(told["most"]), bounds=bounds)
 
 
 def _numbers(values: Any) -> list[int]:

@@ -16,7 +16,7 @@ from perennial.preloads.members import Workers
 NAMES = 1_000
 
 
-def kept(scheduler: Any, counts: Counts, addresses: Collection[str]) -> set[str]:
+def needed_where_they_are(scheduler: Any, counts: Counts, addresses: Collection[str]) -> set[str]:
     """Say which workers are needed where they are, whatever they run and hold.
 
     Such are those of a shuffle that goes on, which Dask would begin anew without any one of

@@ -27,13 +27,13 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: dict[str, Member] = {}
-        self.parked: set[Member] = set()
+        self.members: dict[str, SeenMember] = {}
+        self.parked: set[SeenMember] = set()
         self.busy = self.threads = 0
         self.memory = self.limit = self.nbytes = self.spilled = 0
 
 
-class Member:
+class SeenMember:
     """A member: the worker processes that start and leave together."""
 
     def __init__(self, name: str, group: Group) -> None:
@@ -66,7 +66,7 @@ class Process:
 
     __slots__ = ("here", "member", "memory", "nbytes", "spilled", "tasks", "worker")
 
-    def __init__(self, worker: Any, member: Member) -> None:
+    def __init__(self, worker: Any, member: SeenMember) -> None:
         self.worker = worker
         self.member = member
         self.tasks = self.memory = self.nbytes = self.spilled = 0
@@ -155,7 +155,7 @@ class Workers:
         group_name, name = self.belongs(worker)
         group = self.groups.setdefault(group_name, Group(group_name))
         if name not in group.members:
-            group.members[name] = Member(name, group)
+            group.members[name] = SeenMember(name, group)
             self._changed(group_name, name, True)
         process = self.processes[worker.address] = Process(worker, group.members[name])
         process.join()

@@ -16,7 +16,7 @@ logger = logging.getLogger("distributed.perennial.page")
 
 def _installed() -> ModuleType | None:
     try:
-        page = import_module("perennial.scaler.page")
+        page = import_module("perennial.scaler.dashboard_page")
         page.install()
     except ImportError as error:
         logger.info("No page of the scaler: %s", error)

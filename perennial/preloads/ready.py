@@ -26,14 +26,14 @@ from distributed import Scheduler
 from distributed.core import Status
 from distributed.utils import clean_dashboard_address
 
-from perennial.preloads.notifying import notify
+from perennial.preloads.systemd_notify import notify
 
 logger = logging.getLogger("distributed.perennial.ready")
 
 #: Seconds between two reports, where no watchdog asks for more.
 INTERVAL = 10.0
 
-#: Variable that names a file to be written, see `perennial.supervision.hold`.
+#: Variable that names a file to be written, see `perennial.supervision.single_instance`.
 MARK = "PERENNIAL_READY"
 
 #: Schedulers and nannies of this process that are open, and those of them not yet ready.

@@ -14,14 +14,14 @@ from typing import Any
 from distributed import Scheduler
 from distributed.http.utils import RequestHandler
 
-from perennial.preloads.clients import people
+from perennial.preloads.clients import user_clients
 
 #: Path of the page:
 #: ``{"workers": {ADDRESS: {"name": …, "status": …, "actors": 0}}, "clients": 1}``.
 PATH = "/perennial/workers.json"
 
 
-class Roster(RequestHandler):  # type: ignore[misc]
+class WorkerList(RequestHandler):  # type: ignore[misc]
     """The page."""
 
     def get(self) -> None:
@@ -36,7 +36,7 @@ class Roster(RequestHandler):  # type: ignore[misc]
                     }
                     for address, worker in self.server.workers.items()
                 },
-                "clients": people(self.server.clients),
+                "clients": user_clients(self.server.clients),
             }
         )
 
@@ -44,4 +44,6 @@ class Roster(RequestHandler):  # type: ignore[misc]
 def dask_setup(scheduler: Any) -> None:
     """Add the page."""
     if isinstance(scheduler, Scheduler):
-        scheduler.http_application.add_handlers(".*$", [(PATH, Roster, {"dask_server": scheduler})])
+        scheduler.http_application.add_handlers(
+            ".*$", [(PATH, WorkerList, {"dask_server": scheduler})]
+        )

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 #: Seconds that data waits for a worker to start, beside Dask's own timeout.
-PATIENCE = 900.0
+TIMEOUT = 900.0
 #: Seconds between two looks.
 LOOK = 0.1
 
@@ -39,7 +39,7 @@ class Scatters:
         self.scheduler.handlers["scatter"] = patient
 
     async def _first_worker(self, client: Any) -> None:
-        end = monotonic() + PATIENCE
+        end = monotonic() + TIMEOUT
         self.waiting += 1
         self._tell()
         try:

@@ -166,16 +166,16 @@ class Actor:
         ready = {each.group for each in drains if self.tracker.drained(each)}
         await _all(self._remove(name) for name in ready)
 
-    def let_go(self, why: str = "the scaler pauses") -> None:
+    def undo_drains(self, why: str = "the scaler pauses") -> None:
         """Undo all drains: a parked member is of no use when nobody goes on with its drain."""
         drains = [*self.drains.drains]
         if drains:
             logger.info("%s: drains are undone, for %s", _names(drains), why)
             self._back(drains, why)
 
-    async def put_down(self, seconds: float) -> None:
+    async def stop(self, seconds: float) -> None:
         """Undo all drains and wait until that is done: there may be no scaler after this one."""
-        self.let_go("the scaler stops")
+        self.undo_drains("the scaler stops")
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.drains.returning and not self.drains.trouble:

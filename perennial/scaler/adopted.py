@@ -15,10 +15,10 @@ from typing import Any
 
 from perennial.observation import Observation
 from perennial.scaler import timing
+from perennial.scaler.dashboard_demand import HttpSource, data, demand_of, given
 from perennial.scaler.demand import Request, SchedulerAway
 from perennial.scaler.desk import Desk
 from perennial.scaler.fleet_client import FleetClient
-from perennial.scaler.foreign import HttpSource, data, foreign, given
 from perennial.scaler.values import Demand, MemberSeen
 from perennial.scaler.workers import RUNNING, DaskWorkers, Who
 
@@ -132,7 +132,7 @@ class AdoptedSource(HttpSource):
         counts = await asyncio.to_thread(self._get, "counts")
         identity = await self._asked()
         try:
-            demand = foreign(counts, identity, self.workers.whose)
+            demand = demand_of(counts, identity, self.workers.whose)
             members = self._members(identity["workers"].values())
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SchedulerAway(
@@ -147,7 +147,7 @@ class AdoptedSource(HttpSource):
         lacking = "; ".join(filter(None, (MISSING, more)))
         return replace(demand, groups=groups, partial=lacking), requests
 
-    async def news(self) -> bool:
+    async def wait_for_change(self) -> bool:
         """Wait for a request."""
         return await self.desk.news(timing.NEWS)
 

@@ -58,7 +58,7 @@ class Source(Protocol):
         """Read the demand, and what people request of the scaler."""
         ...
 
-    async def news(self) -> bool:
+    async def wait_for_change(self) -> bool:
         """Wait for something that should be looked at now, for half a minute or so."""
         ...
 
@@ -112,8 +112,8 @@ class PreloadSource:
         self._heard = answer["news"]
         return demand(answer, self._names), list(answer["wishes"])
 
-    async def news(self) -> bool:
-        """Wait at the scheduler; see `Source.news`.
+    async def wait_for_change(self) -> bool:
+        """Wait at the scheduler; see `Source.wait_for_change`.
 
         On a connection of its own: an answer that does not come shall not delay the demand.
         """

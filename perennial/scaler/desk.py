@@ -14,7 +14,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 from perennial.preloads.channel import Channel
-from perennial.preloads.news import News
+from perennial.preloads.notifier import Notifier
 from perennial.scaler import timing
 
 #: The largest question, in bytes.
@@ -26,7 +26,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.channel = Channel()
-        self._news = News()
+        self._news = Notifier()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def taken(
@@ -36,22 +36,22 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self.channel.acknowledge(acknowledged)
         if report is not None:
-            self.channel.tell(report)
-        return list(self.channel.wishes.values())
+            self.channel.take_report(report)
+        return list(self.channel.requests.values())
 
     async def news(self, seconds: float) -> bool:
         """Wait for a request; whether there is one."""
         known = self._news.count
-        return await self._news.after(known, seconds) != known
+        return await self._news.wait(known, seconds) != known
 
     def answer(self, question: str, words: Any) -> Any:
         """Answer a question that came to another thread; raise ValueError for what is none."""
 
         async def answered() -> Any:
             if question == "report":
-                return self.channel.told(words)
-            name = self.channel.wish(words)
-            self._news.tell()
+                return self.channel.latest(words)
+            name = self.channel.take_request(words)
+            self._news.notify()
             return name
 
         if self._loop is None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from perennial.preloads.drain import listed
 from perennial.scaler import timing
-from perennial.scaler.drained import Drain
+from perennial.scaler.drain_state import Drain
 from perennial.scaler.life import Event, State
 from perennial.scaler.members import Life, MemberTracker
 from perennial.scaler.values import PARKED
@@ -115,7 +115,7 @@ class Drains:
             statuses = found.get(drain.who, Found()).statuses
             known = [left[at] for at in statuses if at in left]
             same = statuses.keys() <= drain.addresses and set(statuses.values()) <= {PARKED}
-            if not same or any(each.tasks or each.unique or each.kept for each in known):
+            if not same or any(each.tasks or each.unique or each.needed for each in known):
                 self.tracker.empty(drain, False)
                 logger.info("%s: is not drained any more; its drain goes on", drain.member)
 
@@ -278,7 +278,7 @@ class Drains:
         now, ready = self.clock(), False
         if drain.absent is not None:
             ready = now - drain.absent >= timing.ABSENT
-        elif any(each.kept for each in drain.left.values()):
+        elif any(each.needed for each in drain.left.values()):
             drain.stays = "a shuffle goes on there, or tasks may run nowhere else"
         elif drain.refused is not None and now - drain.refused >= timing.REFUSED:
             what = listed("key", drain.unique) if drain.unique else "actors, perhaps"

@@ -23,7 +23,7 @@ from perennial.scaler.overrides import Overrides
 from perennial.scaler.policy import decide, detail_wanted
 from perennial.scaler.records import Log, Record, record
 from perennial.scaler.settings import GroupSettings, Settings
-from perennial.scaler.state import Memory
+from perennial.scaler.state import SavedState
 from perennial.scaler.values import Decision, Decisions, Demand, Rules, Standing
 
 logger = logging.getLogger("perennial.scaler")
@@ -58,7 +58,7 @@ class Loop:
         source: Source,
         fleets: Mapping[str, FleetClient],
         actor: Actor,
-        memory: Memory,
+        memory: SavedState,
         overrides: Overrides,
     ) -> None:
         self.settings = settings
@@ -97,7 +97,7 @@ class Loop:
                 await self.guarded_tick()
                 await self._between(stop, begun)
             if not self.settings.dry_run:
-                await self.actor.put_down(timing.STOPPING)
+                await self.actor.stop(timing.STOPPING)
         finally:
             for task in beside:
                 task.cancel()
@@ -144,7 +144,7 @@ class Loop:
                 if name in self.fleets:
                     await self.actor.adopt(name, seen)
         elif mode == "paused":
-            self.actor.let_go()
+            self.actor.undo_drains()
         self.memory.history = decisions.history
         self._save()
         self._note(decisions, standings, demand, rules)
@@ -177,7 +177,7 @@ class Loop:
         return min((each for each in times if each is not None), default=None)
 
     async def _read(self, detail: tuple[str, ...]) -> Demand | None:
-        """Read the demand, and take up what people wish."""
+        """Read the demand, and take up the requests of people."""
         try:
             demand, requests = await self.source.read(
                 detail, self.report or None, self._acknowledged
@@ -313,7 +313,7 @@ class Loop:
         """Have the next tick come at once when the scheduler has news."""
         while True:
             try:
-                if await self.source.news():
+                if await self.source.wait_for_change():
                     self._woken.set()
             except Exception:  # a tick comes all the same, only later
                 logger.exception("Listening for news has failed; tried again")

@@ -14,7 +14,7 @@ from typing import Literal
 from perennial.observation import Member, Observation
 from perennial.scaler import timing
 from perennial.scaler.boot import uptime
-from perennial.scaler.drained import Drain
+from perennial.scaler.drain_state import Drain
 from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
 from perennial.scaler.workers import Who
 

@@ -24,7 +24,7 @@ from perennial.scaler.metrics import Pages, ScalerState
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import Settings
 from perennial.scaler.sources import opened as source
-from perennial.scaler.state import Memory, lock
+from perennial.scaler.state import SavedState, lock
 from perennial.scaler.workers import DaskWorkers
 
 logger = logging.getLogger("perennial.scaler")
@@ -35,7 +35,7 @@ def assembled(told: Settings) -> Loop:
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
     tls = None if told.tls is None else told.tls.model_dump()
-    memory, tracker = Memory(told.state), MemberTracker()
+    memory, tracker = SavedState(told.state), MemberTracker()
     intents = Intents(told.state, tracker)
     overrides = Overrides(told.state, {name: each.most for name, each in groups.items()})
     for note in filter(None, (memory.note, overrides.note)):
@@ -127,6 +127,6 @@ def _groups(loop: Loop) -> Mapping[str, Any]:
 
 def _notify(*lines: str) -> None:
     if "NOTIFY_SOCKET" in os.environ:
-        from perennial.preloads.notifying import notify
+        from perennial.preloads.systemd_notify import notify
 
         notify(*lines)

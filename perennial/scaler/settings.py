@@ -50,7 +50,7 @@ class _File(BaseModel):
     adopted: bool = False
 
 
-class _Beside(BaseModel):
+class _PlatformOptions(BaseModel):
     """What stands beside the rules of a group."""
 
     model_config = ConfigDict(extra="forbid")
@@ -153,7 +153,7 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
 def _group(source: str, index: int, found: Mapping[str, Any]) -> GroupSettings:
     where = f"groups[{index}]"
     try:
-        beside = _Beside.model_validate({k: v for k, v in found.items() if k not in _OWN})
+        beside = _PlatformOptions.model_validate({k: v for k, v in found.items() if k not in _OWN})
         group = _GROUP.validate_python({k: v for k, v in found.items() if k in _OWN})
     except ValidationError as error:
         raise _refused(source, error, where) from None

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import Any
 
 from perennial.scaler import timing
+from perennial.scaler.dashboard_demand import HttpSource
 from perennial.scaler.demand import NoPreload, PreloadSource, Request, SchedulerAway, Source
-from perennial.scaler.foreign import HttpSource
 from perennial.scaler.values import Demand
 
 logger = logging.getLogger("perennial.scaler.demand")
@@ -55,10 +55,10 @@ class EitherSource:
             self._without = 0.0  # the next one may have it
             raise
 
-    async def news(self) -> bool:
-        """Wait where there are news; see `Source.news`."""
+    async def wait_for_change(self) -> bool:
+        """Wait where there are news; see `Source.wait_for_change`."""
         source = self.http if monotonic() < self._without else self.preload
-        return await source.news()
+        return await source.wait_for_change()
 
     async def close(self) -> None:
         """Close the connections of both."""

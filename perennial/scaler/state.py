@@ -65,7 +65,7 @@ class Clock:
         return clocks.monotonic() + self._offset
 
 
-class Memory:
+class SavedState:
     """What the policy remembers and the clock by which it does."""
 
     def __init__(self, folder: Path) -> None:

@@ -87,7 +87,7 @@ class MemberSeen:
     memory: int = 0
     #: Whether it is needed where it is: tasks wait that may run there alone, or a shuffle goes on
     #: that Dask would begin anew without it.
-    kept: bool = False
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

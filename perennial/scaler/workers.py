@@ -52,8 +52,8 @@ class Left:
     held: int = 0
     #: Those of them that no worker holds which is going to stay; of very many only some.
     unique: tuple[str, ...] = ()
-    #: Whether it is needed where it is, as `perennial.preloads.leaving.kept` says.
-    kept: bool = False
+    #: Whether it is needed where it is, as `perennial.preloads.leaving.needed_where_they_are` says.
+    needed: bool = False
 
 
 class Workers(Protocol):

@@ -35,7 +35,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
     if spec.scaler is None:
         raise ValueError("the cluster has no scaler")
     config, settings = f"{site.config}/scaler.yaml", f"{site.config}/scaler.json"
-    text = json.dumps(told(spec, site, fleets), indent=2, ensure_ascii=False)
+    text = json.dumps(settings_of(spec, site, fleets), indent=2, ensure_ascii=False)
     return Service(
         name="scaler",
         role="scaler",
@@ -64,7 +64,9 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
     )
 
 
-def told(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def settings_of(
+    spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Say what a scaler is told, see `perennial.scaler.settings`.
 
     Parameters

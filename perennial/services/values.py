@@ -253,7 +253,7 @@ class Service:
     group: str | None = None
 
     @property
-    def whole(self) -> bool:
+    def is_group(self) -> bool:
         """Whether this is all members of a group at once: `INSTANCE` has no number yet."""
         return INSTANCE in self.name
 

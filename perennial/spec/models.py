@@ -301,10 +301,10 @@ class ClusterSpec(Model):
         """Look at what no key can say alone, and let the platform look as well."""
         options = getattr(self, getattr(self, "platform", ""), None)
         refusals = [*self._names_taken(), *self._ucx_in_the_clear(), *self._beyond_budget()]
-        places: Iterable[ports.Place] = ()
+        places: Iterable[ports.PortUse] = ()
         if options is not None:
             refusals += options.refusals(self)
-            places = options.places(self)
+            places = options.port_uses(self)
         refusals += ports.refusals(self, places)
         if refusals:
             raise refuse_all(dict.fromkeys(refusals))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from perennial.errors import Fault
-from perennial.spec.ports import Place
+from perennial.spec.ports import PortUse
 from perennial.spec.strict import Model
 from perennial.spec.units import Refusal
 
@@ -25,10 +25,12 @@ class PlatformOptions(Model):
         """Warn of what is valid but will surprise."""
         yield from ()
 
-    def places(self, spec: ClusterSpec) -> Iterator[Place]:
+    def port_uses(self, spec: ClusterSpec) -> Iterator[PortUse]:
         """Say what stands on the same machine."""
         services = {path.partition(".")[0] for path in spec.ports()}
-        yield Place(frozenset(services), {name: group.most for name, group in spec.workers.items()})
+        yield PortUse(
+            frozenset(services), {name: group.most for name, group in spec.workers.items()}
+        )
 
     def counts(self, spec: ClusterSpec) -> Mapping[str, int]:
         """Sizes of groups that these options say, for groups that do not say them."""

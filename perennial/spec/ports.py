@@ -27,7 +27,7 @@ class _Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PortUse:
     """What stands on one machine, as far as ports go.
 
     Parameters
@@ -45,7 +45,7 @@ class Place:
     machine: str = ""
 
 
-def refusals(spec: _Cluster, places: Iterable[Place]) -> Iterator[Refusal]:
+def refusals(spec: _Cluster, places: Iterable[PortUse]) -> Iterator[Refusal]:
     """Refuse ports that meet, and ranges that hold too few of them.
 
     Parameters
@@ -58,7 +58,7 @@ def refusals(spec: _Cluster, places: Iterable[Place]) -> Iterator[Refusal]:
     fixed = {path: (port, port) for path, port in spec.ports().items()}
     yield from _meeting(spec, fixed)
     alike: set[tuple[frozenset[str], frozenset[str]]] = set()
-    widest: dict[str, Place] = {}
+    widest: dict[str, PortUse] = {}
     for place in places:
         ranged = [name for name in place.members if spec.workers[name].ports is not None]
         for name in ranged:
@@ -71,7 +71,7 @@ def refusals(spec: _Cluster, places: Iterable[Place]) -> Iterator[Refusal]:
         yield from _narrow(spec, name, place)
 
 
-def _taken(spec: _Cluster, place: Place, fixed: Mapping[str, Range]) -> dict[str, Range]:
+def _taken(spec: _Cluster, place: PortUse, fixed: Mapping[str, Range]) -> dict[str, Range]:
     """List the ports of a machine by key path; ranges of groups first."""
     taken = {}
     for name in spec.workers:
@@ -97,7 +97,7 @@ def _meeting(spec: _Cluster, taken: Mapping[str, Range]) -> Iterator[Refusal]:
         seen[path] = (first, last)
 
 
-def _narrow(spec: _Cluster, name: str, place: Place) -> Iterator[Refusal]:
+def _narrow(spec: _Cluster, name: str, place: PortUse) -> Iterator[Refusal]:
     group = spec.workers[name]
     needed = 2 * group.processes * place.members[name]
     if group.ports is not None and group.ports[1] - group.ports[0] + 1 < needed:

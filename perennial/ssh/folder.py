@@ -30,7 +30,7 @@ _PREFIX = "perennial-ssh-"
 #: Files that this process may have open.
 _FILES = 16_384
 #: Seconds for a process to end.
-_PATIENCE = 2.0
+_CLOSE_TIMEOUT = 2.0
 
 _making = threading.Lock()
 _own: list[tuple[int, Path]] = []
@@ -79,7 +79,7 @@ def end(handles: Iterable[int]) -> None:
         for handle in left:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         left = [each for each in left if not ended(each, deadline - time.monotonic())]
 
 
@@ -96,7 +96,7 @@ def _remove(made: Path) -> None:
     for path in made.iterdir():
         if path.is_socket():
             with suppress(OSError):
-                handles.append(holder(path, _PATIENCE))
+                handles.append(holder(path, _CLOSE_TIMEOUT))
     end(handles)
     for each in handles:
         os.close(each)

@@ -20,7 +20,9 @@ from perennial.supervision import boot, leftovers
 from perennial.supervision import plan as planning
 from perennial.supervision import supervisor as supervision
 from perennial.supervision.dashboard import Dashboard
-from perennial.supervision.hold import (
+from perennial.supervision.plan import Change, Running
+from perennial.supervision.program import SCALER, Program
+from perennial.supervision.single_instance import (
     abandoned_mark,
     forget,
     holder,
@@ -28,8 +30,6 @@ from perennial.supervision.hold import (
     signal_holder,
     standing_in,
 )
-from perennial.supervision.plan import Change, Running
-from perennial.supervision.program import SCALER, Program
 from perennial.supervision.supervisor import Supervisor, polls
 from perennial.supervision.waiting import Waiting
 

@@ -3,7 +3,8 @@
 supervisord sends it an event every five seconds. A scheduler that has been well and then has
 not answered its ``/health`` for as long as the watchdog allows is killed with SIGKILL (its
 event loop would not see anything milder); supervisord starts it again. The process is known
-by the lock file that `perennial.supervision.hold` keeps, so this also serves adopted processes.
+by the lock file that `perennial.supervision.single_instance` keeps, so this also serves
+adopted processes.
 
 Runs as ``python -m perennial.local.health SOCKET WATCHDOG LOCK LOGS MAXBYTES BACKUPS``; it
 imports little, because it stays in memory beside every cluster.
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from http.client import HTTPConnection
 
 from perennial.fetching import get
-from perennial.supervision.hold import holder, signal_holder
+from perennial.supervision.single_instance import holder, signal_holder
 from perennial.unix import UnixConnection
 
 #: Seconds that a scheduler may take until it answers for the first time.

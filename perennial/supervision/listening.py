@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 
 from perennial.spec.words import shorten
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 
 LOOPBACK = "127.0.0.1"
 
@@ -54,7 +54,7 @@ def holder(address: str, port: int) -> int | None:
 
 def is_of(lock_path: str | os.PathLike[str], port: int, address: str = LOOPBACK) -> bool:
     """Whether what listens on a port is the service that holds a lock, or its child."""
-    pid, _ = hold.holder(lock_path)
+    pid, _ = single_instance.holder(lock_path)
     return bool(pid) and belongs(holder(address, port), {pid})
 
 

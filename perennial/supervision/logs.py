@@ -14,7 +14,7 @@ _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
 _MARKED = re.compile(r"\b(ERROR|CRITICAL)\b|^(Usage|Error|usage|error|jupyter): ")
 
 
-def telling_line(log: Path, limit: int = 300) -> str:
+def informative_line(log: Path, limit: int = 300) -> str:
     """Say the line of a log that tells why its service ended: an error's, else the last one."""
     try:
         with log.open("rb") as file:

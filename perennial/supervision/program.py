@@ -9,7 +9,7 @@ from typing import Any
 from perennial import render
 from perennial.paths import ClusterPaths
 from perennial.services import Service
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 from perennial.supervision.supervisor import started_as
 
 #: The service that sizes groups.
@@ -61,8 +61,8 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
     # Jupyter's folders are its user's, who may share them.
     own = service.access.writes if service.role != "jupyter" else ()
     folders = (
-        *(word for folder in own for word in (hold.FOLDER, folder)),
-        *(hold.DIRECTORY, service.command.directory),
+        *(word for folder in own for word in (single_instance.FOLDER, folder)),
+        *(single_instance.DIRECTORY, service.command.directory),
     )
     command = replace(
         service.command,

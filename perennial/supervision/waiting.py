@@ -11,9 +11,9 @@ from perennial.services import START_TIMEOUT
 from perennial.supervision import listening, processes
 from perennial.supervision import supervisor as supervision
 from perennial.supervision.dashboard import Dashboard
-from perennial.supervision.hold import is_ready
-from perennial.supervision.logs import telling_line
+from perennial.supervision.logs import informative_line
 from perennial.supervision.program import HEALTH, SCALER, Program
+from perennial.supervision.single_instance import is_ready
 from perennial.supervision.supervisor import Process, Supervisor, polls
 
 _TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
@@ -75,7 +75,7 @@ class Waiting:
                 return
             self._say(f"waiting for {', '.join(late)}")
             self._check_steady(late, unsteady, passed)
-        last = telling_line(self.paths.logs / f"{late[0]}.log")
+        last = informative_line(self.paths.logs / f"{late[0]}.log")
         raise PerennialError(
             f"{', '.join(late)}: not registered with the scheduler after {START_TIMEOUT:g} s; its"
             f" last line: {last}"
@@ -122,4 +122,4 @@ def does_not_stay_up(name: str, logs: Path) -> str:
     """Say that a service keeps ending, with the line of its log that tells most."""
     log = logs / f"{name}.log"
     why = processes.cause_in(log) or f"see `perennial logs {name}`"
-    return f"{name} does not stay up; its last line: {telling_line(log)}; {why}"
+    return f"{name} does not stay up; its last line: {informative_line(log)}; {why}"

@@ -1,7 +1,7 @@
-"""Reaches a cluster that this machine has no route to; see `perennial.tunnel.keeping`."""
+"""Reaches a cluster that this machine has no route to; see `perennial.tunnel.manage`."""
 
 from perennial.tunnel.forwarding import LOOPBACK
-from perennial.tunnel.keeping import (
+from perennial.tunnel.manage import (
     by_platform,
     close_tunnel,
     describe,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from perennial.tunnel.keeping import run
+from perennial.tunnel.manage import run
 
 if __name__ == "__main__":
     sys.exit(run(sys.argv[1]))

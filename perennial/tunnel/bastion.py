@@ -16,7 +16,7 @@ from perennial.ssh import Hop, Session, parse_jump
 from perennial.ssh.folder import folder
 from perennial.ssh.masters import cancel_logins
 from perennial.ssh.mux import RefusedError
-from perennial.tunnel.forwarding import PATIENCE, Forward, Place
+from perennial.tunnel.forwarding import CONNECT_TIMEOUT, Endpoint, Forward
 
 WEB_PORTS = {"http": 80, "https": 443}
 #: What ssh logs of a place that the bastion cannot connect to.
@@ -38,17 +38,17 @@ class Bastion:
         """Say which way it is."""
         return f"tunnel through {told['bastion']}"
 
-    def places(self, connection: Connection) -> list[Place]:
+    def endpoints(self, connection: Connection) -> list[Endpoint]:
         """Name the hosts and ports that a user of the cluster goes to, the scheduler's first."""
-        return places(connection)
+        return endpoints_of(connection)
 
-    async def dial(self, forwards: Sequence[Forward]) -> Line:
+    async def connect(self, forwards: Sequence[Forward]) -> BastionLink:
         """Connect to the bastion; when it fails, nothing stays open."""
         return await asyncio.to_thread(_dial, self._hop, forwards)
 
-    def prove(self, places: Sequence[Place]) -> list[str]:
+    def check(self, places: Sequence[Endpoint]) -> list[str]:
         """Connect once, to find out whether it can work: empty for a place where it can."""
-        with Session(self._hop, PATIENCE) as session:
+        with Session(self._hop, CONNECT_TIMEOUT) as session:
             return [_proved(session, host, port) for host, port in places]
 
     def cancel(self) -> None:
@@ -56,7 +56,7 @@ class Bastion:
         cancel_logins()
 
 
-class Line:
+class BastionLink:
     """The connection to the bastion, with a unix socket for each place behind it."""
 
     def __init__(self, session: Session, sockets: dict[Forward, Path]) -> None:
@@ -96,7 +96,7 @@ def hop(bastion: str) -> Hop:
     return replace(last, jump=before or None)
 
 
-def places(connection: Connection) -> list[Place]:
+def endpoints_of(connection: Connection) -> list[Endpoint]:
     """Name the hosts and ports in a connection, the scheduler's first."""
     found = []
     for link in (connection.scheduler_address, connection.jupyter_url, connection.dashboard_link):
@@ -107,7 +107,7 @@ def places(connection: Connection) -> list[Place]:
     return list(dict.fromkeys(found))
 
 
-def _dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
+def _dial(bastion: Hop, forwards: Sequence[Forward]) -> BastionLink:
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(Session(bastion))
         sockets = {each: folder() / f"to-{number}" for number, each in enumerate(forwards)}
@@ -116,7 +116,7 @@ def _dial(bastion: Hop, forwards: Sequence[Forward]) -> Line:
             with contextlib.closing(session.control()) as control:
                 control.forward(path, forward.host, forward.port)
         stack.pop_all()
-        return Line(session, sockets)
+        return BastionLink(session, sockets)
 
 
 def _proved(session: Session, host: str, port: int) -> str:

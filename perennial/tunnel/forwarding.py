@@ -25,10 +25,10 @@ LOOPBACK = "127.0.0.1"
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 #: How long who connects is kept waiting for a way; Dask's own patience is 30 s.
-PATIENCE = 20.0
+CONNECT_TIMEOUT = 20.0
 _CHUNK = 65_536
 #: Host and port.
-Place = tuple[str, int]
+Endpoint = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Forward:
     port: int
 
 
-class Line(Protocol):
-    """A way to the places that stands."""
+class Link(Protocol):
+    """An open way to the endpoints."""
 
     async def ended(self) -> None:
         """Wait until it is lost."""
@@ -59,7 +59,7 @@ class Line(Protocol):
         """End it."""
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """Makes the way: through a bastion, or through what a platform has for it."""
 
     #: Of what is in between, for messages.
@@ -67,29 +67,29 @@ class Carrier(Protocol):
     #: What to look at where the scheduler is not reached.
     remedy: str
 
-    def places(self, connection: Connection) -> list[Place]:
+    def endpoints(self, connection: Connection) -> list[Endpoint]:
         """Name the hosts and ports that it leads to, the scheduler's first."""
 
-    async def dial(self, forwards: Sequence[Forward]) -> Line:
+    async def connect(self, forwards: Sequence[Forward]) -> Link:
         """Make the way; when it fails, nothing stays open."""
 
-    def prove(self, places: Sequence[Place]) -> list[str]:
+    def check(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """Go the way once: empty for a place that is reached, else why it is not."""
 
     def cancel(self) -> None:
-        """End what keeps `dial` waiting."""
+        """End what keeps `connect` waiting."""
 
 
 class Forwarder:
     """Holds the ports and the way to the cluster."""
 
     def __init__(
-        self, carrier: Carrier, forwards: Sequence[Forward], tell: Callable[[str | None], None]
+        self, transport: Transport, forwards: Sequence[Forward], tell: Callable[[str | None], None]
     ) -> None:
-        self._carrier = carrier
+        self._transport = transport
         self._forwards = forwards
         self._tell = tell
-        self._line: Line | None = None
+        self._link: Link | None = None
         self._connected = asyncio.Event()
         self._wanted = asyncio.Event()
         self._carried: set[asyncio.Task[None]] = set()
@@ -114,13 +114,13 @@ class Forwarder:
         finally:
             for server in servers:
                 server.close()
-            self._carrier.cancel()
+            self._transport.cancel()
             tasks = (keeping, stopping, *self._carried)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._line is not None:
-                await self._line.close()
+            if self._link is not None:
+                await self._link.close()
 
     async def _keep(self) -> None:
         """Connect, and connect again; sooner when somebody waits for it."""
@@ -128,15 +128,15 @@ class Forwarder:
         while True:
             began = math.inf
             try:
-                self._line = await self._carrier.dial(self._forwards)
+                self._link = await self._transport.connect(self._forwards)
                 began = time.monotonic()
                 self._say(None)
                 self._connected.set()
-                await self._line.ended()
+                await self._link.ended()
                 fault = "the connection was lost"
             except (PerennialError, OSError) as error:
                 fault = str(error) or type(error).__name__
-            await self._let_go()
+            await self._disconnect()
             self._say(fault)
             if time.monotonic() - began > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
@@ -148,13 +148,13 @@ class Forwarder:
                 await asyncio.sleep(_FIRST_PAUSE)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _let_go(self) -> None:
+    async def _disconnect(self) -> None:
         """Close what is left of a connection."""
         self._connected.clear()
-        line, self._line = self._line, None
-        if line is not None:
+        link, self._link = self._link, None
+        if link is not None:
             with contextlib.suppress(OSError):
-                await line.close()
+                await link.close()
 
     def _say(self, fault: str | None) -> None:
         """Tell of a change; a full disk keeps nobody from connecting again."""
@@ -183,18 +183,18 @@ class Forwarder:
         """Carry one connection; where there is no way, close it."""
         self._wanted.set()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._connected.wait()
-                line = self._line
-                if line is None:
+                link = self._link
+                if link is None:
                     return
-                far_reader, far_writer = await line.open(forward)
+                far_reader, far_writer = await link.open(forward)
         except (TimeoutError, OSError) as error:
             self._complain(forward, str(error) or "no answer")
             return
         try:
             _, received = await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
-            fault = line.refusal()
+            fault = link.refusal()
             if received:
                 self._complaints.pop(forward, None)
             elif fault:
@@ -223,11 +223,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> i
     return count
 
 
-def main(carrier: Carrier, forwards: Sequence[Forward], tell: Callable[[str | None], None]) -> int:
+def main(
+    transport: Transport, forwards: Sequence[Forward], tell: Callable[[str | None], None]
+) -> int:
     """Forward until this process is ended."""
 
     async def run() -> None:
-        await Forwarder(carrier, forwards, tell).run()
+        await Forwarder(transport, forwards, tell).run()
 
     try:
         asyncio.run(run())

@@ -20,11 +20,18 @@ from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.hosts import libraries, machine_spec
 from perennial.platforms.hosts.agent.answers import Outcome
-from perennial.platforms.hosts.environment import Wish
+from perennial.platforms.hosts.environment import EnvironmentSpec
 from perennial.platforms.hosts.environment import state as environment_folder
-from perennial.platforms.hosts.plan import Side, fingerprints, steps
-from perennial.platforms.hosts.share import Share, Target, from_json, share, to_json, wish
-from perennial.platforms.hosts.share import target as share_target
+from perennial.platforms.hosts.machine_services import (
+    MachineServices,
+    Target,
+    environment_spec,
+    from_json,
+    services_of,
+    to_json,
+)
+from perennial.platforms.hosts.machine_services import target as share_target
+from perennial.platforms.hosts.plan import MachineState, fingerprints, steps
 from perennial.spec import ClusterSpec
 
 from ..rollout import slots
@@ -133,7 +140,7 @@ class HostServices(Kind):
         if not is_known(_described(new)):
             return new, ()
         try:
-            wanted = wanted_share(new)
+            wanted = wanted_services(new)
         except SpecError as error:
             return new, refused(error)
         checked = {**new, "digest": digest(wanted)}
@@ -171,13 +178,13 @@ class HostServices(Kind):
         if not state.inputs or not new:
             return ()
         machine = new["machine"]["name"]
-        return lost(machine, steps(machine, side(state), side(State(new))))
+        return lost(machine, steps(machine, machine_state(state), machine_state(State(new))))
 
     def create(self, new: Values, say: Say) -> Made:
         """Deploy them for the first time; what was begun on a machine is remembered."""
         from perennial.platforms.hosts import deploy
 
-        wanted = wanted_share(new)
+        wanted = wanted_services(new)
         deploy.reach(wanted.target, say)
         name, owner = wanted.target.name, uuid4().hex[:12]
         try:
@@ -195,7 +202,7 @@ class HostServices(Kind):
         if not outcome:
             return state.outputs  # they were never whole
         try:
-            drift = deploy.look_services(wanted_share(state.inputs), outcome)
+            drift = deploy.look_services(wanted_services(state.inputs), outcome)
         except PerennialError as error:
             drift = [str(error)]
         return {**state.outputs, "drift": list(drift)}
@@ -205,9 +212,9 @@ class HostServices(Kind):
         from perennial.platforms.hosts import deploy
 
         owner = state.outputs.get("owner") or uuid4().hex[:12]
-        wanted = wanted_share(new)
+        wanted = wanted_services(new)
         deploy.reach(wanted.target, say)
-        if wanted_share(state.inputs).target.needs_root != wanted.target.needs_root:
+        if wanted_services(state.inputs).target.needs_root != wanted.target.needs_root:
             # They are in other folders, under another service manager, and on the same ports.
             self.delete(state, say)
             _leave(state)
@@ -223,12 +230,12 @@ class HostServices(Kind):
         """Drain them, stop them and remove what they needed, unless another resource owns them."""
         from perennial.platforms.hosts import deploy
 
-        had = wanted_share(state.inputs)
+        had = wanted_services(state.inputs)
         told = _named(had.target.name, say)
         for left in deploy.remove_services(had, told, state.outputs.get("owner", had.target.name)):
             told(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
 
-    def _applied(self, wanted: Share, new: Values, owner: str, say: Say) -> Values:
+    def _applied(self, wanted: MachineServices, new: Values, owner: str, say: Say) -> Values:
         from perennial.platforms.hosts import deploy
         from perennial.platforms.hosts.secrets import Secrets
 
@@ -238,9 +245,9 @@ class HostServices(Kind):
         outcome = deploy.apply_services(wanted, secrets, told, turn=turn, owner=owner)
         return {**outcome, "services": fingerprints(wanted, outcome["init"])}
 
-    def _refusal(self, wanted: Share, old: Values, new: Values) -> str:
+    def _refusal(self, wanted: MachineServices, old: Values, new: Values) -> str:
         """Say why a machine cannot hold what is new there; empty where it can."""
-        from perennial.platforms.hosts.resizing import Asked, refuse_share
+        from perennial.platforms.hosts.resizing import Asked, refuse_services
 
         before = self.upgraded(State(old)).inputs if old else {}
         if before.get("digest") == new["digest"]:
@@ -248,7 +255,7 @@ class HostServices(Kind):
         uses = _uses(new)
         asked = Asked(uses, _uses(before) or uses, meant="" if new.get("force") else MEANT)
         try:
-            refuse_share(wanted, asked)
+            refuse_services(wanted, asked)
         except PerennialError as error:
             return str(error)
         return ""
@@ -267,9 +274,13 @@ class _named:  # noqa: N801  (a function that remembers)
         self._say(f"{mark}{self._machine}: {text}")
 
 
-def environment_inputs(spec: ClusterSpec, values: Mapping[str, Any], share: Share) -> Values:
+def environment_inputs(
+    spec: ClusterSpec, values: Mapping[str, Any], assigned: MachineServices
+) -> Values:
     """Say how a machine is reached, and what Python environment it needs."""
-    needed = {key: value for key, value in wish(spec, share).items() if value is not None}
+    needed = {
+        key: value for key, value in environment_spec(spec, assigned).items() if value is not None
+    }
     if needed["kind"] == "python":
         needed["python"] = values["python"]  # which may not be known yet
     entry = values["machine"]
@@ -282,19 +293,19 @@ def target(values: Values) -> Target:
     return share_target(machine_spec.entry(values["target"]))
 
 
-def environment(values: Values) -> Wish:
+def environment(values: Values) -> EnvironmentSpec:
     """Read what environment a machine needs; what is None is not in the engine's state."""
-    found: Wish = copy(values["environment"])
+    found: EnvironmentSpec = copy(values["environment"])
     if found.get("kind") == "requirements":
         found.setdefault("wheelhouse", None)
     return found
 
 
-def wanted_share(values: Values) -> Share:
+def wanted_services(values: Values) -> MachineServices:
     """Read what a machine has to do."""
     if "legacy" in values:
         return from_json(json.loads(values["legacy"]))
-    return share(machine_spec.read(_described(values)))
+    return services_of(machine_spec.read(_described(values)))
 
 
 def _described(values: Values) -> Values:
@@ -302,19 +313,19 @@ def _described(values: Values) -> Values:
     return {key: values[key] for key in machine_spec.MachineSpec.model_fields if key in values}
 
 
-def digest(wanted: Share) -> str:
+def digest(wanted: MachineServices) -> str:
     """Say in 16 letters what is deployed to a machine."""
     text = json.dumps(to_json(wanted), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def side(state: State) -> Side:
+def machine_state(state: State) -> MachineState:
     """Describe what a machine has, or shall have, for a plan."""
     outcome = state.outputs.get("outcome") or {}
     if not state.inputs:
-        return Side()
-    return Side(
-        to_json(wanted_share(state.inputs)),
+        return MachineState()
+    return MachineState(
+        to_json(wanted_services(state.inputs)),
         members=outcome.get("members"),
         init=outcome.get("init"),
         services=outcome.get("services"),
@@ -347,11 +358,11 @@ def _leave(state: State) -> None:
     """Remove the environment of a machine that its resource has left for another one."""
     from perennial.platforms.hosts import deploy
 
-    had = wanted_share(state.inputs)
+    had = wanted_services(state.inputs)
     python = had.services[0].command.argv[0] if had.services else ""
     made = python.startswith(f"{environment_folder(had.cluster, had.target.needs_root)}/")
     kind: Literal["python", "requirements"] = "requirements" if made else "python"
-    gone: Wish = {"kind": kind, "python": python, "needs": [], "cluster": had.cluster}
+    gone: EnvironmentSpec = {"kind": kind, "python": python, "needs": [], "cluster": had.cluster}
     deploy.remove_environment(had.target, gone)  # which leaves one that was there before
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import pytest
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.platforms.local.starter import Ports, fit, starter
 from perennial.spec import load, loads, schema
 from tests.homes import PERENNIAL, Home
@@ -144,11 +144,15 @@ def test_init_with_a_name_that_is_a_word_of_yaml(shell: Shell) -> None:
 @pytest.mark.parametrize("cores", [1, 2, 3, 8, 64, 256])
 @pytest.mark.parametrize("memory", [2**28, 2**30, 4 * 2**30, 23 * 2**30, 2**40])
 def test_every_machine_gets_a_sound_file(cores: int, memory: int) -> None:
-    count, threads, each = fit(Machine(cores, memory, memory))
+    count, threads, each = fit(MachineResources(cores, memory, memory))
     assert 1 <= count * threads <= max(cores, threads)
     assert count * each <= memory
     text = starter(
-        "lab", Machine(cores, memory, memory), Ports(1, 2, 3), "file:///x", jupyter=cores > 2
+        "lab",
+        MachineResources(cores, memory, memory),
+        Ports(1, 2, 3),
+        "file:///x",
+        jupyter=cores > 2,
     )
     made = loads(text)
     assert (made.workers["cpu"].count, made.workers["cpu"].memory) == (count, each)
@@ -241,6 +245,6 @@ def test_schema(shell: Shell) -> None:
 def test_what_others_use_is_not_promised() -> None:
     """On a shared machine the proposal is of the memory that is free."""
     gib = 2**30
-    count, _, each = fit(Machine(16, 128 * gib, 20 * gib))
+    count, _, each = fit(MachineResources(16, 128 * gib, 20 * gib))
     assert count * each <= 18 * gib
-    assert fit(Machine(2, 8 * gib, 8 * gib)) == fit(Machine(2, 8 * gib, 7 * gib))
+    assert fit(MachineResources(2, 8 * gib, 8 * gib)) == fit(MachineResources(2, 8 * gib, 7 * gib))

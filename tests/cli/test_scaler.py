@@ -15,8 +15,8 @@ from perennial import authority, connect, paths
 from perennial.cli import steer
 from perennial.connect import Connection, Tls
 from perennial.errors import PerennialError
-from perennial.scaler import asking
-from perennial.scaler.asking import Report
+from perennial.scaler import scaler_client
+from perennial.scaler.scaler_client import Report
 from tests.cli.test_use import perennial
 from tests.scaler.feeder import Scaler, record, scheduler
 
@@ -52,7 +52,7 @@ def cluster(machine: Path) -> Iterator[paths.ClusterPaths]:
 @pytest.fixture
 def scaler(cluster: paths.ClusterPaths) -> Iterator[Scaler]:
     connection = connect.load(cluster)
-    with Scaler(connection.scheduler_address, asking.security(connection.tls)) as running:
+    with Scaler(connection.scheduler_address, scaler_client.security(connection.tls)) as running:
         yield running
 
 
@@ -129,10 +129,10 @@ def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
     scaler.heard()
 
     def check(found: Report) -> None:
-        asking.check_size(found, "cpu", 6, "lab")
+        scaler_client.check_size(found, "cpu", 6, "lab")
 
     async def asked(scheduler: Any) -> Report:
-        before = await asking.report(scheduler)
+        before = await scaler_client.report(scheduler)
         with pytest.raises(PerennialError, match="up to 4"):
             check(before)
         scaler.limits = {"cpu": {"max": 6}}
@@ -240,7 +240,7 @@ def test_a_history_cut_in_the_middle_of_a_line(
 
 def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPaths) -> None:
     connection = connect.load(cluster)
-    security = asking.security(connection.tls)
+    security = scaler_client.security(connection.tls)
     with Scaler(connection.scheduler_address, security) as scaler:
         scaler.heard()
     code, out, error = perennial(machine, "pause")

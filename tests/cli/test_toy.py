@@ -118,8 +118,8 @@ def test_another_cluster_is_listed_beside_one_that_cannot_be_looked_at(
     cluster_state("lab").state.write_text("{")
     assert "lab                  toy      unknown: " in run("list")
     cluster_state("lab").state.unlink()
-    monkeypatch.delattr(toy.Runtime, "glance")
-    assert "lab                  toy      unknown: the platform toy has no glance" in run("list")
+    monkeypatch.delattr(toy.Runtime, "overview")
+    assert "lab                  toy      unknown: the platform toy has no overview" in run("list")
 
 
 def test_a_person_is_asked_before_a_change(cluster: Path) -> None:

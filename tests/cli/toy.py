@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perennial import contracts
 from perennial.connect import Connection, save
-from perennial.contracts import Deployed, Glance, Observer, Removed, Say, ServiceStatus, Status
+from perennial.contracts import Deployed, Observer, Overview, Removed, Say, ServiceStatus, Status
 from perennial.paths import cluster_state
 from perennial.plan import Impact, Plan, Step
 from perennial.spec import ClusterSpec, dump
@@ -37,8 +37,8 @@ class Deployer(contracts.Deployer):
 
 
 class Runtime(contracts.Runtime):
-    def glance(self) -> Glance:
-        return Glance(True, "tcp://127.0.0.1:1", 2)
+    def overview(self) -> Overview:
+        return Overview(True, "tcp://127.0.0.1:1", 2)
 
     def status(self) -> Status:
         return Status(None, {"cpu": 2}, [ServiceStatus("cpu-0", None, "RUNNING")], None)

@@ -25,11 +25,11 @@ GOOD = [
 @pytest.mark.parametrize("wish", GOOD, ids=lambda wish: wish["kind"])
 def test_wishes_wait_until_the_scaler_has_them(wish: dict[str, Any]) -> None:
     found = channel.Channel()
-    name = found.wish(wish)
-    there = found.wishes[name]
+    name = found.take_request(wish)
+    there = found.requests[name]
     assert there == {"id": name, "time": there["time"], **wish}
     found.acknowledge(["another", name, name])
-    assert found.wishes == {}
+    assert found.requests == {}
 
 
 BAD = {
@@ -58,33 +58,33 @@ BAD = {
 def test_nonsense_is_no_wish(wish: Any) -> None:
     found = channel.Channel()
     with pytest.raises(ValueError, match=r"^request") as caught:
-        found.wish(wish)
+        found.take_request(wish)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert len(message) < 300
     assert "found" in message
     assert "allowed" in message
-    assert found.wishes == {}
+    assert found.requests == {}
 
 
 def test_wishes_are_not_taken_without_end() -> None:
     found = channel.Channel()
-    for _ in range(channel.WISHES):
-        found.wish({"kind": "pause"})
+    for _ in range(channel.REQUESTS):
+        found.take_request({"kind": "pause"})
     with pytest.raises(ValueError, match="see whether it runs"):
-        found.wish({"kind": "pause"})
+        found.take_request({"kind": "pause"})
 
 
 def test_reports_are_foundfor_others_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "RECORDS", 5)
     monkeypatch.setattr(channel, "GROUPS", 2)
     found = channel.Channel()
-    assert found.told()["report"] is None
-    assert found.told()["age"] is None
+    assert found.latest()["report"] is None
+    assert found.latest()["age"] is None
     for tick in range(20):
         groups = {"cpu": {"seen": tick, "reason": "idle for long"}, "gpu": {}, "odd": 3}
-        found.tell({"time": 5.0 * tick, "mode": "act", "groups": groups})
-    told = found.told()
+        found.take_report({"time": 5.0 * tick, "mode": "act", "groups": groups})
+    told = found.latest()
     assert told["report"]["time"] == 95
     assert 0 <= told["age"] < 60
     assert [len(x) for x in told["records"].values()] == [5, 5]
@@ -92,10 +92,10 @@ def test_reports_are_foundfor_others_and_not_without_end(monkeypatch: pytest.Mon
     assert (record["time"], record["seen"], record["reason"]) == (95, 19, "idle for long")
     assert record["mode"] == "act"
     assert record["work"] is None
-    assert [r[0] for r in found.told(86)["records"]["cpu"]] == [90, 95]
+    assert [r[0] for r in found.latest(86)["records"]["cpu"]] == [90, 95]
     for group in "abc":
-        found.tell({"time": 1.0, "groups": {group: {}}})
-    assert set(found.told()["records"]) == {"b", "c"}
+        found.take_report({"time": 1.0, "groups": {group: {}}})
+    assert set(found.latest()["records"]) == {"b", "c"}
 
 
 def test_a_look_each_second_does_not_shorten_what_is_kept() -> None:
@@ -103,8 +103,8 @@ def test_a_look_each_second_does_not_shorten_what_is_kept() -> None:
     for second in range(61):
         to = 3 if second < 31 else 4  # a change is kept to the second
         record = {"to": to, "seen": second % 7, "rule": "steady"}
-        found.tell({"time": float(second), "mode": "act", "groups": {"cpu": record}})
-    told = found.told()
+        found.take_report({"time": float(second), "mode": "act", "groups": {"cpu": record}})
+    told = found.latest()
     times = [row[0] for row in told["records"]["cpu"]]
     assert times[-1] == 60
     assert {30.0, 31.0} <= set(times)

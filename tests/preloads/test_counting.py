@@ -189,7 +189,7 @@ async def test_the_scheduler_lives_on_when_its_counters_fail(
         answer = cluster.ask()
         assert "division by zero" in answer["fault"]
         assert "work" not in answer
-        assert cluster.plugin.wish({"kind": "pause"})
+        assert cluster.plugin.take_request({"kind": "pause"})
         # When so much time has passed, it counts anew.
         monkeypatch.setattr(cluster.plugin, "_recounted", -preload.RETRY)
         assert cluster.ask()["fault"] == ""

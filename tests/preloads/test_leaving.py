@@ -45,7 +45,7 @@ async def test_a_worker_that_waiting_tasks_name_is_kept() -> None:
         assert kept(cluster) == {"cpu-0": True, "cpu-1": False}
         workers = DaskWorkers(cluster.scheduler.address, {"cpu": 1})
         left = await workers.left(both, [first.address])
-        assert [left[at].kept for at in both] == [True, False]
+        assert [left[at].needed for at in both] == [True, False]
         cluster.check()
         await cluster.client.cancel([slow, *later], force=True)
         await cluster.until(lambda: not any(kept(cluster).values()))
@@ -68,7 +68,7 @@ async def test_whoever_takes_part_in_a_shuffle_is_kept() -> None:
         assert kept(cluster) == dict.fromkeys(names, True)
         workers = DaskWorkers(cluster.scheduler.address, {"cpu": 1})
         left = await workers.left(list(addresses.values()), [])
-        assert all(each.kept for each in left.values())
+        assert all(each.needed for each in left.values())
         assert await future == 40 * 10 * sum(range(6))
         del future
         await cluster.until(lambda: not any(kept(cluster).values()))

@@ -16,7 +16,7 @@ from perennial.fleet import FixedFleet
 from perennial.scaler.adopted import AdoptedSource, AdoptedWorkers, ByHost
 from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.drain import Drains
-from perennial.scaler.drained import Drain
+from perennial.scaler.drain_state import Drain
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.settings import parse
 from perennial.scaler.values import PARKED, Demand

@@ -10,9 +10,9 @@ import pytest
 
 from perennial.errors import NoCapacity, PerennialError
 from perennial.platforms.memory import MemoryFleet
-from perennial.scaler import asking, explaining
-from perennial.scaler.asking import Report
+from perennial.scaler import explaining, scaler_client
 from perennial.scaler.fleet_client import FleetClient
+from perennial.scaler.scaler_client import Report
 from perennial.scaler.timing import SILENCE
 from tests.scaler import feeder
 
@@ -88,11 +88,11 @@ WRONG = [None, 7, -1.5, float("inf"), float("nan"), "x", "\x1b]0;", [], [[]], {}
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
 def test_an_answer_of_another_form_is_one_line(wrong: Any) -> None:
     whole, refused = _answer(), 0
-    assert asyncio.run(asking.report(_Told(whole))).pins == {"cpu": 3}
+    assert asyncio.run(scaler_client.report(_Told(whole))).pins == {"cpu": 3}
     for path in _places(whole):
         changed = _changed(whole, path, wrong)
         try:
-            found = asyncio.run(asking.report(_Told(changed)))
+            found = asyncio.run(scaler_client.report(_Told(changed)))
         except PerennialError:
             refused += 1
             continue

@@ -21,6 +21,7 @@ from perennial import authority
 from perennial.preloads import demand as preload
 from perennial.preloads import member
 from perennial.scaler import timing
+from perennial.scaler.dashboard_demand import HttpSource, queued
 from perennial.scaler.demand import (
     DemandUnknown,
     NoPreload,
@@ -29,7 +30,6 @@ from perennial.scaler.demand import (
     SchedulerAway,
     Source,
 )
-from perennial.scaler.foreign import HttpSource, queued
 from perennial.scaler.sources import opened
 from perennial.scaler.values import Demand, Load, MemberSeen, Signature
 from tests import dask_processes
@@ -141,7 +141,7 @@ def test_wishes_come_until_they_are_acknowledged_and_reports_go() -> None:
     async def read() -> None:
         async with in_process() as scheduler:
             source = PreloadSource(scheduler.address, GROUPS)
-            name = plugin(scheduler).wish({"kind": "pause"})
+            name = plugin(scheduler).take_request({"kind": "pause"})
             for _ in range(2):
                 _, wishes = await source.read()
                 assert [(wish["id"], wish["kind"]) for wish in wishes] == [(name, "pause")]
@@ -161,7 +161,7 @@ def test_news_are_told_at_once_and_once() -> None:
 
             async def listen(what: str, act: Any) -> None:
                 await source.read()
-                listening = asyncio.create_task(source.news())
+                listening = asyncio.create_task(source.wait_for_change())
                 await asyncio.sleep(0.3)
                 assert not listening.done(), what
                 act()
@@ -169,7 +169,7 @@ def test_news_are_told_at_once_and_once() -> None:
                     assert await listening, what
                 told.append(what)
 
-            await listen("a wish", lambda: plugin(scheduler).wish({"kind": "pause"}))
+            await listen("a wish", lambda: plugin(scheduler).take_request({"kind": "pause"}))
             clients: list[Client] = []
             await listen(
                 "a client", lambda: clients.append(Client(scheduler.address, asynchronous=True))
@@ -178,7 +178,7 @@ def test_news_are_told_at_once_and_once() -> None:
             futures: list[Any] = []
             await listen("work", lambda: futures.append(client.submit(abs, 1, pure=False)))
             await source.read()
-            listening = asyncio.create_task(source.news())
+            listening = asyncio.create_task(source.wait_for_change())
             futures.append(client.submit(abs, 1, pure=False))  # more of the same waits its turn
             await asyncio.sleep(0.5)
             assert not listening.done()
@@ -218,7 +218,7 @@ def test_more_work_than_members_can_do_is_told_at_once(
             ):
                 source = PreloadSource(scheduler.address, GROUPS)
                 await until(source, lambda demand: demand.groups["gpu"].names)
-                listening = asyncio.create_task(source.news())
+                listening = asyncio.create_task(source.wait_for_change())
                 await asyncio.sleep(0.3)  # news of the client are known
                 ran: list[Any] = []
                 for number in range(least):
@@ -248,14 +248,14 @@ def test_where_there_are_no_news_nobody_asks_without_end(monkeypatch: pytest.Mon
 
             handlers["perennial_news"] = news
             begun = time.monotonic()
-            assert not await source.news()
-            assert not await source.news()
+            assert not await source.wait_for_change()
+            assert not await source.wait_for_change()
             assert asked == 2
             assert time.monotonic() - begun >= 1.0
             del handlers["perennial_news"]
-            assert not await source.news()
+            assert not await source.wait_for_change()
             await source.close()
-        assert not await source.news()  # nobody is there
+        assert not await source.wait_for_change()  # nobody is there
         await source.close()
 
     asyncio.run(read())
@@ -271,7 +271,7 @@ def test_scattered_data_waits_for_the_first_worker_while_there_is_a_scaler() -> 
                 await client.scatter([0], timeout=0.1)
             source = PreloadSource(scheduler.address, GROUPS)
             assert (await until(source, bool)).scatters == 0
-            news = asyncio.create_task(source.news())
+            news = asyncio.create_task(source.wait_for_change())
             call = asyncio.create_task(client.scatter([1, 2], timeout=0.1))
             assert (await until(source, lambda demand: demand.scatters)).scatters == 1
             assert await news

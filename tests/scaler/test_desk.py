@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perennial.scaler import asking, desk
+from perennial.scaler import desk, scaler_client
 from perennial.scaler.desk import LARGEST, Desk
 from perennial.scaler.metrics import Pages
 
@@ -81,4 +81,4 @@ def test_whoever_does_not_answer_is_said_in_a_line() -> None:
         await asyncio.sleep(60)
 
     with pytest.raises(Exception, match=r"lab: the scaler has not answered within 0\.01 s"):
-        asyncio.run(asking.within(0.01, never(), "lab"))
+        asyncio.run(scaler_client.within(0.01, never(), "lab"))

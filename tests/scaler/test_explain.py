@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from perennial.errors import PerennialError
 from perennial.observation import Observation
 from perennial.scaler import explaining, history
-from perennial.scaler.page import DEMAND, LINES, document
+from perennial.scaler.dashboard_page import DEMAND, LINES, document
 from perennial.scaler.policy import RULES
 from perennial.scaler.values import (
     Decision,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perennial.observation import Member, Observation
-from perennial.scaler.drained import Drain
+from perennial.scaler.drain_state import Drain
 from perennial.scaler.life import SURPRISES, TRANSITIONS, Event, State
 from perennial.scaler.members import UNDER_WAY, Doing, Intent, MemberTracker
 

@@ -134,7 +134,7 @@ def test_news_are_heard_again_after_a_failure(
     monkeypatch.setattr(timing, "NEWS_AGAIN", 0.01)
     world = World(0)
     loop = scaler(tmp_path, world)
-    heard, usual = [0], loop.source.news
+    heard, usual = [0], loop.source.wait_for_change
 
     async def news() -> bool:
         heard[0] += 1
@@ -142,7 +142,7 @@ def test_news_are_heard_again_after_a_failure(
             raise ValueError("an answer that nobody understands")
         return await usual()
 
-    monkeypatch.setattr(loop.source, "news", news)
+    monkeypatch.setattr(loop.source, "wait_for_change", news)
     world.news = True
     run(loop, lambda: heard[0] > 3)
 
@@ -452,7 +452,7 @@ def test_a_pause_lets_those_go_whom_their_platform_removes(tmp_path: Path) -> No
     def let_go() -> bool:
         if list(world.status.values()) == [PARKED, PARKED]:
             loop.actor.tracker.of(("cpu", "cpu-0")).state = State.LEAVING  # by a person, over there
-            loop.actor.let_go()
+            loop.actor.undo_drains()
             returning.extend(loop.actor.drains.returning)
         return bool(returning)
 

@@ -222,7 +222,7 @@ def check(
                 continue  # not registered: it does no work, and holds nothing that is known
             member = detail[name]
             assert member.actors == 0
-            assert not member.kept
+            assert not member.needed
             if decision.rule not in ("pin", "max"):
                 assert (member.processing, member.status) == (0, "running")
         some_live_one_stays(decision, staying, detail, stands[group.name].chooses)

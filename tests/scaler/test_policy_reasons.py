@@ -98,7 +98,7 @@ def members_hold(decision, view) -> None:
     for words, count in (
         (r"(\d+) (?:has|have) tasks", sum(m.processing > 0 for m in staying)),
         (r"(\d+) (?:has|have) actors", sum(m.actors > 0 for m in staying)),
-        (r"(\d+) (?:is|are) kept", sum(m.kept for m in staying)),
+        (r"(\d+) (?:is|are) kept", sum(m.needed for m in staying)),
         (r"(\d+) (?:is|are) paused", sum(m.status != "running" for m in staying)),
     ):
         found = number(words, text)
@@ -152,7 +152,7 @@ def worlds(draw: st.DrawFn):
             actors=draw(st.sampled_from([0, 0, 0, 1])),
             idle=draw(st.sampled_from([0.0, 9e3])),
             nbytes=draw(st.sampled_from([0, 0, GIB, 3 * GIB])),
-            kept=draw(st.sampled_from([False, False, True])),
+            needed=draw(st.sampled_from([False, False, True])),
         )
         for name in running
         if draw(st.sampled_from([True, True, True, False]))
@@ -252,7 +252,7 @@ def test_each_kind_of_member_that_stays_is_counted():
         MemberSeen("cpu-0", processing=2),
         MemberSeen("cpu-1", processing=1),
         MemberSeen("cpu-2", actors=1, idle=9e3),
-        MemberSeen("cpu-3", kept=True, idle=9e3),
+        MemberSeen("cpu-3", needed=True, idle=9e3),
         MemberSeen("cpu-4", status="paused", idle=9e3),
     )
     decision = one(cpu(step_down=1.0), said, standing("cpu", 5))

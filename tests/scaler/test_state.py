@@ -20,7 +20,7 @@ from perennial.scaler.intents import Intents
 from perennial.scaler.life import State
 from perennial.scaler.members import Intent
 from perennial.scaler.overrides import Overrides
-from perennial.scaler.state import Memory, lock
+from perennial.scaler.state import SavedState, lock
 from perennial.scaler.values import Group, GroupHistory, History
 
 HOLDER = """
@@ -53,7 +53,7 @@ def test_a_second_scaler_is_told_who_the_first_one_is(tmp_path: Path) -> None:
 def test_everything_is_readable_by_its_user_alone(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     with lock(folder, "lab"):
-        Memory(folder).save(History())
+        SavedState(folder).save(History())
         Intents(folder).begin([Intent("cpu", "cpu-0", "drain", 1.0)])
         Overrides(folder).take([{"id": "1", "kind": "pause"}], frozenset(), 0.0)
         modes = {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
@@ -62,7 +62,7 @@ def test_everything_is_readable_by_its_user_alone(tmp_path: Path) -> None:
 
 
 def test_the_clock_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
+    memory = SavedState(tmp_path)
     history = History(
         groups={
             "cpu": GroupHistory(
@@ -74,7 +74,7 @@ def test_the_clock_goes_on_where_it_stopped(tmp_path: Path) -> None:
     )
     memory.save(history)
     before = memory.clock()
-    again = Memory(tmp_path)
+    again = SavedState(tmp_path)
     assert again.note == ""
     assert again.history == history
     assert before <= again.clock() < before + 30
@@ -85,14 +85,14 @@ def test_the_clock_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_a_wall_clock_that_was_set_counts_only_in_another_boot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, same: bool
 ) -> None:
-    memory = Memory(tmp_path)
+    memory = SavedState(tmp_path)
     memory.save(History())
     before = memory.clock()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump)
     if not same:
         monkeypatch.setattr(boots, "_BOOT", another_boot(tmp_path))
-    passed = Memory(tmp_path).clock() - before
+    passed = SavedState(tmp_path).clock() - before
     expected = jump if jump > 0 and not same else 0.0
     assert expected - 1 <= passed < expected + 30
 
@@ -124,7 +124,7 @@ def test_files_of_before_are_read(tmp_path: Path) -> None:
     found = Intents(tmp_path)
     assert found.damaged == 0
     assert boots.uptime() - found.open["cpu", "cpu-0"].begun < 30
-    assert 7.0 <= Memory(tmp_path).clock() < 37.0
+    assert 7.0 <= SavedState(tmp_path).clock() < 37.0
 
 
 def test_what_the_last_release_has_begun_is_taken_over(tmp_path: Path) -> None:
@@ -150,22 +150,22 @@ def test_what_the_last_release_has_begun_is_taken_over(tmp_path: Path) -> None:
 )
 def test_a_damaged_memory_is_forgotten_and_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "history.json").write_text(text)
-    memory = Memory(tmp_path)
+    memory = SavedState(tmp_path)
     assert "is damaged" in memory.note
     assert len(memory.note.splitlines()) == 1
     assert memory.history == History()
     memory.save(History(scheduler="s"))
-    assert Memory(tmp_path).history.scheduler == "s"
+    assert SavedState(tmp_path).history.scheduler == "s"
 
 
 def test_a_memory_of_another_version_is_read(tmp_path: Path) -> None:
-    Memory(tmp_path).save(History(groups={"cpu": GroupHistory(start_ups=(3.0,))}))
+    SavedState(tmp_path).save(History(groups={"cpu": GroupHistory(start_ups=(3.0,))}))
     found = json.loads((tmp_path / "history.json").read_text())
     found["history"]["tomorrow"] = 1
     found["history"]["groups"]["cpu"]["tomorrow"] = [1]
     del found["history"]["scheduler"]
     (tmp_path / "history.json").write_text(json.dumps(found))
-    assert Memory(tmp_path).history.groups["cpu"].start_ups == (3.0,)
+    assert SavedState(tmp_path).history.groups["cpu"].start_ups == (3.0,)
 
 
 # Intents

@@ -22,7 +22,7 @@ from perennial.scaler.intents import Intents
 from perennial.scaler.loop import Loop
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.settings import GroupSettings, Settings
-from perennial.scaler.state import Memory
+from perennial.scaler.state import SavedState
 from perennial.scaler.values import (
     Demand,
     Group,
@@ -261,10 +261,10 @@ class WorldSource:
             idle=0.0 if tasks else 100.0,
             nbytes=len(world.data.get(name, ())),
             unique=len(world.unique(name)),
-            kept=name in world.kept,
+            needed=name in world.kept,
         )
 
-    async def news(self) -> bool:
+    async def wait_for_change(self) -> bool:
         while not self.world.news:
             await asyncio.sleep(0.005)
         self.world.news = False
@@ -320,7 +320,7 @@ def scaler(
         interval=interval,
         dry_run=dry_run,
     )
-    memory, wishes = Memory(folder), Overrides(folder)
+    memory, wishes = SavedState(folder), Overrides(folder)
     groups = {each.group.name: each for each in settings.groups}
     made = fleet or WorldFleet(world, life)
     fleets = {"cpu": FleetClient("cpu", lambda: made, memory.clock, limit=5)}

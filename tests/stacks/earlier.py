@@ -8,8 +8,8 @@ from typing import Any
 
 from pulumi.dynamic.dynamic import serialize_provider
 
+from perennial.platforms.hosts.machine_services import services_of, to_json
 from perennial.platforms.hosts.machine_spec import MachineSpec, read
-from perennial.platforms.hosts.share import share, to_json
 from perennial.stacks import host_resources
 from perennial.stacks.provider.values import decoded
 
@@ -45,7 +45,7 @@ def _rewrite(kind: str, resource: dict[str, Any]) -> None:
     known = decoded({key: value for key, value in inputs.items() if key != "secrets"})
     if kind == "HostServices":
         spec = {key: known[key] for key in MachineSpec.model_fields if key in known}
-        now = {"share": _text(to_json(share(read(spec)))), **secrets, **common}
+        now = {"share": _text(to_json(services_of(read(spec)))), **secrets, **common}
         resource["inputs"] = {**now, "room": "{}"}
         outcome = {k: v for k, v in outputs["outcome"].items() if k != "services"}
         resource["outputs"] = {**now, "outcome": _text(outcome), "drift": []}

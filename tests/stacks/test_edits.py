@@ -246,27 +246,27 @@ class Editor:
         found = {}
         for folder in (self.site.root / "machines").glob("*"):
             services, environment = folder / "services", folder / "environment"
-            share = json.loads(services.read_text()) if services.exists() else None
+            assigned = json.loads(services.read_text()) if services.exists() else None
             python = environment.read_text() if environment.exists() else ""
             found[folder.name] = (
-                f"{share['cluster']} {share['target']['name']} {_digest(share)} {python}"
-                if share
+                f"{assigned['cluster']} {assigned['target']['name']} {_digest(assigned)} {python}"
+                if assigned
                 else f"nothing {python}"
             )
         return found
 
     def wanted(self) -> dict[str, str]:
         """What the program says of each machine."""
-        from perennial.platforms.hosts.share import shares, to_json
+        from perennial.platforms.hosts.machine_services import services_by_machine, to_json
         from perennial.spec import loads
 
         found = {}
         for args in self.told.values():
             spec = loads(json.dumps({"platform": "hosts", **args}))
-            for share in shares(spec).values():
-                values = json.loads(json.dumps(to_json(share)))
-                found[share.target.address] = (
-                    f"{share.cluster} {share.target.name} {_digest(values)}"
+            for assigned in services_by_machine(spec).values():
+                values = json.loads(json.dumps(to_json(assigned)))
+                found[assigned.target.address] = (
+                    f"{assigned.cluster} {assigned.target.name} {_digest(values)}"
                     f" {args['environment']['python']}"
                 )
         return found
@@ -292,8 +292,8 @@ EDITS = {
 }
 
 
-def _digest(share: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(share, sort_keys=True).encode())
+def _digest(assigned: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(assigned, sort_keys=True).encode())
 
 
 def edited(site: Site, seed: int, steps: int) -> None:

@@ -14,7 +14,7 @@ from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 from perennial.platforms.kubernetes import secrets
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.spec import loads
-from perennial.stack_outputs import Told, clusters
+from perennial.stack_outputs import ClusterOutputs, clusters
 from perennial.stacks.base import OUTPUTS
 from perennial.stacks.inputs import hidden
 from perennial.stacks.kubernetes import KubernetesCluster, token
@@ -80,7 +80,7 @@ def test_the_children_are_what_is_rendered(recorder: Recorder) -> None:
     assert told["jupyter_url"] == "https://lab.example.org/lab"
     assert told["fleets"]["gpu"]["deployment"] == "lab-gpu"
     assert told["connection"]["token"] == "made"
-    described = Told(loads(yaml.safe_dump(TREE)), told["connection"])
+    described = ClusterOutputs(loads(yaml.safe_dump(TREE)), told["connection"])
     assert clusters(told, "dev") == {"lab": described}
 
 

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from perennial.plan import Impact, Step
-from perennial.platforms.hosts.plan import Side, steps
-from perennial.platforms.hosts.share import shares, to_json, wish
+from perennial.platforms.hosts.machine_services import (
+    environment_spec,
+    services_by_machine,
+    to_json,
+)
+from perennial.platforms.hosts.plan import MachineState, steps
 from perennial.services import fingerprint
 from perennial.spec import loads
 
@@ -42,15 +46,15 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
     return file
 
 
-def side(file: dict[str, Any], machine: str, members: dict[str, str] | None = None) -> Side:
+def side(file: dict[str, Any], machine: str, members: dict[str, str] | None = None) -> MachineState:
     """What a file says of a machine."""
     import yaml
 
     spec = loads(yaml.safe_dump(file))
-    share = shares(spec).get(machine)
-    if share is None:
-        return Side()
-    return Side(to_json(share), wish(spec, share), members)
+    assigned = services_by_machine(spec).get(machine)
+    if assigned is None:
+        return MachineState()
+    return MachineState(to_json(assigned), environment_spec(spec, assigned), members)
 
 
 def planned(file: dict[str, Any], *drift: str) -> list[str]:
@@ -196,8 +200,8 @@ def test_a_name_that_a_machine_loses_makes_its_certificates_anew() -> None:
 
 def test_a_further_certificate_restarts_nothing_by_itself() -> None:
     now = side(FILE, "ma")
-    assert now.share is not None
-    before = replace(now, share={**now.share, "roles": ["scheduler", "jupyter"]})
+    assert now.assigned is not None
+    before = replace(now, assigned={**now.assigned, "roles": ["scheduler", "jupyter"]})
     assert steps("ma", before, now) == [Step("create", "ma", "certificates", "now for client")]
 
 
@@ -216,15 +220,15 @@ def test_another_python_restarts_what_runs_in_it() -> None:
 
 def test_new_and_gone() -> None:
     machine = side(FILE, "mb")
-    assert [step.reason for step in steps("mb", Side(), machine)] == [
+    assert [step.reason for step in steps("mb", MachineState(), machine)] == [
         "new machine: 2 of cpu, 1 of gpu",
         "uses /opt/dask/bin/python",
     ]
-    [gone] = steps("mb", machine, Side())
+    [gone] = steps("mb", machine, MachineState())
     assert (gone.action, gone.resource, gone.impact) == ("delete", "mb", Impact.DRAINED)
-    [gone] = steps("ma", side(FILE, "ma"), Side())
+    [gone] = steps("ma", side(FILE, "ma"), MachineState())
     assert gone.impact is Impact.LOSES_WORK  # the scheduler stands there
-    assert steps("mb", Side(), Side()) == []
+    assert steps("mb", MachineState(), MachineState()) == []
 
 
 def test_drift() -> None:
@@ -240,10 +244,10 @@ def test_what_no_share_says_is_certificates() -> None:
 
 
 def test_a_size_that_was_scaled_stays() -> None:
-    from perennial.platforms.hosts.share import from_json, members
+    from perennial.platforms.hosts.machine_services import from_json, members
 
-    share = from_json(side(FILE, "mb").share or {})
-    four = {name: fingerprint(one) for name, one in members(share, {"cpu": 4}).items()}
+    assigned = from_json(side(FILE, "mb").assigned or {})
+    four = {name: fingerprint(one) for name, one in members(assigned, {"cpu": 4}).items()}
     more = changed("workers", "gpu", "threads", to=2)
     found = steps("mb", side(FILE, "mb", four), side(more, "mb"))
     assert [step.resource for step in found] == ["gpu-mb-0"]

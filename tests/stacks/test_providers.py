@@ -28,7 +28,7 @@ from perennial.stacks.provider.hosts import (
     HostServices,
     changed,
     digest,
-    wanted_share,
+    wanted_services,
 )
 from perennial.stacks.provider.kinds import MEANT, HalfMadeError, State
 from perennial.stacks.provider.local import LocalServices, credentials
@@ -41,7 +41,7 @@ SPEC = loads(
 SECRETS = {"ca": "a", "ca_key": "b", "token": "c"}
 INPUTS = {**machine_specs(SPEC)["ma"], "secrets": SECRETS}
 #: What this version makes of them.
-INPUTS["digest"] = digest(wanted_share(INPUTS))
+INPUTS["digest"] = digest(wanted_services(INPUTS))
 
 
 @pytest.fixture
@@ -189,7 +189,9 @@ def test_another_address_may_be_the_same_machine(
 ) -> None:
     removed: list[str] = []
     deploy.apply_services = lambda *_, **__: {"machine": machine, "expires": "", "init": "systemd"}
-    deploy.remove_services = lambda share, _say, _owner: removed.append(share.target.address) or []
+    deploy.remove_services = lambda assigned, _say, _owner: (
+        removed.append(assigned.target.address) or []
+    )
     deploy.remove_environment = lambda target, _wish: removed.append(target.address)
     before = {**INPUTS, "machine": {"name": "ma", "address": "old.example.org"}}
     HostServices().update(State(before, outputs()), INPUTS, print)

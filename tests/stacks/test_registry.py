@@ -19,7 +19,7 @@ from perennial.paths import cluster_state
 from perennial.platforms.local.deploy import connection
 from perennial.registry import PLATFORMS
 from perennial.spec import loads, parse
-from perennial.stack_outputs import Told, clusters
+from perennial.stack_outputs import ClusterOutputs, clusters
 from perennial.stacks.base import OUTPUTS
 from perennial.stacks.provider.authority import Authority
 from perennial.stacks.provider.certificate import Certificate
@@ -107,7 +107,7 @@ def _hosts(outputs: dict[str, Any]) -> None:
     for group, handle in outputs["fleets"].items():
         assert opened("hosts", handle), group
     assert outputs["fleets"]["gpu"] == {"members": ["gpu-mb-0"]}
-    assert clusters(outputs, "s")["lab"] == Told(loads(HOSTS), outputs["connection"])
+    assert clusters(outputs, "s")["lab"] == ClusterOutputs(loads(HOSTS), outputs["connection"])
 
 
 def test_names_of_a_cluster_on_hosts(recorder: Recorder) -> None:
@@ -156,7 +156,7 @@ def _local(outputs: dict[str, Any]) -> None:
     assert outputs["scheduler_address"] == "tls://127.0.0.1:8786"
     assert outputs["connection"]["cluster"] == "lab"
     assert outputs["connection"]["tls"] == {"ca": "made", "cert": "made", "key": "made"}
-    assert clusters(outputs, "s")["lab"] == Told(loads(LOCAL), outputs["connection"])
+    assert clusters(outputs, "s")["lab"] == ClusterOutputs(loads(LOCAL), outputs["connection"])
 
 
 def test_names_of_a_cluster_on_this_machine(recorder: Recorder) -> None:

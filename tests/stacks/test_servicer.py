@@ -16,8 +16,8 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 from perennial.errors import FleetError
 from perennial.platforms.hosts import remote
 from perennial.platforms.hosts.agent import manifest
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.remote import Agent, borrowed
-from perennial.platforms.hosts.share import Target
 from perennial.stacks.provider.kinds import HalfMadeError, Kind, Made, Say
 from perennial.stacks.provider.main import _KINDS as KINDS
 from perennial.stacks.provider.servicer import Servicer

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 
 #: Says that it runs, and leaves cleanly on SIGTERM.
 PROGRAM = (
@@ -22,7 +22,7 @@ PROGRAM = (
 
 
 def start(folder: Path, *program: str, options: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    held = [sys.executable, "-I", "-S", hold.__file__, *options]
+    held = [sys.executable, "-I", "-S", single_instance.__file__, *options]
     files = [str(folder / "a.lock"), str(folder / "a.log")]
     command = program or (sys.executable, "-c", PROGRAM)
     return subprocess.Popen([*held, *files, *command], start_new_session=True)
@@ -41,30 +41,30 @@ def log(folder: Path) -> str:
 
 def test_the_lock_names_the_program_itself_and_dies_with_it(tmp_path: Path) -> None:
     lock = tmp_path / "a.lock"
-    assert hold.holder(lock) == (0, 0)
+    assert single_instance.holder(lock) == (0, 0)
     process = start(tmp_path)
     wait_for(lambda: "running" in log(tmp_path))
     # exec: the program is the very process that was started, and nothing stands between.
-    assert hold.holder(lock) == (process.pid, 1)
+    assert single_instance.holder(lock) == (process.pid, 1)
     process.kill()
     process.wait()
-    assert hold.holder(lock) == (0, 1)
+    assert single_instance.holder(lock) == (0, 1)
 
 
 def test_starts_are_counted_and_forgotten(tmp_path: Path) -> None:
     lock = tmp_path / "a.lock"
     for number in (1, 2, 3):
         assert start(tmp_path, "/bin/true").wait(20) == 0
-        assert hold.holder(lock) == (0, number)
-    hold.forget(lock)
-    assert hold.holder(lock) == (0, 0)
+        assert single_instance.holder(lock) == (0, number)
+    single_instance.forget(lock)
+    assert single_instance.holder(lock) == (0, 0)
 
 
 def test_forget_leaves_a_running_program_alone(tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_for(lambda: "running" in log(tmp_path))
-    hold.forget(tmp_path / "a.lock")
-    assert hold.holder(tmp_path / "a.lock") == (process.pid, 1)
+    single_instance.forget(tmp_path / "a.lock")
+    assert single_instance.holder(tmp_path / "a.lock") == (process.pid, 1)
     process.kill()
     process.wait()
 
@@ -89,14 +89,14 @@ def test_a_stand_in_leaves_when_the_program_dies(tmp_path: Path) -> None:
     first.kill()
     first.wait()
     assert second.wait(20) == 1
-    assert hold.holder(tmp_path / "a.lock")[0] == 0
+    assert single_instance.holder(tmp_path / "a.lock")[0] == 0
 
 
 def test_many_starts_at_once_run_one_program(tmp_path: Path) -> None:
     processes = [start(tmp_path) for _ in range(6)]
     wait_for(lambda: log(tmp_path).count("adopted") == 5 and "running" in log(tmp_path))
     assert log(tmp_path).count("running") == 1
-    pid, starts = hold.holder(tmp_path / "a.lock")
+    pid, starts = single_instance.holder(tmp_path / "a.lock")
     assert pid in [process.pid for process in processes]
     assert starts == 1
     os.kill(pid, signal.SIGKILL)
@@ -109,7 +109,7 @@ def test_children_of_the_program_do_not_keep_the_lock(tmp_path: Path) -> None:
         "import subprocess, sys; subprocess.Popen(['sleep', '30']); print('running', flush=True)"
     )
     assert start(tmp_path, sys.executable, "-c", child).wait(20) == 0
-    assert hold.holder(tmp_path / "a.lock") == (0, 1)
+    assert single_instance.holder(tmp_path / "a.lock") == (0, 1)
     # Nothing of ours may be left: the sleep is in the session that `start` made.
     subprocess.run(["pkill", "-f", "-x", "sleep 30"], check=False)
 
@@ -117,9 +117,9 @@ def test_children_of_the_program_do_not_keep_the_lock(tmp_path: Path) -> None:
 def test_a_lock_file_that_says_nothing_sensible(tmp_path: Path) -> None:
     lock = tmp_path / "a.lock"
     lock.write_text("garbage")
-    assert hold.holder(lock) == (0, 0)
+    assert single_instance.holder(lock) == (0, 0)
     assert start(tmp_path, "/bin/true").wait(20) == 0
-    assert hold.holder(lock) == (0, 1)
+    assert single_instance.holder(lock) == (0, 1)
 
 
 def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_what_a_start_needs_is_made_at_that_start(tmp_path: Path) -> None:
     spill, work = tmp_path / "scratch" / "spill", tmp_path / "work"
-    options = (hold.FOLDER, str(spill), hold.DIRECTORY, str(work))
+    options = (single_instance.FOLDER, str(spill), single_instance.DIRECTORY, str(work))
     for _ in range(2):
         assert start(tmp_path / "run", "/bin/pwd", options=options).wait(20) == 0
         assert spill.stat().st_mode & 0o777 == 0o700
@@ -142,10 +142,18 @@ def test_a_folder_that_others_can_change_is_refused(tmp_path: Path) -> None:
     spill = tmp_path / "spill"
     spill.mkdir()
     spill.chmod(0o777)
-    assert start(tmp_path, "/bin/echo", "ran", options=(hold.FOLDER, str(spill))).wait(20) == 1
+    assert (
+        start(tmp_path, "/bin/echo", "ran", options=(single_instance.FOLDER, str(spill))).wait(20)
+        == 1
+    )
     assert log(tmp_path) == (f"perennial: {spill}: others may write to it (mode 0777); remove it\n")
     # Where the program shall merely work, its user may share the folder.
-    assert start(tmp_path, "/bin/echo", "ran", options=(hold.DIRECTORY, str(spill))).wait(20) == 0
+    assert (
+        start(tmp_path, "/bin/echo", "ran", options=(single_instance.DIRECTORY, str(spill))).wait(
+            20
+        )
+        == 0
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of others")
@@ -156,5 +164,8 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(link, 12346, 12346, follow_symlinks=False)
     for folder, owner in ((link, 12346), (spill, 12345)):
         os.chown(spill, 12345 if folder == spill else 0, 0)
-        assert start(tmp_path, "/bin/true", options=(hold.FOLDER, str(folder))).wait(20) == 1
+        assert (
+            start(tmp_path, "/bin/true", options=(single_instance.FOLDER, str(folder))).wait(20)
+            == 1
+        )
         assert f"{folder}: belongs to user {owner}, not to user 0" in log(tmp_path)

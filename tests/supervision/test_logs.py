@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perennial.supervision.health import rotate
-from perennial.supervision.logs import follow, tail, telling_line
+from perennial.supervision.logs import follow, informative_line, tail
 
 DASK = """\
 2026-01-01 10:00:00,000 - distributed.nanny - INFO -         Start Nanny at: 'tls://127.0.0.1:1'
@@ -32,13 +32,13 @@ ModuleNotFoundError: No module named 'numpyy'
 def test_an_errors_line_before_the_last_one(tmp_path: Path, text: str, expected: str) -> None:
     log = tmp_path / "cpu-0.log"
     log.write_text(text)
-    assert telling_line(log) == repr(expected)
+    assert informative_line(log) == repr(expected)
 
 
 def test_a_log_that_says_nothing(tmp_path: Path) -> None:
-    assert telling_line(tmp_path / "none.log") == "(no log)"
+    assert informative_line(tmp_path / "none.log") == "(no log)"
     (tmp_path / "empty.log").write_text("\n\n")
-    assert telling_line(tmp_path / "empty.log") == "(empty log)"
+    assert informative_line(tmp_path / "empty.log") == "(empty log)"
 
 
 def test_tail(tmp_path: Path) -> None:

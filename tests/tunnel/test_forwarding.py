@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perennial.tunnel import forwarding
-from perennial.tunnel.forwarding import Carrier, Forwarder, main
+from perennial.tunnel.forwarding import Forwarder, Transport, main
 
 
 class Broken:
@@ -32,7 +32,7 @@ class Attempts:
     def __init__(self, *results: Any) -> None:
         self._left = list(results)
 
-    async def dial(self, _forwards: object) -> Any:
+    async def connect(self, _forwards: object) -> Any:
         if not self._left:
             os.kill(os.getpid(), 15)
             await asyncio.Event().wait()
@@ -41,10 +41,10 @@ class Attempts:
             raise result
         return result
 
-    def places(self, _connection: object) -> list[forwarding.Place]:
+    def endpoints(self, _connection: object) -> list[forwarding.Endpoint]:
         return []
 
-    def prove(self, _places: object) -> list[str]:
+    def check(self, _places: object) -> list[str]:
         return []
 
     def cancel(self) -> None:
@@ -52,39 +52,39 @@ class Attempts:
 
 
 @pytest.fixture
-def dialling(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Carrier]:
+def dialling(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Transport]:
     monkeypatch.setattr(forwarding, "_FIRST_PAUSE", 0.001)
     return Attempts
 
 
-def test_an_error_of_the_system_is_said_and_tried_again(dialling: Callable[..., Carrier]) -> None:
-    carrier = dialling(OSError(errno.ENOTCONN, "not connected"), Broken(), Broken())
+def test_an_error_of_the_system_is_said_and_tried_again(dialling: Callable[..., Transport]) -> None:
+    transport = dialling(OSError(errno.ENOTCONN, "not connected"), Broken(), Broken())
     said: list[str | None] = []
-    asyncio.run(Forwarder(carrier, (), said.append).run())
+    asyncio.run(Forwarder(transport, (), said.append).run())
     lost = "the connection was lost"
     assert said == [f"[Errno {errno.ENOTCONN}] not connected", None, lost, None, lost]
 
 
 def test_a_full_disk_keeps_nobody_from_connecting_again(
-    dialling: Callable[..., Carrier], capsys: pytest.CaptureFixture[str]
+    dialling: Callable[..., Transport], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    carrier = dialling(Broken(), Broken())
+    transport = dialling(Broken(), Broken())
 
     def tell(_fault: str | None) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    asyncio.run(Forwarder(carrier, (), tell).run())
+    asyncio.run(Forwarder(transport, (), tell).run())
     logged = capsys.readouterr().out
     assert logged.count("the connection was lost; not written down: ") == 2
     assert "no space left" in logged
 
 
 def test_what_ends_by_itself_ends_the_process(
-    dialling: Callable[..., Carrier], capsys: pytest.CaptureFixture[str]
+    dialling: Callable[..., Transport], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    carrier = dialling(ValueError("unforeseen"))
+    transport = dialling(ValueError("unforeseen"))
     said: list[str | None] = []
-    assert main(carrier, (), said.append) == 1
+    assert main(transport, (), said.append) == 1
     fault = "the tunnel ended by itself: ValueError('unforeseen')"
     assert said == [fault]
     assert fault in capsys.readouterr().err

@@ -18,7 +18,7 @@ import pytest
 from perennial.connect import Connection, Tls
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.tunnel import bastion, close_tunnel, describe, keeping, open_tunnel, through
+from perennial.tunnel import bastion, close_tunnel, describe, manage, open_tunnel, through
 from perennial.tunnel.forwarding import Forward
 from tests.homes import PERENNIAL, Home, environment_of, run, wait_until
 from tests.ports import free_ports
@@ -205,27 +205,27 @@ CONNECTION = Connection(
 
 
 def test_what_leads_where() -> None:
-    places = bastion.places(CONNECTION)
+    places = bastion.endpoints_of(CONNECTION)
     assert places == [("machine-a", 8786), ("machine-a", 8888)]
-    forwards = keeping._forwards(places, [Forward(9000, "machine-a", 8786)])
+    forwards = manage._forwards(places, [Forward(9000, "machine-a", 8786)])
     assert [each.local for each in forwards] == [9000, 8888]
-    here = keeping._rewritten(CONNECTION, forwards)
+    here = manage._rewritten(CONNECTION, forwards)
     assert here.scheduler_address == "tls://127.0.0.1:9000"
     assert here.jupyter_url == "https://127.0.0.1:8888/lab"
     assert here.dashboard_link == "https://127.0.0.1:8888/proxy/8787/status"
     assert here.tls == CONNECTION.tls
-    assert keeping._rewritten(CONNECTION, ()) == CONNECTION
+    assert manage._rewritten(CONNECTION, ()) == CONNECTION
     no_jupyter = replace(CONNECTION, jupyter_url=None, dashboard_link=None)
-    assert bastion.places(no_jupyter) == [("machine-a", 8786)]
+    assert bastion.endpoints_of(no_jupyter) == [("machine-a", 8786)]
 
 
 def test_two_places_with_the_same_port() -> None:
     port, free = free_ports(2)
-    chosen = keeping._free([Forward(port, "a", port), Forward(port, "b", port)])
+    chosen = manage._free([Forward(port, "a", port), Forward(port, "b", port)])
     assert chosen[0].local == port
     assert chosen[1].local != port
     with socket.create_server(("127.0.0.1", free)):
-        assert keeping._free([Forward(free, "a", free)])[0].local != free
+        assert manage._free([Forward(free, "a", free)])[0].local != free
 
 
 def test_the_last_of_several_bastions_is_the_bastion() -> None:

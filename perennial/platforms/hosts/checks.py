@@ -8,8 +8,8 @@ from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.answers import Look
 from perennial.platforms.hosts.claims import claims, refuse
 from perennial.platforms.hosts.desired_state import Init
+from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.remote import Agent
-from perennial.platforms.hosts.share import Share
 
 #: Seconds by which two clocks may differ; certificates are valid from five minutes before.
 SKEW = 240.0
@@ -17,52 +17,54 @@ SKEW = 240.0
 OLDEST_SYSTEMD = 247
 
 
-def look(agent: Agent, share: Share) -> Look:
+def look(agent: Agent, assigned: MachineServices) -> Look:
     """Ask a machine for all that a deploy must know of it."""
-    target = share.target
+    target = assigned.target
     names = [name for name in (target.internal, target.address) if name]
-    ports = [port for part in share.services for port in part.access.ports]
+    ports = [port for part in assigned.services for port in part.access.ports]
     begun = time.time()
     found: Look = agent.ask(
         "look",
-        cluster=share.cluster,
+        cluster=assigned.cluster,
         names=names,
         interface=target.interface,
         ports=ports,
-        claims=claims(share),
+        claims=claims(assigned),
     )
     # The machine read its clock somewhere between the question and the answer.
     found["ahead"] = found["time"] - min(max(found["time"], begun), time.time())
     return found
 
 
-def manager(share: Share, found: Look) -> Init:
+def manager(assigned: MachineServices, found: Look) -> Init:
     """Choose a machine's service manager: systemd, unless the cluster file names supervisord."""
-    if not share.target.needs_root:
+    if not assigned.target.needs_root:
         return "supervisord"
     if not found["systemd"]:
         raise FleetError(
-            f"{share.target.name}: no systemd runs this machine; write `init: supervisord` for it"
+            f"{assigned.target.name}: no systemd runs this machine;"
+            " write `init: supervisord` for it"
         )
     if found["systemd"] < OLDEST_SYSTEMD:
         raise FleetError(
-            f"{share.target.name}: found systemd {found['systemd']}; allowed: {OLDEST_SYSTEMD} or"
+            f"{assigned.target.name}: found systemd {found['systemd']};"
+            f" allowed: {OLDEST_SYSTEMD} or"
             " newer; write `init: supervisord` for it"
         )
     return "systemd"
 
 
-def check(share: Share, found: Look) -> None:
+def check(assigned: MachineServices, found: Look) -> None:
     """Refuse what cannot work, before anything is changed."""
-    name = share.target.name
-    refuse(name, share.cluster, found["clashes"])
+    name = assigned.target.name
+    refuse(name, assigned.cluster, found["clashes"])
     if abs(found["ahead"]) > SKEW:
         way = "ahead of" if found["ahead"] > 0 else "behind"
         raise FleetError(
             f"{name}: its clock is {abs(found['ahead']):.0f} s {way} this machine's, so no"
             " certificate would be valid; set it right, such as by `timedatectl set-ntp true`"
         )
-    for part in share.services:
+    for part in assigned.services:
         for port in part.access.ports:
             who = found["taken"].get(str(port))
             if who:

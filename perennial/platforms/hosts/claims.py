@@ -11,14 +11,14 @@ from typing import Any
 
 from perennial import render
 from perennial.errors import FleetError
-from perennial.platforms.hosts.share import Share
+from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.services import Service
 
 
-def claims(share: Share) -> list[str]:
-    """List the units and system users of a share; without root it takes no name of anybody's."""
-    cluster, parts = share.cluster, share.services
-    if not parts or not share.target.needs_root:
+def claims(assigned: MachineServices) -> list[str]:
+    """List the units and system users of a machine; without root it takes no name of anybody's."""
+    cluster, parts = assigned.cluster, assigned.services
+    if not parts or not assigned.target.needs_root:
         return []
     return [*_units(cluster, parts), *render.users(cluster, parts)]
 

@@ -1,4 +1,4 @@
-"""Change a machine into what its share of the cluster says, and look what became of it.
+"""Change a machine into what the cluster file asks of it, and look what became of it.
 
 Every function opens one SSH connection and is whole again when it is run again after it was
 cut off anywhere. What shall be is decided here; what is done there stands in
@@ -18,6 +18,7 @@ from perennial.contracts import Lost
 from perennial.errors import FleetError
 from perennial.plan import ABANDONED
 from perennial.platforms.hosts import issuing
+from perennial.platforms.hosts.actors import losses
 from perennial.platforms.hosts.agent.answers import FileState, Look, Manifest, Outcome, Written
 from perennial.platforms.hosts.checks import check, look, manager
 from perennial.platforms.hosts.desired_state import (
@@ -38,8 +39,7 @@ from perennial.platforms.hosts.drift import (
     reads,
     spoilt,
 )
-from perennial.platforms.hosts.holding import losses
-from perennial.platforms.hosts.kept import chosen, counted
+from perennial.platforms.hosts.machine_services import MachineServices, Target
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.provision import (
     look_environment,
@@ -48,7 +48,7 @@ from perennial.platforms.hosts.provision import (
 )
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets
-from perennial.platforms.hosts.share import Share, Target
+from perennial.platforms.hosts.standing_members import chosen, counted
 from perennial.platforms.hosts.starting import start_in_steps
 from perennial.services import Service
 
@@ -81,7 +81,7 @@ def reach(target: Target, say: Say) -> None:
 
 
 def apply_services(
-    share: Share,
+    assigned: MachineServices,
     secrets: Secrets,
     say: Say,
     turn: Turn = lambda _group: nullcontext(),
@@ -89,31 +89,33 @@ def apply_services(
     lost: Lost | None = None,
     owner: str = "",
 ) -> Outcome:
-    """Change what runs on a machine into its share; ``owner`` alone removes it later.
+    """Change what runs on a machine into its services; ``owner`` alone removes it later.
 
     Only members whose fingerprint changed restart, one after another, each drained. New
     members start before old ones leave, so that data has somewhere to go. What members abandon
     is reported, where nobody else takes it, in a line of its own.
     """
-    lost = lost or _telling(say)
-    with alone(share, say) as agent:
-        found = look(agent, share)
-        init = manager(share, found)
-        check(share, found)
-        home = None if share.target.needs_root else _home(agent, found, say)
+    lost = lost or _reporting(say)
+    with alone(assigned, say) as agent:
+        found = look(agent, assigned)
+        init = manager(assigned, found)
+        check(assigned, found)
+        home = None if assigned.target.needs_root else _home(agent, found, say)
         manifest = found["manifest"]
-        now = chosen(share, manifest, found["members"]) | dict(scaled or {})
+        now = chosen(assigned, manifest, found["members"]) | dict(scaled or {})
         folder = found["folder"]
-        parts = [part.at(found["address"], found["python"], folder) for part in share.services]
-        issued = issuing.issue(share, found, secrets, parts)
+        parts = [part.at(found["address"], found["python"], folder) for part in assigned.services]
+        issued = issuing.issue(assigned, found, secrets, parts)
         wanted = desired_state(
-            *(share.cluster, parts, now, issued.files, home),
-            watch=(agent.here(share.pages), share.watchdog),
+            *(assigned.cluster, parts, now, issued.files, home),
+            watch=(agent.here(assigned.pages), assigned.watchdog),
         )
-        _put(agent, (share, parts), wanted, found, issued.renewed, owner)
-        agent.ask("keep", cluster=share.cluster, numbers={name: now[name] for name in share.kept})
+        _put(agent, (assigned, parts), wanted, found, issued.renewed, owner)
+        agent.ask(
+            "keep", cluster=assigned.cluster, numbers={name: now[name] for name in assigned.scaled}
+        )
         if not manifest:  # what runs all the same could not be seen without one
-            found["members"] = agent.ask("members", cluster=share.cluster)
+            found["members"] = agent.ask("members", cluster=assigned.cluster)
         todo = steps(wanted, found["members"])
         todo = _more(todo, [unit for unit in outdated(found) if unit in wanted.members])
         if init == "systemd":
@@ -121,18 +123,18 @@ def apply_services(
             todo = _with_renewed(todo, wanted, parts, issued.renewed)
             gone = set(manifest.get("targets", ())) - set(wanted.targets)
             todo = replace(todo, stop=(*todo.stop, *sorted(gone)))
-        _change(agent, (share, home), wanted, (todo, found), turn, lost)
+        _change(agent, (assigned, home), wanted, (todo, found), turn, lost)
         _await_jupyter(agent, parts, todo)
         agent.ask(
             "finish",
-            cluster=share.cluster,
+            cluster=assigned.cluster,
             files=[file.path for file in wanted.files],
             users=list(wanted.users),
             remember={
-                **_manifest(share, wanted, found["files"], home),
+                **_manifest(assigned, wanted, found["files"], home),
                 "sizes": counted(now),
                 "certificates": issued.remember,
-                "reads": reads(share.cluster, init, parts),
+                "reads": reads(assigned.cluster, init, parts),
             },
             environment=str(PurePath(parts[0].command.argv[0]).parents[1]) if parts else None,
         )
@@ -157,91 +159,94 @@ def _home(agent: Agent, found: Look, say: Say) -> Home:
 
 
 def _manifest(
-    share: Share, wanted: DesiredState, files: Mapping[str, FileState], home: Home | None
+    assigned: MachineServices,
+    wanted: DesiredState,
+    files: Mapping[str, FileState],
+    home: Home | None,
 ) -> Manifest:
-    """Return what the machine remembers of a share that it now runs."""
-    fixed = {u: m for u, m in wanted.members.items() if m.group not in share.kept}
+    """Return what the machine remembers of the services that it now runs."""
+    fixed = {u: m for u, m in wanted.members.items() if m.group not in assigned.scaled}
     return {
-        "declared": dict(share.counts),
-        "kept": dict(share.kept),
+        "declared": dict(assigned.counts),
+        "kept": dict(assigned.scaled),
         "members": {unit: member.fingerprint for unit, member in fixed.items()},
         "expected": {file.path: _expected(file, files) for file in wanted.files},
         "outdated": {},
         "kept_programs": kept_programs(wanted),
         "mark": MARK,
-        "programs": own_files(wanted, home.paths(share.cluster)) if home else {},
+        "programs": own_files(wanted, home.paths(assigned.cluster)) if home else {},
     }
 
 
-def look_services(share: Share, outcome: Outcome) -> list[str]:
+def look_services(assigned: MachineServices, outcome: Outcome) -> list[str]:
     """Compare a machine with what was deployed to it; one line for each difference."""
-    with borrowed(share.target) as agent:
-        return drift(share.cluster, look(agent, share), outcome)
+    with borrowed(assigned.target) as agent:
+        return drift(assigned.cluster, look(agent, assigned), outcome)
 
 
-def remove_services(share: Share, say: Say, owner: str | None = None) -> list[str]:
+def remove_services(assigned: MachineServices, say: Say, owner: str | None = None) -> list[str]:
     """Stop what runs on a machine, drained, and remove all that is the cluster's, or an owner's.
 
     What members abandon is reported as `apply_services` does.
     """
-    with alone(share, say) as agent:
-        return _remove(agent, share, _telling(say), owner=owner)
+    with alone(assigned, say) as agent:
+        return _remove(agent, assigned, _reporting(say), owner=owner)
 
 
-def _remove(agent: Agent, share: Share, lost: Lost, **asked: Any) -> list[str]:
+def _remove(agent: Agent, assigned: MachineServices, lost: Lost, **asked: Any) -> list[str]:
     """Take all of a cluster off a machine; returns what stays there."""
-    there = sorted(agent.ask("members", cluster=share.cluster))
+    there = sorted(agent.ask("members", cluster=assigned.cluster))
     # Where members write down what they abandon is removed as well: it is read in between.
-    with losses(agent, share, there, lost):
-        ours = agent.ask("take_down", cluster=share.cluster, owner=asked.get("owner"))
-    kept: list[str] = agent.ask("remove", cluster=share.cluster, **asked) if ours else []
+    with losses(agent, assigned, there, lost):
+        ours = agent.ask("take_down", cluster=assigned.cluster, owner=asked.get("owner"))
+    kept: list[str] = agent.ask("remove", cluster=assigned.cluster, **asked) if ours else []
     return kept
 
 
-def _telling(say: Say) -> Lost:
+def _reporting(say: Say) -> Lost:
     """Report what members abandon in lines, see `perennial.plan.ABANDONED`."""
     return lambda member, what: say(f"{member}{ABANDONED}{what}")
 
 
-def stop_scheduler(share: Share, say: Say) -> None:
+def stop_scheduler(assigned: MachineServices, say: Say) -> None:
     """Stop the scheduler before all is taken down: with it no drain has a meaning.
 
     The scaler stops before it, so that it replaces nobody.
     """
-    with borrowed(share.target, say) as agent:
-        found = agent.ask("members", cluster=share.cluster)
+    with borrowed(assigned.target, say) as agent:
+        found = agent.ask("members", cluster=assigned.cluster)
         for name in ("scaler", "scheduler"):
-            unit = f"dask-{share.cluster}-{name}.service"
+            unit = f"dask-{assigned.cluster}-{name}.service"
             if unit in found:
                 agent.ask("systemd_stop", units=[unit])
             elif name in found:
-                agent.ask("supervisord_end", cluster=share.cluster, name=name)
+                agent.ask("supervisord_end", cluster=assigned.cluster, name=name)
 
 
 @contextmanager
-def alone(share: Share, say: Say) -> Iterator[Agent]:
+def alone(assigned: MachineServices, say: Say) -> Iterator[Agent]:
     """Let nobody else change the cluster's part of a machine meanwhile."""
-    with borrowed(share.target, say) as agent:
-        agent.ask("lock", cluster=share.cluster)
+    with borrowed(assigned.target, say) as agent:
+        agent.ask("lock", cluster=assigned.cluster)
         yield agent
         agent.ask("unlock")
 
 
 def _put(
     agent: Agent,
-    what: tuple[Share, Sequence[Service]],
+    what: tuple[MachineServices, Sequence[Service]],
     wanted: DesiredState,
     found: Look,
     renewed: Sequence[str],
     owner: str = "",
 ) -> None:
     """Bring the files there, those that differ."""
-    share, parts = what
+    assigned, parts = what
     notebooks = [part.command.directory for part in parts if part.role == "jupyter"]
     gone = set(found["manifest"].get("units", ())) - set(wanted.units)
     agent.ask(
         "begin",
-        cluster=share.cluster,
+        cluster=assigned.cluster,
         files=[file.path for file in wanted.files],
         folders=list(wanted.folders),
         users=[{"name": name, "home": home} for name, home in wanted.users.items()],
@@ -255,7 +260,7 @@ def _put(
             "notebooks": notebooks,
             "crontab": wanted.crontab,
             "outdated": outdated(found),
-            "stop_timeout": max((p.lifecycle.stop_timeout for p in share.services), default=0.0),
+            "stop_timeout": max((p.lifecycle.stop_timeout for p in assigned.services), default=0.0),
         },
     )
     changed = [file for file in wanted.files if _differs(file, found["files"], renewed)]
@@ -299,22 +304,27 @@ def _more(todo: Steps, units: Sequence[str]) -> Steps:
 
 def _change(
     agent: Agent,
-    what: tuple[Share, Home | None],
+    what: tuple[MachineServices, Home | None],
     wanted: DesiredState,
     now: tuple[Steps, Look],
     turn: Turn,
     lost: Lost,
 ) -> None:
-    share, home = what
+    assigned, home = what
     if home is None:
-        _change_systemd(agent, share, wanted, now[0], turn, lost)
+        _change_systemd(agent, assigned, wanted, now[0], turn, lost)
         return
-    with losses(agent, share, [*now[0].restart, *now[0].stop], lost):
-        _change_supervisord(agent, (share, home), wanted, now, turn)
+    with losses(agent, assigned, [*now[0].restart, *now[0].stop], lost):
+        _change_supervisord(agent, (assigned, home), wanted, now, turn)
 
 
 def _change_systemd(
-    agent: Agent, share: Share, wanted: DesiredState, todo: Steps, turn: Turn, lost: Lost
+    agent: Agent,
+    assigned: MachineServices,
+    wanted: DesiredState,
+    todo: Steps,
+    turn: Turn,
+    lost: Lost,
 ) -> None:
     targets = list(wanted.targets)
     members = wanted.members
@@ -324,23 +334,23 @@ def _change_systemd(
         todo = Steps(todo.start, (), todo.stop)
     start_in_steps(agent, todo.start, members, targets)
     for unit in todo.restart:
-        with turn(members[unit].group or unit), losses(agent, share, [unit], lost):
+        with turn(members[unit].group or unit), losses(agent, assigned, [unit], lost):
             agent.ask("systemd_restart", units=[unit])
-    with losses(agent, share, todo.stop, lost):
+    with losses(agent, assigned, todo.stop, lost):
         agent.ask("systemd_stop", units=list(todo.stop))
 
 
 def _change_supervisord(
     agent: Agent,
-    what: tuple[Share, Home],
+    what: tuple[MachineServices, Home],
     wanted: DesiredState,
     now: tuple[Steps, Look],
     turn: Turn,
 ) -> None:
-    (share, home), (todo, found) = what, now
-    paths = home.paths(share.cluster)
+    (assigned, home), (todo, found) = what, now
+    paths = home.paths(assigned.cluster)
     asked = {
-        **request(wanted, main_file(paths), agent.here(share.pages)),
+        **request(wanted, main_file(paths), agent.here(assigned.pages)),
         "again": list(todo.restart),
         "spoilt": spoilt(found, own_files(wanted, paths)),
     }
@@ -349,8 +359,8 @@ def _change_supervisord(
         """Do all that waits for no turn, and replace the last member; says who still waits."""
         left: list[tuple[str, str]] = agent.ask(
             "supervisord_apply",
-            cluster=share.cluster,
-            python=agent.here(share.services[0].command.argv[0]),
+            cluster=assigned.cluster,
+            python=agent.here(assigned.services[0].command.argv[0]),
             unit=next(iter(wanted.units), None),
             request={**asked, "turn": names},
         )

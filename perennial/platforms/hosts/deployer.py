@@ -44,10 +44,10 @@ class HostsDeployer(StackDeployer):
     def log_in(self, name: str, spec: ClusterSpec | None = None) -> None:
         """Log in to the machines, for the engine's processes, which have no terminal."""
         from perennial import ssh
-        from perennial.platforms.hosts.share import shares
+        from perennial.platforms.hosts.machine_services import services_by_machine
 
         spec = spec or deployed(cluster_state(name))
-        ssh.log_in(share.target for share in shares(spec).values())
+        ssh.log_in(assigned.target for assigned in services_by_machine(spec).values())
 
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask the machines what they hold."""

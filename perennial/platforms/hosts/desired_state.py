@@ -1,6 +1,6 @@
 """What shall stand on a machine: files, folders, users and members. Pure.
 
-A share says what a machine has to do; here it becomes the text of its service manager, once the
+`MachineServices` says what runs there; here it becomes the text of its service manager, once the
 machine's own facts are known.
 """
 
@@ -17,9 +17,9 @@ from perennial.paths import ClusterPaths, supervisord_folder
 from perennial.platforms.hosts.agent import answers
 from perennial.platforms.hosts.agent.answers import FileState, Folder
 from perennial.platforms.hosts.keeper import united
+from perennial.platforms.hosts.machine_services import Size, numbers
 from perennial.platforms.hosts.program import carried
-from perennial.platforms.hosts.programs import KEPT, MARK
-from perennial.platforms.hosts.share import Size, numbers
+from perennial.platforms.hosts.programs import FOLDER, MARK
 from perennial.services import Service, fingerprint
 from perennial.supervision.program import Program, health, held
 from perennial.supervision.supervisor import command, started_as
@@ -69,7 +69,7 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class DesiredMember:
     """A member as a machine knows it."""
 
     #: Dask's name of it, or ``scheduler`` or ``jupyter``.
@@ -95,14 +95,14 @@ class DesiredState:
     #: System users and their home folders.
     users: Mapping[str, str]
     #: What shall run, by unit or program, in the order of starting.
-    members: Mapping[str, Member]
+    members: Mapping[str, DesiredMember]
     #: systemd's names of what is installed.
     units: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     #: supervisord's programs.
     programs: tuple[Program, ...] = ()
     #: supervisord's groups whose members a keeper starts: what stands before their numbers.
-    kept: Mapping[str, str] = field(default_factory=dict)
+    scaled_programs: Mapping[str, str] = field(default_factory=dict)
     #: The line of the user's crontab that starts supervisord; empty for none.
     crontab: str = ""
 
@@ -175,10 +175,12 @@ def _systemd(
             if not render.is_state(path):
                 user = render.user(cluster, part)
                 folders.append({"path": path, "mode": 0o700, "owner": user})
-    members: dict[str, Member] = {}
+    members: dict[str, DesiredMember] = {}
     for part in parts:
         for unit, name in _instances(cluster, part, sizes):
-            members[unit] = Member(name, marked[part.name], part.group, len(_registers(part)))
+            members[unit] = DesiredMember(
+                name, marked[part.name], part.group, len(_registers(part))
+            )
     own = [PurePath(path).name for path in texts if path.startswith(f"{render.UNITS}/")]
     top = render.target_name(cluster)
     targets = [name for name in own if name.endswith(".target") and name != top]
@@ -218,14 +220,14 @@ def _supervisord(
     paths = home.paths(cluster)
     python = parts[0].command.argv[0]
     holder = (python, "-I", "-m", started_as("hold"))
-    members: dict[str, Member] = {}
+    members: dict[str, DesiredMember] = {}
     programs = [health(paths, python, *watch)]
     kept = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
     parts = [_kept_by_itself(part, paths) if part.role == "keeper" else part for part in parts]
     for part in parts:
         for index in numbers(1 if part.group is None else sizes[part.group]):
             member = part if part.group is None else part.member(str(index))
-            members[member.name] = Member(member.name, marked[part.name], part.group)
+            members[member.name] = DesiredMember(member.name, marked[part.name], part.group)
             program = held(member, paths, holder, marked[part.name])
             programs.append(replace(program, group=part.group, registers=_registers(member)))
     written = {path for part in parts for path in part.access.writes}
@@ -246,7 +248,7 @@ def _supervisord(
         units=(PurePath(unit.path).name,) if unit else (),
         targets=(),
         programs=tuple(programs),
-        kept={group: part.member("").name for group, part in kept.items()},
+        scaled_programs={group: part.member("").name for group, part in kept.items()},
         crontab=_crontab(paths, python) if home.boot == "crontab" else "",
     )
 
@@ -265,7 +267,7 @@ def _kept_by_itself(keeper: Service, paths: ClusterPaths) -> Service:
 def _kept_program(part: Service, paths: ClusterPaths, holder: Sequence[str], mark: str) -> Placed:
     """Write a group's program for its keeper, with a mark in the place of a member's number."""
     [config] = (file.path for file in part.files)
-    path = PurePath(config).parent / KEPT / f"{part.group}.conf"
+    path = PurePath(config).parent / FOLDER / f"{part.group}.conf"
     return Placed(str(path), held(part.member(MARK), paths, holder, mark).text, 0o600)
 
 
@@ -303,7 +305,7 @@ def _registers(member: Service) -> tuple[str, ...]:
 
 
 def request(desired: DesiredState, conf: str, pages: str) -> dict[str, Any]:
-    """Say to `perennial.supervision.part` what it needs to know."""
+    """Say to `perennial.supervision.run_once` what it needs to know."""
     programs = [asdict(program) for program in desired.programs]
     for program in programs:
         del program["files"]
@@ -312,5 +314,5 @@ def request(desired: DesiredState, conf: str, pages: str) -> dict[str, Any]:
         "programs": programs,
         "conf": conf,
         "dashboard": pages or None,
-        "kept": dict(desired.kept),
+        "kept": dict(desired.scaled_programs),
     }

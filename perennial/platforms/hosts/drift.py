@@ -13,7 +13,7 @@ from perennial.platforms.hosts.agent.answers import Look, Manifest, Member, Outc
 from perennial.platforms.hosts.desired_state import DesiredState, Init
 from perennial.platforms.hosts.keeper import united
 from perennial.platforms.hosts.program import carried
-from perennial.platforms.hosts.programs import KEPT
+from perennial.platforms.hosts.programs import FOLDER
 from perennial.services import Service
 
 
@@ -120,7 +120,9 @@ def own_files(wanted: DesiredState, paths: ClusterPaths) -> dict[str, str]:
     """Digests of the files that supervisord reads, by path."""
     texts = {str(paths.supervisord_conf): main_file(paths)}
     for program in wanted.programs:
-        if program.group not in wanted.kept:  # a keeper writes those, as they come and go
+        if (
+            program.group not in wanted.scaled_programs
+        ):  # a keeper writes those, as they come and go
             texts[str(paths.units / f"{program.name}.conf")] = program.text
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
@@ -129,9 +131,9 @@ def kept_programs(wanted: DesiredState) -> dict[str, str]:
     """Say from which file a keeper writes a member's program, by what stands before its number."""
     files = (PurePath(file.path) for file in wanted.files)
     return {
-        wanted.kept[file.stem]: str(file)
+        wanted.scaled_programs[file.stem]: str(file)
         for file in files
-        if file.parent.name == KEPT and file.stem in wanted.kept
+        if file.parent.name == FOLDER and file.stem in wanted.scaled_programs
     }
 
 

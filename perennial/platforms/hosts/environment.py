@@ -23,7 +23,7 @@ from perennial.spec.named_files import wheels
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
 
 
-class Wish(TypedDict):
+class EnvironmentSpec(TypedDict):
     """What Python environment a machine needs."""
 
     kind: Literal["python", "requirements"]
@@ -43,7 +43,7 @@ def state(cluster: str, root: bool = True) -> str:
     return f"{f'{STATE}/dask-perennial' if root else FOLDER}/{cluster}"
 
 
-def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> Wish:
+def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> EnvironmentSpec:
     """Say what Python environment a machine needs, made by root or by the login user."""
     needs = ["distributed", *(["distributed_ucxx"] if spec.protocol == "ucx" else [])]
     if jupyter:
@@ -53,7 +53,7 @@ def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> 
     text = _text(spec, own_path(spec.name, root))
     build = spec.environment.build
     key = _hash(text + "# build\n" * build, spec.environment.wheelhouse)
-    found: Wish = {
+    found: EnvironmentSpec = {
         "kind": "requirements",
         "text": text,
         "hash": key,

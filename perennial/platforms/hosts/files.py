@@ -11,9 +11,9 @@ from typing import Any
 
 from perennial import render
 from perennial.platforms.hosts.environment import python
+from perennial.platforms.hosts.machine_services import MachineServices, members, services_of
 from perennial.platforms.hosts.machine_spec import machine_specs, read
 from perennial.platforms.hosts.program import carried
-from perennial.platforms.hosts.share import Share, members, share
 from perennial.spec import ClusterSpec
 from perennial.templating import Format
 
@@ -23,7 +23,7 @@ def files(spec: ClusterSpec, form: Format) -> dict[str, str]:
     return {
         f"{name}/{path.lstrip('/')}": text
         for name, values in machine_specs(spec).items()
-        for path, text in _of_machine(share(read(_by_hand(spec, values))), form).items()
+        for path, text in _of_machine(services_of(read(_by_hand(spec, values))), form).items()
     }
 
 
@@ -33,18 +33,20 @@ def _by_hand(spec: ClusterSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "machine": machine, "python": python(spec)}
 
 
-def _of_machine(share: Share, form: Format) -> dict[str, str]:
-    address = share.target.internal or share.target.address
+def _of_machine(assigned: MachineServices, form: Format) -> dict[str, str]:
+    address = assigned.target.internal or assigned.target.address
     if form == "systemd":
-        parts = [part.at(address) for part in share.services]
-        counts = {name: None if name in share.kept else n for name, n in share.counts.items()}
-        return render.systemd(carried(parts), share.cluster, counts)
+        parts = [part.at(address) for part in assigned.services]
+        counts = {
+            name: None if name in assigned.scaled else n for name, n in assigned.counts.items()
+        }
+        return render.systemd(carried(parts), assigned.cluster, counts)
     found: dict[str, str] = {}
-    for name, anywhere in members(share).items():
+    for name, anywhere in members(assigned).items():
         if anywhere.role in ("scaler", "relay", "keeper"):
             continue  # a keeper needs systemd; by hand, a group has the size that was rendered
         member = anywhere.at(address)
         found |= {file.path: file.text for file in member.files}
-        log = f"/var/log/dask-perennial/{share.cluster}/{name}.log"
+        log = f"/var/log/dask-perennial/{assigned.cluster}/{name}.log"
         found[f"conf.d/{name}.conf"] = render.program(member, log)
     return found

@@ -31,11 +31,11 @@ BEYOND = (
 )
 
 #: A member's place: the machine and its number there.
-Place = tuple[str, int]
+MemberPlace = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class GroupOnMachine:
     """What one machine has of a group."""
 
     #: Numbers that it runs, or has been asked to.
@@ -116,7 +116,7 @@ class HostsFleet:
             and len(held) == len(self.machines)
             and all(member.state == "running" for member in members),
             most=sum(one.largest for one in held.values()),
-            room=_held_by({name: one.holds for name, one in held.items() if one.holds}),
+            room=_who_has({name: one.holds for name, one in held.items() if one.holds}),
             step=sum(steps) if steps else None,
             utmost=sum(self.machines.values()),
             beyond=BEYOND,
@@ -147,7 +147,7 @@ class HostsFleet:
             raise self._full(held, size)
         return size
 
-    def _full(self, held: Mapping[str, Held], size: int) -> FleetError:
+    def _full(self, held: Mapping[str, GroupOnMachine], size: int) -> FleetError:
         away = [name for name in self.machines if name not in held or held[name].trouble]
         leaving = any(one.used - one.wanted for one in held.values())
         if away or leaving:
@@ -158,7 +158,7 @@ class HostsFleet:
             " scale.max, or give the group more machines"
         )
 
-    def _look(self) -> dict[str, Held]:
+    def _look(self) -> dict[str, GroupOnMachine]:
         """Read what every machine has; those that are gone with all their members are left out."""
         answer = self._ask("perennial_fleet", group=self.group)
         if answer is None:
@@ -185,7 +185,7 @@ class HostsFleet:
                     found[name] = held
         return found
 
-    def _member(self, machine: str, held: Held, number: int) -> Member:
+    def _member(self, machine: str, held: GroupOnMachine, number: int) -> Member:
         state: MemberState = held.states.get(number, "starting")
         if number not in held.wanted:
             state = "leaving"
@@ -194,7 +194,7 @@ class HostsFleet:
         worker = f"{self.group}-{machine}-{number}"
         return Member(f"{machine}/{self.group}@{number}", worker, state)
 
-    def _place(self, member: str) -> Place | None:
+    def _place(self, member: str) -> MemberPlace | None:
         """Say where a member is; None for what is called like none of ours."""
         found = re.fullmatch(rf"([a-z0-9-]+)/{re.escape(self.group)}@([0-9]+)", member)
         return (found[1], int(found[2])) if found else None
@@ -226,7 +226,7 @@ class Change:
     stuck: frozenset[str] = frozenset()
 
 
-def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Change:
+def planned(held: Mapping[str, GroupOnMachine], to: int, leaving: Iterable[MemberPlace]) -> Change:
     """Choose who comes and who goes. Pure.
 
     Those that leave are removed; of the others only what has not started is given up, on the
@@ -263,13 +263,13 @@ def planned(held: Mapping[str, Held], to: int, leaving: Iterable[Place]) -> Chan
     return Change(wants, unstarted, grown, frozenset(machine for machine, _ in stuck))
 
 
-def read(told: Mapping[str, Any]) -> Held | None:
+def read(told: Mapping[str, Any]) -> GroupOnMachine | None:
     """Understand what a machine's keeper has told; None when it and all its members are away."""
     wanted = frozenset(told["wanted"])
     if "registered" not in told:
         states = {int(number): state for number, state in told["states"].items()}
         holds = Capacity(*told["holds"]) if "holds" in told else None
-        return Held(
+        return GroupOnMachine(
             *(wanted, states, told["most"], told["pending"], told["trouble"]),
             room=told.get("room"),
             step=told.get("step"),
@@ -280,17 +280,17 @@ def read(told: Mapping[str, Any]) -> Held | None:
         return None
     why = f"its keeper has not asked the scheduler for {told['age']:.0f} s; see whether it runs"
     # Whatever was asked of it and not done is void; what still works there is what there is.
-    return Held(left, dict.fromkeys(left, "running"), 0, trouble=why, away=True)
+    return GroupOnMachine(left, dict.fromkeys(left, "running"), 0, trouble=why, away=True)
 
 
-def _held_by(machines: Mapping[str, Capacity]) -> str:
+def _who_has(machines: Mapping[str, Capacity]) -> str:
     """Say what machines hold: the first ones, and how many more there are."""
     named = [f"{name} has {holds}" for name, holds in list(machines.items())[:NAMED]]
     more = len(machines) - len(named)
     return "; ".join([*named, *([f"and {more} more machines"] if more else [])])
 
 
-def _unstarted(held: Held, now: set[int]) -> set[int]:
+def _unstarted(held: GroupOnMachine, now: set[int]) -> set[int]:
     if held.trouble:
         return set()
     return {n for n in now if held.states.get(n, "starting") != "running"}

@@ -15,8 +15,8 @@ from pathlib import PurePath
 from perennial.authority import RENEW_WITHIN
 from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.answers import Certificate, Look
+from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.secrets import Secrets
-from perennial.platforms.hosts.share import Share
 from perennial.services import Service
 from perennial.state import command
 
@@ -28,7 +28,7 @@ class Issued:
     #: Path and text; the empty text for what stays as it is on the machine.
     files: Mapping[str, str]
     #: Paths of what stays.
-    kept: frozenset[str]
+    unchanged: frozenset[str]
     #: Paths of what the machine had and now gets another one of.
     renewed: tuple[str, ...]
     #: For the machine's manifest: what each certificate was made from.
@@ -37,7 +37,9 @@ class Issued:
     expires: str
 
 
-def issue(share: Share, found: Look, secrets: Secrets, parts: Sequence[Service]) -> Issued:
+def issue(
+    assigned: MachineServices, found: Look, secrets: Secrets, parts: Sequence[Service]
+) -> Issued:
     """Make the secret files that a machine lacks; sign what must be renewed.
 
     Without the authority's key nothing is signed: the certificates that stand there stay.
@@ -56,26 +58,26 @@ def issue(share: Share, found: Look, secrets: Secrets, parts: Sequence[Service])
         files[paths["jupyter.pem"]] = secrets.jupyter_certificate
         files[paths["jupyter-key.pem"]] = secrets.jupyter_key
         # Its end is none of ours: only the operator can renew it.
-        _end(secrets.jupyter_certificate, share.target.name)
-    for role in share.roles:
+        _end(secrets.jupyter_certificate, assigned.target.name)
+    for role in assigned.roles:
         cert, key = paths[f"{role}.pem"], paths[f"{role}-key.pem"]
         known = before.get(role)
-        if _stays(role, share, known, found, (cert, key), secrets) and known is not None:
+        if _stays(role, assigned, known, found, (cert, key), secrets) and known is not None:
             files |= {cert: "", key: ""}
             remember[role] = known
         else:
-            pair = _sign(role, share, str(found["address"]), secrets)
+            pair = _sign(role, assigned, str(found["address"]), secrets)
             files |= {cert: pair[0], key: pair[1]}
             remember[role] = {
-                "origin": _origin(share, str(found["address"]), secrets),
-                "ends": _end(pair[0], share.target.name),
+                "origin": _origin(assigned, str(found["address"]), secrets),
+                "ends": _end(pair[0], assigned.target.name),
                 "digests": [_digest(text) for text in pair],
             }
         ends.append(remember[role]["ends"])
     there = found["files"]
     return Issued(
         files=files,
-        kept=frozenset(path for path, text in files.items() if not text),
+        unchanged=frozenset(path for path, text in files.items() if not text),
         renewed=tuple(
             path
             for path, text in files.items()
@@ -88,7 +90,7 @@ def issue(share: Share, found: Look, secrets: Secrets, parts: Sequence[Service])
 
 def _stays(
     role: str,
-    share: Share,
+    assigned: MachineServices,
     known: Certificate | None,
     found: Look,
     paths: tuple[str, str],
@@ -98,27 +100,28 @@ def _stays(
     same = known is not None and _same(known, found, *paths)
     if not same and not secrets.ca_key:
         raise FleetError(
-            f"{share.target.name}: found {paths[0]} or its key other than it was deployed, and only"
-            f" {command('up', share.cluster)} can sign another; run that first"
+            f"{assigned.target.name}: found {paths[0]} or its key other than it was"
+            " deployed, and only"
+            f" {command('up', assigned.cluster)} can sign another; run that first"
         )
     if known is None or not same or not secrets.ca_key:
         return same
-    origin = _origin(share, str(found["address"]), secrets)
+    origin = _origin(assigned, str(found["address"]), secrets)
     return known["origin"] == origin and _fresh(known["ends"])
 
 
-def _sign(role: str, share: Share, address: str, secrets: Secrets) -> tuple[str, str]:
+def _sign(role: str, assigned: MachineServices, address: str, secrets: Secrets) -> tuple[str, str]:
     from perennial import certificates
 
     authority = certificates.Pair(secrets.ca.encode(), secrets.ca_key.encode())
-    names = tuple(dict.fromkeys((*share.names, address)))
+    names = tuple(dict.fromkeys((*assigned.names, address)))
     pair = certificates.make_certificate(authority, role, names, datetime.now(UTC))
     return pair.cert.decode(), pair.key.decode()
 
 
-def _origin(share: Share, address: str, secrets: Secrets) -> str:
+def _origin(assigned: MachineServices, address: str, secrets: Secrets) -> str:
     """Digest of all that a machine's certificate is made from."""
-    return _digest("\n".join([secrets.ca, *share.names, address]))
+    return _digest("\n".join([secrets.ca, *assigned.names, address]))
 
 
 def _fresh(end: str) -> bool:

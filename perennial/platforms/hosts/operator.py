@@ -15,12 +15,12 @@ from perennial.pages import ROSTER, Counts, counts_of, parsed, workers_of
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
+from perennial.platforms.hosts.actors import holders, losses
 from perennial.platforms.hosts.agent.answers import Manifest, Usage
-from perennial.platforms.hosts.holding import holders, losses
-from perennial.platforms.hosts.placing import Placed, concerned, placed_on
+from perennial.platforms.hosts.machine_services import Target, addresses, services_by_machine
+from perennial.platforms.hosts.placed_services import Placed, concerned, placed_on
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.secrets import Secrets, own_certificate
-from perennial.platforms.hosts.share import Target, addresses, shares
 from perennial.services import worker_names
 from perennial.spec import ClusterSpec, load
 from perennial.state import command
@@ -48,7 +48,7 @@ class Operator:
     def __init__(self, spec: ClusterSpec, paths: ClusterPaths) -> None:
         self.spec = spec
         self.paths = paths
-        self.shares = shares(spec)
+        self.assigned = services_by_machine(spec)
 
     @property
     def name(self) -> str:
@@ -104,11 +104,11 @@ class Operator:
 
     def _place(self) -> Target:
         """Return the machine of the scheduler."""
-        return next(share.target for share in self.shares.values() if share.pages)
+        return next(assigned.target for assigned in self.assigned.values() if assigned.pages)
 
     def _page(self, agent: Agent, path: str) -> dict[str, Any]:
         """Read a page of the scheduler's; empty when it does not answer."""
-        (pages,) = (share.pages for share in self.shares.values() if share.pages)
+        (pages,) = (assigned.pages for assigned in self.assigned.values() if assigned.pages)
         body = agent.ask("page", socket=agent.here(pages), path=path)
         return parsed(body)
 
@@ -116,7 +116,7 @@ class Operator:
         """List the members that hold actors; none where the scheduler does not answer."""
         try:
             with borrowed(self._place()) as agent:
-                return holders(self._page(agent, ROSTER), self.shares, self.spec.workers)
+                return holders(self._page(agent, ROSTER), self.assigned, self.spec.workers)
         except FleetError:
             return []
 
@@ -131,10 +131,10 @@ class Operator:
             raise needed[0]
         _warn(away)
         for placed in chosen:
-            share = self.shares[placed.machine]
-            with deploy.alone(share, at(placed.machine, say)) as agent:
+            assigned = self.assigned[placed.machine]
+            with deploy.alone(assigned, at(placed.machine, say)) as agent:
                 worker = placed.group is not None
-                with losses(agent, share, [placed.unit] * worker, lost.__setitem__):
+                with losses(agent, assigned, [placed.unit] * worker, lost.__setitem__):
                     if placed.unit.endswith(".service"):
                         agent.ask("systemd_restart", units=[placed.unit])
                     else:
@@ -149,7 +149,7 @@ class Operator:
             if placed.machine in away:
                 continue
             try:
-                with borrowed(self.shares[placed.machine].target) as agent:
+                with borrowed(self.assigned[placed.machine].target) as agent:
                     found = agent.ask("log", cluster=self.name, unit=placed.unit, lines=lines)
             except FleetError as error:
                 away[placed.machine] = error
@@ -181,7 +181,7 @@ class Operator:
         cursor: str | None = None
         while True:
             try:
-                with borrowed(self.shares[placed.machine].target) as agent:
+                with borrowed(self.assigned[placed.machine].target) as agent:
                     while True:
                         fresh, cursor = agent.ask(
                             *("log_since",),
@@ -208,7 +208,9 @@ class Operator:
 
     def serves_jupyter(self) -> bool:
         """Whether it is JupyterLab that listens on its port, as its machine sees it."""
-        (place,) = (share.target for share in self.shares.values() if share.runs("jupyter"))
+        (place,) = (
+            assigned.target for assigned in self.assigned.values() if assigned.runs("jupyter")
+        )
         port = self.spec.jupyter.port if self.spec.jupyter is not None else 0
         with borrowed(place) as agent:
             return bool(agent.ask("serves", cluster=self.name, port=port))
@@ -231,9 +233,9 @@ class Operator:
             ) from None
 
     def _look(self, machine: str) -> _Look:
-        share = self.shares[machine]
-        with borrowed(share.target) as agent:
-            counts = self._counts(agent) if share.pages else None
+        assigned = self.assigned[machine]
+        with borrowed(assigned.target) as agent:
+            counts = self._counts(agent) if assigned.pages else None
             manifest = agent.ask("manifest", cluster=self.name)
             return _Look(manifest, agent.ask("usage", cluster=self.name), counts)
 
@@ -247,11 +249,11 @@ class Operator:
                 return error
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(self.shares, pool.map(attempt, self.shares), strict=True))
+            return dict(zip(self.assigned, pool.map(attempt, self.assigned), strict=True))
 
     def placed(self, machine: str, manifest: Manifest) -> list[Placed]:
         """List the services that a machine shall run now."""
-        return placed_on(self.shares[machine], self.name, machine, manifest)
+        return placed_on(self.assigned[machine], self.name, machine, manifest)
 
     def _named(self, word: str | None) -> tuple[list[Placed], dict[str, FleetError]]:
         """Find services on the machines that answer; and say which ones do not, and why."""
@@ -273,10 +275,10 @@ class Operator:
         return chosen, away
 
     def _needed(self, word: str | None, away: Mapping[str, FleetError]) -> list[FleetError]:
-        return [error for name, error in away.items() if concerned(self.shares[name], name, word)]
+        return [error for name, error in away.items() if concerned(self.assigned[name], name, word)]
 
     def _manifest(self, machine: str) -> Manifest:
-        with borrowed(self.shares[machine].target) as agent:
+        with borrowed(self.assigned[machine].target) as agent:
             found: Manifest = agent.ask("manifest", cluster=self.name)
             return found
 

@@ -13,7 +13,7 @@ from perennial.platforms.hosts.keys import Path
 from perennial.platforms.hosts.machines import Entry, Machine, Reach
 from perennial.spec.environment import hashed, names
 from perennial.spec.options import PlatformOptions
-from perennial.spec.ports import Place
+from perennial.spec.ports import PortUse
 from perennial.spec.units import Refusal
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ class Options(Reach, PlatformOptions):
                 f"move the role jupyter to {', '.join(here)}, or do without the dashboard",
             )
 
-    def places(self, spec: ClusterSpec) -> Iterator[Place]:
+    def port_uses(self, spec: ClusterSpec) -> Iterator[PortUse]:
         """Say what stands on the same machine."""
         for name, own in self.assignments(spec).items():
             services = [("scheduler", own.scheduler), ("jupyter", own.jupyter)]
             there = frozenset(service for service, is_there in services if is_there)
-            yield Place(there, own.most, name)
+            yield PortUse(there, own.most, name)
 
     def counts(self, spec: ClusterSpec) -> Mapping[str, int]:
         """Sizes of groups that the machines say: the sum of their counts, or one for each."""

@@ -1,6 +1,6 @@
 """What a change would do to a machine, before it does it. Pure.
 
-Compared are a machine's share as it was deployed and as it is asked for. What became of the
+Compared are the services as they were deployed and as they are asked for. What became of the
 machine in between is told as drift, one line each.
 """
 
@@ -14,8 +14,8 @@ from perennial.plan import Impact, Step
 from perennial.ssh import keys
 
 if TYPE_CHECKING:
-    from perennial.platforms.hosts.environment import Wish
-    from perennial.platforms.hosts.share import Share, Size
+    from perennial.platforms.hosts.environment import EnvironmentSpec
+    from perennial.platforms.hosts.machine_services import MachineServices, Size
     from perennial.services import Service
 
 #: What a restart of a service costs the users; of a member of a group, that it is drained first.
@@ -23,13 +23,13 @@ IMPACTS = {"scheduler": Impact.LOSES_WORK, "jupyter": Impact.KERNELS}
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class MachineState:
     """What a machine has, or shall have."""
 
-    #: Its share as JSON; None where there is none.
-    share: dict[str, Any] | None = None
+    #: Its services as JSON; None where there are none.
+    assigned: dict[str, Any] | None = None
     #: Its Python environment.
-    wish: Wish | None = None
+    environment: EnvironmentSpec | None = None
     #: Fingerprints by member as they were deployed; empty where that is not known.
     members: Mapping[str, str] | None = None
     #: The service manager that was found there; None where that is not known.
@@ -38,30 +38,32 @@ class Side:
     services: Mapping[str, str] | None = None
 
 
-def steps(machine: str, old: Side, new: Side, drift: Sequence[str] = ()) -> list[Step]:
+def steps(
+    machine: str, old: MachineState, new: MachineState, drift: Sequence[str] = ()
+) -> list[Step]:
     """List what a change does to one machine."""
-    if new.share is None and new.wish is None:
+    if new.assigned is None and new.environment is None:
         reason = "no longer in the cluster file; its data moves to other machines"
-        if old.share is None and old.wish is None:
+        if old.assigned is None and old.environment is None:
             return []
-        impact = _all_restarts(old.share or {}) or Impact.DRAINED
+        impact = _all_restarts(old.assigned or {}) or Impact.DRAINED
         return [Step("delete", machine, machine, reason, impact)]
     found = []
-    if new.share is not None and old.share is None:
-        found.append(Step("create", machine, machine, _new_machine(new.share)))
-    found += _environment(machine, old.wish, new.wish)
+    if new.assigned is not None and old.assigned is None:
+        found.append(Step("create", machine, machine, _new_machine(new.assigned)))
+    found += _environment(machine, old.environment, new.environment)
     found += [Step("update", machine, machine, line) for line in drift]
-    if new.share is not None and old.share is not None:
-        found += _reached(machine, old.share, new.share)
-        found += _manager(machine, old, new.share)
-        found += _certificates(machine, old.share, new.share)
-        found += _members(machine, old, new.share)
+    if new.assigned is not None and old.assigned is not None:
+        found += _reached(machine, old.assigned, new.assigned)
+        found += _manager(machine, old, new.assigned)
+        found += _certificates(machine, old.assigned, new.assigned)
+        found += _members(machine, old, new.assigned)
     return found or _rest(machine, old, new)
 
 
-def _rest(machine: str, old: Side, new: Side) -> list[Step]:
+def _rest(machine: str, old: MachineState, new: MachineState) -> list[Step]:
     """Say what a change is that no other step has named."""
-    before, after = old.share or {}, new.share or {}
+    before, after = old.assigned or {}, new.assigned or {}
     keys = [key for key in after if before.get(key) != after[key]]
     if keys:
         words = ", ".join(key.replace("_", " ") for key in keys)
@@ -70,26 +72,28 @@ def _rest(machine: str, old: Side, new: Side) -> list[Step]:
     return [_renewal(machine, after, reason)] if after else []
 
 
-def _renewal(machine: str, share: Mapping[str, Any], reason: str) -> Step:
+def _renewal(machine: str, assigned: Mapping[str, Any], reason: str) -> Step:
     """Say what new certificates cost: whatever has read the old ones restarts."""
     reason = f"{reason}; services that read them restart"
-    impact = _all_restarts(share) if share["tls"] else Impact.NONE
+    impact = _all_restarts(assigned) if assigned["tls"] else Impact.NONE
     return Step("update", machine, "certificates", reason, impact)
 
 
-def _all_restarts(share: Mapping[str, Any]) -> Impact:
+def _all_restarts(assigned: Mapping[str, Any]) -> Impact:
     """Return what it costs that everything on a machine restarts."""
-    here = any(service["role"] == "scheduler" for service in share.get("services", ()))
+    here = any(service["role"] == "scheduler" for service in assigned.get("services", ()))
     return Impact.LOSES_WORK if here else Impact.NONE
 
 
-def _new_machine(share: Mapping[str, Any]) -> str:
-    services = [service["name"] for service in share["services"] if not service.get("group")]
-    groups = [f"{count} of {group}" for group, count in share["counts"].items()]
+def _new_machine(assigned: Mapping[str, Any]) -> str:
+    services = [service["name"] for service in assigned["services"] if not service.get("group")]
+    groups = [f"{count} of {group}" for group, count in assigned["counts"].items()]
     return "new machine: " + ", ".join([*services, *groups])
 
 
-def _environment(machine: str, old: Wish | None, new: Wish | None) -> list[Step]:
+def _environment(
+    machine: str, old: EnvironmentSpec | None, new: EnvironmentSpec | None
+) -> list[Step]:
     if new is None or old == new:
         return []
     if old is None:
@@ -155,13 +159,13 @@ def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
     ]
 
 
-def _manager(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+def _manager(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> list[Step]:
     """Say what another service manager costs: all goes from the machine and comes back."""
-    asked, wanted = (old.share or {})["target"].get("init"), share["target"].get("init")
+    asked, wanted = (old.assigned or {})["target"].get("init"), assigned["target"].get("init")
     if asked == wanted:
         return []
     had, wanted = old.init or asked or "systemd", wanted or "systemd"
-    impact = _all_restarts(old.share or {})
+    impact = _all_restarts(old.assigned or {})
     if had == wanted:
         reason = f"its services stay under {had}; nothing restarts"
         impact = Impact.NONE
@@ -193,22 +197,22 @@ def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
     return ", ".join(said) or "their names stand in another order"
 
 
-def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
+def _members(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> list[Step]:
     from perennial.platforms.hosts.keeper import united
-    from perennial.platforms.hosts.share import from_json, members
+    from perennial.platforms.hosts.machine_services import from_json, members
 
-    before, after = from_json(old.share or {}), from_json(share)
+    before, after = from_json(old.assigned or {}), from_json(assigned)
     init = after.target.init or old.init
     prints = old.services or fingerprints(before, init), fingerprints(after, init)
     if init == "supervisord":
         before, after = (replace(each, services=united(each.services)) for each in (before, after))
     # Which members the scaler has chosen is not known here, and they stay.
-    chosen = [group for group in after.kept if group in before.kept]
+    chosen = [group for group in after.scaled if group in before.scaled]
     # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.
     sizes: dict[str, Size] = {
         group: sum(name.startswith(f"{group}-{machine}-") for name in old.members)
         for group, count in after.counts.items()
-        if old.members and (before.counts.get(group) == count or group in after.kept)
+        if old.members and (before.counts.get(group) == count or group in after.scaled)
     }
     sizes |= dict.fromkeys(chosen, ())
     have, want = members(before, sizes), members(after, sizes)
@@ -232,12 +236,12 @@ def _members(machine: str, old: Side, share: Mapping[str, Any]) -> list[Step]:
     ]
 
 
-def fingerprints(share: Share, init: str | None) -> dict[str, str]:
+def fingerprints(assigned: MachineServices, init: str | None) -> dict[str, str]:
     """Say in 16 letters what each group and service is, before the machine's facts are known."""
     from perennial.platforms.hosts.keeper import united
     from perennial.services import fingerprint
 
-    parts = united(share.services) if init == "supervisord" else share.services
+    parts = united(assigned.services) if init == "supervisord" else assigned.services
     return {part.group or part.name: fingerprint(part) for part in parts}
 
 

@@ -32,13 +32,13 @@ def load(name, source):
 MODULES = (
     "perennial.errors",
     "perennial.files",
-    "perennial.preloads.notifying",
+    "perennial.preloads.systemd_notify",
     "perennial.capacity",
     "perennial.cgroups",
     "perennial.platforms.hosts.agent.manifest",
     "perennial.platforms.hosts.agent.systemd",
     "perennial.platforms.hosts.agent.machine",
-    "perennial.platforms.hosts.agent.keeping",
+    "perennial.platforms.hosts.agent.reconciling",
     "perennial.platforms.hosts.agent.keeper",
 )
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.paths import ClusterPaths
-from perennial.platforms.hosts.agent.keeping import State
-from perennial.supervision.hold import forget, holder
+from perennial.platforms.hosts.agent.reconciling import State
+from perennial.supervision.single_instance import forget, holder
 from perennial.supervision.supervisor import Process, Supervisor
 
 #: Stands for a member's number in the program of a group. Digits, so that it is quoted as a number
@@ -23,7 +23,7 @@ from perennial.supervision.supervisor import Process, Supervisor
 MARK = "904170853119604"
 
 #: Folder of the groups' programs, beside the keeper's configuration.
-KEPT = "kept"
+FOLDER = "kept"
 
 #: supervisord's word for a program's state → ours.
 _STATES: dict[str, State] = {

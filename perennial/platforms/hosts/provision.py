@@ -12,10 +12,10 @@ from typing import Any
 from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.answers import Environment
 from perennial.platforms.hosts.claims import refuse
-from perennial.platforms.hosts.environment import Wish, content
+from perennial.platforms.hosts.environment import EnvironmentSpec, content
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
-from perennial.platforms.hosts.share import Target
 from perennial.spec.named_files import wheels as wheels_in
 
 _PPC64 = 21
@@ -34,53 +34,57 @@ _MACHINES = {
 RUNS = {"i686": ("i586", "x86_64"), "armv7l": ("armv8l", "aarch64")}
 
 
-def python_of(wish: Wish) -> str:
-    """Interpreter of the environment that is wished for."""
-    return str(wish["python"])
+def python_of(environment: EnvironmentSpec) -> str:
+    """Interpreter of the environment that is asked for."""
+    return str(environment["python"])
 
 
-def folder_of(wish: Wish) -> str:
+def folder_of(environment: EnvironmentSpec) -> str:
     """Folder of an environment that we make; its name changes with what is in it."""
-    return str(PurePath(wish["python"]).parents[1])
+    return str(PurePath(environment["python"]).parents[1])
 
 
 def make_environment(
     target: Target,
-    wish: Wish,
+    environment: EnvironmentSpec,
     say: Callable[[str], None] = lambda _text: None,
     claims: Sequence[str] = (),
 ) -> Environment:
     """Find an environment on a machine, or make it."""
     with borrowed(target, say) as agent:
         if claims:
-            cluster = wish["cluster"]
+            cluster = environment["cluster"]
             refuse(target.name, cluster, agent.ask("clashes", cluster=cluster, claims=claims))
-        if wish["kind"] == "requirements":
-            _make(agent, wish)
-        return _facts(agent, target, wish)
+        if environment["kind"] == "requirements":
+            _make(agent, environment)
+        return _facts(agent, target, environment)
 
 
-def look_environment(target: Target, wish: Wish, facts: Mapping[str, Any]) -> Environment | None:
+def look_environment(
+    target: Target, environment: EnvironmentSpec, facts: Mapping[str, Any]
+) -> Environment | None:
     """Look at an environment; None when it is gone."""
     with borrowed(target) as agent:
         found: Environment | None = agent.ask(
-            "environment_look", python=agent.here(python_of(wish)), needs=[*wish.get("needs", ())]
+            "environment_look",
+            python=agent.here(python_of(environment)),
+            needs=[*environment.get("needs", ())],
         )
         return found
 
 
-def remove_environment(target: Target, wish: Wish) -> None:
+def remove_environment(target: Target, environment: EnvironmentSpec) -> None:
     """Remove an environment that we have made; one that was there before stays."""
-    if wish["kind"] == "requirements":
+    if environment["kind"] == "requirements":
         with borrowed(target) as agent:
-            folder = agent.here(folder_of(wish))
-            agent.ask("environment_remove", cluster=wish["cluster"], folder=folder)
+            folder = agent.here(folder_of(environment))
+            agent.ask("environment_remove", cluster=environment["cluster"], folder=folder)
 
 
-def _facts(agent: Agent, target: Target, wish: Wish) -> Environment:
-    python, name = agent.here(python_of(wish)), target.name
+def _facts(agent: Agent, target: Target, environment: EnvironmentSpec) -> Environment:
+    python, name = agent.here(python_of(environment)), target.name
     facts: Environment | None = agent.ask(
-        "environment_look", python=python, needs=list(wish.get("needs", ()))
+        "environment_look", python=python, needs=list(environment.get("needs", ()))
     )
     if facts is None:
         raise FleetError(
@@ -107,11 +111,11 @@ def _facts(agent: Agent, target: Target, wish: Wish) -> Environment:
     return {**facts, "machine": agent.ask("machine_id")}
 
 
-def _make(agent: Agent, wish: Wish) -> None:
+def _make(agent: Agent, environment: EnvironmentSpec) -> None:
     """Bring uv and the wheels there, where they are missing, and make the environment."""
-    uv, wheels = Path(_uv()), wish.get("wheelhouse")
+    uv, wheels = Path(_uv()), environment.get("wheelhouse")
     _check_architecture(agent, uv)
-    root = agent.here(str(PurePath(folder_of(wish)).parent))
+    root = agent.here(str(PurePath(folder_of(environment)).parent))
     place = f"{root}/bin/uv-{version('uv')}"
     sources = {}
     if wheels:
@@ -125,13 +129,13 @@ def _make(agent: Agent, wish: Wish) -> None:
         _bring(agent, {place: uv, f"{root}/bin/{own.name}": own, **sources}, program=uv)
     agent.ask(
         "environment_make",
-        cluster=wish["cluster"],
-        folder=agent.here(folder_of(wish)),
-        requirements=agent.here(wish["text"]),
+        cluster=environment["cluster"],
+        folder=agent.here(folder_of(environment)),
+        requirements=agent.here(environment["text"]),
         uv=place,
         wheelhouse=f"{root}/wheelhouse" if wheels else None,
         wheels=[PurePath(path).name for path in sources],
-        build=bool(wish.get("build")),
+        build=bool(environment.get("build")),
     )
 
 

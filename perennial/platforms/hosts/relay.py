@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths
 from perennial.platforms.hosts.agent import keeper
-from perennial.platforms.hosts.agent.keeping import NOTHING, respond
-from perennial.platforms.hosts.programs import KEPT, Programs
-from perennial.preloads.notifying import notify
+from perennial.platforms.hosts.agent.reconciling import NOTHING, respond
+from perennial.platforms.hosts.programs import FOLDER, Programs
+from perennial.preloads.systemd_notify import notify
 from perennial.scheduler_connection import opened
 
 logger = logging.getLogger("perennial.keeper")
@@ -68,7 +68,7 @@ class Settings(BaseModel):
     socket: Path
 
 
-class Line:
+class KeeperConnection:
     """The connection to the keeper of this machine, made anew when it is lost."""
 
     def __init__(self, path: Path) -> None:
@@ -153,7 +153,7 @@ def main(path: str, kept: str = "", supervisord: str = "") -> int:
         to = (
             _here(settings, Path(kept), Path(supervisord))
             if kept
-            else Line(settings.socket).respond
+            else KeeperConnection(settings.socket).respond
         )
         asyncio.run(relay(settings, to))
     except PerennialError as error:
@@ -165,7 +165,7 @@ def main(path: str, kept: str = "", supervisord: str = "") -> int:
 def _here(settings: Settings, kept: Path, root: Path) -> Respond:
     """Keep the members under the supervisord that has started this process."""
     told = keeper.read(kept)
-    units = Programs(root, settings.machine, told.bounds.uses, kept.parent / KEPT)
+    units = Programs(root, settings.machine, told.bounds.uses, kept.parent / FOLDER)
     own = keeper.keeper(told, units, ClusterPaths(root).lock)
     return lambda message: respond(own, message)
 

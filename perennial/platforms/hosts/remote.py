@@ -26,8 +26,8 @@ from typing import Any, Self
 
 from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.operations import OPERATIONS
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.program import LOADER
-from perennial.platforms.hosts.share import Target
 from perennial.services import FOLDER
 from perennial.ssh import Channel, Session, Stop, UnreachableError, Wait
 
@@ -48,7 +48,7 @@ MODULES = (
 )
 #: What is sent beside them where the services run under supervisord.
 SUPERVISED = (
-    "perennial.supervision.hold",
+    "perennial.supervision.single_instance",
     "perennial.supervision.supervisor",
     "perennial.platforms.hosts.agent.boot",
     "perennial.platforms.hosts.agent.supervisord",
@@ -64,7 +64,7 @@ LATER = {
     "store": _STORE,
     "making": (*_STORE, "perennial.platforms.hosts.agent.making"),
     "firewall": ("perennial.platforms.hosts.agent.firewall",),
-    "journal": ("perennial.supervision.hold", "perennial.platforms.hosts.agent.journal"),
+    "journal": ("perennial.supervision.single_instance", "perennial.platforms.hosts.agent.journal"),
     "examining": (
         "perennial.fetching",
         "perennial.doctor.probing",
@@ -123,7 +123,7 @@ class Agent:
         """Whether the connection is there, as far as is known."""
         return self._channel is not None and not self._session.lost()
 
-    def tell(self, say: Callable[[str], None]) -> None:
+    def send(self, say: Callable[[str], None]) -> None:
         """Change who is told what happens there."""
         self._say, self._said = say, ""
 
@@ -311,7 +311,7 @@ def borrowed(
         if agent is None:
             wait = Wait(target.connect_timeout, say) if waits and target.connect_timeout else None
             agent = Agent(target, wait=wait).__enter__()
-        agent.tell(say)
+        agent.send(say)
         try:
             with stop.cutting(agent.name, agent.cut):
                 yield agent

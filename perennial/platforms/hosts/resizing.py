@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from perennial.capacity import MEANT, Capacity, Machine, Use, refusal, total
+from perennial.capacity import MEANT, Capacity, MachineResources, Use, refusal, total
 from perennial.contracts import Lost, Resized
 from perennial.errors import FleetError, PerennialError
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent.answers import Manifest
-from perennial.platforms.hosts.kept import chosen, counted
+from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.operator import Operator, Say, at
 from perennial.platforms.hosts.remote import Agent, borrowed
-from perennial.platforms.hosts.share import Share
 from perennial.platforms.hosts.sizes import spread
+from perennial.platforms.hosts.standing_members import chosen, counted
 from perennial.sizes import check_sizes, of_each
 from perennial.spec import ClusterSpec
 
@@ -27,7 +27,7 @@ class Standing:
     """What a machine has, and what of the cluster stands there."""
 
     #: Its cores and its memory.
-    machine: Machine
+    machine: MachineResources
     #: What it remembers of the cluster; empty where there is nothing.
     manifest: Manifest
 
@@ -35,7 +35,7 @@ class Standing:
 def look(agent: Agent, cluster: str) -> Standing:
     """Ask a machine what it has."""
     manifest = agent.ask("manifest", cluster=cluster)
-    return Standing(Machine(**agent.ask("machine")), manifest)
+    return Standing(MachineResources(**agent.ask("machine")), manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +50,34 @@ class Asked:
     meant: str = MEANT
 
 
-def refuse(share: Share, now: Standing, sizes: Mapping[str, int], asked: Asked) -> None:
+def refuse(
+    assigned: MachineServices, now: Standing, sizes: Mapping[str, int], asked: Asked
+) -> None:
     """Refuse sizes which a machine cannot hold, unless as much stands there already."""
     had = counted({**now.manifest.get("sizes", {}), **now.manifest.get("numbers", {})})
     stands = total(use * had.get(name, 0) for name, use in asked.before.items())
-    holds = Capacity(now.machine.cores, now.machine.memory, share.beside)
-    machine = share.target.name
+    holds = Capacity(now.machine.cores, now.machine.memory, assigned.beside)
+    machine = assigned.target.name
     if why := refusal(asked.uses, sizes, holds, stands, machine, asked.meant):
         raise FleetError(f"{machine}: {why}")
 
 
-def refuse_share(share: Share, asked: Asked) -> None:
-    """Refuse a share that its machine cannot hold.
+def refuse_services(assigned: MachineServices, asked: Asked) -> None:
+    """Refuse services that their machine cannot hold.
 
     A machine that does not answer is left out: whoever goes there says what is in the way.
     """
     try:
-        with borrowed(share.target) as agent:
-            now = look(agent, share.cluster)
+        with borrowed(assigned.target) as agent:
+            now = look(agent, assigned.cluster)
     except FleetError:
         return
-    refuse(share, now, _sizes(share, now), asked)
+    refuse(assigned, now, _sizes(assigned, now), asked)
 
 
-def _sizes(share: Share, now: Standing) -> dict[str, int]:
+def _sizes(assigned: MachineServices, now: Standing) -> dict[str, int]:
     """Say how many members of each group a deploy would leave on a machine."""
-    return counted(chosen(share, now.manifest, {}))
+    return counted(chosen(assigned, now.manifest, {}))
 
 
 def scale(
@@ -96,18 +98,18 @@ def scale(
     after = {group: spread(before[group], size) for group, size in wanted.items()}
     changed = {
         machine: {group: now[machine] for group, now in after.items() if machine in now}
-        for machine in operator.shares
+        for machine in operator.assigned
         if any(after[group].get(machine) != before[group].get(machine) for group in wanted)
     }
     uses = of_each(spec)
     asked = Asked(uses, uses, "" if force else MEANT)
     for machine, sizes in changed.items():
-        share, there = operator.shares[machine], standing[machine]
-        refuse(share, there, {**_sizes(share, there), **sizes}, asked)
+        assigned, there = operator.assigned[machine], standing[machine]
+        refuse(assigned, there, {**_sizes(assigned, there), **sizes}, asked)
     # New members come before old ones go, so that data has somewhere to go.
     for machine in sorted(changed, key=lambda name: _shrinks(name, before, after)):
         deploy.apply_services(
-            operator.shares[machine],
+            operator.assigned[machine],
             operator.secrets(),
             at(machine, say),
             scaled=changed[machine],
@@ -123,7 +125,7 @@ def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> 
     asked = Asked(of_each(operator.spec), of_each(before), "" if force else MEANT)
 
     def check(machine: str) -> None:
-        refuse_share(operator.shares[machine], asked)
+        refuse_services(operator.assigned[machine], asked)
 
     for refused in operator.everywhere(check).values():
         if refused is not None:
@@ -141,13 +143,13 @@ def _stand(
             raise seen
         standing[machine] = seen
         for group in wanted:
-            if group in operator.shares[machine].counts:
+            if group in operator.assigned[machine].counts:
                 before[group][machine] = int(seen.manifest.get("sizes", {}).get(group, 0))
     return standing, before
 
 
 def _standing(operator: Operator, machine: str) -> Standing:
-    with borrowed(operator.shares[machine].target) as agent:
+    with borrowed(operator.assigned[machine].target) as agent:
         return look(agent, operator.name)
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from perennial import contracts
-from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, Status
+from perennial.contracts import LogLine, Lost, Overview, Resized, Say, Status, WebPage
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perennial.platforms.hosts.operator import Operator
 
 #: Seconds in which a scheduler must accept a connection to count as up in `list`.
-PATIENCE = 1.0
+OVERVIEW_TIMEOUT = 1.0
 
 _REVOKE = "{name}: machines over SSH cannot revoke one certificate"
 
@@ -51,16 +51,16 @@ class HostsRuntime(contracts.Runtime):
 
         return find(self.name)
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Try the scheduler's port; the machines are not asked."""
-        from perennial.platforms.hosts.share import addresses
+        from perennial.platforms.hosts.machine_services import addresses
 
         address = addresses(self._operator.spec).scheduler
         host, _, port = address.rpartition("://")[2].rpartition(":")
         with suppress(OSError):
-            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-            return Glance(True, address)
-        return Glance(False, address)
+            socket.create_connection((host.strip("[]"), int(port)), OVERVIEW_TIMEOUT).close()
+            return Overview(True, address)
+        return Overview(False, address)
 
     def status(self) -> Status:
         """Look at every service on every machine."""
@@ -108,7 +108,7 @@ class HostsRuntime(contracts.Runtime):
 
         return examine(self._operator, python)
 
-    def jupyter(self) -> Page | None:
+    def jupyter(self) -> WebPage | None:
         """Find JupyterLab, unless somebody else has its port."""
         operator = self._operator
         url = operator.jupyter_url()
@@ -120,4 +120,4 @@ class HostsRuntime(contracts.Runtime):
                 f"{self.name}: JupyterLab does not listen at {url}, so its token is not given away;"
                 " see `perennial status` and `perennial logs jupyter`"
             )
-        return Page(url, operator.token_file, operator.paths.secrets)
+        return WebPage(url, operator.token_file, operator.paths.secrets)

@@ -11,9 +11,9 @@ from perennial.doctor.reach import End, Result, Role, Source
 from perennial.errors import FleetError
 from perennial.platforms.hosts.agent.answers import Environment, Look
 from perennial.platforms.hosts.checks import look
+from perennial.platforms.hosts.machine_services import addresses, environment_spec
 from perennial.platforms.hosts.operator import Operator
 from perennial.platforms.hosts.remote import borrowed
-from perennial.platforms.hosts.share import addresses, wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Seen:
 
 def see(operator: Operator, machine: str) -> Seen:
     """Ask a machine for all that the doctor wants to know of it."""
-    share = operator.shares[machine]
-    needed = wish(operator.spec, share)
-    written = {path for part in share.services for path in part.access.writes}
-    with borrowed(share.target) as agent:
-        found = look(agent, share)
+    assigned = operator.assigned[machine]
+    needed = environment_spec(operator.spec, assigned)
+    written = {path for part in assigned.services for path in part.access.writes}
+    with borrowed(assigned.target) as agent:
+        found = look(agent, assigned)
         state, python = found["folder"], agent.here(needed["python"])
         folders = [state, *sorted(p for p in map(agent.here, written) if not p.startswith(state))]
         try:
@@ -50,12 +50,14 @@ def see(operator: Operator, machine: str) -> Seen:
             has = {"fault": str(error)}
         own = agent.ask("firewall")
         healthy = None
-        if share.pages:
-            healthy = agent.ask("page", socket=agent.here(share.pages), path="/health") is not None
+        if assigned.pages:
+            healthy = (
+                agent.ask("page", socket=agent.here(assigned.pages), path="/health") is not None
+            )
         return Seen(
             look=found,
             environment=has,
-            listening=agent.ask("listening", cluster=share.cluster),
+            listening=agent.ask("listening", cluster=assigned.cluster),
             free=agent.ask("free", folders=folders),
             firewall=Firewall(own["kind"], tuple(own["chains"])),
             healthy=healthy,
@@ -69,7 +71,7 @@ def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list
         Source(
             machine,
             str(each.look["address"]),
-            frozenset(part.role for part in operator.shares[machine].services),
+            frozenset(part.role for part in operator.assigned[machine].services),
         )
         for machine, each in seen.items()
     ]
@@ -77,7 +79,7 @@ def tried(operator: Operator, seen: Mapping[str, Seen], from_here: bool) -> list
         sources.insert(0, reach.here(wanted))
 
     def probe(machine: str, places: list[tuple[str, int]]) -> list[str]:
-        with borrowed(operator.shares[machine].target) as agent:
+        with borrowed(operator.assigned[machine].target) as agent:
             answers: list[str] = agent.ask("probe", targets=places)
             return answers
 
@@ -89,12 +91,12 @@ def ends(operator: Operator, seen: Mapping[str, Seen]) -> list[End]:
     spec, outside = operator.spec, addresses(operator.spec)
     urls: dict[Role, str | None] = {"scheduler": outside.scheduler, "jupyter": outside.jupyter}
     found = []
-    for machine, share in operator.shares.items():
+    for machine, assigned in operator.assigned.items():
         each = seen.get(machine)
         listening = each.listening if each else {}
         open_here = {port for some in listening.values() for port in some}
         for role, url in urls.items():
-            if url is not None and any(part.role == role for part in share.services):
+            if url is not None and any(part.role == role for part in assigned.services):
                 found.append(reach.end_of(machine, url, role, open_here))
         for placed in operator.placed(machine, each.look["manifest"]) if each else []:
             if placed.group is None or each is None:

@@ -13,10 +13,10 @@ from perennial.doctor import Finding, checks, guarded
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import secrets
 from perennial.platforms.kubernetes.access import lacking, needed, written
-from perennial.platforms.kubernetes.carrier import RIGHTS
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready
 from perennial.platforms.kubernetes.comparing import differences
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.port_forward import RIGHTS
 from perennial.platforms.kubernetes.troubles import of_deployment, of_pod, restarts
 from perennial.state import command
 

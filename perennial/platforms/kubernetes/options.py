@@ -18,7 +18,7 @@ from perennial.platforms.kubernetes.fields import (
     Tree,
 )
 from perennial.spec.options import PlatformOptions
-from perennial.spec.ports import Place
+from perennial.spec.ports import PortUse
 from perennial.spec.strict import Model
 from perennial.spec.units import Refusal, refuse
 
@@ -311,12 +311,12 @@ class Options(PlatformOptions, Pod):
         """Return what holds for a group."""
         return self.workers.get(name, GroupPod())
 
-    def places(self, spec: ClusterSpec) -> Iterator[Place]:
+    def port_uses(self, spec: ClusterSpec) -> Iterator[PortUse]:
         """Say that each service has a network of its own."""
         for service in dict.fromkeys(path.partition(".")[0] for path in spec.ports()):
-            yield Place(frozenset({service}), {})
+            yield PortUse(frozenset({service}), {})
         for name in spec.workers:
-            yield Place(frozenset(), {name: 1})
+            yield PortUse(frozenset(), {name: 1})
 
     def refusals(self, spec: ClusterSpec) -> Iterator[Refusal]:
         """Refuse what a pod cannot have."""

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from perennial import connect, contracts, paths, tunnel
-from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, ServiceStatus, Status
+from perennial.contracts import (
+    LogLine,
+    Lost,
+    Overview,
+    Resized,
+    Say,
+    ServiceStatus,
+    Status,
+    WebPage,
+)
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
 from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
@@ -59,9 +68,11 @@ class KubernetesRuntime(contracts.Runtime):
         """The API server of the current context."""
         return Api()
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Ask whether the scheduler's pod is ready."""
-        return Glance(bool(self.ready("scheduler")), scheduler_address(self.spec, site(self.spec)))
+        return Overview(
+            bool(self.ready("scheduler")), scheduler_address(self.spec, site(self.spec))
+        )
 
     def status(self) -> Status:
         """Look at every pod, and ask the scheduler for its numbers."""
@@ -136,7 +147,7 @@ class KubernetesRuntime(contracts.Runtime):
 
         return examine(self, python)
 
-    def jupyter(self) -> Page | None:
+    def jupyter(self) -> WebPage | None:
         """Find JupyterLab: by its Ingress, else through a forwarded port."""
         state = cluster_state(self.name)
         link = connect.load(state)
@@ -149,9 +160,9 @@ class KubernetesRuntime(contracts.Runtime):
             )
         if self.spec.options.jupyter.ingress is None:
             link = self._forwarded(link)
-        return Page(str(link.jupyter_url), token_file(state), state.secrets)
+        return WebPage(str(link.jupyter_url), token_file(state), state.secrets)
 
-    def dashboard(self) -> Page:
+    def dashboard(self) -> WebPage:
         """Find Dask's dashboard, and its token in the scheduler's pod."""
         state = cluster_state(self.name)
         link = connect.load(state)
@@ -168,7 +179,7 @@ class KubernetesRuntime(contracts.Runtime):
         token = self.api.run(ready[0].metadata.name, self._namespace, command).strip()
         file = state.secrets / "dashboard-token"
         write_atomic(file, token)
-        return Page(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
+        return WebPage(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
 
     def balancer(self) -> str:
         """Return the address of the scheduler at its load balancer; empty for none yet."""

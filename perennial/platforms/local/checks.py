@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.errors import Fault
 from perennial.owners import foreign_part
 from perennial.paths import fault_of_owner, state_home
@@ -61,7 +61,7 @@ def faults_of_machine(
     return errors, warnings
 
 
-def sizes(spec: ClusterSpec, machine: Machine) -> Iterator[Fault]:
+def sizes(spec: ClusterSpec, machine: MachineResources) -> Iterator[Fault]:
     """Compare what the workers may use with what a machine has."""
     processes = sum(group.count * group.processes for group in spec.workers.values())
     memory = sum(g.count * g.processes * g.memory for g in spec.workers.values())

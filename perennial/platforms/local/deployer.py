@@ -33,7 +33,7 @@ class LocalDeployer(contracts.Deployer):
     def faults(self, document: Document) -> tuple[list[Fault], list[Fault]]:
         """Compare a cluster file with this machine."""
         from perennial.platforms.local.checks import faults_of_machine
-        from perennial.supervision.hold import holder
+        from perennial.supervision.single_instance import holder
 
         locks = cluster_state(document.spec.name).run.glob("*.lock")
         own = frozenset(holder(lock)[0] for lock in locks) - {0}

@@ -30,8 +30,8 @@ from perennial.platforms.local.layout import programs
 from perennial.platforms.local.machine import this_machine
 from perennial.spec import ClusterSpec, load
 from perennial.state import State, command
-from perennial.supervision.hold import holder, signal_holder, standing_in
 from perennial.supervision.program import Program
+from perennial.supervision.single_instance import holder, signal_holder, standing_in
 from perennial.supervision.supervisor import Process, Supervisor
 
 #: Seconds that a group waits for the others of its cluster.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.cgroups import memory_limit
 
 
-def this_machine() -> Machine:
+def this_machine() -> MachineResources:
     """Look at the machine that this runs on."""
     from dask.system import CPU_COUNT  # knows control groups and affinities
 
@@ -20,4 +20,4 @@ def this_machine() -> Machine:
     found = psutil.virtual_memory()
     memory = memory_limit(found.total, path)
     available = min(memory, found.available)
-    return Machine(int(CPU_COUNT), memory, available, os.getloadavg()[0])
+    return MachineResources(int(CPU_COUNT), memory, available, os.getloadavg()[0])

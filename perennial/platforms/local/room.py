@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perennial import capacity as capacities
-from perennial.capacity import MEANT, Capacity, Machine, Use, refusal
+from perennial.capacity import MEANT, Capacity, MachineResources, Use, refusal
 from perennial.errors import PerennialError
 from perennial.platforms.local.machine import this_machine
 from perennial.sizes import of_each, of_services
@@ -13,7 +13,7 @@ from perennial.spec import ClusterSpec
 from perennial.spec.models import WorkerGroup
 
 
-def capacity(spec: ClusterSpec, machine: Machine) -> Capacity:
+def capacity(spec: ClusterSpec, machine: MachineResources) -> Capacity:
     """Say what a machine holds on which all services of a cluster stand."""
     return Capacity(machine.cores, machine.memory, of_services(spec))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial import contracts
-from perennial.contracts import Glance, LogLine, Lost, Page, Resized, Say, Status
+from perennial.contracts import LogLine, Lost, Overview, Resized, Say, Status, WebPage
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder, Plan
@@ -36,14 +36,14 @@ class LocalRuntime(contracts.Runtime):
     def _paths(self) -> ClusterPaths:
         return cluster_state(self.name)
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Ask the scheduler for its numbers."""
         from perennial.platforms.local.deploy import connection
 
         deployment = self._find()
         counts = deployment.cluster.dashboard.counts()
         address = connection(deployment.spec, deployment.paths).scheduler_address
-        return Glance(counts is not None, address, counts.workers if counts else 0)
+        return Overview(counts is not None, address, counts.workers if counts else 0)
 
     def status(self) -> Status:
         """Look at every service, and ask the scheduler for its numbers."""
@@ -154,7 +154,7 @@ class LocalRuntime(contracts.Runtime):
         self._find()
         return revocation.revoke(self._paths.tls, self.name, person)
 
-    def jupyter(self) -> Page | None:
+    def jupyter(self) -> WebPage | None:
         """Find JupyterLab, unless somebody else has its port."""
         from perennial.jupyter import state_directory
         from perennial.platforms.local import deploy
@@ -165,9 +165,11 @@ class LocalRuntime(contracts.Runtime):
         if url is None or spec.jupyter is None:
             return None
         self._require_listening("jupyter", spec.jupyter.port, "JupyterLab", "its token")
-        return Page(url, deploy.token_file(spec, paths), Path(state_directory(site(spec, paths))))
+        return WebPage(
+            url, deploy.token_file(spec, paths), Path(state_directory(site(spec, paths)))
+        )
 
-    def dashboard(self) -> Page:
+    def dashboard(self) -> WebPage:
         """Find Dask's dashboard, unless somebody else has its port."""
         from perennial.pages import token_of
 
@@ -176,7 +178,7 @@ class LocalRuntime(contracts.Runtime):
         self._require_listening(
             "scheduler", port, "the scheduler", "the dashboard's token", token.is_file()
         )
-        return Page(f"http://127.0.0.1:{port}/status", token, folder)
+        return WebPage(f"http://127.0.0.1:{port}/status", token, folder)
 
     def _require_listening(
         self, service: str, port: int, who: str, token: str, there: bool = True

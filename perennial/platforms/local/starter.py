@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.spec.scalars import is_plain
 from perennial.spec.units import NAME_PATTERN, about, format_size
 
@@ -23,7 +23,7 @@ class Ports:
     jupyter: int
 
 
-def fit(machine: Machine) -> tuple[int, int, int]:
+def fit(machine: MachineResources) -> tuple[int, int, int]:
     """Choose workers for a machine: all cores, three quarters of its memory or what is free."""
     threads = 1 if machine.cores <= 4 else 2 if machine.cores <= 16 else 4
     # On a machine that others use, too, what they have is not ours to promise.
@@ -35,7 +35,7 @@ def fit(machine: Machine) -> tuple[int, int, int]:
     return count, threads, max(memory // step * step, 256 * _MIB)
 
 
-def starter(name: str, machine: Machine, ports: Ports, schema: str, jupyter: bool) -> str:
+def starter(name: str, machine: MachineResources, ports: Ports, schema: str, jupyter: bool) -> str:
     """Write a commented cluster file."""
     count, threads, memory = fit(machine)
     return _TEXT.format(

@@ -9,8 +9,8 @@ import psutil
 
 from perennial.contracts import ServiceStatus
 from perennial.platforms.local.deploy import Deployment
-from perennial.supervision.hold import holder
 from perennial.supervision.plan import staying
+from perennial.supervision.single_instance import holder
 from perennial.supervision.supervisor import Process
 from perennial.supervision.waiting import does_not_stay_up
 

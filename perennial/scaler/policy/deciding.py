@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from perennial.scaler.policy import leaving, sizing
 from perennial.scaler.policy.arrivals import ahead, flows, key, steady
 from perennial.scaler.policy.infeasible import impossible
-from perennial.scaler.policy.packing import Need, Room, bound, keep, largest, needs, pack
+from perennial.scaler.policy.packing import Need, Room, bound, largest, needed_members, needs, pack
 from perennial.scaler.policy.reasons import sentence
 from perennial.scaler.policy.rules import GAPS, LOST
 from perennial.scaler.policy.views import GroupView, group_view, remembered
@@ -34,7 +34,7 @@ class _Tick:
     now: float
     views: Mapping[str, GroupView]
     budget: sizing.Budget
-    memory: leaving.Memory
+    memory: leaving.FreeMemory
     found: Sequence[Need]
     bound: Mapping[str, Mapping[str, float]]
     flows: Mapping[str, Flow]
@@ -66,7 +66,7 @@ def decide(
         now=now,
         views=views,
         budget=sizing.budget_of(rules, views),
-        memory=leaving.Memory.of(demand.groups, views.values()),
+        memory=leaving.FreeMemory.of(demand.groups, views.values()),
         found=found,
         bound=bound(demand.work, views.values()),
         flows=flows(found, list(views.values()), history, now),
@@ -97,7 +97,7 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
         each = work.work / (work.known + work.unknown)
         work.steady = steady(tick.flows.get(key(work)), ahead(work, views), each)
     asked, refused = _packed(tick, views, lefts, blocked)
-    kept = {room.view.group.name: room for room in keep(found, views, tick.bound)}
+    kept = {room.view.group.name: room for room in needed_members(found, views, tick.bound)}
     client = _client(tick)
     decisions: dict[str, Decision] = {}
     groups: dict[str, GroupHistory] = {}
@@ -195,8 +195,8 @@ def _shrink(tick: _Tick, view: GroupView, growth: sizing.Growth, need: int) -> D
     """Let members leave that were not needed for long enough."""
     forced = view.group.pin is not None or view.current > view.group.max
     least = sizing.least(view)
-    patience = leaving.Patience.of(view)
-    recent = patience.kept(_wanted(view, tick.now), tick.now)
+    patience = leaving.IdleTolerance.of(view)
+    recent = patience.wanted_lately(_wanted(view, tick.now), tick.now)
     goal = max(least, largest(view.group) if forced else max(need, recent))
     # A person who means a size means it also of a scheduler that has just started.
     unsettled = _unsettled(tick) and view.group.pin is None
@@ -242,7 +242,7 @@ def _remember(tick: _Tick, view: GroupView, decision: Decision, need: int) -> Gr
     size = decision.to if decision.to > decision.current else min(need, view.current)
     if not view.past.wanted:
         size = max(size, view.current)
-    oldest = tick.now - 2 * max(view.price, leaving.Patience.of(view).least)
+    oldest = tick.now - 2 * max(view.price, leaving.IdleTolerance.of(view).least)
     wanted, gaps = leaving.noted(view.past.wanted, tick.now, size, oldest)
     # Shorter ones would not have changed anything, and must not take the place of those that do.
     gaps = tuple((gap, many) for gap, many in gaps if gap > view.least)
@@ -267,7 +267,7 @@ def _told(
     decision: Decision, view: GroupView, growth: sizing.Growth, room: Room, need: int
 ) -> Decision:
     """Add what was weighed, and the sentence."""
-    patience = leaving.Patience.of(view)
+    patience = leaving.IdleTolerance.of(view)
     weighed = {f"by {name}": size for name, size in growth.weighed.items() if name != "current"}
     numbers = {
         **weighed,
@@ -319,8 +319,8 @@ def detail_wanted(
         if here.observation is None or here.current <= sizing.least(here):
             continue
         forced = group.pin is not None or here.current > group.max
-        patience = leaving.Patience.of(here)
-        wanted = patience.kept(past.wanted, now) if past.wanted else here.current
+        patience = leaving.IdleTolerance.of(here)
+        wanted = patience.wanted_lately(past.wanted, now) if past.wanted else here.current
         # The last of what was wanted is replaced by what the demand says, unless it is less.
         if forced or wanted < here.current or patience.least <= 0:
             names.append(group.name)

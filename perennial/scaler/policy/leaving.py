@@ -18,7 +18,7 @@ Gaps = tuple[tuple[float, int], ...]
 
 
 @dataclass(slots=True)
-class Memory:
+class FreeMemory:
     """Memory that is left for the data of those who leave, by group."""
 
     #: Bytes up to the part of the memory that shall be used; shrinks.
@@ -27,7 +27,7 @@ class Memory:
     members: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, groups: Mapping[str, GroupSeen], views: Iterable[GroupView]) -> Memory:
+    def of(cls, groups: Mapping[str, GroupSeen], views: Iterable[GroupView]) -> FreeMemory:
         """Look what is left beside those who are leaving already."""
         left = {name: FULL * sane(seen.limit) - sane(seen.memory) for name, seen in groups.items()}
         memory = cls(left, {name: seen.members for name, seen in groups.items()})
@@ -38,7 +38,7 @@ class Memory:
                     memory.vacate(view.group.name, detail[name], limit_of(view))
         return memory
 
-    def part(self, group: str, member: MemberSeen, limit: float) -> bool:
+    def leave(self, group: str, member: MemberSeen, limit: float) -> bool:
         """Take a member away, and put its data into what the others have left."""
         data = sane(member.nbytes)
         own, _ = self._without(group, member, limit)
@@ -80,7 +80,7 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class IdleTolerance:
     """How long members are kept that are not needed.
 
     The first members of a group are kept longest: when work comes back, one member that is there
@@ -93,7 +93,7 @@ class Patience:
     more: float = 0.0
 
     @classmethod
-    def of(cls, view: GroupView) -> Patience:
+    def of(cls, view: GroupView) -> IdleTolerance:
         """Choose it: what a person wrote, else learned from the group's pauses, else a guess."""
         if view.group.idle is not None:
             return cls(sane(view.group.idle))
@@ -103,7 +103,7 @@ class Patience:
         learned = worthwhile(view.past.gaps, view.price, view.least, view.longest)
         return first if learned is None else cls(learned)
 
-    def kept(self, wanted: Wanted, now: float) -> int:
+    def wanted_lately(self, wanted: Wanted, now: float) -> int:
         """Say how many members are kept because they were wanted lately."""
         peak = max((size for _, size in wanted), default=0)
         return max((self._of(size, now - time, peak) for time, size in wanted), default=0)
@@ -162,7 +162,7 @@ def worthwhile(gaps: Gaps, price: float, least: float, most: float) -> float | N
     return best if best == least else min(most, 1.25 * best + least)
 
 
-def leaving(view: GroupView, many: int, goal: int, memory: Memory, forced: bool) -> Leaving:
+def leaving(view: GroupView, many: int, goal: int, memory: FreeMemory, forced: bool) -> Leaving:
     """Choose who leaves."""
     if many <= 0:
         return Leaving()
@@ -188,7 +188,7 @@ def leaving(view: GroupView, many: int, goal: int, memory: Memory, forced: bool)
         why = ""
         if _live(member) and live == 1 and many + goal - len(names) > 1:
             why = "last"
-        elif not memory.part(view.group.name, member, limit_of(view) * bool(member.processes)):
+        elif not memory.leave(view.group.name, member, limit_of(view) * bool(member.processes)):
             why = "data"
         if why:
             held = why
@@ -259,7 +259,7 @@ def _holding(member: MemberSeen | None, forced: bool) -> str:
         return ""
     if member.actors:
         return "actors"
-    if member.kept:
+    if member.needed:
         return "kept"
     if member.processing and not forced:
         return "busy"

@@ -103,11 +103,11 @@ class Room:
     @property
     def needed(self) -> int:
         """Members that the work put on to the group needs."""
-        return whole(max(self.held.values(), default=0.0))
+        return round_up(max(self.held.values(), default=0.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Candidate:
     """A group as one signature sees it."""
 
     #: The group.
@@ -129,7 +129,7 @@ class Place:
             given[dimension] = given.get(dimension, 0.0) + tasks / slots
 
 
-def whole(members: float) -> int:
+def round_up(members: float) -> int:
     """Round up, but for what floats leave over."""
     return ceil(members - LITTLE)
 
@@ -192,7 +192,7 @@ def counts(load: Load) -> tuple[float, float]:
     return tasks, min(tasks, sane(load.unknown))
 
 
-def places(need: Need, rooms: Sequence[Room]) -> list[Place]:
+def candidates(need: Need, rooms: Sequence[Room]) -> list[Candidate]:
     """Find the groups that can run a signature, in the order in which they are filled.
 
     A higher priority comes first; then a group without scarce resources, that is such that the
@@ -215,7 +215,7 @@ def places(need: Need, rooms: Sequence[Room]) -> list[Place]:
     best = min(plain, default=inf)
     found.sort(key=lambda item: item[0])
     return [
-        Place(room, slots, least, opens=not scarce or key[0] < best)
+        Candidate(room, slots, least, opens=not scarce or key[0] < best)
         for key, scarce, room, slots, least in found
     ]
 
@@ -241,9 +241,11 @@ def pack(
     return rooms
 
 
-def _constrained(found: Sequence[Need], rooms: Sequence[Room]) -> list[tuple[Need, list[Place]]]:
+def _constrained(
+    found: Sequence[Need], rooms: Sequence[Room]
+) -> list[tuple[Need, list[Candidate]]]:
     """Sort work that can be run: fewest groups first, then the largest needs."""
-    items = [(need, places(need, rooms)) for need in found]
+    items = [(need, candidates(need, rooms)) for need in found]
     items = [(need, where) for need, where in items if where]
     items.sort(
         key=lambda item: (
@@ -255,7 +257,7 @@ def _constrained(found: Sequence[Need], rooms: Sequence[Room]) -> list[tuple[Nee
     return items
 
 
-def _ask(need: Need, where: Sequence[Place]) -> None:
+def _ask(need: Need, where: Sequence[Candidate]) -> None:
     """Ask for members for one signature."""
     opens = [place for place in where if place.opens]
     first = next((place for place in opens if place.room.left > 0), None)
@@ -273,16 +275,16 @@ def _ask(need: Need, where: Sequence[Place]) -> None:
     for place in opens:
         if rest <= LITTLE:
             return
-        new = min(place.room.left, whole(rest / place.least))
+        new = min(place.room.left, round_up(rest / place.least))
         place.room.left -= new
         place.room.new += new
         place.room.probes |= bool(new) and need.unknown > need.known
         rest -= _put(need, place, min(rest, new * place.least))
     if rest > LITTLE and opens:
-        home.room.beyond += whole(rest / home.least)
+        home.room.beyond += round_up(rest / home.least)
 
 
-def _put(need: Need, place: Place, tasks: float) -> float:
+def _put(need: Need, place: Candidate, tasks: float) -> float:
     """Put tasks on to a group; say how many."""
     if tasks > 0:
         place.take(tasks, place.room.held)
@@ -294,7 +296,7 @@ def _seconds(view: GroupView, wait: float) -> float:
     return view.running * wait + view.starting * max(0.0, wait - view.arrives)
 
 
-def keep(
+def needed_members(
     found: Sequence[Need], views: Sequence[GroupView], pinned: Mapping[str, Mapping[str, float]]
 ) -> list[Room]:
     """Find the members that work needs of those that run and those that are on their way.
@@ -319,5 +321,5 @@ def keep(
             later = need.slots(max(0.0, left), horizon, home.least) - speed
             free = place.free(view.running + view.starting, place.room.held)
             rest -= _put(need, place, min(rest, later, free))
-        home.room.beyond += whole(max(0.0, rest) / home.least)
+        home.room.beyond += round_up(max(0.0, rest) / home.least)
     return rooms

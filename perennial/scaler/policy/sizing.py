@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
-from perennial.scaler.policy.packing import Room, largest, whole
+from perennial.scaler.policy.packing import Room, largest, round_up
 from perennial.scaler.policy.rules import FULL
 from perennial.scaler.policy.views import GroupView, sane
 from perennial.scaler.values import Group, Rules
@@ -77,7 +77,7 @@ def filled(view: GroupView) -> int:
         return 0
     limit = (sane(seen.limit) or view.group.memory * seen.members) / seen.members
     own = max(0.0, seen.memory - max(0, seen.nbytes - seen.spilled)) / seen.members
-    return whole(seen.nbytes / max(1.0, FULL * limit - own, 0.25 * limit))
+    return round_up(seen.nbytes / max(1.0, FULL * limit - own, 0.25 * limit))
 
 
 def growth(

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from perennial.platforms.kubernetes.chart.beside import ADOPTS, name_of
+from perennial.platforms.kubernetes.chart.scaler_objects import ADOPTS, name_of
 from perennial.platforms.kubernetes.client import Api, ApiError
 from tests.labs.kubernetes.lab import Lab
 from tests.ports import free_port

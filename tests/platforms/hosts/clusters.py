@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from perennial.platforms.hosts.desired_state import Boot, DesiredState, Home, desired_state
-from perennial.platforms.hosts.share import Share, Size
+from perennial.platforms.hosts.machine_services import MachineServices, Size
 from perennial.services import FOLDER
 from perennial.spec import ClusterSpec, loads
 
@@ -32,17 +32,19 @@ def user_home(boot: Boot = "unit", root: str = "/home/ada") -> Home:
 
 
 def arranged(
-    share: Share,
+    assigned: MachineServices,
     sizes: Mapping[str, Size] | None = None,
     secrets: Mapping[str, str] | None = None,
     boot: Boot = "unit",
 ) -> DesiredState:
     """What shall stand on a machine of a share."""
-    where = None if share.target.needs_root else user_home(boot)
+    where = None if assigned.target.needs_root else user_home(boot)
     folder = where.folder if where else FOLDER
-    parts = [part.at("10.0.0.9", folder=folder) for part in share.services]
+    parts = [part.at("10.0.0.9", folder=folder) for part in assigned.services]
     found = {path.replace(FOLDER, folder): text for path, text in (secrets or {}).items()}
-    return desired_state(share.cluster, parts, {**share.counts, **(sizes or {})}, found, where)
+    return desired_state(
+        assigned.cluster, parts, {**assigned.counts, **(sizes or {})}, found, where
+    )
 
 
 def under(init: str) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from perennial import quoting
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.desired_state import Boot, DesiredState
 from perennial.platforms.hosts.drift import main_file
-from perennial.platforms.hosts.share import shares
+from perennial.platforms.hosts.machine_services import services_by_machine
 from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 
 def found(boot: Boot) -> DesiredState:
     spec = spec_of(environment={"python": "/opt/100%/bin/python"}, **under("supervisord"))
-    return arranged(shares(spec)["machine-b"], boot=boot)
+    return arranged(services_by_machine(spec)["machine-b"], boot=boot)
 
 
 def test_a_unit_of_the_users_own_starts_supervisord() -> None:

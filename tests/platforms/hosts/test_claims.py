@@ -14,13 +14,13 @@ from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent import facts, manifest, systemd
 from perennial.platforms.hosts.checks import check
 from perennial.platforms.hosts.claims import claims
-from perennial.platforms.hosts.share import Share, shares
+from perennial.platforms.hosts.machine_services import MachineServices, services_by_machine
 from tests.platforms.hosts.clusters import arranged, spec_of
 
 
-def share_of(name: str, *groups: str, **options: Any) -> Share:
+def share_of(name: str, *groups: str, **options: Any) -> MachineServices:
     machine = {"address": "machine-a", "roles": ["scheduler", "jupyter", *groups], **options}
-    return shares(
+    return services_by_machine(
         spec_of(
             name=name,
             environment={"python": "/opt/python"},
@@ -31,11 +31,11 @@ def share_of(name: str, *groups: str, **options: Any) -> Share:
     )["machine-a"]
 
 
-def deployed(share: Share) -> None:
+def deployed(assigned: MachineServices) -> None:
     """Leave the manifest of a cluster that is there."""
-    wanted = arranged(share)
+    wanted = arranged(assigned)
     entry = {"units": list(wanted.units), "targets": list(wanted.targets)}
-    write_json(manifest.path(share.cluster), {**entry, "users": list(wanted.users)})
+    write_json(manifest.path(assigned.cluster), {**entry, "users": list(wanted.users)})
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_what_is_claimed_is_what_will_be_there() -> None:
-    share = share_of("lab", "cpu", "gpu-x")
-    wanted = arranged(share)
+    assigned = share_of("lab", "cpu", "gpu-x")
+    wanted = arranged(assigned)
     units = {
         PurePath(file.path).name
         for file in wanted.files
         if file.path.startswith(f"{render.UNITS}/")
     } - {render.slice_name("lab")}  # no other cluster can have that: its dashes are escaped
-    assert set(claims(share)) == units | set(wanted.users)
+    assert set(claims(assigned)) == units | set(wanted.users)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,15 @@ def test_a_name_of_another_cluster_is_refused(
     machine: Path, there: tuple[str, str], here: tuple[str, str], name: str
 ) -> None:
     deployed(share_of(*there))
-    share = share_of(*here)
-    found = {"ahead": 0.0, "taken": {}, "clashes": facts.clashes(share.cluster, claims(share))}
+    assigned = share_of(*here)
+    found = {
+        "ahead": 0.0,
+        "taken": {},
+        "clashes": facts.clashes(assigned.cluster, claims(assigned)),
+    }
     kind = "unit" if "." in name else "user"
     with pytest.raises(FleetError) as caught:
-        check(share, found)
+        check(assigned, found)
     assert str(caught.value) == (
         f"machine-a: the {kind} {name} of {here[0]} is also that of the cluster {there[0]} there;"
         f" rename {here[0]} or its group, or deploy it to another machine"
@@ -94,15 +98,15 @@ def test_other_clusters_are_no_hindrance(
     machine: Path, there: tuple[str, str], here: tuple[str, str]
 ) -> None:
     deployed(share_of(*there))
-    share = share_of(*here)
-    assert facts.clashes(share.cluster, claims(share)) == []
+    assigned = share_of(*here)
+    assert facts.clashes(assigned.cluster, claims(assigned)) == []
 
 
 def test_without_root_no_name_of_the_machines_is_taken(machine: Path) -> None:
     assert arranged(share_of("lab-gpu", "cpu", init="supervisord")).users == {}
-    share = share_of("lab", "gpu", init="supervisord")
+    assigned = share_of("lab", "gpu", init="supervisord")
     deployed(share_of("lab-gpu", "cpu"))
-    assert facts.clashes("lab", claims(share)) == []
+    assert facts.clashes("lab", claims(assigned)) == []
 
 
 class Refusing:
@@ -121,7 +125,7 @@ class Refusing:
 
 def test_not_even_an_environment_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perennial.platforms.hosts.provision.borrowed", lambda *_: Refusing())
-    share = share_of("lab", "gpu")
+    assigned = share_of("lab", "gpu")
     wish = {"kind": "requirements", "cluster": "lab"}
     with pytest.raises(FleetError, match=r"dask-lab-gpu\.target of lab is also that of"):
-        deploy.make_environment(share.target, wish, print, claims(share))
+        deploy.make_environment(assigned.target, wish, print, claims(assigned))

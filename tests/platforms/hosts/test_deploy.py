@@ -15,8 +15,8 @@ from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent import states
 from perennial.platforms.hosts.desired_state import DesiredState, Init, Placed
 from perennial.platforms.hosts.drift import _kind, drift, kept_programs, outdated, reads, spoilt
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.platforms.hosts.programs import MARK
-from perennial.platforms.hosts.share import shares
 from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 UNIT = "dask-lab-cpu@0.service"
@@ -105,9 +105,9 @@ def test_a_program_is_written_again_whose_text_no_deploy_changes() -> None:
 def test_who_reads_what_is_told_for_every_member() -> None:
     inits: tuple[Init, ...] = ("systemd", "supervisord")
     for init in inits:
-        share = shares(spec_of(**under(init)))["machine-b"]
-        wanted = arranged(share)
-        parts = [part.at("10.0.0.9", folder=user_home().folder) for part in share.services]
+        assigned = services_by_machine(spec_of(**under(init)))["machine-b"]
+        wanted = arranged(assigned)
+        parts = [part.at("10.0.0.9", folder=user_home().folder) for part in assigned.services]
         found = reads("lab", init, parts)
         assert {_kind(unit) for unit in wanted.members} == set(found)
         written = {file.path for file in wanted.files}
@@ -149,14 +149,14 @@ def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], relo
     wanted = DesiredState("systemd", (file,), (), {}, {}, ("dask-lab-scheduler.service",))
     found = {"manifest": known, "files": {file.path: file.state}, "members": {}}
     agent: Any = Asked()
-    deploy._put(agent, (shares(spec_of())["machine-b"], ()), wanted, found, ())
+    deploy._put(agent, (services_by_machine(spec_of())["machine-b"], ()), wanted, found, ())
     assert agent.done == ["begin", *["systemd_reload"] * reloads]
 
 
 def test_an_edited_program_of_a_keepers_member_is_found_and_written_again(tmp_path: Path) -> None:
     workers = {"cpu": {"count": 2, "scale": {"max": 8}}}
-    share = shares(spec_of(workers=workers, **under("supervisord")))["machine-b"]
-    wanted = arranged(share, {"cpu": [0, 12]})
+    assigned = services_by_machine(spec_of(workers=workers, **under("supervisord")))["machine-b"]
+    wanted = arranged(assigned, {"cpu": [0, 12]})
     (prefix,) = kept_programs(wanted)
     source = tmp_path / "kept.conf"
     source.write_text(next(f.text for f in wanted.files if f.path.endswith("/kept/cpu.conf")))

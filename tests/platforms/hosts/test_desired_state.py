@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.desired_state import DesiredState, request, steps
-from perennial.platforms.hosts.share import Share, shares
+from perennial.platforms.hosts.machine_services import MachineServices, services_by_machine
 from perennial.platforms.hosts.sizes import spread
 from perennial.services import PLACEHOLDERS
 from tests.platforms.hosts import clusters
@@ -19,12 +19,12 @@ from tests.platforms.hosts.clusters import PLAIN, spec_of, under
 SECRETS = {"/etc/dask-perennial/lab/tls/ca.pem": "pem"}
 
 
-def share_of(machine: str, **keys: Any) -> Share:
-    return shares(spec_of(PLAIN, **keys))[machine]
+def share_of(machine: str, **keys: Any) -> MachineServices:
+    return services_by_machine(spec_of(PLAIN, **keys))[machine]
 
 
-def arranged(share: Share, **sizes: int) -> DesiredState:
-    return clusters.arranged(share, sizes, SECRETS)
+def arranged(assigned: MachineServices, **sizes: int) -> DesiredState:
+    return clusters.arranged(assigned, sizes, SECRETS)
 
 
 def running(wanted: DesiredState, **changes: str | None) -> dict[str, dict[str, Any]]:

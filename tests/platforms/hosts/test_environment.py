@@ -13,8 +13,7 @@ import yaml
 
 from perennial import __version__
 from perennial.errors import FleetError, SpecError
-from perennial.platforms.hosts import provision
-from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts import machine_services, provision
 from perennial.platforms.hosts.agent import installer, making, manifest, store, unprivileged
 from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.secrets import own_certificate
@@ -23,13 +22,19 @@ from tests.platforms.hosts.clusters import PLAIN, spec_of
 
 
 def test_an_interpreter_that_is_there() -> None:
-    wish = sharing.environment(spec_of())
+    wish = machine_services.environment(spec_of())
 
     assert wish == {"kind": "python", "python": "/opt/dask/bin/python", "needs": ["distributed"]}
-    assert "jupyterlab" in sharing.environment(spec_of(), jupyter=True)["needs"]
-    shares = sharing.shares(spec_of())
-    assert "jupyterlab" in sharing.wish(spec_of(), shares["machine-a"])["needs"]
-    assert "jupyterlab" not in sharing.wish(spec_of(), shares["machine-b"])["needs"]
+    assert "jupyterlab" in machine_services.environment(spec_of(), jupyter=True)["needs"]
+    by_machine = machine_services.services_by_machine(spec_of())
+    assert (
+        "jupyterlab"
+        in machine_services.environment_spec(spec_of(), by_machine["machine-a"])["needs"]
+    )
+    assert (
+        "jupyterlab"
+        not in machine_services.environment_spec(spec_of(), by_machine["machine-b"])["needs"]
+    )
 
 
 def with_requirements(folder: Path, text: str, **environment: Any) -> Path:
@@ -42,15 +47,15 @@ def with_requirements(folder: Path, text: str, **environment: Any) -> Path:
 
 def test_requirements_are_completed(tmp_path: Path) -> None:
     spec = load(with_requirements(tmp_path, "dask==2026.8.0\n\n# ours\nnumpy\n"))
-    wish = sharing.environment(spec)
+    wish = machine_services.environment(spec)
 
     *others, ours = wish["text"].splitlines()
     assert others == ["dask==2026.8.0", "# ours", "numpy"]
     assert ours == reference("[jupyter]")
     assert "build" not in wish
     assert wish["python"] == f"/var/lib/dask-perennial/lab/env-{wish['hash']}/bin/python"
-    for share in sharing.shares(spec).values():
-        for service in share.services:
+    for assigned in machine_services.services_by_machine(spec).values():
+        for service in assigned.services:
             assert service.command.argv[0] == wish["python"]
 
 
@@ -88,13 +93,13 @@ def reference(extras: str = "", marker: str = "") -> str:
 def test_requirements_that_name_us_mean_what_runs_here(lines: list[str], line: str) -> None:
     """The index is never asked for the name, which anybody could have registered there."""
     spec = spec_of(environment={"requirements": ["dask==1", *lines, "numpy"]})
-    assert sharing.environment(spec)["text"] == f"dask==1\n{line}\nnumpy\n"
+    assert machine_services.environment(spec)["text"] == f"dask==1\n{line}\nnumpy\n"
 
 
 def test_another_version_of_us_is_refused() -> None:
     spec = spec_of(environment={"requirements": ["dask-perennial>=99"]})
     with pytest.raises(SpecError) as caught:
-        sharing.environment(spec)
+        machine_services.environment(spec)
     assert str(caught.value).endswith(
         f"environment.requirements: found 'dask-perennial>=99'; allowed: dask-perennial=="
         f"{__version__}, which runs here and is sent to the machines; remove the version, or"
@@ -104,13 +109,17 @@ def test_another_version_of_us_is_refused() -> None:
 
 @pytest.mark.parametrize("line", ["dask-perennial-extras", "dask", "perennial"])
 def test_other_packages_are_not_us(line: str) -> None:
-    text = sharing.environment(spec_of(environment={"requirements": [line]}, jupyter=None))["text"]
+    text = machine_services.environment(
+        spec_of(environment={"requirements": [line]}, jupyter=None)
+    )["text"]
     assert text == f"{line}\n{reference()}\n"
 
 
 def test_packages_are_built_only_where_it_is_asked_for() -> None:
-    plain = sharing.environment(spec_of(environment={"requirements": ["dask"]}))
-    built = sharing.environment(spec_of(environment={"requirements": ["dask"], "build": True}))
+    plain = machine_services.environment(spec_of(environment={"requirements": ["dask"]}))
+    built = machine_services.environment(
+        spec_of(environment={"requirements": ["dask"], "build": True})
+    )
     assert built["build"] is True
     assert built["hash"] != plain["hash"]
     with pytest.raises(SpecError, match=r"environment\.build: found true; allowed: "):
@@ -127,18 +136,18 @@ def test_a_wheelhouse_is_part_of_the_environment(tmp_path: Path) -> None:
     wheels.mkdir()
     (wheels / "dask-2026.8.0-py3-none-any.whl").write_bytes(b"1")
     file = with_requirements(tmp_path, "dask\n", wheelhouse="wheels")
-    first = sharing.environment(load(file))
+    first = machine_services.environment(load(file))
     (wheels / "notes.txt").write_text("not a wheel")
 
     assert first["wheelhouse"] == str(wheels)
-    assert sharing.environment(load(file)) == first
+    assert machine_services.environment(load(file)) == first
     (wheels / "dask-2026.8.1-py3-none-any.whl").write_bytes(b"1")
-    second = sharing.environment(load(file))
+    second = machine_services.environment(load(file))
     (wheels / "dask-2026.8.1-py3-none-any.whl").write_bytes(b"2")
-    third = sharing.environment(load(file))
+    third = machine_services.environment(load(file))
     (wheels / "dask-2026.8.1-py3-none-any.whl").unlink()
     assert len({each["hash"] for each in (first, second, third)}) == 3
-    assert sharing.environment(load(file)) == first
+    assert machine_services.environment(load(file)) == first
 
 
 class Machine:
@@ -193,7 +202,7 @@ def test_the_machine_has_the_wheels_of_the_wheelhouse_and_no_others(
 
     def deployed() -> tuple[list[str], dict[str, bytes]]:
         machine.sent.clear()
-        wish = {**sharing.environment(load(file)), "cluster": "lab"}
+        wish = {**machine_services.environment(load(file)), "cluster": "lab"}
         wish["python"] = str(tmp_path / "env-1" / "bin" / "python")
         agent: Any = machine
         provision._make(agent, wish)
@@ -249,7 +258,7 @@ def test_the_operators_certificate(tmp_path: Path) -> None:
     spec = spec_of(jupyter={"certificate": str(cert), "key": str(key)})
 
     assert own_certificate(spec) == (cert.read_text(), key.read_text())
-    assert sharing.shares(spec)["machine-a"].roles == ("scheduler", "client")
+    assert machine_services.services_by_machine(spec)["machine-a"].roles == ("scheduler", "client")
     assert own_certificate(spec_of()) is None
 
 

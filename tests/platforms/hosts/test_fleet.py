@@ -21,7 +21,7 @@ import pytest
 
 from perennial import authority
 from perennial.errors import Busy, FleetError, NoCapacity
-from perennial.platforms.hosts.fleet import Held, HostsFleet, planned
+from perennial.platforms.hosts.fleet import GroupOnMachine, HostsFleet, planned
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.platforms.contract import Contract, Platform, ids, there
@@ -123,7 +123,7 @@ class OnHosts(Platform):
             keeper.kill()
             keeper.wait()
 
-    def look(self) -> Mapping[str, Held]:
+    def look(self) -> Mapping[str, GroupOnMachine]:
         try:
             return self.fleet._look()
         except FleetError:
@@ -321,8 +321,8 @@ def test_a_machine_whose_keeper_is_silent_frees_the_others(platform: OnHosts) ->
 
 def test_a_machine_in_trouble_does_not_keep_the_members_of_others() -> None:
     held = {
-        "b": Held(frozenset({0, 1}), {0: "running", 1: "starting"}, 10),
-        "c": Held(frozenset({0}), {0: "running"}, 0, trouble="silent", away=True),
+        "b": GroupOnMachine(frozenset({0, 1}), {0: "running", 1: "starting"}, 10),
+        "c": GroupOnMachine(frozenset({0}), {0: "running"}, 0, trouble="silent", away=True),
     }
     change = planned(held, 1, {("b", 0), ("c", 0)})
     assert change.wants == {"b": {1}}  # nobody is given up in the place of c's member

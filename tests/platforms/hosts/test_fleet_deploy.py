@@ -11,10 +11,16 @@ import pytest
 from perennial.plan import Impact, Step
 from perennial.platforms.hosts.desired_state import DesiredState, request
 from perennial.platforms.hosts.drift import drift
-from perennial.platforms.hosts.kept import chosen, counted
-from perennial.platforms.hosts.plan import Side, steps
+from perennial.platforms.hosts.machine_services import (
+    MachineServices,
+    fleets,
+    from_json,
+    services_by_machine,
+    to_json,
+)
+from perennial.platforms.hosts.plan import MachineState, steps
 from perennial.platforms.hosts.programs import MARK
-from perennial.platforms.hosts.share import Share, fleets, from_json, shares, to_json
+from perennial.platforms.hosts.standing_members import chosen, counted
 from perennial.scaler.settings import parse
 from perennial.services import fingerprint
 from tests.platforms.hosts import clusters
@@ -23,12 +29,12 @@ from tests.platforms.hosts.clusters import PLAIN, spec_of, under
 SCALED: dict[str, Any] = {**PLAIN, "workers": {"cpu": {"count": 2, "scale": {"max": 8}}}}
 
 
-def share_of(machine: str = "machine-b", **keys: Any) -> Share:
-    return shares(spec_of(SCALED, **keys))[machine]
+def share_of(machine: str = "machine-b", **keys: Any) -> MachineServices:
+    return services_by_machine(spec_of(SCALED, **keys))[machine]
 
 
-def arranged(share: Share, *numbers: int) -> DesiredState:
-    return clusters.arranged(share, dict.fromkeys(share.kept, numbers))
+def arranged(assigned: MachineServices, *numbers: int) -> DesiredState:
+    return clusters.arranged(assigned, dict.fromkeys(assigned.scaled, numbers))
 
 
 def texts(desired: DesiredState) -> dict[str, str]:
@@ -36,28 +42,30 @@ def texts(desired: DesiredState) -> dict[str, str]:
 
 
 def test_the_scaler_stands_beside_the_scheduler_and_a_keeper_with_the_members() -> None:
-    found = shares(spec_of(SCALED))
-    assert {name: [part.name for part in share.services][-1] for name, share in found.items()} == {
+    found = services_by_machine(spec_of(SCALED))
+    assert {
+        name: [part.name for part in assigned.services][-1] for name, assigned in found.items()
+    } == {
         "machine-a": "scaler",
         "machine-b": "keeper",
         "10-0-0-3": "keeper",
     }
     assert found["machine-a"].roles == ("scheduler", "client", "jupyter")
     assert found["machine-b"].roles == ("worker",)
-    assert found["machine-b"].kept == {"cpu": 4}
-    for share in found.values():
-        assert from_json(json.loads(json.dumps(to_json(share)))) == share
+    assert found["machine-b"].scaled == {"cpu": 4}
+    for assigned in found.values():
+        assert from_json(json.loads(json.dumps(to_json(assigned)))) == assigned
 
 
 def test_without_a_scaler_nothing_of_it_is_there() -> None:
     for keys in ({"scaler": None}, {"workers": {"cpu": {"count": 2}}}):
-        for share in shares(spec_of(SCALED, **keys)).values():
-            assert share.kept == {}
-            assert not {"scaler", "relay", "keeper"} & {part.name for part in share.services}
+        for assigned in services_by_machine(spec_of(SCALED, **keys)).values():
+            assert assigned.scaled == {}
+            assert not {"scaler", "relay", "keeper"} & {part.name for part in assigned.services}
 
 
 def test_the_scaler_understands_what_it_is_told() -> None:
-    *_, scaler = shares(spec_of(SCALED))["machine-a"].services
+    *_, scaler = services_by_machine(spec_of(SCALED))["machine-a"].services
     [file] = [file for file in scaler.files if file.path.endswith(".json")]
     settings = parse(json.loads(file.text))
     assert settings.platform == "hosts"
@@ -71,12 +79,12 @@ def test_the_scaler_knows_of_fixed_groups_by_the_names_of_their_members() -> Non
     named = fleets(spec)["big"]["members"]
     run = {
         f"big-{machine}-{number}"
-        for machine, share in shares(spec).items()
-        for number in range(share.counts.get("big", 0))
+        for machine, assigned in services_by_machine(spec).items()
+        for number in range(assigned.counts.get("big", 0))
     }
     assert set(named) == run
     assert len(named) == len(run) == 2
-    *_, scaler = shares(spec)["machine-a"].services
+    *_, scaler = services_by_machine(spec)["machine-a"].services
     [file] = [file for file in scaler.files if file.path.endswith(".json")]
     groups = {each.group.name: each for each in parse(json.loads(file.text)).groups}
     assert groups["big"].fleet == {"members": named}
@@ -85,20 +93,20 @@ def test_the_scaler_knows_of_fixed_groups_by_the_names_of_their_members() -> Non
 def test_a_share_that_was_remembered_without_keepers_is_read() -> None:
     data = to_json(share_of(scaler=None))
     del data["kept"]
-    assert from_json(data).kept == {}
+    assert from_json(data).scaled == {}
 
 
 def test_whom_the_scaler_has_chosen_stays() -> None:
-    share = share_of()
-    assert chosen(share, {}, {}) == {"cpu": [0]}
+    assigned = share_of()
+    assert chosen(assigned, {}, {}) == {"cpu": [0]}
     manifest = {"declared": {"cpu": 1}, "sizes": {"cpu": 3}}
     # Until now a group of a size, whatever the file's count is now.
-    assert chosen(share, manifest, {}) == {"cpu": [0, 1, 2]}
+    assert chosen(assigned, manifest, {}) == {"cpu": [0, 1, 2]}
     other = {**manifest, "declared": {"cpu": 7}}
-    assert chosen(share, other, {}) == {"cpu": [0, 1, 2]}
+    assert chosen(assigned, other, {}) == {"cpu": [0, 1, 2]}
     # Chosen by the scaler, any set of numbers.
     kept = {**manifest, "kept": {"cpu": 4}, "numbers": {"cpu": [1, 3]}}
-    assert chosen(share, kept, {}) == {"cpu": [1, 3]}
+    assert chosen(assigned, kept, {}) == {"cpu": [1, 3]}
     assert counted({"cpu": [1, 3], "gpu": 4}) == {"cpu": 2, "gpu": 4}
     # No longer sized by a scaler: as many as there are.
     free = share_of(scaler=None)
@@ -118,8 +126,8 @@ def test_where_the_keepers_file_is_gone_who_runs_stays(unit: str) -> None:
 
 
 def test_under_systemd_no_file_says_who_runs() -> None:
-    share = share_of()
-    some, others = arranged(share, 1, 3), arranged(share, 0)
+    assigned = share_of()
+    some, others = arranged(assigned, 1, 3), arranged(assigned, 0)
     assert texts(some) == texts(others)
     assert [*some.members] == [
         "dask-lab-cpu@1.service",
@@ -148,8 +156,8 @@ def test_under_supervisord_a_keeper_has_the_same_program_that_a_deploy_would_wri
     programs = {program.name: program.text for program in found.programs}
     text = texts(found)[f"{root}/config/kept/cpu.conf"]
     assert text.replace(MARK, "3") == programs["cpu-machine-b-3"]
-    assert found.kept == {"cpu": "cpu-machine-b-"}
-    assert request(found, "", 0)["kept"] == found.kept
+    assert found.scaled_programs == {"cpu": "cpu-machine-b-"}
+    assert request(found, "", 0)["kept"] == found.scaled_programs
     assert f"relay.json {root}/config/keeper.json {root}/supervisord\n" in programs["keeper"]
     assert "relay" not in programs
     assert {folder["path"] for folder in found.folders} >= {f"{root}/keeper"}
@@ -164,9 +172,9 @@ def test_other_bounds_change_no_member() -> None:
     assert (step.action, step.resource) == ("restart", "keeper")
 
 
-def side(share: Share) -> Side:
-    names = {"keeper": "x", **{f"cpu-machine-b-{n}": "x" for n in range(share.counts["cpu"])}}
-    return Side(to_json(share), None, names)
+def side(assigned: MachineServices) -> MachineState:
+    names = {"keeper": "x", **{f"cpu-machine-b-{n}": "x" for n in range(assigned.counts["cpu"])}}
+    return MachineState(to_json(assigned), None, names)
 
 
 def test_a_plan_names_the_group_and_not_the_members_that_it_does_not_know() -> None:

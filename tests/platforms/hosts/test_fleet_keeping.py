@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.capacity import Capacity, Machine, Use
+from perennial.capacity import Capacity, MachineResources, Use
 from perennial.errors import PerennialError
 from perennial.platforms.hosts import relay
 from perennial.platforms.hosts.agent import keeper
-from perennial.platforms.hosts.agent.keeping import (
+from perennial.platforms.hosts.agent.reconciling import (
     LONGEST,
     ON_ITS_WAY,
     UNSEEN,
@@ -30,7 +30,7 @@ from perennial.platforms.hosts.agent.keeping import (
     on_their_way,
     respond,
 )
-from perennial.platforms.hosts.fleet import Held, planned, read
+from perennial.platforms.hosts.fleet import GroupOnMachine, planned, read
 
 GIB = 2**30
 
@@ -55,12 +55,12 @@ class Units:
 
 
 #: A machine of four cores, of which nobody uses anything.
-IDLE = Machine(4, 64 * GIB, 64 * GIB)
+IDLE = MachineResources(4, 64 * GIB, 64 * GIB)
 #: What is on it beside the group: one member of a group that the keeper does not keep.
 USES = {"cpu": Use(1, GIB), "gpu": Use(2, 8 * GIB)}
 
 
-def made(folder: Path, units: Units, most: int = 4, machine: Machine = IDLE) -> Keeper:
+def made(folder: Path, units: Units, most: int = 4, machine: MachineResources = IDLE) -> Keeper:
     bounds = Bounds(USES, GIB, lambda: machine)
     return Keeper({"cpu": most}, folder / "keeper" / "wanted.json", folder / "lock", units, bounds)
 
@@ -211,7 +211,7 @@ def test_a_large_target_is_started_in_steps_and_a_smaller_one_obeyed_at_once(
 
 
 def test_a_busy_machine_starts_one_and_one_without_memory_none(tmp_path: Path) -> None:
-    busy, full = Machine(4, 100, 50, load=40.0), Machine(4, 100, 4)
+    busy, full = MachineResources(4, 100, 50, load=40.0), MachineResources(4, 100, 4)
     for machine, expected in ((busy, {0}), (full, set())):
         units = Units(cpu={})
         own = made(tmp_path / str(len(expected)), units, 10, machine)
@@ -293,7 +293,7 @@ def test_its_configuration_is_read_strictly(tmp_path: Path) -> None:
 
 
 held = st.builds(
-    lambda wanted, extra, most, trouble: Held(
+    lambda wanted, extra, most, trouble: GroupOnMachine(
         frozenset(wanted),
         {n: "running" if n % 2 else "starting" for n in {*wanted, *extra}},
         most,
@@ -309,7 +309,7 @@ places = st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 6)))
 
 @given(st.dictionaries(st.sampled_from("abc"), held), st.integers(0, 20), places)
 def test_a_plan_removes_nobody_who_runs_and_is_not_named(
-    there: dict[str, Held], to: int, leaving: set[tuple[str, int]]
+    there: dict[str, GroupOnMachine], to: int, leaving: set[tuple[str, int]]
 ) -> None:
     change = planned(there, to, leaving)
     size = 0
@@ -335,7 +335,7 @@ def test_a_plan_removes_nobody_who_runs_and_is_not_named(
 
 
 def test_members_are_spread_evenly() -> None:
-    empty = {name: Held(frozenset(), {}, 10) for name in "abc"}
+    empty = {name: GroupOnMachine(frozenset(), {}, 10) for name in "abc"}
     found = planned(empty, 7, ())
     assert {name: sorted(want) for name, want in found.wants.items()} == {
         "a": [0, 1, 2],
@@ -347,8 +347,8 @@ def test_members_are_spread_evenly() -> None:
 def test_members_go_where_there_is_room_for_them() -> None:
     holds = Capacity(2, 4 * GIB)
     there = {
-        "a": Held(frozenset({0}), {0: "running"}, 10, room=1, step=4, holds=holds),
-        "b": Held(frozenset({0, 1, 2}), {}, 10, room=4, step=4, holds=holds),
+        "a": GroupOnMachine(frozenset({0}), {0: "running"}, 10, room=1, step=4, holds=holds),
+        "b": GroupOnMachine(frozenset({0, 1, 2}), {}, 10, room=4, step=4, holds=holds),
     }
     assert [held.largest for held in there.values()] == [2, 7]
     found = planned(there, 9, ())

@@ -15,8 +15,8 @@ import pytest
 from perennial.errors import PerennialError
 from perennial.platforms.hosts import remote
 from perennial.platforms.hosts.agent import environments, unprivileged
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.remote import Agent
-from perennial.platforms.hosts.share import Target
 from tests.ssh.sshd import MISSING, Place, make_place
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="the agent is root's")
@@ -118,7 +118,7 @@ def test_no_escape_sequence_comes_to_the_operators_terminal(folder: Path) -> Non
 
 
 def test_one_that_does_not_end_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "PATIENCE", 0.5)
+    monkeypatch.setattr(environments, "TIMEOUT", 0.5)
     with pytest.raises(PerennialError, match=r"no working Python: no answer after 0\.5 s"):
         environments.look(script(folder, "sleep 600 & sleep 600"))
 

@@ -22,10 +22,10 @@ import pytest
 from perennial import authority
 from perennial.capacity import STARTS
 from perennial.platforms.hosts.agent.keeper import PACE
-from perennial.platforms.hosts.agent.keeping import LONGEST
 from perennial.platforms.hosts.agent.machine import this_machine
+from perennial.platforms.hosts.agent.reconciling import LONGEST
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.platforms.hosts.program import carried
-from perennial.platforms.hosts.share import shares
 from perennial.services import File, fingerprint
 from tests import dask_processes
 from tests.homes import wait_until
@@ -288,7 +288,9 @@ def test_only_the_clusters_user_may_ask(machine: Machine) -> None:
 
 
 def test_root_runs_one_file_in_the_machines_own_python(tmp_path: Path) -> None:
-    [keeper] = [part for part in shares(SCALED)["machine-b"].services if part.role == "keeper"]
+    [keeper] = [
+        part for part in services_by_machine(SCALED)["machine-b"].services if part.role == "keeper"
+    ]
     [kept] = carried([keeper.at("10.0.0.9", "/usr/bin/python3.11")])
     argv = kept.command.argv
     assert argv[:3] == ("/usr/bin/python3.11", "-I", "-S")

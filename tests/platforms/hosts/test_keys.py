@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from perennial.errors import SpecError
-from perennial.platforms.hosts import deploy, remote
-from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts import deploy, machine_services, remote
 from perennial.platforms.hosts.deployer import HostsDeployer
+from perennial.platforms.hosts.machine_services import MachineServices, Target
 from perennial.platforms.hosts.machine_spec import entry
-from perennial.platforms.hosts.plan import Side, steps
+from perennial.platforms.hosts.plan import MachineState, steps
 from perennial.platforms.hosts.remote import borrowed
-from perennial.platforms.hosts.share import Share, Target
 from perennial.spec import parse
 from perennial.ssh import UnreachableError, keys
 from tests.platforms.hosts.clusters import machines, spec_of
@@ -40,16 +39,16 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [keygen(folder / name).read_text() for name in ("one", "two")]
 
 
-def shares(*own: Any, **common: Any) -> list[Share]:
+def by_machine(*own: Any, **common: Any) -> list[MachineServices]:
     named = [{"address": f"m{place}", **each} for place, each in enumerate(own)]
-    return [*sharing.shares(spec_of(machines(*named, **common))).values()]
+    return [*machine_services.services_by_machine(spec_of(machines(*named, **common))).values()]
 
 
 def test_a_machine_of_its_own(private: list[str]) -> None:
     own = {"host_key": HOST_KEY, "connect_timeout": "2 min"}
     a, b = (
-        share.target
-        for share in shares(
+        assigned.target
+        for assigned in by_machine(
             {"roles": ["scheduler"]},
             {"roles": ["cpu"], **own},
             host_key=keys.ACCEPT_NEW,
@@ -66,8 +65,8 @@ def test_a_machines_own_key_stands_alone(private: list[str]) -> None:
     """In whichever way it is given; and its own jump host has not the key of another one."""
     common = {"identity": "~/.ssh/all", "jump": "bastion", "jump_host_key": HOST_KEY}
     a, b = (
-        share.target
-        for share in shares(
+        assigned.target
+        for assigned in by_machine(
             {"roles": ["scheduler"], "private_key": private[0]},
             {"roles": ["cpu"], "jump": "other"},
             **common,
@@ -79,21 +78,25 @@ def test_a_machines_own_key_stands_alone(private: list[str]) -> None:
 
 
 def test_what_is_written_of_a_share_holds_no_key(private: list[str]) -> None:
-    [share] = shares({"private_key": private[0], "host_key": HOST_KEY, "connect_timeout": 5})
-    text = json.dumps(sharing.to_json(share))
+    [assigned] = by_machine({"private_key": private[0], "host_key": HOST_KEY, "connect_timeout": 5})
+    text = json.dumps(machine_services.to_json(assigned))
     assert private[0].splitlines()[2] not in text
-    assert private[0].splitlines()[2] not in repr(share)
-    assert sharing.from_json(json.loads(text)).target.host_key == HOST_KEY
+    assert private[0].splitlines()[2] not in repr(assigned)
+    assert machine_services.from_json(json.loads(text)).target.host_key == HOST_KEY
     # What earlier versions did not know is there only where it is given: else all would be updated.
-    [plain] = shares({})
+    [plain] = by_machine({})
     assert not {"private_key", "host_key", "jump_host_key", "connect_timeout"} & set(
-        sharing.to_json(plain)["target"]
+        machine_services.to_json(plain)["target"]
     )
 
 
 def planned(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    [before], [after] = shares(old), shares(new)
-    found = steps("m0", Side(sharing.to_json(before)), Side(sharing.to_json(after)))
+    [before], [after] = by_machine(old), by_machine(new)
+    found = steps(
+        "m0",
+        MachineState(machine_services.to_json(before)),
+        MachineState(machine_services.to_json(after)),
+    )
     return [f"{step.action} {step.resource}: {step.reason}" for step in found]
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from perennial.platforms.hosts import remote
-from perennial.platforms.hosts.share import Target
+from perennial.platforms.hosts.machine_services import Target
 from tests.ssh.sshd import MISSING, Place, make_place, masters
 
 pytestmark = [

@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield Answering(found)
 
     monkeypatch.setattr(operator, "borrowed", borrowed)
-    monkeypatch.setattr(deploy, "alone", lambda share, _say: borrowed(share.target))
+    monkeypatch.setattr(deploy, "alone", lambda assigned, _say: borrowed(assigned.target))
     return found
 
 

@@ -19,8 +19,8 @@ import pytest
 from perennial.errors import FleetError
 from perennial.platforms.hosts import program, remote
 from perennial.platforms.hosts.agent import manifest
+from perennial.platforms.hosts.machine_services import Target
 from perennial.platforms.hosts.remote import LATER, MODULES, SUPERVISED, Agent, borrowed
-from perennial.platforms.hosts.share import Target
 from perennial.ssh import Stop
 from tests.homes import wait_until
 from tests.ssh.sshd import MISSING, Meter, Place, make_place
@@ -167,7 +167,7 @@ _SEND = """
 import sys
 from pathlib import Path
 from perennial.platforms.hosts.remote import Agent
-from perennial.platforms.hosts.share import Target
+from perennial.platforms.hosts.machine_services import Target
 with Agent(Target("machine-b", "127.0.0.1", port=int(sys.argv[1]))) as agent:
     while True:
         agent.upload(Path(sys.argv[2]), sys.argv[3])

@@ -11,15 +11,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from perennial.capacity import PER_CORE, Machine, Use, gib, total
+from perennial.capacity import PER_CORE, MachineResources, Use, gib, total
 from perennial.cli import app
 from perennial.errors import FleetError
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.hosts import deploy, remote, resizing
 from perennial.platforms.hosts.agent.machine import this_machine
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.platforms.hosts.machine_spec import machine_specs
 from perennial.platforms.hosts.resizing import Asked, Standing
-from perennial.platforms.hosts.share import shares
 from perennial.sizes import of_each
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
@@ -180,25 +180,25 @@ def test_the_limits_of_all_groups_on_a_machine_add_up() -> None:
         },
         hosts={"machines": ["machine-a.example.org"]},
     )
-    [share] = shares(spec).values()
-    found = total(use * share.counts[name] for name, use in of_each(spec).items())
+    [assigned] = services_by_machine(spec).values()
+    found = total(use * assigned.counts[name] for name, use in of_each(spec).items())
     assert found == Use(9, 24 * GIB)
-    machine = Machine(2, 34 * GIB, 34 * GIB)
+    machine = MachineResources(2, 34 * GIB, 34 * GIB)
     empty = Standing(machine, {})
     asked = Asked(of_each(spec), of_each(spec))
-    resizing.refuse(share, empty, share.counts, asked)
+    resizing.refuse(assigned, empty, assigned.counts, asked)
     with pytest.raises(FleetError, match=r"^machine-a: cpu=5, gpu=1: 11 worker processes with 28"):
-        resizing.refuse(share, empty, {"cpu": 5, "gpu": 1}, asked)
+        resizing.refuse(assigned, empty, {"cpu": 5, "gpu": 1}, asked)
     # What stands already may stay, whoever has meant it; and more of it may not come.
     meant = Standing(machine, {"sizes": {"cpu": 5}, "numbers": {"gpu": [3]}})
-    resizing.refuse(share, meant, {"cpu": 5, "gpu": 1}, asked)
+    resizing.refuse(assigned, meant, {"cpu": 5, "gpu": 1}, asked)
     with pytest.raises(FleetError, match="cpu=6"):
-        resizing.refuse(share, meant, {"cpu": 6, "gpu": 1}, asked)
+        resizing.refuse(assigned, meant, {"cpu": 6, "gpu": 1}, asked)
 
 
 def test_services_count_where_they_stand() -> None:
     spec = spec_of(scheduler={"memory": "3 GiB"}, workers={"cpu": {"scale": {"max": 9}}})
-    found = {name: share.beside for name, share in shares(spec).items()}
+    found = {name: assigned.beside for name, assigned in services_by_machine(spec).items()}
     assert spec.jupyter is not None
     assert spec.scaler is not None
     assert found["machine-a"] == 3 * GIB + spec.jupyter.memory + spec.scaler.memory

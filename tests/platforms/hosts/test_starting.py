@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.capacity import STARTS, Machine
+from perennial.capacity import STARTS, MachineResources
 from perennial.errors import FleetError
 from perennial.platforms.hosts import starting
-from perennial.platforms.hosts.desired_state import Member, desired_state
-from perennial.platforms.hosts.share import shares
+from perennial.platforms.hosts.desired_state import DesiredMember, desired_state
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.platforms.hosts.starting import batch, start_in_steps
 from tests.platforms.hosts.clusters import spec_of
 
@@ -34,19 +34,21 @@ class Agent:
         return None
 
 
-def members(**processes: int) -> dict[str, Member]:
-    return {name: Member(name, "mark", name if n else None, n) for name, n in processes.items()}
+def members(**processes: int) -> dict[str, DesiredMember]:
+    return {
+        name: DesiredMember(name, "mark", name if n else None, n) for name, n in processes.items()
+    }
 
 
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(1, 8), st.floats(0, 100))
 def test_a_step_is_no_larger_than_the_machine_allows(
     processes: list[int], cores: int, load: float
 ) -> None:
-    some = batch(processes, Machine(cores, 100, 50, load))
+    some = batch(processes, MachineResources(cores, 100, 50, load))
     begun = processes[:some]
     assert sum(begun) - max([0, *begun]) < STARTS * cores
     assert some or not processes
-    assert batch([0, 0], Machine(1, 100, 0)) == 2
+    assert batch([0, 0], MachineResources(1, 100, 0)) == 2
 
 
 def test_other_services_come_first_and_each_unit_once() -> None:
@@ -67,7 +69,7 @@ def test_a_machine_that_starts_nothing_is_asked_nothing_more() -> None:
 
 
 def test_a_machine_without_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "PATIENCE", 0.0)
+    monkeypatch.setattr(starting, "TIMEOUT", 0.0)
     agent: Any = Agent(available=4)
     with pytest.raises(FleetError, match=r"^machine-b: no member is started while 0\.0 GiB of"):
         start_in_steps(agent, ["a"], members(a=1), [])
@@ -77,9 +79,9 @@ def test_a_machine_without_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_member_is_counted_with_all_its_processes() -> None:
     spec = spec_of(workers={"cpu": {"count": 2, "processes": 3}})
     found = {}
-    for name, share in shares(spec).items():
-        parts = [part.at("10.0.0.9", "/usr/bin/python3.11") for part in share.services]
-        wanted = desired_state("lab", parts, share.counts, {})
+    for name, assigned in services_by_machine(spec).items():
+        parts = [part.at("10.0.0.9", "/usr/bin/python3.11") for part in assigned.services]
+        wanted = desired_state("lab", parts, assigned.counts, {})
         found[name] = {each.name: each.processes for each in wanted.members.values()}
     assert found["machine-a"] == {"scheduler": 0, "jupyter": 0}
     assert set(found["machine-b"].values()) == {3}

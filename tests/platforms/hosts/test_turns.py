@@ -25,13 +25,13 @@ from perennial.paths import ClusterPaths
 from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.desired_state import DesiredState, Steps
 from perennial.platforms.hosts.drift import own_files
-from perennial.platforms.hosts.share import shares
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.render import supervisord_conf
 from perennial.stacks.rollout import slots
-from perennial.supervision import hold, part, supervisor
-from perennial.supervision.hold import holder, is_ready, ready_mark
+from perennial.supervision import run_once, single_instance, supervisor
 from perennial.supervision.plan import Change
 from perennial.supervision.program import Program
+from perennial.supervision.single_instance import holder, is_ready, ready_mark
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.platforms.hosts.clusters import spec_of, user_home
@@ -68,7 +68,9 @@ class Machine:
         values = {"python": sys.executable, "name": name, "address": self.address, "mark": mark}
         worker = WORKER.format(**values, scratch=paths.scratch)
         lock, log = paths.run / f"{name}.lock", paths.logs / f"{name}.log"
-        text = PROGRAM.format(**values, hold=hold.__file__, lock=lock, log=log, worker=worker)
+        text = PROGRAM.format(
+            **values, hold=single_instance.__file__, lock=lock, log=log, worker=worker
+        )
         return Program(name, text, group, registers=(name,), stop_timeout=60.0)
 
     def deploy(self, mark: str, again: Sequence[str] = ()) -> None:
@@ -78,10 +80,10 @@ class Machine:
             programs=tuple(self.program(group, mark) for group in GROUPS),
         )
         agent: Any = self
-        share = shares(spec_of())["machine-b"]
+        assigned = services_by_machine(spec_of())["machine-b"]
         now, where = (Steps((), tuple(again), ()), self.found()), user_home()
-        deploy._change_supervisord(agent, (share, where), wanted, now, slots(f"test-{mark}", 1))
-        self.deployed = own_files(wanted, where.paths(share.cluster))
+        deploy._change_supervisord(agent, (assigned, where), wanted, now, slots(f"test-{mark}", 1))
+        self.deployed = own_files(wanted, where.paths(assigned.cluster))
 
     def found(self) -> dict[str, Any]:
         """Say what supervisord's files were, and are."""
@@ -98,7 +100,7 @@ class Machine:
         log = self.paths.logs / "supervisord.log"
         conf = supervisord_conf(self.paths.socket, log, self.paths.units)
         request = {**request, "root": str(self.paths.root), "conf": conf, "dashboard": None}
-        return part.perform({**request, "do": "apply"})
+        return run_once.perform({**request, "do": "apply"})
 
     def marks(self) -> list[str]:
         pids = [holder(self.paths.run / f"{name}.lock")[0] for name in self.members]
@@ -230,7 +232,7 @@ def test_each_is_replaced_once_though_its_text_stays() -> None:
 
     def replaced(*turn: str) -> list[str]:
         request = {"again": [*programs, "gone"], "turn": turn}
-        return [step.name for step in part.again([], programs, request)]
+        return [step.name for step in run_once.again([], programs, request)]
 
     assert replaced() == ["jupyter", "cpu-a-0", "gpu-a-0"]
     assert replaced("cpu-a-0") == ["cpu-a-0", "gpu-a-0"]
@@ -250,7 +252,7 @@ def test_who_waits_for_a_turn_and_who_leaves_last() -> None:
     ]
 
     def waiting(turn: list[str] | None, *more: Change) -> list[str]:
-        return [step.name for step in part.postponed([*steps, *more], programs, turn)]
+        return [step.name for step in run_once.postponed([*steps, *more], programs, turn)]
 
     assert waiting([]) == ["cpu-a-1", "cpu-a-0", "gpu-a-0"]
     assert waiting(["cpu-a-0"]) == ["cpu-a-1", "gpu-a-0"]
@@ -263,7 +265,7 @@ def test_who_waits_for_a_turn_and_who_leaves_last() -> None:
 @contextmanager
 def held(lock: Path, words: str) -> Iterator[None]:
     files = (str(lock), f"{lock}.log")
-    command = (sys.executable, "-I", "-S", hold.__file__, *files, "/bin/sh", "-c", words)
+    command = (sys.executable, "-I", "-S", single_instance.__file__, *files, "/bin/sh", "-c", words)
     with subprocess.Popen(command) as process:
         try:
             yield

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from perennial.platforms.hosts import relay
 from perennial.platforms.hosts.agent import keeper
-from perennial.platforms.hosts.agent.keeping import State, respond
+from perennial.platforms.hosts.agent.reconciling import State, respond
 
 #: What a member does when it is told to stop while the file ``slow`` is there.
 SLOW = "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done"
@@ -88,4 +88,4 @@ if __name__ == "__main__":
         settings = relay.read(folder / "relay.json")
         asyncio.run(relay.relay(settings, lambda message: respond(own, message), interval=0.2))
     else:
-        keeper.keep(own, keeper.Door(told.socket, told.user))
+        keeper.run(own, keeper.Door(told.socket, told.user))

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from distributed import Client
 
-from perennial.apart.packages import installed
 from perennial.errors import SpecError
+from perennial.isolated.packages import installed
 from perennial.platforms.kubernetes import code, start
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.spec import ClusterSpec, loads
@@ -191,8 +191,8 @@ def test_all_that_it_imports_of_ours_is_mounted() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("perennial"):
                 found |= {str(node.module), *(f"{node.module}.{each.name}" for each in node.names)}
-    found.add("perennial.scaler.page")  # by its name, where there is Bokeh
-    found.add("perennial.apart.packages")  # `doctor` has each worker run it
+    found.add("perennial.scaler.dashboard_page")  # by its name, where there is Bokeh
+    found.add("perennial.isolated.packages")  # `doctor` has each worker run it
     files = {f"{name.replace('.', '/')}.py" for name in found}
     known = {path.relative_to(ROOT).as_posix() for path in (ROOT / "perennial").rglob("*.py")}
     wanted = {file for file in files if file in known} - {"perennial/notebook.py"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.cgroups import memory_limit
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.local import checks, deploy, ports
@@ -61,7 +61,7 @@ def test_nothing_to_say() -> None:
 
 
 def test_more_than_the_machine_has() -> None:
-    machine = Machine(cores=2, memory=4 * 2**30, available=4 * 2**30)
+    machine = MachineResources(cores=2, memory=4 * 2**30, available=4 * 2**30)
     assert list(checks.sizes(spec(group="{count: 4, memory: 1 GiB}"), machine)) == []
     made = spec(group="{count: 2, processes: 2, threads: 2, memory: 2 GiB}")
     assert [fault.render("lab.yaml") for fault in checks.sizes(made, machine)] == [

@@ -13,7 +13,7 @@ from sys import executable
 
 import pytest
 
-from perennial.supervision.hold import holder
+from perennial.supervision.single_instance import holder
 from tests.homes import Home, wait_until
 
 

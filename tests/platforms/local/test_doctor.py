@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from perennial.platforms.local.doctor import clock, scaler
-from perennial.supervision import hold, listening
+from perennial.supervision import listening, single_instance
 from tests.homes import wait_until
 from tests.ports import free_ports
 
@@ -77,7 +77,7 @@ def test_what_the_scaler_says(
     """A real process that holds the scaler's lock and answers on its port."""
     [port], lock = free_ports(1), tmp_path / "scaler.lock"
     program = (sys.executable, "-c", ANSWER, str(port), str(status), body.hex())
-    held = (sys.executable, "-I", "-S", hold.__file__, str(lock), str(tmp_path / "log"))
+    held = (sys.executable, "-I", "-S", single_instance.__file__, str(lock), str(tmp_path / "log"))
     process = subprocess.Popen([*held, *program], start_new_session=True)
     try:
         wait_until(lambda: listening.is_of(lock, port))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perennial.capacity import IDLE, Machine
+from perennial.capacity import IDLE, MachineResources
 from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.files import make_private, write_atomic
 from perennial.fleet import opened
@@ -221,7 +221,9 @@ def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine)
 
 def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMachine) -> None:
     # cpu-x counts as well: of six workers, five are left for this group.
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(2, 6 * IDLE, 6 * IDLE))
+    platform.monkeypatch.setattr(
+        fleets, "this_machine", lambda: MachineResources(2, 6 * IDLE, 6 * IDLE)
+    )
     assert platform.fleet.resize(99_999) == 5
     platform.settled(5)
     before = platform.picture()
@@ -233,7 +235,7 @@ def test_more_than_the_machine_has_memory_for_is_no_capacity(platform: OnThisMac
 
 def test_it_holds_what_its_members_are_promised(platform: OnThisMachine) -> None:
     # Four members of both groups stand; a quarter of the memory is for the other services.
-    small = Machine(2, 8 * 2**30, 2**30)
+    small = MachineResources(2, 8 * 2**30, 2**30)
     platform.monkeypatch.setattr(fleets, "this_machine", lambda: small)
     seen = platform.fleet.observe()
     assert seen.most == 3 + (6 * 4 - 4)
@@ -241,13 +243,17 @@ def test_it_holds_what_its_members_are_promised(platform: OnThisMachine) -> None
         "this machine has 2 cores and 8.0 GiB: room for 32 worker processes and 6.0 GiB of memory"
         " limits"
     )
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(1, 2**40, 2**40))
+    platform.monkeypatch.setattr(fleets, "this_machine", lambda: MachineResources(1, 2**40, 2**40))
     assert platform.fleet.observe().most == 3 + (16 - 4)
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 4 * IDLE, 4 * IDLE))
+    platform.monkeypatch.setattr(
+        fleets, "this_machine", lambda: MachineResources(8, 4 * IDLE, 4 * IDLE)
+    )
     assert platform.fleet.observe().most == 3  # never fewer than stand
     assert platform.fleet.observe().utmost == 3
     # Who means it gets more, as far as there is memory for idle processes.
-    platform.monkeypatch.setattr(fleets, "this_machine", lambda: Machine(8, 5 * IDLE, 5 * IDLE))
+    platform.monkeypatch.setattr(
+        fleets, "this_machine", lambda: MachineResources(8, 5 * IDLE, 5 * IDLE)
+    )
     seen = platform.fleet.observe()
     assert seen.utmost == 4
     assert seen.beyond == "as this machine's 0.5 GiB hold 5 idle workers in all; ask for fewer"

@@ -18,7 +18,7 @@ from perennial.paths import cluster_state
 from perennial.platforms.local import deploy
 from perennial.platforms.local.runtime import LocalRuntime
 from perennial.spec import load
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 from perennial.supervision.listening import is_of
 from tests.homes import PERENNIAL, wait_until
 from tests.ports import free_ports
@@ -65,7 +65,7 @@ def listening(port: int) -> Iterator[None]:
     """Something that listens on the port as the cluster's JupyterLab does."""
     run = cluster_state("lab").run
     lock = run / "jupyter.lock"
-    held = [sys.executable, "-I", "-S", hold.__file__, str(lock), str(run / "log")]
+    held = [sys.executable, "-I", "-S", single_instance.__file__, str(lock), str(run / "log")]
     program = [sys.executable, "-c", LISTEN, str(port)]
     process = subprocess.Popen([*held, *program], start_new_session=True)
     try:

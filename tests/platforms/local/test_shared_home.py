@@ -18,7 +18,7 @@ from perennial import placement
 from perennial.connect import Connection
 from perennial.errors import PerennialError
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 from perennial.supervision.supervisor import running
 from tests.homes import PERENNIAL, Home, wait_until
 
@@ -192,11 +192,11 @@ def test_a_stranger_whose_number_stands_in_a_held_lock_is_never_signalled(tmp_pa
     try:
         wait_until(lambda: lock.exists() and lock.read_text())
         assert placement.is_held(lock)
-        assert hold.holder(lock) == (0, 1)
-        assert not hold.signal_holder(lock, signal.SIGKILL)
+        assert single_instance.holder(lock) == (0, 1)
+        assert not single_instance.signal_holder(lock, signal.SIGKILL)
         lock.write_text(f"{holder.pid} 1\n")
-        assert hold.holder(lock) == (holder.pid, 1)
-        assert hold.signal_holder(lock, signal.SIGKILL)
+        assert single_instance.holder(lock) == (holder.pid, 1)
+        assert single_instance.signal_holder(lock, signal.SIGKILL)
         holder.wait(20)
         assert stranger.poll() is None
         assert not placement.is_held(lock)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from perennial.errors import FleetError
-from perennial.platforms.hosts.share import members, to_json
+from perennial.platforms.hosts.machine_services import members, to_json
 from perennial.services import fingerprint
 
 ROOT = Path(os.environ["STANDIN"])
@@ -42,46 +42,48 @@ def remove_environment(target, wish):
         _remove(target.address, "environment")
 
 
-def apply_services(share, secrets, say, turn=None, owner=""):
+def apply_services(assigned, secrets, say, turn=None, owner=""):
     assert secrets.ca_key.startswith("-----BEGIN")
     say("starting")
-    _write(share.target.address, "services", _text(share))
-    _owner(share).parent.mkdir(exist_ok=True)
-    _owner(share).write_text(owner)
+    _write(assigned.target.address, "services", _text(assigned))
+    _owner(assigned).parent.mkdir(exist_ok=True)
+    _owner(assigned).write_text(owner)
     return {
         "init": "systemd",
-        "address": share.target.address,
-        "machine": share.target.address,
-        "members": {name: fingerprint(member) for name, member in members(share).items()},
+        "address": assigned.target.address,
+        "machine": assigned.target.address,
+        "members": {name: fingerprint(member) for name, member in members(assigned).items()},
         "expires": "2100-01-01T00:00:00+00:00",
     }
 
 
-def look_services(share, outcome):
-    path = _machine(share.target.address) / "services"
+def look_services(assigned, outcome):
+    path = _machine(assigned.target.address) / "services"
     if not path.exists():
         return ["its services are gone"]
-    return [] if path.read_text() == _text(share) else ["a file was edited"]
+    return [] if path.read_text() == _text(assigned) else ["a file was edited"]
 
 
-def remove_services(share, say, owner=None):
-    if owner and _owner(share).exists() and _owner(share).read_text() != owner:
+def remove_services(assigned, say, owner=None):
+    if owner and _owner(assigned).exists() and _owner(assigned).read_text() != owner:
         return []
-    _remove(share.target.address, "services")
-    _owner(share).unlink(missing_ok=True)
-    return ["/home/dask/notebooks"] if "jupyter" in {part.role for part in share.services} else []
+    _remove(assigned.target.address, "services")
+    _owner(assigned).unlink(missing_ok=True)
+    return (
+        ["/home/dask/notebooks"] if "jupyter" in {part.role for part in assigned.services} else []
+    )
 
 
-def stop_scheduler(share, say):
+def stop_scheduler(assigned, say):
     say("the scheduler stops first")
 
 
-def _text(share):
-    return json.dumps(to_json(share), sort_keys=True)
+def _text(assigned):
+    return json.dumps(to_json(assigned), sort_keys=True)
 
 
-def _owner(share):
-    return ROOT / "owners" / share.target.address
+def _owner(assigned):
+    return ROOT / "owners" / assigned.target.address
 
 
 def _machine(name):

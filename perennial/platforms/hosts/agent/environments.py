@@ -27,7 +27,7 @@ print(json.dumps({"version": platform.python_version(), "packages": packages,
 """  # noqa: E501
 
 #: Seconds in which an interpreter must say what it has.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 #: Packages whose versions are of interest to everybody.
 KNOWN = ("dask", "distributed", "dask-perennial", "jupyterlab", "distributed-ucxx")
 
@@ -44,7 +44,7 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
     try:
         # An interpreter may be anybody's, and so may all that it imports: root runs neither.
         _, said = unprivileged.run(
-            [python, "-I", "-c", _INVENTORY, *needs], unprivileged.nobody(), timeout=PATIENCE
+            [python, "-I", "-c", _INVENTORY, *needs], unprivileged.nobody(), timeout=TIMEOUT
         )
     except PermissionError:
         if os.geteuid():
@@ -56,7 +56,7 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
         ) from None
     except subprocess.TimeoutExpired:
         raise PerennialError(
-            f"{python}: no working Python: no answer after {PATIENCE:g} s"
+            f"{python}: no working Python: no answer after {TIMEOUT:g} s"
         ) from None
     except OSError as error:
         raise PerennialError(f"{python}: no working Python: {error.strerror}") from None

@@ -95,14 +95,14 @@ def end(cluster: str) -> None:
         time.sleep(0.05)
 
 
-def whole(environment: Path) -> Path:
+def complete_mark(environment: Path) -> Path:
     """File that says that an environment is whole; root's, as nothing inside of it is."""
     return environment.with_name(f".{environment.name}.json")
 
 
 def drop_environment(folder: Path) -> None:
     """Remove an environment and what says that it is whole."""
-    whole(folder).unlink(missing_ok=True)
+    complete_mark(folder).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

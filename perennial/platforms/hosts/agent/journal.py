@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from perennial.platforms.hosts.agent import manifest
-from perennial.supervision.hold import abandoned_mark
+from perennial.supervision.single_instance import abandoned_mark
 
 #: Seconds in which a log must be read.
 TIMEOUT = 60.0

@@ -31,7 +31,7 @@ from typing import Any
 from perennial.capacity import Use
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.agent import manifest, systemd
-from perennial.platforms.hosts.agent.keeping import (
+from perennial.platforms.hosts.agent.reconciling import (
     LONGEST,
     NOTHING,
     Bounds,
@@ -40,7 +40,7 @@ from perennial.platforms.hosts.agent.keeping import (
     Units,
     respond,
 )
-from perennial.preloads.notifying import notify
+from perennial.preloads.systemd_notify import notify
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -251,7 +251,7 @@ def keeper(settings: Settings, units: Units, lock: Path) -> Keeper:
     return Keeper(settings.groups, settings.state / FILE, lock, units, settings.bounds)
 
 
-def keep(own: Keeper, door: Door) -> None:
+def run(own: Keeper, door: Door) -> None:
     """Do what the relay asks, and keep running what shall run without it, for ever."""
     message: bytes | None = None
     blind, ready = "", False
@@ -286,7 +286,7 @@ def main(path: str) -> int:
         settings = read(Path(path))
         units = SystemdUnits(settings.cluster, settings.bounds.uses)
         door = Door(settings.socket, settings.user)
-        keep(keeper(settings, units, manifest.lock(settings.cluster)), door)
+        run(keeper(settings, units, manifest.lock(settings.cluster)), door)
     except PerennialError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

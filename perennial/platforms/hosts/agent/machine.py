@@ -6,14 +6,14 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from perennial.capacity import Machine
+from perennial.capacity import MachineResources
 from perennial.cgroups import core_limit, memory_limit
 
 #: The control groups at the root: services do not run in that of whoever looks.
 _ROOT = "0::/\n1:memory:/"
 
 
-def this_machine(proc: Path = Path("/proc")) -> Machine:
+def this_machine(proc: Path = Path("/proc")) -> MachineResources:
     """Look at the machine that this runs on."""
     found = {}
     for line in (proc / "meminfo").read_text().splitlines():
@@ -22,7 +22,7 @@ def this_machine(proc: Path = Path("/proc")) -> Machine:
     memory = memory_limit(found["MemTotal"], _ROOT)
     load = float((proc / "loadavg").read_text().split()[0])
     cores = core_limit(len(os.sched_getaffinity(0)))
-    return Machine(cores, memory, min(memory, found["MemAvailable"]), load)
+    return MachineResources(cores, memory, min(memory, found["MemAvailable"]), load)
 
 
 def look() -> dict[str, float]:

@@ -21,10 +21,10 @@ from typing import IO, Any
 from perennial.errors import PerennialError
 from perennial.files import make_private
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.agent.operations import OPERATIONS, TELLING
+from perennial.platforms.hosts.agent.operations import OPERATIONS, REPORTING
 
 #: Seconds to wait for another deploy.
-PATIENCE = 600.0
+LOCK_TIMEOUT = 600.0
 #: Seconds between two signs of life.
 ALIVE = 60.0
 
@@ -78,7 +78,7 @@ class Server:
             request["stream"] = self._requests
         if name == "look":  # the address to which the SSH connection came
             request["server"] = sys.argv[1] if len(sys.argv) > 1 else ""
-        if name in TELLING:
+        if name in REPORTING:
             request["say"] = self.say
         module, function = OPERATIONS[name].split(".")
         return getattr(import_module(f"perennial.platforms.hosts.agent.{module}"), function)(
@@ -131,7 +131,7 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
             f"an earlier version runs {cluster} on this machine as root; run `perennial down` with"
             " that version first"
         )
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + LOCK_TIMEOUT
     while True:
         manifest.LOCKS.parent.mkdir(parents=True, exist_ok=True)
         make_private(manifest.LOCKS)
@@ -148,7 +148,7 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
         os.close(lock)
         if time.monotonic() > end:
             raise PerennialError(
-                f"another deploy of {cluster} is at work on this machine since {PATIENCE:g} s;"
+                f"another deploy of {cluster} is at work on this machine since {LOCK_TIMEOUT:g} s;"
                 f" `fuser {path}` there shows it"
             )
         time.sleep(0.2)

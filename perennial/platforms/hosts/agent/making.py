@@ -31,7 +31,7 @@ def make(
     """Make an environment, or bring one back to what was asked for."""
     store.make_root(cluster)
     root = Path(folder)
-    whole, listed = installer.whole(root), root.with_suffix(".txt")
+    whole, listed = installer.complete_mark(root), root.with_suffix(".txt")
     if not whole.exists() and root.exists():
         shutil.rmtree(root)  # cut off while it was made
     for file in Path(wheelhouse).iterdir() if wheelhouse else ():

@@ -115,7 +115,7 @@ def remembered(file: Path) -> dict[str, list[int]]:
     """Read which members shall run; empty where nothing has been written down."""
     try:
         found = json.loads(_content(file))
-        return {str(group): sorted(whole(numbers)) for group, numbers in found.items()}
+        return {str(group): sorted(checked_numbers(numbers)) for group, numbers in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise PerennialError(
             f"{file} is damaged: {error}; remove it, and what runs now is kept"
@@ -134,7 +134,7 @@ def _content(file: Path) -> bytes:
         return stream.read(LONGEST)
 
 
-def whole(values: Any) -> set[int]:
+def checked_numbers(values: Any) -> set[int]:
     """Check numbers of members."""
     found = set(values)
     for value in found:

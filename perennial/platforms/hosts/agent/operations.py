@@ -47,7 +47,7 @@ OPERATIONS = {
 }
 
 #: Operations that say what they do while they do it.
-TELLING = (
+REPORTING = (
     "systemd_start",
     "systemd_restart",
     "systemd_stop",

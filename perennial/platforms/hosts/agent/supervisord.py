@@ -1,7 +1,7 @@
 """Services of a cluster under a supervisord of its own, run by the login user, without root.
 
-supervisord is driven by the same code as on a local cluster (`perennial.supervision.part`), in the
-cluster's own environment.
+supervisord is driven by the same code as on a local cluster (`perennial.supervision.run_once`), in
+the cluster's own environment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts.agent import boot, manifest, processes, systemd
-from perennial.supervision.hold import holder, is_ready
+from perennial.supervision.single_instance import holder, is_ready
 from perennial.supervision.supervisor import (
     Supervisor,
     polls,
@@ -64,7 +64,7 @@ def apply(
     request: dict[str, Any],
     say: Callable[[str], None],
 ) -> list[list[str]]:
-    """Change what runs into what is asked for, see `perennial.supervision.part`."""
+    """Change what runs into what is asked for, see `perennial.supervision.run_once`."""
     if not request["turn"]:
         _part(python, {"do": "prepare", "root": str(manifest.supervised(cluster)), **request}, say)
         known = manifest.read(cluster)

@@ -13,16 +13,16 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.plan import Plan, Step
 from perennial.platforms.kubernetes.access import lacking
-from perennial.platforms.kubernetes.chart.beside import (
+from perennial.platforms.kubernetes.chart.release import MAIN, Release, find
+from perennial.platforms.kubernetes.chart.scaler_objects import (
     ADOPTS,
     BEFORE,
     KINDS,
     Tree,
     Wanted,
-    beside,
     name_of,
+    objects_of,
 )
-from perennial.platforms.kubernetes.chart.release import MAIN, Release, find
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, labelled
 from perennial.platforms.kubernetes.fleet import COST, LEAVING
 from perennial.platforms.kubernetes.runtime import resize
@@ -43,7 +43,7 @@ def planned(api: Api, release: Release, wanted: Wanted) -> Plan:
             "",
             f"{each['kind']} {each['metadata']['name']}",
         )
-        for each in beside(release, wanted, {})
+        for each in objects_of(release, wanted, {})
     ]
     for name, (least, most) in wanted.bounds.items():
         group = release.group(name)
@@ -55,7 +55,7 @@ def planned(api: Api, release: Release, wanted: Wanted) -> Plan:
 def adopt(api: Api, release: Release, wanted: Wanted, say: Say) -> None:
     """Put a scaler beside a release."""
     before = recorded(api, release) or {each.name: each.replicas for each in release.groups}
-    made = list(beside(release, wanted, before))
+    made = list(objects_of(release, wanted, before))
     for each in made:
         say(f"applying {each['kind']} {each['metadata']['name']}")
         api.apply(each)
@@ -78,7 +78,7 @@ def adopted(api: Api, name: str, namespace: str) -> Release:
         return gone
 
 
-def letting_go(api: Api, release: Release, keep_sizes: bool = False) -> Plan:
+def planned_undo(api: Api, release: Release, keep_sizes: bool = False) -> Plan:
     """Say what undoing would do."""
     steps = [
         Step("delete", "", f"{each['kind']} {each['metadata']['name']}")
@@ -99,7 +99,7 @@ def letting_go(api: Api, release: Release, keep_sizes: bool = False) -> Plan:
     return Plan(steps)
 
 
-def let_go(api: Api, release: Release, say: Say, keep_sizes: bool = False) -> None:
+def undo(api: Api, release: Release, say: Say, keep_sizes: bool = False) -> None:
     """Remove the scaler, and leave the release as it was."""
     before = {} if keep_sizes else recorded(api, release) or {}
     ours = _ours(api, release, KINDS[::-1])
@@ -131,7 +131,7 @@ def recorded(api: Api, release: Release) -> dict[str, int] | None:
     return {str(k): int(v) for k, v in sizes.items()} if isinstance(sizes, Mapping) else None
 
 
-def kept(api: Api, release: Release) -> tuple[str, list[str]]:
+def size_options(api: Api, release: Release) -> tuple[str, list[str]]:
     """Write the options by which `helm upgrade` keeps the sizes, and what none can say."""
     places = _places(api, release)
     words, notes = [], []

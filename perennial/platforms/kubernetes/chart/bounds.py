@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from perennial.errors import PerennialError
-from perennial.platforms.kubernetes.chart.beside import Wanted
+from perennial.platforms.kubernetes.chart.scaler_objects import Wanted
 from perennial.spec.units import parse_duration
 
 

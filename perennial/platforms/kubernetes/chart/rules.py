@@ -59,7 +59,7 @@ def count(of: Value) -> None:
         of.differ("0 members here; the chart starts as many as worker.replicas says")
 
 
-def whole(of: Value) -> None:
+def integer(of: Value) -> None:
     """Take a number that may stand in quotes."""
     of.put(int(of.value))
 
@@ -256,7 +256,7 @@ def mounts(of: Value) -> None:
 RULES: Mapping[str, Callable[[Value], None]] = {
     each.__name__: each
     for each in (
-        *(copied, part_of, count, whole, size, image, pull_secrets, limits, requests, processors),
+        *(copied, part_of, count, integer, size, image, pull_secrets, limits, requests, processors),
         *(process_memory, default_cpu, default_memory, jupyter, configuration, ingress, env),
         *(arguments, volumes, mounts, ports, metrics, monitor),
     )

@@ -14,17 +14,17 @@ import yaml
 
 from perennial import connect
 from perennial.connect import Connection
-from perennial.contracts import Glance
+from perennial.contracts import Overview
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.pages import ROSTER, counts_of
 from perennial.paths import ClusterPaths, cluster_state, known_clusters
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.access import lacking, written
-from perennial.platforms.kubernetes.carrier import current
-from perennial.platforms.kubernetes.chart.beside import ADOPTS, PORT, Wanted
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup, find
+from perennial.platforms.kubernetes.chart.scaler_objects import ADOPTS, PORT, Wanted
 from perennial.platforms.kubernetes.client import Api, labelled
+from perennial.platforms.kubernetes.port_forward import current
 from perennial.platforms.kubernetes.runtime import KubernetesRuntime
 from perennial.spec import parse
 from perennial.stacked import remember as remember_spec
@@ -136,9 +136,9 @@ class ReleaseRuntime(KubernetesRuntime):
         """The release as it runs now."""
         return find(self.api, self.name, self._namespace)
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Ask whether the scheduler's pod is ready."""
-        return Glance(bool(self.ready("scheduler")), self.release.scheduler)
+        return Overview(bool(self.ready("scheduler")), self.release.scheduler)
 
     def counts(self) -> Counts | None:
         """Ask for the scheduler's page from the scaler's pod."""
@@ -209,9 +209,9 @@ class ReleaseRuntime(KubernetesRuntime):
 
     def _scaler_says(self) -> Iterator[Finding]:
         from perennial.doctor import Finding
-        from perennial.scaler import asking
+        from perennial.scaler import scaler_client
 
-        found = asyncio.run(asking.report(self.scaler()))
+        found = asyncio.run(scaler_client.report(self.scaler()))
         if not found.wrong:
             yield Finding("scaler", "ok", f"has looked {found.age or 0:.0f} s ago")
         for each in found.wrong:
@@ -233,7 +233,7 @@ class ReleaseRuntime(KubernetesRuntime):
 
 
 class Desk:
-    """What the scheduler of a cluster of ours answers; see `perennial.scaler.asking`."""
+    """What the scheduler of a cluster of ours answers; see `perennial.scaler.scaler_client`."""
 
     def __init__(self, running: ReleaseRuntime) -> None:
         self._running = running

@@ -11,9 +11,14 @@ import pytest
 
 from perennial.errors import PerennialError
 from perennial.platforms.kubernetes.chart.adopting import unpacked
-from perennial.platforms.kubernetes.chart.beside import ADOPTS, Wanted, beside, told
 from perennial.platforms.kubernetes.chart.bounds import bounds, wanted
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup
+from perennial.platforms.kubernetes.chart.scaler_objects import (
+    ADOPTS,
+    Wanted,
+    objects_of,
+    scaler_settings,
+)
 from perennial.platforms.kubernetes.restricted import violations
 from perennial.scaler import settings
 
@@ -33,7 +38,7 @@ RELEASE = Release(
 
 def objects(**more: Any) -> dict[str, dict[str, Any]]:
     chosen = Wanted("dask:1", {"worker": (1, 10)}, **more)
-    made = beside(RELEASE, chosen, {"worker": 3, "big": 1})
+    made = objects_of(RELEASE, chosen, {"worker": 3, "big": 1})
     return {f"{each['kind']} {each['metadata']['name']}": each for each in made}
 
 
@@ -68,7 +73,7 @@ def test_the_scaler_s_pod_passes_restricted_and_its_settings_are_understood() ->
         **{"fixed": False, "adopted": True},
     }
     assert big.fleet["fixed"] is True
-    other = dict(told(RELEASE, Wanted("dask:1", {"worker": (1, 11)})))
+    other = dict(scaler_settings(RELEASE, Wanted("dask:1", {"worker": (1, 11)})))
     assert other != json.loads(text)
 
 

@@ -12,8 +12,8 @@ from perennial.cli import app
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state, known_clusters
 from perennial.platforms.kubernetes.chart import standing
-from perennial.platforms.kubernetes.chart.beside import ADOPTS, Wanted
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup
+from perennial.platforms.kubernetes.chart.scaler_objects import ADOPTS, Wanted
 from perennial.platforms.kubernetes.chart.standing import OWNED, Adopted, ReleaseRuntime
 from perennial.platforms.kubernetes.runtime import KubernetesRuntime
 from perennial.spec import load

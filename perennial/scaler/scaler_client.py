@@ -212,17 +212,17 @@ def ask(
 ) -> Found:
     """Connect to a scheduler in a process apart, ask, and disconnect.
 
-    For callers without an event loop; Dask's protocol is spoken in a child, see `perennial.apart`.
+    For callers without an event loop; a child uses Dask's protocol, see `perennial.isolated`.
     """
 
     async def asked() -> Found:
-        from perennial import apart
+        from perennial import isolated
 
         try:
-            async with apart.scheduler(address, tls, patience) as one:
+            async with isolated.scheduler(address, tls, patience) as one:
                 async with asyncio.timeout(patience):
                     return await question(one)
-        except (OSError, TimeoutError, apart.ChildError) as error:
+        except (OSError, TimeoutError, isolated.ChildError) as error:
             raise away(address, patience, error) from None
         except MALFORMED as error:
             raise PerennialError(f"{address}: the scheduler's answer {_form(error)}") from None
@@ -254,10 +254,10 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
 
 def security(tls: Any) -> Any:
     """Make Dask's Security of a client's files, for callers that use its protocol directly."""
-    from perennial import apart
+    from perennial import isolated
     from perennial.scheduler_connection import security as made
 
-    return made(apart.files_of(tls))
+    return made(isolated.files_of(tls))
 
 
 def _understood(answer: Any) -> Any:

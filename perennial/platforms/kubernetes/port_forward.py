@@ -25,8 +25,8 @@ from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, kubeconfig_here, labelled
 from perennial.stacked import deployed
-from perennial.tunnel.bastion import places
-from perennial.tunnel.forwarding import PATIENCE, Forward, Place
+from perennial.tunnel.bastion import endpoints_of
+from perennial.tunnel.forwarding import CONNECT_TIMEOUT, Endpoint, Forward
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
@@ -46,7 +46,7 @@ RIGHTS = (("", "pods", "list"), ("", "pods/portforward", "get"), ("", "pods/port
 SERVED = ("scheduler", "jupyter")
 
 
-class Carrier:
+class PortForward:
     """Connects to pods through the API server."""
 
     #: What has to be right there.
@@ -80,19 +80,19 @@ class Carrier:
             "dashboard": dashboard,
         }
 
-    def places(self, connection: Connection) -> list[Place]:
+    def endpoints(self, connection: Connection) -> list[Endpoint]:
         """Name the Services, and the dashboard's port in the scheduler's pod."""
-        own = [(host, port) for host, port in places(connection) if self._part(host)]
+        own = [(host, port) for host, port in endpoints_of(connection) if self._part(host)]
         dashboard = self._told["dashboard"]
         return [*own, *([(own[0][0], int(dashboard))] if dashboard else [])]
 
-    async def dial(self, _forwards: Sequence[Forward]) -> Line:
+    async def connect(self, _forwards: Sequence[Forward]) -> PortForwardLink:
         """Ask the API server for the pods, by the kubeconfig as it is now."""
         line = await asyncio.to_thread(self._line)
         await line.pods("scheduler")
         return line
 
-    def prove(self, places: Sequence[Place]) -> list[str]:
+    def check(self, places: Sequence[Endpoint]) -> list[str]:
         """Connect once to each place."""
 
         async def proved() -> list[str]:
@@ -102,16 +102,16 @@ class Carrier:
         return asyncio.run(proved())
 
     def cancel(self) -> None:
-        """End what keeps `dial` waiting: it has its own timeout."""
+        """End what keeps `connect` waiting: it has its own timeout."""
 
-    def _line(self) -> Line:
-        return Line(Api(self._told["kubeconfig"], self._told["context"]), self._told)
+    def _line(self) -> PortForwardLink:
+        return PortForwardLink(Api(self._told["kubeconfig"], self._told["context"]), self._told)
 
     def _part(self, host: str) -> str:
         return part_of(host, self._told)
 
 
-class Line:
+class PortForwardLink:
     """The API server that answers."""
 
     def __init__(self, api: Api, told: Mapping[str, str]) -> None:
@@ -189,7 +189,9 @@ class Line:
         try:
             url, headers, context = await asyncio.to_thread(self._request, pod, port)
             return await websocket_connect(
-                HTTPRequest(url, headers=headers, ssl_options=context, connect_timeout=PATIENCE),
+                HTTPRequest(
+                    url, headers=headers, ssl_options=context, connect_timeout=CONNECT_TIMEOUT
+                ),
                 ping_interval=PING,
                 ping_timeout=PING,
                 max_message_size=LARGEST,

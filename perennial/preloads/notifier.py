@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 
 
-class News:
+class Notifier:
     """Counts what is worth a look, and lets others wait for more."""
 
     def __init__(self) -> None:
         self.count = 0
         self._more = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Say that there is something new. To be called where the event loop runs."""
         self.count += 1
         self._more.set()
 
-    async def after(self, known: int, seconds: float) -> int:
+    async def wait(self, known: int, seconds: float) -> int:
         """Wait until there is more than somebody knows."""
         try:
             async with asyncio.timeout(seconds):

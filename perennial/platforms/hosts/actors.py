@@ -10,8 +10,8 @@ from typing import Any
 from perennial.contracts import Lost
 from perennial.pages import workers_of
 from perennial.plan import Holder
+from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.remote import Agent
-from perennial.platforms.hosts.share import Share
 
 
 def holders(
@@ -30,19 +30,21 @@ def holders(
 
 
 @contextmanager
-def losses(agent: Agent, share: Share, units: Sequence[str], lost: Lost) -> Iterator[None]:
+def losses(
+    agent: Agent, assigned: MachineServices, units: Sequence[str], lost: Lost
+) -> Iterator[None]:
     """Report which of these units abandon something while they are stopped in this context."""
     if not units:
         yield
         return
-    asked = {"cluster": share.cluster, "units": list(units)}
+    asked = {"cluster": assigned.cluster, "units": list(units)}
     since = agent.ask("leaving", **asked)
     yield
     for unit, what in agent.ask("left", **asked, since=since).items():
-        lost(member(share, unit), what)
+        lost(member(assigned, unit), what)
 
 
-def member(share: Share, unit: str) -> str:
+def member(assigned: MachineServices, unit: str) -> str:
     """Return Dask's name of a machine's unit; its group may be in no cluster file any more."""
-    match = re.fullmatch(rf"dask-{re.escape(share.cluster)}-(.+)@([0-9]+)\.service", unit)
-    return f"{match[1]}-{share.target.name}-{match[2]}" if match else unit
+    match = re.fullmatch(rf"dask-{re.escape(assigned.cluster)}-(.+)@([0-9]+)\.service", unit)
+    return f"{match[1]}-{assigned.target.name}-{match[2]}" if match else unit

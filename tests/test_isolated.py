@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from distributed import Client
 
-from perennial import apart, authority, connect, paths
+from perennial import authority, connect, isolated, paths
 from perennial.connect import Connection, Tls
 from perennial.doctor.checks import _ask_workers
-from perennial.scaler import asking
+from perennial.scaler import scaler_client
 from tests.scaler.feeder import scheduler
 
 SECRET = "planted-passphrase"
@@ -54,7 +54,7 @@ def plant(address: str, tls: Tls, file: Path) -> None:
             dask_scheduler.handlers[name] = hostile
 
     code = CODE.replace("FILE", repr(str(file)))
-    with Client(address, security=asking.security(tls), set_as_default=False) as client:
+    with Client(address, security=scaler_client.security(tls), set_as_default=False) as client:
         client.run_on_scheduler(replace, code=code)
 
 
@@ -117,14 +117,14 @@ def test_an_answer_that_runs_code_runs_apart(home: Path, words: list[str]) -> No
     ],
 )
 def test_what_the_child_says_is_not_believed(line: bytes, error: str) -> None:
-    with pytest.raises(apart.ChildError, match=error):
-        apart._read(line)
+    with pytest.raises(isolated.ChildError, match=error):
+        isolated._read(line)
 
 
 def test_a_refusal_is_the_schedulers_own() -> None:
     with pytest.raises(ValueError, match="no such group"):
-        apart._read(b'{"refused": "no such group"}\n')
-    assert apart._read(b'{"answer": {"a": [1, null]}}\n') == {"a": [1, None]}
+        isolated._read(b'{"refused": "no such group"}\n')
+    assert isolated._read(b'{"answer": {"a": [1, null]}}\n') == {"a": [1, None]}
 
 
 def test_the_child_gets_little_of_an_environment() -> None:
@@ -133,7 +133,7 @@ def test_the_child_gets_little_of_an_environment() -> None:
         **dict.fromkeys(("PULUMI_ACCESS_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"), "y"),
         **dict.fromkeys(("PYTHONPATH", "LD_PRELOAD", "DASK_CONFIG", "KUBECONFIG"), "z"),
     }
-    assert apart.environment(given) == {"PATH": "x", "HOME": "x", "LC_ALL": "x"}
+    assert isolated.environment(given) == {"PATH": "x", "HOME": "x", "LC_ALL": "x"}
 
 
 def test_a_process_that_asks_is_closed_to_debuggers() -> None:
@@ -143,17 +143,17 @@ def test_a_process_that_asks_is_closed_to_debuggers() -> None:
         return int(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 
     before = dumpable()
-    with apart.undebuggable():
+    with isolated.undebuggable():
         assert dumpable() == 0
     assert dumpable() == before
 
 
 def test_nobody_there() -> None:
     async def asked() -> None:
-        async with apart.scheduler("tcp://127.0.0.1:9", None, 2.0) as one:
+        async with isolated.scheduler("tcp://127.0.0.1:9", None, 2.0) as one:
             await one.perennial_report()
 
-    with pytest.raises((apart.ChildError, OSError)):
+    with pytest.raises((isolated.ChildError, OSError)):
         asyncio.run(asked())
 
 

@@ -31,10 +31,10 @@ from perennial.files import make_private, read_json, write_json
 from perennial.lock import exclusive
 from perennial.registry import PLATFORMS
 from perennial.ssh.folder import leave
-from perennial.supervision import hold
+from perennial.supervision import single_instance
 from perennial.tunnel import forwarding
 from perennial.tunnel.bastion import WEB_PORTS, Bastion
-from perennial.tunnel.forwarding import LOOPBACK, Carrier, Forward, Place
+from perennial.tunnel.forwarding import LOOPBACK, Endpoint, Forward, Transport
 
 #: Seconds until the process must have connected, after the command has just done so itself.
 _START = 30.0
@@ -46,7 +46,7 @@ SSH = "ssh"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How a tunnel reaches a cluster."""
 
     #: What carries: `SSH`, or a platform.
@@ -62,7 +62,7 @@ class Way:
 class Tunnel:
     """What is kept of a tunnel."""
 
-    way: Way
+    way: Route
     #: What leads where; the scheduler's first.
     forwards: tuple[Forward, ...]
 
@@ -94,21 +94,21 @@ class _Files:
         return self.root / "log"
 
 
-def by_platform(connection: Connection) -> Way:
+def by_platform(connection: Connection) -> Route:
     """Say how the cluster's own platform carries connections to it."""
-    found = {name: PLATFORMS[name].carrier for name in PLATFORMS if PLATFORMS[name].carrier}
+    found = {name: PLATFORMS[name].transport for name in PLATFORMS if PLATFORMS[name].transport}
     for name in found:
         if (told := _class(name).reaching(connection)) is not None:
-            return Way(name, told)
+            return Route(name, told)
     raise PerennialError(
         f"{connection.cluster}: --port-forward is for clusters on {', '.join(found)}, found the"
         f" address {connection.scheduler_address}; --ssh USER@BASTION connects to others"
     )
 
 
-def through_bastion(bastion: str) -> Way:
+def through_bastion(bastion: str) -> Route:
     """Say that a bastion carries, as the user wrote it."""
-    return Way(SSH, {"bastion": bastion})
+    return Route(SSH, {"bastion": bastion})
 
 
 def is_unreachable(connection: Connection) -> bool:
@@ -126,7 +126,7 @@ def is_unreachable(connection: Connection) -> bool:
 
 
 def open_tunnel(
-    connection: Connection, way: Way | None, say: Callable[[str], None] = lambda _: None
+    connection: Connection, way: Route | None, say: Callable[[str], None] = lambda _: None
 ) -> Connection:
     """Keep a tunnel to a cluster; twice is once."""
     files = _files(connection.cluster)
@@ -137,13 +137,13 @@ def open_tunnel(
             f"{connection.cluster}: no tunnel; name a bastion with --ssh, or on Kubernetes add"
             " --port-forward"
         )
-    carrier = _carrier(way)
-    places = carrier.places(connection)
+    carrier = _transport(way)
+    endpoints = carrier.endpoints(connection)
     make_private(files.root)
     with exclusive(files.change, say):
-        _prove(carrier, places, connection.cluster, say)
+        _check(carrier, endpoints, connection.cluster, say)
         kept = _load(files)
-        wanted = Tunnel(way, _forwards(places, kept.forwards if kept else ()))
+        wanted = Tunnel(way, _forwards(endpoints, kept.forwards if kept else ()))
         if wanted != kept or not is_connected(connection.cluster):
             _stop(files)
             wanted = Tunnel(way, _free(wanted.forwards))
@@ -181,7 +181,7 @@ def local(cluster: str, host: str, port: int) -> int | None:
 def is_connected(cluster: str) -> bool:
     """Whether a tunnel's process runs and has its way to the cluster."""
     files = _files(cluster)
-    pid, _ = hold.holder(files.lock)
+    pid, _ = single_instance.holder(files.lock)
     status = read_json(files.status, {})
     return bool(pid) and status.get("pid") == pid and status.get("fault") is None
 
@@ -194,7 +194,7 @@ def describe(cluster: str) -> str | None:
         return None
     ports = ", ".join(f"{each.local} → {each.host}:{each.port}" for each in tunnel.forwards)
     head = f"{tunnel.way} ({ports})"
-    if not hold.holder(files.lock)[0]:
+    if not single_instance.holder(files.lock)[0]:
         return f"{head}: not running; `perennial connect {cluster}` starts it"
     fault = read_json(files.status, {}).get("fault")
     return f"{head}: connected" if fault is None else f"{head}: {fault}; trying again"
@@ -212,7 +212,7 @@ def _load(files: _Files) -> Tunnel | None:
         forwards = tuple(Forward(**each) for each in value["forwards"])
         if "bastion" in value:  # of a version that knew no other way
             return Tunnel(through_bastion(str(value["bastion"])), forwards)
-        way = Way(**value["way"])
+        way = Route(**value["way"])
         _class(way.carrier)
         return Tunnel(way, forwards)
     except (PerennialError, KeyError, TypeError):
@@ -223,27 +223,27 @@ def _class(carrier: str) -> Any:
     """Load what carries; a platform's by its dotted name."""
     if carrier == SSH:
         return Bastion
-    module, _, name = PLATFORMS[carrier].carrier.rpartition(".")
+    module, _, name = PLATFORMS[carrier].transport.rpartition(".")
     return getattr(import_module(module), name)
 
 
-def _carrier(way: Way) -> Carrier:
-    made: Carrier = _class(way.carrier)(way.told)
+def _transport(way: Route) -> Transport:
+    made: Transport = _class(way.carrier)(way.told)
     return made
 
 
-def _prove(
-    carrier: Carrier, places: Sequence[Place], cluster: str, say: Callable[[str], None]
+def _check(
+    carrier: Transport, endpoints: Sequence[Endpoint], cluster: str, say: Callable[[str], None]
 ) -> None:
     """Go the way once: what is wrong is said now, and not in a log."""
-    first, *others = carrier.prove(places)
-    host, port = places[0]
+    first, *others = carrier.check(endpoints)
+    host, port = endpoints[0]
     if first:
         raise FleetError(
             f"{cluster}: {carrier.name} cannot connect to the scheduler at {host}:{port} ({first});"
             f" look whether the cluster is up, and {carrier.remedy}"
         )
-    for (host, port), fault in zip(places[1:], others, strict=True):
+    for (host, port), fault in zip(endpoints[1:], others, strict=True):
         if fault:
             say(
                 f"{carrier.name} cannot connect to {host}:{port} ({fault}); Client() does not need"
@@ -251,10 +251,10 @@ def _prove(
             )
 
 
-def _forwards(places: Sequence[Place], before: Sequence[Forward]) -> tuple[Forward, ...]:
+def _forwards(endpoints: Sequence[Endpoint], before: Sequence[Forward]) -> tuple[Forward, ...]:
     """Choose local ports: those used before, else the same numbers as there."""
     used = {(each.host, each.port): each.local for each in before}
-    return tuple(Forward(used.get((host, port), port), host, port) for host, port in places)
+    return tuple(Forward(used.get((host, port), port), host, port) for host, port in endpoints)
 
 
 def _free(forwards: Sequence[Forward]) -> tuple[Forward, ...]:
@@ -286,7 +286,7 @@ def _start(files: _Files, cluster: str) -> None:
     command = [sys.executable, "-m", "perennial.tunnel", cluster]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-I", "-S", hold.__file__),
+            *(sys.executable, "-I", "-S", single_instance.__file__),
             *(str(files.lock), str(files.log), *command),
         ],
         stdin=subprocess.DEVNULL,
@@ -311,12 +311,12 @@ def _start(files: _Files, cluster: str) -> None:
 def _stop(files: _Files) -> None:
     """End the process, if it runs."""
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        pid, _ = hold.holder(files.lock)
+        pid, _ = single_instance.holder(files.lock)
         if not pid:
             return
-        hold.signal_holder(files.lock, number)
+        single_instance.signal_holder(files.lock, number)
         deadline = time.monotonic() + patience
-        while hold.holder(files.lock)[0] == pid and time.monotonic() < deadline:
+        while single_instance.holder(files.lock)[0] == pid and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
@@ -356,4 +356,4 @@ def run(cluster: str) -> int:
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {fault or 'connected'}", flush=True)
         said[:] = [fault]
 
-    return forwarding.main(_carrier(tunnel.way), tunnel.forwards, tell)
+    return forwarding.main(_transport(tunnel.way), tunnel.forwards, tell)

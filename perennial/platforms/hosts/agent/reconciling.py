@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from perennial.capacity import Capacity, Machine, Use, starting, total
+from perennial.capacity import Capacity, MachineResources, Use, starting, total
 from perennial.errors import Busy, PerennialError
 from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.agent.machine import this_machine
@@ -61,7 +61,7 @@ class Bounds:
     #: Bytes of memory that the cluster's other services there may use.
     services: int = 0
     #: Looks at the machine.
-    look: Callable[[], Machine] = this_machine
+    look: Callable[[], MachineResources] = this_machine
 
 
 class Units(Protocol):
@@ -163,7 +163,9 @@ class Keeper:
                 self._done[group] = ask.id
         return wanted
 
-    def _mend(self, wanted: Mapping[str, set[int]], states: States, machine: Machine) -> bool:
+    def _mend(
+        self, wanted: Mapping[str, set[int]], states: States, machine: MachineResources
+    ) -> bool:
         """Start and stop what differs, few at a time; say whether anything did."""
         acted, now = False, time.monotonic()
         self._begun = on_their_way(self._begun, states, now)
@@ -265,7 +267,11 @@ def _ask(group: str, each: Any) -> Ask:
     for numbers in (want, unstarted):
         if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
             raise ValueError(f"{group}: found {numbers!r:.100}; allowed: a list of whole numbers")
-    return Ask(name, frozenset(manifest.whole(want)), frozenset(manifest.whole(unstarted)))
+    return Ask(
+        name,
+        frozenset(manifest.checked_numbers(want)),
+        frozenset(manifest.checked_numbers(unstarted)),
+    )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Speak Dask's protocol in a process of its own, without the operator's secrets.
 
 Whoever has a client's certificate may put code into what a scheduler answers: Dask unpickles every
-message. So a command never does so itself. It starts `perennial.apart.child`, which connects, and
-reads plain JSON from its pipe. The child has none of the command's environment but what Python
+message. So a command never does so itself. It starts `perennial.isolated.child`, which connects,
+and reads plain JSON from its pipe. The child has none of the command's environment but what Python
 needs, and the command is closed to its own user's debuggers meanwhile, its environment included.
 """
 
@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
 #: Variables that the child gets, where they are set.
-KEPT = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
+PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 #: Bytes of one answer; a report of a hundred groups has some 2 MB.
 LONGEST = 64 * 2**20
 #: Seconds in which the child must be there: it imports distributed.
@@ -101,7 +101,7 @@ async def scheduler(
     """Reach a scheduler through a child."""
     with undebuggable():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "perennial.apart.child"),
+            *(sys.executable, "-P", "-m", "perennial.isolated.child"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -123,7 +123,9 @@ async def scheduler(
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Choose what the child gets of an environment."""
     return {
-        name: value for name, value in variables.items() if name in KEPT or name.startswith("LC_")
+        name: value
+        for name, value in variables.items()
+        if name in PASSED_ON or name.startswith("LC_")
     }
 
 

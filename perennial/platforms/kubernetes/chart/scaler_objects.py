@@ -54,10 +54,10 @@ def name_of(release: str) -> str:
     return f"{release}-perennial"
 
 
-def beside(release: Release, wanted: Wanted, before: Mapping[str, int]) -> Iterator[Tree]:
+def objects_of(release: Release, wanted: Wanted, before: Mapping[str, int]) -> Iterator[Tree]:
     """Describe each object, in the order to make them."""
     own = name_of(release.name)
-    settings = f"{json.dumps(told(release, wanted), indent=2)}\n"
+    settings = f"{json.dumps(scaler_settings(release, wanted), indent=2)}\n"
     yield _object(release, "v1", "ServiceAccount", automountServiceAccountToken=False)
     yield _object(release, f"{_RBAC}/v1", "Role", rules=rights(release))
     subject = {"kind": "ServiceAccount", "name": own, "namespace": release.namespace}
@@ -73,7 +73,7 @@ def beside(release: Release, wanted: Wanted, before: Mapping[str, int]) -> Itera
     yield _deployment(release, wanted, settings)
 
 
-def told(release: Release, wanted: Wanted) -> Tree:
+def scaler_settings(release: Release, wanted: Wanted) -> Tree:
     """Say what the scaler is told, see `perennial.scaler.settings`."""
     return {
         "cluster": release.name,

@@ -11,7 +11,7 @@ import yaml
 from perennial import tunnel
 from perennial.connect import Connection, Tls
 from perennial.errors import PerennialError
-from perennial.platforms.kubernetes.carrier import Carrier
+from perennial.platforms.kubernetes.port_forward import PortForward
 
 FILES = Tls("ca", "cert", "key")
 INSIDE = Connection(
@@ -55,15 +55,15 @@ def test_it_remembers_the_context_of_the_moment(home: Path) -> None:
 
 
 def test_it_leads_to_the_clusters_own_services_alone() -> None:
-    carrier = Carrier(tunnel.by_platform(INSIDE).told)
+    carrier = PortForward(tunnel.by_platform(INSIDE).told)
     scheduler = ("lab-scheduler.dask.svc", 8786)
-    assert carrier.places(INSIDE) == [scheduler, ("lab-jupyter.dask.svc", 8888)]
+    assert carrier.endpoints(INSIDE) == [scheduler, ("lab-jupyter.dask.svc", 8888)]
     ingress = Connection(
         "lab", INSIDE.scheduler_address, None, FILES, "https://hub.example.org/lab"
     )
-    assert carrier.places(ingress) == [scheduler]
-    with_dashboard = Carrier({**tunnel.by_platform(INSIDE).told, "dashboard": "8787"})
-    assert ("lab-scheduler.dask.svc", 8787) in with_dashboard.places(ingress)
+    assert carrier.endpoints(ingress) == [scheduler]
+    with_dashboard = PortForward({**tunnel.by_platform(INSIDE).told, "dashboard": "8787"})
+    assert ("lab-scheduler.dask.svc", 8787) in with_dashboard.endpoints(ingress)
 
 
 @pytest.mark.parametrize("address", ["machine-a:8786", "other-scheduler.dask.svc:8786", "x.svc:1"])
@@ -80,7 +80,7 @@ def test_an_api_server_that_is_away_is_said_and_nothing_is_left_behind(home: Pat
         tunnel.open_tunnel(INSIDE, way)
     assert not list((home / "state").rglob("tunnel.json"))
     with pytest.raises(PerennialError, match="does not answer"):
-        asyncio.run(Carrier(way.told).dial(()))
+        asyncio.run(PortForward(way.told).connect(()))
     assert tunnel.is_unreachable(INSIDE)
 
 
@@ -88,6 +88,6 @@ def test_a_proxy_in_the_kubeconfig_is_not_passed_by(home: Path) -> None:
     config = {**CONFIG, "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}]}
     config["clusters"][0]["cluster"]["proxy-url"] = "http://127.0.0.1:3128"  # type: ignore[index]
     (home / "config").write_text(yaml.safe_dump(config))
-    line = Carrier(tunnel.by_platform(INSIDE).told)._line()
+    line = PortForward(tunnel.by_platform(INSIDE).told)._line()
     with pytest.raises(PerennialError, match="proxy-url"):
         line._request("pod", 8786)

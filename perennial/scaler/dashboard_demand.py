@@ -57,7 +57,7 @@ class HttpSource:
             asyncio.to_thread(self._get, "counts"), asyncio.to_thread(self._identity)
         )
         try:
-            demand = foreign(counts, identity, partial(belongs, groups=self.groups))
+            demand = demand_of(counts, identity, partial(member_of, groups=self.groups))
             if age:
                 old = f"its workers are those of {age:.0f} s ago: Dask's page of them fails"
                 demand = replace(demand, partial=f"{demand.partial}; {old} while they work")
@@ -68,8 +68,8 @@ class HttpSource:
                 "name its host and port"
             ) from None
 
-    async def news(self) -> bool:
-        """Wait: a dashboard tells nothing by itself. See `Source.news`."""
+    async def wait_for_change(self) -> bool:
+        """Wait: a dashboard tells nothing by itself. See `Source.wait_for_change`."""
         await asyncio.sleep(timing.NEWS)
         return False
 
@@ -105,7 +105,7 @@ class HttpSource:
             ) from None
 
 
-def foreign(
+def demand_of(
     counts: Mapping[str, Any],
     identity: Mapping[str, Any],
     whose: Callable[[Mapping[str, Any]], tuple[str, str]],
@@ -147,7 +147,7 @@ def queued(counts: Mapping[str, int]) -> int:
     return max(0, counts["tasks"] - sum(counts[state] for state in others))
 
 
-def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
+def member_of(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:
     """Find out the group and the member of a worker; as `perennial.preloads.members` does."""
     said = worker.get("perennial")
     if isinstance(said, Mapping) and {"group", "member"} <= set(said):
@@ -174,7 +174,7 @@ def _group(workers: Iterable[tuple[str, Mapping[str, Any]]]) -> GroupSeen:
     return GroupSeen(
         members=len(present),
         busy=sum(any(map(given, processes)) for processes in present),
-        # As in `perennial.preloads.answering.whole`: the data of parked members is to come.
+        # As in `perennial.preloads.answering.group_totals`: the data of parked members is to come.
         memory=sum(worker["metrics"].get("memory", 0) for worker in staying)
         + (nbytes - sum(map(data, staying))),
         limit=sum(worker["memory_limit"] for worker in staying),

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 
 from perennial.platforms.hosts.agent.answers import Manifest, Member
-from perennial.platforms.hosts.share import Share, Size
+from perennial.platforms.hosts.machine_services import MachineServices, Size
 from perennial.sizes import sizes
 
 #: States of a unit in which it runs, or is about to.
 _ALIVE = ("active", "activating", "reloading")
 
 
-def chosen(share: Share, manifest: Manifest, members: Mapping[str, Member]) -> dict[str, Size]:
+def chosen(
+    assigned: MachineServices, manifest: Manifest, members: Mapping[str, Member]
+) -> dict[str, Size]:
     """Say how many members each group gets on a machine, or which ones.
 
     A count in the cluster file is a first size. Afterwards the size belongs to `perennial scale`,
@@ -21,14 +23,14 @@ def chosen(share: Share, manifest: Manifest, members: Mapping[str, Member]) -> d
     """
     numbers = manifest.get("numbers", {})
     before = {**manifest.get("sizes", {}), **{name: len(own) for name, own in numbers.items()}}
-    now: dict[str, Size] = dict(sizes(share.counts, manifest.get("declared", {}), before))
-    for group in share.kept:
+    now: dict[str, Size] = dict(sizes(assigned.counts, manifest.get("declared", {}), before))
+    for group in assigned.scaled:
         if group in numbers:
             now[group] = numbers[group]
         elif group in manifest.get("kept", {}):  # somebody has removed the keeper's file
-            now[group] = _running(share, group, members)
+            now[group] = _running(assigned, group, members)
         else:
-            now[group] = list(range(before.get(group, share.counts[group])))
+            now[group] = list(range(before.get(group, assigned.counts[group])))
     return now
 
 
@@ -37,9 +39,9 @@ def counted(now: Mapping[str, Size]) -> dict[str, int]:
     return {group: size if isinstance(size, int) else len(size) for group, size in now.items()}
 
 
-def _running(share: Share, group: str, members: Mapping[str, Member]) -> list[int]:
-    unit = rf"dask-{re.escape(share.cluster)}-{re.escape(group)}@([0-9]+)\.service"
-    program = rf"{re.escape(group)}-{re.escape(share.target.name)}-([0-9]+)"
+def _running(assigned: MachineServices, group: str, members: Mapping[str, Member]) -> list[int]:
+    unit = rf"dask-{re.escape(assigned.cluster)}-{re.escape(group)}@([0-9]+)\.service"
+    program = rf"{re.escape(group)}-{re.escape(assigned.target.name)}-([0-9]+)"
     whole = re.compile(f"(?:{unit}|{program})")
     alive = [unit for unit, now in members.items() if now["state"] in _ALIVE]
     matches = (whole.fullmatch(unit) for unit in alive)

@@ -1,4 +1,4 @@
-"""From a cluster file to the shares of its machines."""
+"""From a cluster file to the services of its machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perennial.platforms.hosts import share as sharing
+from perennial.platforms.hosts import machine_services
 from perennial.platforms.hosts.files import files
 from perennial.platforms.hosts.machine_spec import machine_specs, read
 from perennial.platforms.hosts.secrets import Secrets
@@ -28,29 +28,31 @@ ROOT = Path(__file__).parents[3]
 STORY = ROOT / "examples" / "hosts.yaml"
 
 
-def names(shares: dict[str, sharing.Share]) -> dict[str, list[str]]:
-    return {name: list(sharing.members(share)) for name, share in shares.items()}
+def names(by_machine: dict[str, machine_services.MachineServices]) -> dict[str, list[str]]:
+    return {name: list(machine_services.members(assigned)) for name, assigned in by_machine.items()}
 
 
 def test_the_story_of_three_machines() -> None:
-    found = sharing.shares(load(STORY))
+    found = machine_services.services_by_machine(load(STORY))
 
     assert names(found) == {
         "machine-a": ["scheduler", "jupyter"],
         "machine-b": ["cpu-machine-b-0", "cpu-machine-b-1"],
         "machine-c": ["cpu-machine-c-0", "cpu-machine-c-1"],
     }
-    assert [share.roles for share in found.values()] == [
+    assert [assigned.roles for assigned in found.values()] == [
         ("scheduler", "client", "jupyter"),
         ("worker",),
         ("worker",),
     ]
-    assert {share.scheduler for share in found.values()} == {"tls://machine-a.example.org:8786"}
+    assert {assigned.scheduler for assigned in found.values()} == {
+        "tls://machine-a.example.org:8786"
+    }
     assert found["machine-b"].names == ("machine-b", "machine-b.example.org")
 
 
 def test_a_plain_list_has_its_services_first_and_its_groups_spread() -> None:
-    found = sharing.shares(spec_of())
+    found = machine_services.services_by_machine(spec_of())
 
     assert names(found) == {
         "machine-a": ["scheduler", "jupyter"],
@@ -62,7 +64,7 @@ def test_a_plain_list_has_its_services_first_and_its_groups_spread() -> None:
 
 
 def test_one_machine_has_everything() -> None:
-    found = sharing.shares(spec_of(machines("::1"), jupyter=None))
+    found = machine_services.services_by_machine(spec_of(machines("::1"), jupyter=None))
 
     assert names(found) == {"1": ["scheduler", "cpu-1-0", "cpu-1-1", "cpu-1-2"]}
     assert found["1"].scheduler == "tls://[::1]:8786"
@@ -79,9 +81,9 @@ def test_counts_of_machines_stand_above_the_rest() -> None:
         workers={"cpu": {"count": 6}},
     )
 
-    found = sharing.shares(spec)
+    found = machine_services.services_by_machine(spec)
 
-    assert {name: share.counts["cpu"] for name, share in found.items()} == {
+    assert {name: assigned.counts["cpu"] for name, assigned in found.items()} == {
         "a": 1, "b": 3, "c": 0, "d": 2,
     }  # fmt: skip
 
@@ -113,16 +115,18 @@ def test_a_group_without_a_count_has_one_member_on_each_machine(
 ) -> None:
     spec = spec_of(workers={"cpu": group})
 
-    found = sharing.shares(spec)
+    found = machine_services.services_by_machine(spec)
 
-    assert {name: share.counts["cpu"] for name, share in found.items() if share.counts} == counts
+    assert {
+        name: assigned.counts["cpu"] for name, assigned in found.items() if assigned.counts
+    } == counts
     assert spec.workers["cpu"].count == sum(counts.values())
     assert loads(dump(spec)) == spec
-    assert sharing.shares(loads(dump(spec))) == found
+    assert machine_services.services_by_machine(loads(dump(spec))) == found
 
 
 def test_jupyter_beside_the_scheduler_shows_the_dashboard() -> None:
-    where = sharing.addresses(spec_of())
+    where = machine_services.addresses(spec_of())
     text = jupyter_text(spec_of(), "machine-a")
 
     assert where.jupyter == "https://machine-a.example.org:8888/lab"
@@ -138,7 +142,7 @@ def test_jupyter_elsewhere_has_no_dashboard_and_a_warning() -> None:
         {"address": "a", "roles": ["scheduler"]}, {"address": "b", "roles": ["jupyter", "cpu"]}
     )
     document = parse(yaml.safe_dump(data), "lab.yaml")
-    where = sharing.addresses(document.spec)
+    where = machine_services.addresses(document.spec)
 
     assert where.jupyter == "https://b:8888/lab"
     assert where.dashboard == "http://127.0.0.1:8787/status"
@@ -149,15 +153,17 @@ def test_jupyter_elsewhere_has_no_dashboard_and_a_warning() -> None:
 
 
 def jupyter_text(spec: ClusterSpec, machine: str) -> str:
-    service = sharing.members(sharing.shares(spec)[machine])["jupyter"]
+    service = machine_services.members(machine_services.services_by_machine(spec)[machine])[
+        "jupyter"
+    ]
     [text] = [file.text for file in service.files if file.path.endswith("server_config.py")]
     compile(text.replace(ADDRESS, "10.0.0.1"), "config", "exec")
     return text
 
 
 def test_an_address_is_filled_in_everywhere() -> None:
-    for share in sharing.shares(spec_of()).values():
-        for service in sharing.members(share).values():
+    for assigned in machine_services.services_by_machine(spec_of()).values():
+        for service in machine_services.members(assigned).values():
             there = service.at("10.0.0.9")
             assert ADDRESS in written(service)
             assert ADDRESS not in written(there)
@@ -174,49 +180,59 @@ def test_how_a_machine_is_reached() -> None:
         {"address": "b", "user": "root", "port": 23, "roles": ["cpu"], "init": "systemd"},
         user="ops", port=22, jump="ops@bastion", init="supervisord", known_hosts="~/hosts",
     )  # fmt: skip
-    a, b = [share.target for share in sharing.shares(spec_of(data)).values()]
+    a, b = [
+        assigned.target for assigned in machine_services.services_by_machine(spec_of(data)).values()
+    ]
 
     assert (a.user, a.port, a.init, a.interface) == ("ops", 22, "supervisord", "ib0")
     assert (b.user, b.port, b.init, b.interface) == ("root", 23, "systemd", None)
     assert a.jump == b.jump == "ops@bastion"
     assert a.known_hosts == "~/hosts"
-    assert sharing.shares(spec_of(data))["b"].scheduler == "tls://10.1.0.1:8786"
+    assert (
+        machine_services.services_by_machine(spec_of(data))["b"].scheduler == "tls://10.1.0.1:8786"
+    )
 
 
 def test_without_tls_only_jupyter_has_a_certificate() -> None:
-    found = sharing.shares(spec_of(security={"tls": False}))
+    found = machine_services.services_by_machine(spec_of(security={"tls": False}))
 
-    assert [share.roles for share in found.values()] == [("jupyter",), (), ()]
+    assert [assigned.roles for assigned in found.values()] == [("jupyter",), (), ()]
     assert found["machine-b"].scheduler == "tcp://machine-a.example.org:8786"
 
 
 def test_ucx() -> None:
     spec = spec_of(security={"tls": False}, protocol="ucx")
-    found = sharing.shares(spec)
+    found = machine_services.services_by_machine(spec)
     configs = {
         name: yaml.safe_load(service.files[0].text)
-        for share in found.values()
-        for name, service in sharing.members(share).items()
+        for assigned in found.values()
+        for name, service in machine_services.members(assigned).items()
     }
-    worker = sharing.members(found["machine-b"])["cpu-machine-b-0"]
+    worker = machine_services.members(found["machine-b"])["cpu-machine-b-0"]
 
     assert found["machine-b"].scheduler == "ucx://machine-a.example.org:8786"
     assert worker.command.argv[worker.command.argv.index("--protocol") + 1] == "ucx"
     for name in ("scheduler", "jupyter"):
         assert configs[name]["distributed-ucxx"] == {"create-cuda-context": True}
     assert "distributed-ucxx" not in configs["cpu-machine-b-0"]
-    assert "distributed_ucxx" in sharing.environment(spec)["needs"]
+    assert "distributed_ucxx" in machine_services.environment(spec)["needs"]
     own = spec_of(
         security={"tls": False},
         protocol="ucx",
         dask={"distributed-ucxx.create-cuda-context": False},
     )
-    text = sharing.members(sharing.shares(own)["machine-a"])["scheduler"].files[0].text
+    text = (
+        machine_services.members(machine_services.services_by_machine(own)["machine-a"])[
+            "scheduler"
+        ]
+        .files[0]
+        .text
+    )
     assert yaml.safe_load(text)["distributed-ucxx"] == {"create-cuda-context": False}
 
 
 def test_machines_behind_forwarded_ports() -> None:
-    found = sharing.shares(
+    found = machine_services.services_by_machine(
         spec_of(
             machines(
                 {"address": "127.0.0.1", "port": 2222, "internal": "10.0.0.1", "name": "one"},
@@ -236,11 +252,11 @@ def test_secrets_do_not_show() -> None:
 
 
 def test_shares_survive_json() -> None:
-    for share in sharing.shares(load(STORY)).values():
-        text = json.dumps(sharing.to_json(share))
-        assert sharing.from_json(json.loads(text)) == share
+    for assigned in machine_services.services_by_machine(load(STORY)).values():
+        text = json.dumps(machine_services.to_json(assigned))
+        assert machine_services.from_json(json.loads(text)) == assigned
         # As Pulumi keeps it: every number a float.
-        assert sharing.from_json(json.loads(text, parse_int=float)) == share
+        assert machine_services.from_json(json.loads(text, parse_int=float)) == assigned
 
 
 CONCERNS: list[tuple[dict[str, Any], set[str]]] = [
@@ -280,13 +296,13 @@ def test_a_fingerprint_changes_for_what_concerns_it(
 def prints(spec: ClusterSpec) -> dict[str, str]:
     return {
         name: fingerprint(service)
-        for share in sharing.shares(spec).values()
-        for name, service in sharing.members(share).items()
+        for assigned in machine_services.services_by_machine(spec).values()
+        for name, service in machine_services.members(assigned).items()
     }
 
 
 def test_a_description_is_no_part_of_a_fingerprint() -> None:
-    [service] = sharing.shares(spec_of())["machine-b"].services
+    [service] = machine_services.services_by_machine(spec_of())["machine-b"].services
     assert fingerprint(replace(service, description="other words")) == fingerprint(service)
 
 
@@ -326,16 +342,19 @@ def clusters(draw: st.DrawFn, explicit: bool = False) -> dict[str, Any]:
 @given(clusters())
 def test_every_member_has_one_place_and_the_sums_are_right(data: dict[str, Any]) -> None:
     spec = spec_of(data)
-    found = sharing.shares(spec)
-    every = [name for share in found.values() for name in sharing.members(share)]
+    found = machine_services.services_by_machine(spec)
+    every = [name for assigned in found.values() for name in machine_services.members(assigned)]
 
     assert len(every) == len(set(every))
     assert every.count("scheduler") == every.count("jupyter") == 1
     for name, group in spec.workers.items():
-        assert sum(share.counts.get(name, 0) for share in found.values()) == group.count
-    for share in found.values():
-        assert sharing.from_json(json.loads(json.dumps(sharing.to_json(share)))) == share
-        for service in sharing.members(share).values():
+        assert sum(assigned.counts.get(name, 0) for assigned in found.values()) == group.count
+    for assigned in found.values():
+        assert (
+            machine_services.from_json(json.loads(json.dumps(machine_services.to_json(assigned))))
+            == assigned
+        )
+        for service in machine_services.members(assigned).values():
             assert INSTANCE not in written(service)
             assert "\ue002" not in written(service)
     assert loads(dump(spec)) == spec
@@ -344,7 +363,7 @@ def test_every_member_has_one_place_and_the_sums_are_right(data: dict[str, Any])
 @settings(max_examples=examples(200), deadline=None)
 @given(clusters(explicit=True), st.data())
 def test_a_machine_more_leaves_the_others_alone(data: dict[str, Any], draw: st.DataObject) -> None:
-    before = sharing.shares(spec_of(data))
+    before = machine_services.services_by_machine(spec_of(data))
     more = {name: draw.draw(st.integers(0, 3)) for name in data["workers"]}
     machine = {"address": "new.example.org", "roles": [{name: more[name]} for name in more]}
     workers = {
@@ -355,7 +374,9 @@ def test_a_machine_more_leaves_the_others_alone(data: dict[str, Any], draw: st.D
     every = list(data["hosts"]["machines"])
     every.insert(place, machine)
 
-    after = sharing.shares(spec_of({**data, "workers": workers, "hosts": {"machines": every}}))
+    after = machine_services.services_by_machine(
+        spec_of({**data, "workers": workers, "hosts": {"machines": every}})
+    )
 
     del after["new"]
     assert after == before
@@ -374,8 +395,8 @@ def timed(count: int) -> float:
     data["workers"] = {f"group-{index}": {"count": count} for index in range(5)}
     text = yaml.safe_dump(data)
     start = time.process_time()
-    found = sharing.shares(loads(text))
-    json.dumps([sharing.to_json(share) for share in found.values()])
+    found = machine_services.services_by_machine(loads(text))
+    json.dumps([machine_services.to_json(assigned) for assigned in found.values()])
     assert len(found) == count
     return time.process_time() - start
 
@@ -402,10 +423,16 @@ def test_a_machine_is_the_same_in_whatever_order_its_keys_come() -> None:
     for values in machine_specs(spec).values():
         for chance in range(5):
             other = shuffled(values, Random(chance))
-            assert sharing.to_json(sharing.share(read(other))) == sharing.to_json(
-                sharing.share(read(values))
-            )
-    assert list(sharing.shares(spec)["mb"].counts) == ["zeta", "alpha", "mu", "omega", "beta"]
+            assert machine_services.to_json(
+                machine_services.services_of(read(other))
+            ) == machine_services.to_json(machine_services.services_of(read(values)))
+    assert list(machine_services.services_by_machine(spec)["mb"].counts) == [
+        "zeta",
+        "alpha",
+        "mu",
+        "omega",
+        "beta",
+    ]
 
 
 def shuffled(value: Any, chance: Random) -> Any:

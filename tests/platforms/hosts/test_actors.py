@@ -20,14 +20,14 @@ from perennial.files import make_private, write_json
 from perennial.paths import cluster_state
 from perennial.plan import Holder, Impact, Step, with_actors
 from perennial.platforms.hosts import deploy, operator, resizing
+from perennial.platforms.hosts.actors import holders, member
 from perennial.platforms.hosts.agent import journal, manifest, supervisord, systemd
 from perennial.platforms.hosts.agent.main import Server
 from perennial.platforms.hosts.desired_state import Steps
-from perennial.platforms.hosts.holding import holders, member
-from perennial.platforms.hosts.share import shares
+from perennial.platforms.hosts.machine_services import services_by_machine
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump
-from perennial.supervision.hold import abandoned_mark
+from perennial.supervision.single_instance import abandoned_mark
 from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
 PAGE = {
@@ -109,10 +109,10 @@ def test_marks_beside_supervisord_say_what_was_abandoned(
 
 
 def test_a_unit_is_called_as_dask_calls_it() -> None:
-    share = shares(spec_of())["machine-b"]
-    assert member(share, "dask-lab-cpu@7.service") == "cpu-machine-b-7"
-    assert member(share, "dask-lab-gone-by-now@0.service") == "gone-by-now-machine-b-0"
-    assert member(share, "cpu-machine-b-7") == "cpu-machine-b-7"
+    assigned = services_by_machine(spec_of())["machine-b"]
+    assert member(assigned, "dask-lab-cpu@7.service") == "cpu-machine-b-7"
+    assert member(assigned, "dask-lab-gone-by-now@0.service") == "gone-by-now-machine-b-0"
+    assert member(assigned, "cpu-machine-b-7") == "cpu-machine-b-7"
 
 
 class Machine:
@@ -175,8 +175,8 @@ def test_a_restart_asks_before_an_actor_ends_and_says_what_was_lost(machine: Mac
 @pytest.mark.parametrize("init", ["systemd", "supervisord"])
 def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) -> None:
     """Those that restart, and those that leave, of groups that are in no file any more as well."""
-    share = shares(spec_of(**under(init)))["machine-b"]
-    wanted = arranged(share, {"cpu": 1})
+    assigned = services_by_machine(spec_of(**under(init)))["machine-b"]
+    wanted = arranged(assigned, {"cpu": 1})
     there = {"dask-lab-cpu@0.service": 1, "dask-lab-cpu@1.service": 2, "dask-lab-old@0.service": 3}
     restart, *stop = there
     found = {"manifest": {}, "programs": {}}
@@ -185,7 +185,7 @@ def test_a_deploy_reports_who_abandons_something(machine: Machine, init: Any) ->
     deploy._change(
         *(
             machine,
-            (share, home),
+            (assigned, home),
             wanted,
             (Steps((), (restart,), tuple(stop)), found),
         ),
@@ -237,19 +237,19 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
 
 
 def test_a_machine_that_leaves_the_file_says_what_its_members_abandon(here: Here) -> None:
-    share = shares(spec_of())["machine-b"]
-    assert deploy.remove_services(share, here.said.append) == []
+    assigned = services_by_machine(spec_of())["machine-b"]
+    assert deploy.remove_services(assigned, here.said.append) == []
     assert here.said == ["stopping", f"cpu-machine-b-1 abandoned {LOST}"]
     assert not here.run.exists()
     # Taken away by now: nothing is told again.
-    assert deploy.remove_services(share, here.said.append) == []
+    assert deploy.remove_services(assigned, here.said.append) == []
     assert len(here.said) == 2
 
 
 def test_a_machine_that_another_resource_owns_by_now_tells_nothing(here: Here) -> None:
     write_json(manifest.path("lab"), {"init": "supervisord", "owner": "another"})
-    share = shares(spec_of())["machine-b"]
-    assert deploy.remove_services(share, here.said.append, owner="this") == []
+    assigned = services_by_machine(spec_of())["machine-b"]
+    assert deploy.remove_services(assigned, here.said.append, owner="this") == []
     assert here.said == ["another resource owns the services of this machine by now; they stay"]
     assert here.run.exists()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perennial.platforms.hosts.agent.answers import Manifest
 from perennial.platforms.hosts.keeper import united
-from perennial.platforms.hosts.share import Share, Size, numbers
+from perennial.platforms.hosts.machine_services import MachineServices, Size, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,15 @@ class Placed:
     group: str | None
 
 
-def placed_on(share: Share, cluster: str, machine: str, manifest: Manifest) -> list[Placed]:
+def placed_on(
+    assigned: MachineServices, cluster: str, machine: str, manifest: Manifest
+) -> list[Placed]:
     """List the services that a machine shall run now."""
-    sizes: dict[str, Size] = {**share.counts, **manifest.get("sizes", {})}
+    sizes: dict[str, Size] = {**assigned.counts, **manifest.get("sizes", {})}
     sizes |= manifest.get("numbers", {})
     booted = manifest.get("init", "systemd") == "systemd"
     found = []
-    for part in share.services if booted else united(share.services):
+    for part in assigned.services if booted else united(assigned.services):
         members: Sequence[int | None] = [None] if part.group is None else numbers(sizes[part.group])
         for number in members:
             name = part.name if number is None else part.member(str(number)).name
@@ -42,7 +44,7 @@ def placed_on(share: Share, cluster: str, machine: str, manifest: Manifest) -> l
     return found
 
 
-def concerned(share: Share, machine: str, word: str | None) -> bool:
+def concerned(assigned: MachineServices, machine: str, word: str | None) -> bool:
     """Say whether a machine that does not answer may have what a person has named."""
     if word in (None, machine):
         return True
@@ -50,5 +52,5 @@ def concerned(share: Share, machine: str, word: str | None) -> bool:
     return any(
         word in (part.name, part.group)
         or (part.group is not None and number.isdecimal() and part.member(number).name == word)
-        for part in share.services
+        for part in assigned.services
     )

@@ -1,7 +1,7 @@
-"""From a cluster file to what each machine has to do: its share. Pure, but for a wheelhouse.
+"""From a cluster file to the services of each machine. Pure, but for a wheelhouse.
 
-A share holds nothing of other machines but the scheduler's address, so that a change elsewhere
-leaves it equal. It is JSON-able: the input of what is deployed and compared.
+A `MachineServices` holds nothing of other machines but the scheduler's address, so that a change
+elsewhere leaves it equal. It is JSON-able: the input of what is deployed and compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
 from perennial.platforms.hosts import keeper
 from perennial.platforms.hosts.agent import manifest
-from perennial.platforms.hosts.environment import Wish, environment, state
+from perennial.platforms.hosts.environment import EnvironmentSpec, environment, state
 from perennial.platforms.hosts.machine_spec import (
     MachineCluster,
     MachineEntry,
@@ -34,19 +34,19 @@ from perennial.ssh import Hop
 
 __all__ = [
     "Addresses",
-    "Share",
+    "MachineServices",
     "Target",
     "addresses",
     "connection_parts",
     "environment",
+    "environment_spec",
     "fleets",
     "from_json",
     "members",
     "numbers",
-    "share",
-    "shares",
+    "services_by_machine",
+    "services_of",
     "to_json",
-    "wish",
 ]
 
 #: Keys of a target that earlier versions did not have.
@@ -75,7 +75,7 @@ class Target(Hop):
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class MachineServices:
     """All that one machine has to do with."""
 
     #: The cluster's name.
@@ -101,7 +101,7 @@ class Share:
     #: Seconds after which a scheduler that does not answer is restarted; 0 for never.
     watchdog: float = 0.0
     #: Those of the groups whose members the scaler chooses: how many may run there.
-    kept: dict[str, int] = field(default_factory=dict)
+    scaled: dict[str, int] = field(default_factory=dict)
     #: Bytes that the services may use which are no members; follows from them.
     beside: int = field(default=0, compare=False)
 
@@ -122,14 +122,14 @@ class Addresses:
     jupyter: str | None
 
 
-def shares(spec: ClusterSpec) -> dict[str, Share]:
+def services_by_machine(spec: ClusterSpec) -> dict[str, MachineServices]:
     """Divide a cluster among its machines, in the order of the file."""
-    return {name: share(read(values)) for name, values in machine_specs(spec).items()}
+    return {name: services_of(read(values)) for name, values in machine_specs(spec).items()}
 
 
-def wish(spec: ClusterSpec, share: Share) -> Wish:
+def environment_spec(spec: ClusterSpec, assigned: MachineServices) -> EnvironmentSpec:
     """Say what Python environment a machine needs, and whose it is."""
-    needed = environment(spec, share.runs("jupyter"), share.target.needs_root)
+    needed = environment(spec, assigned.runs("jupyter"), assigned.target.needs_root)
     return {**needed, "cluster": spec.name}
 
 
@@ -171,7 +171,7 @@ def _site(spec: MachineSpec) -> Site:
     )
 
 
-def share(spec: MachineSpec) -> Share:
+def services_of(spec: MachineSpec) -> MachineServices:
     """Say what one machine has to do with."""
     cluster, machine, site = spec.cluster, spec.machine, _site(spec)
     scheduler, counts, kept = "scheduler" in spec.runs, spec.members.counts, spec.members.most
@@ -188,12 +188,12 @@ def share(spec: MachineSpec) -> Share:
         user = render.user(cluster.name, relay)
         uses = {group: of_member(cluster.workers[group]) for group in counts}
         found += [relay, keeper.keeper(cluster, site, user, kept, (uses, beside))]
-    return Share(
+    return MachineServices(
         cluster=cluster.name,
         target=target(machine),
         services=tuple(found),
         counts=dict(counts),
-        kept=dict(kept),
+        scaled=dict(kept),
         roles=_certificates(spec),
         names=tuple(dict.fromkeys((machine.called, machine.address, machine.service_host))),
         scheduler=values.scheduler_address(cluster, site),
@@ -294,11 +294,13 @@ def _certificates(spec: MachineSpec) -> tuple[str, ...]:
     return tuple(role for role, is_wanted in wanted.items() if is_wanted)
 
 
-def members(share: Share, sizes: Mapping[str, Size] | None = None) -> dict[str, Service]:
+def members(
+    assigned: MachineServices, sizes: Mapping[str, Size] | None = None
+) -> dict[str, Service]:
     """List what runs on a machine, member by member: ``scheduler``, ``cpu-machine-b-0``."""
-    now: dict[str, Size] = {**share.counts, **(sizes or {})}
+    now: dict[str, Size] = {**assigned.counts, **(sizes or {})}
     found: dict[str, Service] = {}
-    for service in share.services:
+    for service in assigned.services:
         if service.group is None:
             found[service.name] = service
             continue
@@ -313,21 +315,21 @@ def numbers(size: Size) -> Sequence[int]:
     return range(size) if isinstance(size, int) else sorted(size)
 
 
-def to_json(share: Share) -> dict[str, Any]:
-    """Write a share as values that JSON can hold."""
+def to_json(assigned: MachineServices) -> dict[str, Any]:
+    """Write a machine's services as values that JSON can hold."""
     return {
-        "cluster": share.cluster,
-        "target": _target_to_json(share.target),
-        "services": [values.to_json(service) for service in share.services],
-        "counts": dict(share.counts),
-        "roles": list(share.roles),
-        "names": list(share.names),
-        "scheduler": share.scheduler,
-        "tls": share.tls,
-        "max_unavailable": share.max_unavailable,
-        "pages": share.pages,
-        "watchdog": share.watchdog,
-        "kept": dict(share.kept),
+        "cluster": assigned.cluster,
+        "target": _target_to_json(assigned.target),
+        "services": [values.to_json(service) for service in assigned.services],
+        "counts": dict(assigned.counts),
+        "roles": list(assigned.roles),
+        "names": list(assigned.names),
+        "scheduler": assigned.scheduler,
+        "tls": assigned.tls,
+        "max_unavailable": assigned.max_unavailable,
+        "pages": assigned.pages,
+        "watchdog": assigned.watchdog,
+        "kept": dict(assigned.scaled),
     }
 
 
@@ -348,12 +350,12 @@ def _target_to_json(target: Target) -> dict[str, Any]:
     return found
 
 
-def from_json(data: Mapping[str, Any]) -> Share:
+def from_json(data: Mapping[str, Any]) -> MachineServices:
     """Read what `to_json` wrote; a private key is not in it."""
     target = {key: value for key, value in data["target"].items() if key != "private_key"}
     if target["port"] is not None:
         target["port"] = int(target["port"])
-    return Share(
+    return MachineServices(
         cluster=data["cluster"],
         target=Target(**target),
         services=tuple(values.from_json(service) for service in data["services"]),
@@ -365,5 +367,5 @@ def from_json(data: Mapping[str, Any]) -> Share:
         max_unavailable=int(data["max_unavailable"]),
         pages=data.get("pages", ""),  # an earlier version wrote none
         watchdog=float(data["watchdog"]),
-        kept={group: int(most) for group, most in data.get("kept", {}).items()},
+        scaled={group: int(most) for group, most in data.get("kept", {}).items()},
     )

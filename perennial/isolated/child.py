@@ -1,4 +1,4 @@
-"""The process that speaks Dask's protocol for a command; see `perennial.apart`.
+"""The process that speaks Dask's protocol for a command; see `perennial.isolated`.
 
 One line of JSON for each question on its standard input, one for each answer on its output.
 """
@@ -62,7 +62,7 @@ class Asked:
         """Ask one worker of each group: all members run in the same environment."""
         from distributed import Client
 
-        from perennial.apart.packages import installed
+        from perennial.isolated.packages import installed
 
         async with Client(
             self.address,
