@@ -16,8 +16,8 @@ CODE = "/etc/dask-perennial/code"
 START = f"{CODE}/start.py"
 #: Modules beside the preloads: what these import, and what our commands run in pods and workers.
 _MODULES = (
-    *("__init__", "fetching", "pages", "unix", "apart/__init__", "apart/packages"),
-    *("scaler/__init__", "scaler/page", "scaler/timing"),
+    *("__init__", "fetching", "pages", "unix", "isolated/__init__", "isolated/packages"),
+    *("scaler/__init__", "scaler/dashboard_page", "scaler/timing"),
     "platforms/__init__",
     *(f"platforms/kubernetes/{name}" for name in ("__init__", "health", "page")),
 )

@@ -183,7 +183,7 @@ def _worker() -> Iterator[Row]:
     yield Row("worker.env", "maps", None, f"{group}.env", "`DASK_…` becomes NAME's `dask`", "env")
     yield Row("worker.extraArgs", "texts", [], f"{group}.extra_args", _PART, "arguments")
     threads = f"{group}.threads"
-    yield Row("worker.threads_per_worker", "positive", None, threads, "", "whole")
+    yield Row("worker.threads_per_worker", "positive", None, threads, "", "integer")
     cpu = "rounded up to whole threads; the limit itself is kept beside it"
     yield Row("worker.resources.limits.cpu", "quantity", None, threads, cpu, "processors")
     yield Row(
