@@ -323,7 +323,7 @@ def test_the_same_value_elsewhere_is_no_contradiction(home: Path, tls: Path) -> 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00"])
 def test_a_file_with_which_dask_cannot_start_is_said(home: Path, tls: Path, content: bytes) -> None:
     other_file(home, "").write_bytes(content)
-    with pytest.raises(PerennialError, match=r"mine\.yaml.* so Dask cannot start; correct or"):
+    with pytest.raises(PerennialError, match=r"mine\.yaml.* so Dask cannot start; correct it or"):
         connect.write(lab(tls))
 
 

@@ -156,7 +156,10 @@ def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
     [
         (("scale", "cpu=-1"), "'cpu=-1': write GROUP=N, such as cpu=4"),
         (("scale", "cpu=4", "--auto"), "'cpu=4': found a size; with --auto write the group alone"),
-        (("scale", "cpu", "--auto", "--for", "2h"), "--for and --auto: a group that follows"),
+        (
+            ("scale", "cpu", "--auto", "--for", "2h"),
+            "--for and --auto: choose one; autoscaling has no time",
+        ),
         (("scale", "cpu=4", "--for", "soon"), "'soon': not a duration; write one such as"),
         (("scale", "fixed=1", "--for", "1h"), "fixed: no scaler sizes it; --for and --auto are"),
         (("explain", "tpu"), "tpu: no record of this group of lab; there is cpu, gpu"),

@@ -12,18 +12,17 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 def test_certificates_are_mentioned_thirty_days_ahead() -> None:
     def level(days: float) -> str:
-        return certificates(
-            {"ca": NOW + timedelta(days=3000), "worker": NOW + timedelta(days=days)}, NOW
-        ).level
+        expiry = {"ca": NOW + timedelta(days=3000), "worker": NOW + timedelta(days=days)}
+        return certificates(expiry, NOW, "`perennial up`").level
 
     assert level(31) == "ok"
     assert level(29) == "warning"
     assert level(-1) == "error"
     assert (
         "worker expired on 2026-05-31"
-        in certificates({"worker": NOW - timedelta(days=1)}, NOW).text
+        in certificates({"worker": NOW - timedelta(days=1)}, NOW, "`pulumi up`").text
     )
-    assert certificates({}, NOW).level == "error"
+    assert certificates({}, NOW, "`perennial up`").level == "error"
 
 
 def test_secrets_that_others_can_read_are_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.errors import FleetError, PerennialError
+from perennial.errors import PerennialError
 from perennial.ssh import Session
 from perennial.ssh.keys import ACCEPT_NEW, AUTHORITY
 from tests.ssh.sshd import MISSING, Place, Sshd, keygen, make_place, says
@@ -147,4 +147,4 @@ def test_a_private_key_that_cannot_be_used(place: Place, tmp_path: Path) -> None
     target = replace(place.target, private_key=locked.read_text())
     says(target, "`private_key` is a private key with a passphrase", kind=PerennialError)
     rsa = "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----\n"
-    says(replace(target, private_key=rsa), "ssh cannot read `private_key`", kind=FleetError)
+    says(replace(target, private_key=rsa), "a damaged private key", kind=PerennialError)
