@@ -56,7 +56,8 @@ class Standing:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        lab.scheduler()
+        # Where a task begins is said by the test: no idle worker takes it away before.
+        lab.scheduler(DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING="False")
         # It is paused by a test and by nothing else.
         lab.worker("rest", DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE="False")
         self.client: Client = lab.client(1)
