@@ -75,9 +75,9 @@ def workers_of(page: Mapping[str, Any]) -> list[Worker]:
     listed = page.get("workers")
     found = listed.values() if isinstance(listed, dict) else ()
     return [
-        Worker(each["name"], str(each.get("status", "")), _whole(each.get("actors")))
+        Worker(str(each["name"]), str(each.get("status", "")), _whole(each.get("actors")))
         for each in found
-        if isinstance(each, dict) and isinstance(each.get("name"), str)
+        if isinstance(each, dict) and isinstance(each.get("name"), str | int)
     ]
 
 

@@ -15,7 +15,7 @@ HOSTS = (
     "name: lab\nplatform: hosts\nworkers: {cpu: {count: 1}}\n"
     "environment: {python: /opt/dask/bin/python}\nhosts: {machines: [machine-a]}\n"
 )
-BOTH = "`perennial rotate` renews it where the cluster was started, or `perennial up` for one on"
+BOTH = "`perennial rotate` renews it where the cluster was started, or `perennial up` or"
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ BOTH = "`perennial rotate` renews it where the cluster was started, or `perennia
     [
         (LOCAL, "; `perennial rotate` renews it"),
         (HOSTS, "; `perennial up` renews it"),
-        ("damaged", f"; {BOTH} machines over SSH"),
-        (None, f"; {BOTH} machines over SSH"),
+        ("damaged", f"; {BOTH} `pulumi up` for one on machines over SSH"),
+        (None, f"; {BOTH} `pulumi up` for one on machines over SSH"),
     ],
 )
 def test_the_platform_says_what_renews_a_certificate(

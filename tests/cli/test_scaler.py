@@ -122,9 +122,10 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
 
 
 def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
-    cluster: paths.ClusterPaths, scaler: Scaler
+    cluster: paths.ClusterPaths, scaler: Scaler, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machines' new bounds reach the scaler a moment after `up` has ended."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(machine / ".local" / "state"))
     scaler.limits = {"cpu": {"max": 4}}
     scaler.heard()
 

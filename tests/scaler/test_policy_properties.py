@@ -66,7 +66,7 @@ details = st.builds(
     nbytes=st.sampled_from([0, 1, GIB, 10**13]),
     unique=st.integers(0, 3),
     memory=st.integers(0, 4 * GIB),
-    kept=st.booleans(),
+    needed=st.booleans(),
 )
 
 

@@ -150,7 +150,7 @@ def manager(before: str | None, after: str | None, found: str | None) -> list[tu
 def test_no_service_manager_named_is_a_change_as_well() -> None:
     under = "its services run under systemd"
     [(reason, loses)] = manager("supervisord", None, "supervisord")
-    assert reason.startswith(f"{under}, where that runs the machine; then {AGAIN}")
+    assert reason.startswith(f"{under}; {AGAIN}")
     assert loses
     assert manager("supervisord", None, None)[0][1]
     assert manager("supervisord", "systemd", "supervisord") == [(f"{under}; {AGAIN}", True)]

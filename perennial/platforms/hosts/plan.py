@@ -57,7 +57,10 @@ def steps(
         found += _reached(machine, old.assigned, new.assigned)
         found += _manager(machine, old, new.assigned)
         found += _certificates(machine, old.assigned, new.assigned)
-        found += _members(machine, old, new.assigned)
+        had, wanted = _managers(old, new.assigned)
+        # Another service manager starts all of them anew, which is said once.
+        members = _members(machine, old, new.assigned)
+        found += [step for step in members if had == wanted or step.action != "restart"]
     return found or _rest(machine, old, new)
 
 
@@ -161,10 +164,10 @@ def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
 
 def _manager(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> list[Step]:
     """Say what another service manager costs: all goes from the machine and comes back."""
-    asked, wanted = (old.assigned or {})["target"].get("init"), assigned["target"].get("init")
-    if asked == wanted:
+    asked = (old.assigned or {})["target"].get("init")
+    if asked == assigned["target"].get("init"):
         return []
-    had, wanted = old.init or asked or "systemd", wanted or "systemd"
+    had, wanted = _managers(old, assigned)
     impact = _all_restarts(old.assigned or {})
     if had == wanted:
         reason = f"its services stay under {had}; nothing restarts"
@@ -174,6 +177,12 @@ def _manager(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> li
             f"its services run under {wanted}; all services there are drained, stopped and started"
         )
     return [Step("update", machine, "init", reason, impact)]
+
+
+def _managers(old: MachineState, assigned: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the service manager that a machine has, and the one that it shall have."""
+    asked, wanted = (old.assigned or {})["target"].get("init"), assigned["target"].get("init")
+    return old.init or asked or "systemd", wanted or "systemd"
 
 
 def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
