@@ -45,12 +45,13 @@ def test_workers_that_are_none(wrong: Any) -> None:
 def test_workers_beside_others_that_are_none() -> None:
     page = {
         "a": {"name": "cpu-0", "status": "running", "actors": 2},
-        "b": {"name": 7},
+        "b": {"name": 7},  # Dask's own LocalCluster numbers its workers
         "c": {"name": "cpu-1", "status": None, "actors": "many"},
         "d": {"name": "cpu-2", "actors": -1},
     }
     assert workers_of({"workers": page}) == [
         Worker("cpu-0", "running", 2),
+        Worker("7"),
         Worker("cpu-1", "None"),
         Worker("cpu-2"),
     ]
