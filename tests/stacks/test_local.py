@@ -97,7 +97,7 @@ def test_what_was_begun_is_kept_and_finished(home: Home, monkeypatch: pytest.Mon
 
     whole = State(inputs, kind.update(half, inputs, print))
     assert kind.pending(whole, inputs) == []
-    assert home.workers() == {"cpu-0", "cpu-1"}
+    assert home.workers() == {"cpu-0"}
     kind.delete(whole, print)
     assert not paths.spec.exists()
     assert Stack.load(paths) is None
