@@ -92,12 +92,16 @@ class User:
         progress = re.compile(r"[a-z/]+: reading the stack's outputs\n")
         return done.stdout, "".join(line for line in lines if not progress.fullmatch(line))
 
+    def listed(self) -> list[Path]:
+        """What is in the state, but for the files that a scaler writes while it runs."""
+        return sorted(path for path in self.state.rglob("*") if path.parent.name != "scaler")
+
     def refused(self, words: str, said: str = "", **more: str | None) -> str:
         """Why a command is refused: one line, and nothing is written."""
-        before = sorted(self.state.rglob("*"))
+        before = self.listed()
         out, err = self.run(words, 1, said, **more)
         assert (out, err.count("\n")) == ("", 1), err
-        assert sorted(self.state.rglob("*")) == before
+        assert self.listed() == before
         return err.removesuffix("\n")
 
     def files(self) -> dict[str, str]:
