@@ -123,7 +123,9 @@ def apply(lab: Lab, home: Path, text: str) -> None:
     """Render a cluster file, apply it, and wait for its Deployments."""
     (home / "cluster.yaml").write_text(text)
     perennial(home, "perennial", "render", "cluster.yaml", "-o", "out", "--force")
-    lab.kubectl("apply", "--server-side", "--validate=strict", "-k", str(home / "out"))
+    # A size that `kubectl scale` has set is the file's again.
+    words = ("--server-side", "--force-conflicts", "--validate=strict")
+    lab.kubectl("apply", *words, "-k", str(home / "out"))
     for part in ("scheduler", *yaml.safe_load(text)["workers"], "scaler"):
         lab.kubectl("-n", "dask", "rollout", "status", f"deployment/lab-{part}")
 
