@@ -156,6 +156,14 @@ def test_no_service_manager_named_is_a_change_as_well() -> None:
     assert manager("supervisord", "systemd", "supervisord") == [(f"{under}; {AGAIN}", True)]
 
 
+def test_no_restart_is_hidden_where_the_file_names_no_other_service_manager() -> None:
+    """Also where another one was found than the file means."""
+    old = replace(side(FILE, "ma"), init="supervisord")
+    new = side(changed("dask", to={"distributed.scheduler.work-stealing": False}), "ma")
+    restarts = {step.resource for step in steps("ma", old, new) if step.action == "restart"}
+    assert {"scheduler", "jupyter"} <= restarts
+
+
 @pytest.mark.parametrize(
     ("before", "after", "found"),
     [

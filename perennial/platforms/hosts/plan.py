@@ -55,12 +55,14 @@ def steps(
     found += [Step("update", machine, machine, line) for line in drift]
     if new.assigned is not None and old.assigned is not None:
         found += _reached(machine, old.assigned, new.assigned)
-        found += _manager(machine, old, new.assigned)
+        manager = _manager(machine, old, new.assigned)
+        found += manager
         found += _certificates(machine, old.assigned, new.assigned)
         had, wanted = _managers(old, new.assigned)
         # Another service manager starts all of them anew, which is said once.
+        said = bool(manager) and had != wanted
         members = _members(machine, old, new.assigned)
-        found += [step for step in members if had == wanted or step.action != "restart"]
+        found += [step for step in members if not said or step.action != "restart"]
     return found or _rest(machine, old, new)
 
 
@@ -164,8 +166,7 @@ def _reached(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
 
 def _manager(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> list[Step]:
     """Say what another service manager costs: all goes from the machine and comes back."""
-    asked = (old.assigned or {})["target"].get("init")
-    if asked == assigned["target"].get("init"):
+    if _init(old.assigned or {}) == _init(assigned):
         return []
     had, wanted = _managers(old, assigned)
     impact = _all_restarts(old.assigned or {})
@@ -181,8 +182,13 @@ def _manager(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> li
 
 def _managers(old: MachineState, assigned: Mapping[str, Any]) -> tuple[str, str]:
     """Return the service manager that a machine has, and the one that it shall have."""
-    asked, wanted = (old.assigned or {})["target"].get("init"), assigned["target"].get("init")
-    return old.init or asked or "systemd", wanted or "systemd"
+    return old.init or _init(old.assigned or {}) or "systemd", _init(assigned) or "systemd"
+
+
+def _init(assigned: Mapping[str, Any]) -> str | None:
+    """Return the service manager that the cluster file names, if it does."""
+    named: str | None = assigned["target"].get("init")
+    return named
 
 
 def _certificates(machine: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Step]:
