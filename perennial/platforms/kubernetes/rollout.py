@@ -146,10 +146,8 @@ class Rollout:
         for part in self._parts():
             with suppress(ApiError):
                 if troubles.of_deployment(part.deployment):
-                    name, patch = (
-                        part.deployment.metadata.name,
-                        api.apps.patch_namespaced_deployment,
-                    )
+                    name = part.deployment.metadata.name
+                    patch = api.apps.patch_namespaced_deployment
                     stamp = {"metadata": {"annotations": {TRIED: now}}}
                     api.call(f"touch {name}", patch, name, self.namespace, stamp)
                 for pod in part.pods:

@@ -294,7 +294,6 @@ def resize(api: Api, deployment: str, namespace: str, size: int) -> int:
 
 def _row(pod: Any) -> ServiceStatus:
     """Describe a pod; what it waits for stands in its containers or its conditions."""
-    containers = pod.status.container_statuses or ()
     started = pod.status.start_time
     state = "STOPPING" if pod.metadata.deletion_timestamp else str(pod.status.phase).upper()
     if state == "RUNNING" and not is_ready(pod):
@@ -304,7 +303,7 @@ def _row(pod: Any) -> ServiceStatus:
         pod.spec.node_name,
         state,
         uptime=(datetime.now(UTC) - started).total_seconds() if started else 0.0,
-        restarts=sum(each.restart_count for each in containers),
+        restarts=troubles.restarts(pod),
         note=_waits(pod) or None,
     )
 
