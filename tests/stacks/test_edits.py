@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import zlib
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,7 @@ class Editor:
             del machines[self.chance.randrange(1, len(machines))]
         elif free := self._free():
             address = self.chance.choice(free)
-            machines.append({"address": address, "name": address})
+            machines.append({"address": address, "name": _unused(args, address)})
 
     def address(self, _name: str, args: Args) -> None:
         """Let another machine have the name of one."""
@@ -164,7 +165,7 @@ class Editor:
 
     def name(self, _name: str, args: Args) -> None:
         one = self.chance.choice(args["hosts"]["machines"])
-        one["name"] = f"w{self.chance.randint(1, 99)}{one['address']}"
+        one["name"] = _unused(args, f"w{self.chance.randint(1, 99)}{one['address']}")
 
     def user(self, _name: str, args: Args) -> None:
         self.chance.choice(args["hosts"]["machines"])["user"] = self.chance.choice(["root", "ops"])
@@ -290,6 +291,12 @@ EDITS = {
         *("address", "name", "user", "cluster", "component", "tls", "scale"),
     )
 }
+
+
+def _unused(args: Args, name: str) -> str:
+    """Return a name that no machine of the cluster has: one may keep it under another address."""
+    used = {one["name"] for one in args["hosts"]["machines"]}
+    return next(each for each in (name, *(f"{name}x{n}" for n in count())) if each not in used)
 
 
 def _digest(assigned: dict[str, Any]) -> int:

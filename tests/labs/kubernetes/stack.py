@@ -21,8 +21,26 @@ import pulumi
 from pulumi import automation
 from pulumi.automation import events
 from perennial.stacks.kubernetes import KubernetesCluster
+from perennial.stacks.resources import Authority, Certificate
 
 wish = json.loads(sys.argv[2])
+
+class Recorded(pulumi.ComponentResource):
+    # A cluster as an earlier version has registered it.
+
+    def __init__(self, name, resources, opts):
+        super().__init__(KubernetesCluster.component_type, name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        for each in resources:
+            kind, inputs = each["type"], each["inputs"]
+            if kind == Authority.kind.type:
+                authority = Authority(each["name"], inputs, opts=child)
+            elif kind == Certificate.kind.type:
+                keys = {"ca": authority.ca, "ca_key": authority.ca_key}
+                Certificate(each["name"], {**inputs, **keys}, opts=child)
+            else:
+                pulumi.CustomResource(kind, each["name"], inputs, child)
+        self.scheduler_address, self.connection = "", {"tls": {"ca": authority.ca}}
 
 def patient(args):
     # Where no kubelet runs, no pod gets ready.
@@ -37,9 +55,11 @@ def program():
         import pulumi_kubernetes
         provider = pulumi_kubernetes.Provider("p", render_yaml_to_directory=wish["folder"])
         own["provider"] = provider
-    made = KubernetesCluster(wish["name"], wish["tree"], pulumi.ResourceOptions(**own))
+    kind = Recorded if wish["recorded"] else KubernetesCluster
+    made = kind(wish["name"], wish["recorded"] or wish["tree"], pulumi.ResourceOptions(**own))
     pulumi.export("address", made.scheduler_address)
     pulumi.export("connection", made.connection)
+    pulumi.export("ca", pulumi.Output.from_input(made.connection).apply(lambda c: c["tls"]["ca"]))
 
 stack = automation.create_or_select_stack(
     "dev", "project", program, opts=automation.LocalWorkspaceOptions(work_dir=sys.argv[1])
@@ -61,7 +81,9 @@ try:
 except automation.CommandError as error:
     code = 1
     errors = errors or [str(error)]
-print(json.dumps({"steps": steps, "paths": paths, "errors": errors, "code": code}))
+outputs = {name: output.value for name, output in stack.outputs().items()}
+told = {"steps": steps, "paths": paths, "errors": errors, "code": code}
+print(json.dumps({**told, "outputs": outputs}))
 """
 
 
@@ -76,6 +98,10 @@ class Stack:
         self.folder, self.name, self.rendered = folder, name, rendered
         #: Whether pods are not waited for.
         self.skip = False
+        #: What is registered in place of a cluster; see `tests/labs/kubernetes/first_version.yaml`.
+        self.recorded: list[dict[str, Any]] = []
+        #: What the last run has returned.
+        self.outputs: dict[str, Any] = {}
         self.states = folder / "states"
         self.states.mkdir(parents=True)
         places = {"perennial": Path(sys.executable).parent, "kubernetes": programs[1]}
@@ -98,11 +124,13 @@ class Stack:
         wish = {
             **{"action": action, "tree": tree, "options": options, "name": self.name},
             **{"skip": self.skip, "folder": str(self.rendered) if self.rendered else ""},
+            "recorded": self.recorded,
         }
         words = (sys.executable, "-c", PROGRAM, str(self.folder), json.dumps(wish))
         said = run(*words, environment=self.environment, timeout=900, apart=True)
         told = json.loads(said.splitlines()[-1])
         assert told["code"] == code, told["errors"]
+        self.outputs = told["outputs"]
         return told
 
     def changed(self, action: str, tree: dict[str, Any], **options: Any) -> dict[str, list[str]]:
