@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 #: Seconds in which the calls of an idle scaler are counted.
 IDLE = 120
+#: Chooses the pods of a cluster.
+DASK = "app.kubernetes.io/name=dask"
 #: How often what varies is measured.
 TURNS = 3
 #: Eight members that leave, and two that take their data.
@@ -187,6 +189,9 @@ def test_sizing_a_plain_deployment_loses_what_ours_keeps(lab: Lab) -> None:
 
 
 def test_a_drain_takes_little_longer_than_its_bytes(lab: Lab, home: Path) -> None:
+    # Pods that stand would be replaced one after another, each drained.
+    lab.kubectl("-n", "dask", "delete", "deployment", "--all")
+    wait_until(lambda: not lab.kubectl("-n", "dask", "get", "pods", "-l", DASK, "-o", "name"), 120)
     apply(lab, home, MANY)
     ratios, bandwidths = [], []
     for _ in range(TURNS):
