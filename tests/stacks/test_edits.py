@@ -12,7 +12,6 @@ import random
 import subprocess
 import sys
 import zlib
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,7 +295,9 @@ EDITS = {
 def _unused(args: Args, name: str) -> str:
     """Return a name that no machine of the cluster has: one may keep it under another address."""
     used = {one["name"] for one in args["hosts"]["machines"]}
-    return next(each for each in (name, *(f"{name}x{n}" for n in count())) if each not in used)
+    while name in used:
+        name = f"{name}x"
+    return name
 
 
 def _digest(assigned: dict[str, Any]) -> int:
