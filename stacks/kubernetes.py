@@ -34,6 +34,7 @@ from .args import (
     ResourcesArgs,
     ScaleArgs,
     SchedulerArgs,
+    SchedulerIngressArgs,
     SchedulerPodArgs,
     ServiceArgs,
     StorageArgs,
@@ -63,6 +64,7 @@ __all__ = [
     "ResourcesArgs",
     "ScaleArgs",
     "SchedulerArgs",
+    "SchedulerIngressArgs",
     "SchedulerPodArgs",
     "ServiceArgs",
     "StorageArgs",
@@ -298,13 +300,14 @@ def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, A
             "dashboard_url": None,
             "jupyter_url": secrets.jupyter_url(spec),
             "fleets": parts.fleets(spec),
+            "client_address": parts.client_address(spec),
         }
 
     found = pulumi.Output.from_input(_applied(whole, told))
     tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
     connection = {
         "cluster": spec.name,
-        "scheduler_address": found["scheduler_address"],
+        "scheduler_address": found["client_address"],
         "dashboard_link": None,
         "jupyter_url": found["jupyter_url"],
         "token": authority.token if spec.jupyter is not None else None,

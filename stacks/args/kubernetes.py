@@ -120,11 +120,27 @@ class ServiceArgs:
 
 
 @dataclass(kw_only=True)
+class SchedulerIngressArgs:
+    """An Ingress for the scheduler: its controller passes TLS through, by the host's name alone."""
+
+    host: pulumi.Input[str]
+    """Host name; it stands in the scheduler's certificate."""
+    port: pulumi.Input[int] | None = None
+    """Port at which the controller is reached. Default: `443`."""
+    class_name: pulumi.Input[str] | None = None
+    """Ingress class."""
+    annotations: Mapping[str, pulumi.Input[str]] | None = None
+    """Annotations; controllers must be told by one that they pass TLS through."""
+
+
+@dataclass(kw_only=True)
 class SchedulerPodArgs(PodArgs):
     """The scheduler's pod."""
 
     service: ServiceArgs | Mapping[str, Any] | None = None
     """How the scheduler is reached."""
+    ingress: SchedulerIngressArgs | Mapping[str, Any] | None = None
+    """An Ingress for clients from outside; none when it is not given."""
     evictable: pulumi.Input[bool] | None = None
     """Whether a node drain may evict it; all running work is lost when it goes. Default:
     `False`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from perennial.platforms.kubernetes import code, names
 from perennial.platforms.kubernetes.network import policies
-from perennial.platforms.kubernetes.options import PRELOADS, Options
+from perennial.platforms.kubernetes.options import PRELOADS, Ingress, Options, SchedulerIngress
 from perennial.platforms.kubernetes.parts import Part, parts
 from perennial.platforms.kubernetes.pods import key_of, template
 from perennial.quoting import check_filled
@@ -46,6 +46,9 @@ def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
         yield from _of_jupyter(spec, part)
     if part.service.role in ("scheduler", "jupyter"):
         yield _service(spec, part)
+    passed = spec.options.scheduler.ingress
+    if part.service.role == "scheduler" and passed is not None:
+        yield _ingress(spec, part, passed, "comm", {})
     metrics = spec.options.metrics
     served = part.service.role in ("scheduler", "worker")
     if served and metrics is not None and metrics.monitor is not None:
@@ -91,18 +94,20 @@ def _of_jupyter(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
             wanted["storageClassName"] = own.storage.storage_class
         yield _object(spec, part, "v1", "PersistentVolumeClaim", spec=wanted)
     if own.ingress is not None:
-        yield _ingress(spec, part)
+        tls = {"secretName": own.ingress.tls_secret} if own.ingress.tls_secret else None
+        yield _ingress(spec, part, own.ingress, "https", tls)
 
 
-def _ingress(spec: ClusterSpec, part: Part) -> Tree:
-    own = spec.options.jupyter.ingress
-    backend = {"service": {"name": part.name, "port": {"name": "https"}}}
+def _ingress(
+    spec: ClusterSpec, part: Part, own: Ingress | SchedulerIngress, port: str, tls: Tree | None
+) -> Tree:
+    backend = {"service": {"name": part.name, "port": {"name": port}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     wanted: Tree = {"rules": [{"host": own.host, "http": {"paths": paths}}]}
     if own.class_name is not None:
         wanted["ingressClassName"] = own.class_name
-    if own.tls_secret is not None:
-        wanted["tls"] = [{"hosts": [own.host], "secretName": own.tls_secret}]
+    if tls is not None:
+        wanted["tls"] = [{"hosts": [own.host], **tls}]
     made = _object(spec, part, "networking.k8s.io/v1", "Ingress", spec=wanted)
     return _annotated(made, own.annotations)
 

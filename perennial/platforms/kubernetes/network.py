@@ -51,7 +51,8 @@ def _ingress(spec: ClusterSpec, role: str) -> list[Tree]:
     if role == "scheduler":
         port = [{"port": spec.scheduler.port, "protocol": "TCP"}]
         peers = [{"podSelector": {"matchLabels": _cluster(spec)}}, *_clients(spec)]
-        is_open = options.scheduler.service.type != "ClusterIP"
+        own = options.scheduler
+        is_open = own.ingress is not None or own.service.type != "ClusterIP"
         return [{"ports": port}] if is_open else [{"from": peers, "ports": port}]
     if role == "worker":  # at ports that Dask picks
         others = {"key": "app.kubernetes.io/component", "operator": "In", "values": [*RUNS_CODE]}

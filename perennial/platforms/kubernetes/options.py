@@ -151,6 +151,25 @@ class Ingress(Model):
     """Annotations; most controllers must be told by one that the backend speaks HTTPS."""
 
 
+class SchedulerIngress(Model):
+    """An Ingress for the scheduler: its controller passes TLS through, by the host's name alone."""
+
+    host: ObjectName = Field(examples=["dask.example.org"])
+    """Host name; it stands in the scheduler's certificate."""
+
+    port: int = Field(default=443, ge=1, le=65_535)
+    """Port at which the controller is reached."""
+
+    class_name: ObjectName | None = None
+    """Ingress class."""
+
+    annotations: dict[Key, str] = Field(
+        default_factory=dict,
+        examples=[{"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}],
+    )
+    """Annotations; controllers must be told by one that they pass TLS through."""
+
+
 class Storage(Model):
     """A volume for notebooks that outlives the pod."""
 
@@ -169,6 +188,9 @@ class SchedulerPod(Pod):
 
     service: Service = Field(default_factory=Service)
     """How the scheduler is reached."""
+
+    ingress: SchedulerIngress | None = None
+    """An Ingress for clients from outside; none when it is not given."""
 
     evictable: bool = False
     """Whether a node drain may evict it; all running work is lost when it goes."""
@@ -337,6 +359,12 @@ class Options(PlatformOptions, Pod):
                 "false on the platform kubernetes",
                 "forward the dashboard's port with `kubectl port-forward`",
                 ("security", "open_dashboard"),
+            )
+        if self.scheduler.ingress is not None and not spec.security.tls:
+            yield Refusal(
+                "an Ingress with TLS, by which its controller tells hosts apart",
+                "set security.tls to true",
+                ("kubernetes", "scheduler", "ingress"),
             )
         if spec.umask != "077":
             yield Refusal('"077" on the platform kubernetes', "remove it", ("umask",))

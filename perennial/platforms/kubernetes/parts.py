@@ -10,7 +10,16 @@ from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.code import START
 from perennial.platforms.kubernetes.merging import merged
 from perennial.platforms.kubernetes.options import Options, Pod, Resources
-from perennial.services import ADDRESS, INSTANCE, Service, Site, filled, scheduler, services
+from perennial.services import (
+    ADDRESS,
+    INSTANCE,
+    Service,
+    Site,
+    filled,
+    scheduler,
+    scheduler_address,
+    services,
+)
 from perennial.spec import ClusterSpec
 
 #: Folders in a container: what is mounted, and what is written.
@@ -69,6 +78,14 @@ def site(spec: ClusterSpec) -> Site:
 def scheduler_host(cluster: str, namespace: str) -> str:
     """Name of the scheduler's Service, whatever the domain of the cluster is."""
     return f"{names.name_of(cluster, 'scheduler')}.{namespace}.svc"
+
+
+def client_address(spec: ClusterSpec) -> str:
+    """Address of the scheduler for clients: that of its Ingress, else that of its Service."""
+    ingress = spec.options.scheduler.ingress
+    if ingress is None:
+        return scheduler_address(spec, site(spec))
+    return f"tls://{ingress.host}:{ingress.port}"
 
 
 def parts(spec: ClusterSpec) -> tuple[Part, ...]:

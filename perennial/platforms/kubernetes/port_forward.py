@@ -24,6 +24,7 @@ from perennial.errors import PerennialError
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.client import Api, ApiError, is_ready, kubeconfig_here, labelled
+from perennial.platforms.kubernetes.parts import scheduler_host
 from perennial.stacked import deployed
 from perennial.tunnel.bastion import endpoints_of
 from perennial.tunnel.forwarding import CONNECT_TIMEOUT, Endpoint, Forward
@@ -84,7 +85,8 @@ class PortForward:
         """Name the Services, and the dashboard's port in the scheduler's pod."""
         own = [(host, port) for host, port in endpoints_of(connection) if self._part(host)]
         dashboard = self._told["dashboard"]
-        return [*own, *([(own[0][0], int(dashboard))] if dashboard else [])]
+        host = scheduler_host(self._told["cluster"], self._told["namespace"])
+        return [*own, *([(host, int(dashboard))] if dashboard else [])]
 
     async def connect(self, _forwards: Sequence[Forward]) -> PortForwardLink:
         """Ask the API server for the pods, by the kubeconfig as it is now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,7 +27,14 @@ from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import code, names, troubles
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready, labelled
-from perennial.platforms.kubernetes.parts import RUN, Part, parts, site
+from perennial.platforms.kubernetes.parts import (
+    RUN,
+    Part,
+    client_address,
+    parts,
+    scheduler_host,
+    site,
+)
 from perennial.services import scheduler_address
 from perennial.stacked import deployed, token_file
 
@@ -70,9 +78,7 @@ class KubernetesRuntime(contracts.Runtime):
 
     def overview(self) -> Overview:
         """Ask whether the scheduler's pod is ready."""
-        return Overview(
-            bool(self.ready("scheduler")), scheduler_address(self.spec, site(self.spec))
-        )
+        return Overview(bool(self.ready("scheduler")), client_address(self.spec))
 
     def status(self) -> Status:
         """Look at every pod, and ask the scheduler for its numbers."""
@@ -165,9 +171,8 @@ class KubernetesRuntime(contracts.Runtime):
     def dashboard(self) -> WebPage:
         """Find Dask's dashboard, and its token in the scheduler's pod."""
         state = cluster_state(self.name)
-        link = connect.load(state)
-        self._forwarded(link)
-        host = str(urlsplit(link.scheduler_address).hostname)
+        self._forwarded(connect.load(state))
+        host = scheduler_host(self.name, self._namespace)
         port = tunnel.local(self.name, host, self.spec.scheduler.dashboard_port)
         ready = self.ready("scheduler")
         if port is None or not ready:
@@ -233,9 +238,13 @@ class KubernetesRuntime(contracts.Runtime):
     # Inside
 
     def _forwarded(self, link: Connection) -> Connection:
-        """Keep a tunnel to the cluster; a bastion's that is there is one as well."""
+        """Keep a tunnel to the cluster; a bastion's that is there is one as well.
+
+        The scheduler of one with a public address is reached without.
+        """
         kept = paths.tunnel(self.name).is_file()
-        return tunnel.open_tunnel(link, None if kept else tunnel.by_platform(link))
+        inside = replace(link, scheduler_address=scheduler_address(self.spec, site(self.spec)))
+        return tunnel.open_tunnel(link, None if kept else tunnel.by_platform(inside))
 
     @property
     def _namespace(self) -> str:

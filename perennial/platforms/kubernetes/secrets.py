@@ -22,8 +22,7 @@ from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.files import written
 from perennial.platforms.kubernetes.manifests import METRICS
-from perennial.platforms.kubernetes.parts import site
-from perennial.services import scheduler_address
+from perennial.platforms.kubernetes.parts import client_address
 from perennial.spec import load
 from perennial.stacked import remember, token_file
 
@@ -53,7 +52,7 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
         paths,
         Connection(
             cluster=spec.name,
-            scheduler_address=scheduler_address(spec, site(spec)),
+            scheduler_address=client_address(spec),
             tls=Tls.in_folder(paths.tls) if spec.security.tls else None,
             jupyter_url=jupyter_url(spec),
         ),
@@ -90,7 +89,8 @@ def contents(spec: ClusterSpec) -> dict[str, tuple[str, ...]]:
 def reached_by(spec: ClusterSpec, role: str) -> tuple[str, ...]:
     """Names under which a server of a role is reached: those in its certificate."""
     if role != "jupyter":
-        return dns_names(spec, "scheduler")
+        outside = spec.options.scheduler.ingress
+        return (*dns_names(spec, "scheduler"), *([outside.host] if outside else []))
     ingress = spec.options.jupyter.ingress
     here = ("localhost", "127.0.0.1")  # a forwarded port's
     return (*dns_names(spec, "jupyter"), *here, *([ingress.host] if ingress else []))

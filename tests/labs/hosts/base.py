@@ -101,6 +101,7 @@ def _install(missing: list[str]) -> None:
         "systemd-nspawn": "systemd-container",
         "ip": "iproute2",
         "ssh": "openssh-client",
+        "haproxy": "haproxy",
         "cc": "gcc libc6-dev",
     }
     for arguments in (("update",), ("install", "--yes", "--no-install-recommends")):

@@ -26,12 +26,14 @@ class Person:
             pytest.skip(str(error))
         path = ":".join([*map(str, folders), os.environ["PATH"]])
         self.environment = {**environment_of(home), "PATH": path}
+        #: Command by which each of theirs is started.
+        self.starter: tuple[str, ...] = ()
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run `perennial`; return what it says."""
         (self.home / "cluster.yaml").write_text(yaml.safe_dump(self.spec))
         return run(
-            *(PERENNIAL, *words),
+            *(*self.starter, PERENNIAL, *words),
             environment=self.environment,
             folder=self.home,
             code=code,

@@ -1,4 +1,4 @@
-"""A scheduler behind a load balancer, whose address a cloud's controller would write."""
+"""A scheduler that is reached from outside: by a load balancer, and by an Ingress."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError
+from tests.labs.hosts.base import install
 from tests.labs.kubernetes.build import refresh
 from tests.labs.kubernetes.lab import Lab, cache, running
 from tests.labs.kubernetes.person import Person
@@ -22,6 +23,22 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 #: Of the node: its kube-proxy takes what comes for a load balancer.
 ADDRESS = "10.99.0.11"
+HOST = "dask.example.org"
+#: haproxy's configuration: it reads the name in the first bytes of TLS, and decrypts nothing.
+PASSED = """\
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+frontend tls
+    bind {address}:443
+    tcp-request inspect-delay 5s
+    tcp-request content accept if {{ req.ssl_hello_type 1 }}
+    use_backend scheduler if {{ req.ssl_sni -i {host} }}
+backend scheduler
+    server scheduler {ip}:8786
+"""
 CODE = """
 from distributed import Client
 with Client(timeout=60) as client:
@@ -53,6 +70,19 @@ def give_address(stop: threading.Event) -> None:
             return
 
 
+def computed(person: Person) -> list[str]:
+    """Compute with a plain Client(); return the scheduler's address and the result."""
+    code = {key: text for key, text in person.environment.items() if not key.startswith("DASK_")}
+    words = (*person.starter, sys.executable, "-c", CODE)
+    done = subprocess.run(words, env=code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def forwarded(person: Person) -> bool:
+    return (person.home / "state" / "perennial" / "tunnels.d" / "lab").exists()
+
+
 def test_a_plain_client_uses_the_balancers_address(lab: Lab, tmp_path: Path) -> None:
     spec = yaml.safe_load(CLUSTER)
     spec["workers"]["cpu"]["count"] = 1
@@ -66,13 +96,77 @@ def test_a_plain_client_uses_the_balancers_address(lab: Lab, tmp_path: Path) -> 
         stop.set()
         cloud.join()
     assert f"tls://{ADDRESS}:8786" in said
-    assert not (tmp_path / "state" / "perennial" / "tunnels.d" / "lab").exists()
-    code = {key: text for key, text in person.environment.items() if not key.startswith("DASK_")}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], env=code, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == [f"tls://{ADDRESS}:8786", "6"], done.stderr
+    assert not forwarded(person)
+    assert computed(person) == [f"tls://{ADDRESS}:8786", "6"]
     assert "unchanged in" in person.run("up", "--yes")
     kept = json.loads((tmp_path / "state" / "perennial" / "lab" / "connection.json").read_text())
     assert kept["scheduler_address"] == f"tls://{ADDRESS}:8786"
+    # The dashboard has no public port.
+    assert "http://127.0.0.1:" in person.run("open", "dashboard", "--print")
+    assert forwarded(person)
+    assert "unchanged in" in person.run("up", "--yes")
+    assert computed(person) == [f"tls://{ADDRESS}:8786", "6"]
+    person.run("down", "--force")
+
+
+@pytest.fixture
+def controller(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """Pass TLS through as the controller of an Ingress does, by the host's name alone.
+
+    What it leads to is read from the Ingress. Returns a file that names its address.
+    """
+    install("haproxy")
+    process: list[subprocess.Popen[bytes]] = []
+
+    def serve(stop: threading.Event) -> None:
+        where = (
+            "-n",
+            "dask",
+            "get",
+            "ingress",
+            "lab-scheduler",
+            "--ignore-not-found",
+            "-o",
+            "json",
+        )
+        while not (found := lab.kubectl(*where)):
+            if stop.wait(0.5):
+                return
+        (rule,) = json.loads(found)["spec"]["rules"]
+        backend = rule["http"]["paths"][0]["backend"]["service"]
+        assert backend["port"] == {"name": "comm"}
+        service = json.loads(lab.kubectl("-n", "dask", "get", "svc", backend["name"], "-o", "json"))
+        (tmp_path / "haproxy.cfg").write_text(
+            PASSED.format(host=rule["host"], ip=service["spec"]["clusterIP"], address=ADDRESS)
+        )
+        inside = ("nsenter", "--net=/run/netns/lab-n1", "haproxy", "-f")
+        process.append(subprocess.Popen([*inside, str(tmp_path / "haproxy.cfg")]))
+
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(stop,))
+    thread.start()
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n")
+    yield hosts
+    stop.set()
+    thread.join()
+    for each in process:
+        each.terminate()
+        each.wait(30)
+
+
+def test_a_plain_client_uses_an_ingress_that_passes_tls_through(
+    lab: Lab, controller: Path, tmp_path: Path
+) -> None:
+    spec = yaml.safe_load(CLUSTER)
+    spec["workers"]["cpu"]["count"] = 1
+    ingress = {"host": HOST, "annotations": {"example.org/ssl-passthrough": "true"}}
+    spec["kubernetes"]["scheduler"] = {"ingress": ingress}
+    person = Person(tmp_path, spec)
+    mounts = f'mount --bind {controller} /etc/hosts && exec "$@"'
+    person.starter = ("unshare", "--mount", "sh", "-c", mounts, "sh")
+    assert f"tls://{HOST}:443" in person.run("up", "--yes")
+    assert not forwarded(person)
+    assert computed(person) == [f"tls://{HOST}:443", "6"]
+    assert "unchanged in" in person.run("up", "--yes")
     person.run("down", "--force")

@@ -22,6 +22,7 @@ from perennial.platforms.kubernetes.deployer import KubernetesDeployer
 from perennial.platforms.kubernetes.files import files
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.merging import merged
+from perennial.platforms.kubernetes.parts import client_address
 from perennial.platforms.kubernetes.restricted import violations
 from perennial.services.values import PLACEHOLDERS
 from perennial.spec import ClusterSpec, loads
@@ -253,6 +254,30 @@ def test_the_scheduler_is_reached_by_its_cluster_and_by_labelled_pods_alone() ->
     assert rule["from"] == [own, client, {**where, **client}]
     assert policies["jupyter"]["ingress"] == []
     assert "169.254.169.254/32" in str(policies["cpu"]["egress"])
+
+
+def test_an_ingress_of_the_scheduler_is_where_clients_connect() -> None:
+    own = {"host": "dask.example.org", "annotations": {"example.org/passthrough": "true"}}
+    options = {**LEAST["kubernetes"], "scheduler": {"ingress": own}}
+    spec = spec_of(kubernetes=options)
+    (made,) = [each for each in objects(spec) if each["kind"] == "Ingress"]
+    assert made["metadata"]["name"] == "lab-scheduler"
+    assert made["metadata"]["annotations"] == own["annotations"]
+    (rule,) = made["spec"]["rules"]
+    backend = {"name": "lab-scheduler", "port": {"name": "comm"}}
+    assert rule["http"]["paths"][0]["backend"]["service"] == backend
+    # The controller has no certificate of the host: TLS ends in the scheduler, which has one.
+    assert made["spec"]["tls"] == [{"hosts": ["dask.example.org"]}]
+    assert "dask.example.org" in secrets.reached_by(spec, "scheduler")
+    assert client_address(spec) == "tls://dask.example.org:443"
+    (policy,) = [
+        each
+        for each in objects(spec)
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "lab-scheduler"
+    ]
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": 8786, "protocol": "TCP"}]}]
+    with pytest.raises(SpecError, match=r"kubernetes\.scheduler\.ingress: .*an Ingress with TLS"):
+        spec_of(kubernetes=options, security={"tls": False})
 
 
 def test_extra_pod_spec_is_merged_strategically_and_what_it_opens_is_warned_of(
