@@ -57,7 +57,7 @@ class Lab:
             capture_output=True,
             text=True,
             env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-            timeout=180,
+            timeout=600,  # eleven pods that start at once on two busy processors
             check=False,
         )
         assert done.returncode == 0, done.stderr
