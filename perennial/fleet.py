@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
 
 from perennial import registry
 from perennial.errors import Busy, FleetMissing, NoCapacity, PerennialError
 from perennial.observation import Member, Observation
 
-__all__ = ["Fleet", "opened", "refusals"]
+__all__ = ["FixedHandle", "Fleet", "Handle", "opened", "read", "refusals", "written"]
+
+
+class Handle(BaseModel):
+    """What a deployment hands the scaler, by which it opens the fleet of a group.
+
+    Its fields are the arguments of the fleet's class. It is written as JSON into the scaler's
+    configuration, where fields that have their default are left out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> dict[str, object]:
+        """Write it for the scaler's configuration and for the outputs of a stack."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class FixedHandle(Handle):
+    """The handle of a group that nobody resizes, on any platform."""
+
+    members: tuple[str, ...]
+    """Names of its members, as the scheduler knows them."""
 
 
 class Fleet(Protocol):
@@ -23,6 +46,8 @@ class Fleet(Protocol):
     #: Whether the caller says who leaves. If not, the platform picks, and `observe` lists the
     #: members in the order in which it would pick them.
     chooses: ClassVar[bool]
+    #: What a deployment hands the scaler of it: the arguments of the class.
+    handle: ClassVar[type[Handle]]
 
     def observe(self) -> Observation:
         """Look, in one consistent read; changes nothing.
@@ -74,6 +99,7 @@ class FixedFleet:
     """
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[Handle]] = FixedHandle
 
     def __init__(self, members: Sequence[str]) -> None:
         self.members = tuple(Member(name, name, "running") for name in members)
@@ -99,18 +125,41 @@ def refusals(prefix: str = "") -> Iterator[None]:
         raise Busy(f"{prefix}{error}") from error
 
 
-def opened(platform: str, handle: Mapping[str, Any]) -> Fleet:
-    """Make a fleet from what the platform's deployment has said of it.
+def read(platform: str, handle: Mapping[str, object]) -> Handle:
+    """Read the handle of a fleet, as `Handle.to_json` has written it.
 
     Parameters
     ----------
     platform : str
         A platform of the registry, or a simulated one.
     handle : mapping
-        JSON-able values: the keyword arguments of the fleet's class. One that lists the members
-        themselves is that of a `FixedFleet`, on any platform.
+        Values of JSON. One that lists the members themselves is a `FixedHandle`, on any platform.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        Where it is no handle of this platform.
     """
-    if handle.keys() == {"members"}:
-        return FixedFleet(**handle)
-    opened: Fleet = registry.fleet(platform)(**handle)
-    return opened
+    fixed = handle.keys() == FixedHandle.model_fields.keys()
+    kind: type[Handle] = FixedHandle if fixed else registry.fleet(platform).handle
+    return kind.model_validate(handle)
+
+
+def written(handles: Mapping[str, Handle]) -> dict[str, dict[str, object]]:
+    """Write the handles of a cluster's groups, for the outputs of a stack."""
+    return {group: handle.to_json() for group, handle in handles.items()}
+
+
+def opened(platform: str, handle: Handle) -> Fleet:
+    """Make a fleet from what the platform's deployment has said of it.
+
+    Parameters
+    ----------
+    platform : str
+        A platform of the registry, or a simulated one.
+    handle : Handle
+        That of its fleets, or a `FixedHandle`.
+    """
+    kind = FixedFleet if isinstance(handle, FixedHandle) else registry.fleet(platform)
+    fleet: Fleet = kind(**dict(handle))
+    return fleet

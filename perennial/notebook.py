@@ -26,6 +26,7 @@ from perennial.connect import Connection
 from perennial.errors import PerennialError
 from perennial.scaler import explaining, scaler_client
 from perennial.scaler.scaler_client import Report
+from perennial.scheduler_connection import security
 
 #: Seconds between two looks at what the scaler says, and two attempts to find a lost scheduler.
 INTERVAL = 5.0
@@ -110,7 +111,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         self._link = dashboard_link
         self._report: Report | None = None
         # Without a certificate of its own, that of Dask's configuration.
-        self.security = scaler_client.security(self._connection.tls)
+        self.security = security(self._connection.tls)
         super().__init__(
             asynchronous=asynchronous, loop=loop, quiet=quiet, name=self._connection.cluster
         )

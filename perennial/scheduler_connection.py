@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from perennial.tls import Tls
+
 #: Seconds that a connection may take to open.
 OPEN_TIMEOUT = 10.0
 
 
-def security(tls: Mapping[str, str] | None, role: str = "client") -> Any:
+def security(tls: Tls | None, role: str = "client") -> Any:
     """Make Dask's own security of the certificate files of a role."""
     from distributed.security import Security
 
@@ -24,16 +26,14 @@ def security(tls: Mapping[str, str] | None, role: str = "client") -> Any:
     return Security(
         require_encryption=True,
         **{
-            "tls_ca_file": tls["ca"],
-            f"tls_{role}_cert": tls["cert"],
-            f"tls_{role}_key": tls["key"],
+            "tls_ca_file": tls.ca,
+            f"tls_{role}_cert": tls.cert,
+            f"tls_{role}_key": tls.key,
         },
     )
 
 
-def opened(
-    address: str, tls: Mapping[str, str] | None, timeout: float, role: str = "client"
-) -> Any:
+def opened(address: str, tls: Tls | None, timeout: float, role: str = "client") -> Any:
     """Make connections of Dask's; they open themselves."""
     from distributed.core import rpc
 
@@ -44,9 +44,7 @@ def opened(
 class SchedulerConnection:
     """Connections to the scheduler, opened when they are needed."""
 
-    def __init__(
-        self, address: str, tls: Mapping[str, str] | None, open_timeout: float = OPEN_TIMEOUT
-    ) -> None:
+    def __init__(self, address: str, tls: Tls | None, open_timeout: float = OPEN_TIMEOUT) -> None:
         self.address = address
         self.tls = tls
         #: How many questions have no answer yet.
@@ -96,7 +94,7 @@ class SchedulerConnection:
 class SharedConnection:
     """A scheduler's connections for threads: all that ask the same scheduler share them."""
 
-    def __init__(self, address: str, tls: Mapping[str, str] | None) -> None:
+    def __init__(self, address: str, tls: Tls | None) -> None:
         self._connection = SchedulerConnection(address, tls)
         self._loop = asyncio.new_event_loop()
         # It ends with the process.
@@ -109,14 +107,13 @@ class SharedConnection:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
 
-_shared: dict[Any, SharedConnection] = {}
+_shared: dict[tuple[str, Tls | None], SharedConnection] = {}
 _sharing = threading.Lock()
 
 
-def shared(address: str, tls: Mapping[str, str] | None) -> SharedConnection:
+def shared(address: str, tls: Tls | None) -> SharedConnection:
     """Return the connections that this process has to a scheduler; makes them the first time."""
     with _sharing:
-        key = address, None if tls is None else tuple(sorted(tls.items()))
-        if key not in _shared:
-            _shared[key] = SharedConnection(address, tls)
-        return _shared[key]
+        if (address, tls) not in _shared:
+            _shared[address, tls] = SharedConnection(address, tls)
+        return _shared[address, tls]

@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 
 from perennial.errors import PerennialError, SpecError
+from perennial.fleet import written
 from perennial.platforms.hosts import deploy, machine_services, machine_spec
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.secrets import own_certificate
@@ -146,7 +147,7 @@ def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[
             "scheduler_address": outside.scheduler,
             "dashboard_url": outside.dashboard,
             "jupyter_url": outside.jupyter,
-            "fleets": machine_services.fleets_of(first, members),
+            "fleets": written(machine_services.fleets_of(first, members)),
         }
 
     found = pulumi.Output.all(scheduler, jupyter).apply(told)

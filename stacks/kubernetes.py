@@ -13,6 +13,7 @@ import pulumi
 
 from perennial import certificates
 from perennial.errors import PerennialError
+from perennial.fleet import written
 from perennial.platforms.kubernetes import names, parts, secrets
 from perennial.platforms.kubernetes.manifests import METRICS, manifests
 from perennial.platforms.kubernetes.options import PRELOADS
@@ -299,7 +300,7 @@ def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, A
             # Only through a forwarded port, with `perennial render`'s README.
             "dashboard_url": None,
             "jupyter_url": secrets.jupyter_url(spec),
-            "fleets": parts.fleets(spec),
+            "fleets": written(parts.fleets(spec)),
             "client_address": parts.client_address(spec),
         }
 

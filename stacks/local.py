@@ -6,6 +6,7 @@ from typing import Any
 
 import pulumi
 
+from perennial.fleet import written
 from perennial.paths import cluster_state
 from perennial.platforms.local.layout import fleets
 
@@ -71,6 +72,7 @@ class LocalCluster(ClusterComponent):
         services = LocalServices(f"{name}-services", props, "services", self.child())
         connection = services.connection
         told = pulumi.Output.all(connection, services.credentials)
+        handles = fleets(given.spec, cluster_state(given.spec.name))
         return {
             "scheduler_address": connection["scheduler_address"],
             # The engine leaves out what is None.
@@ -78,7 +80,7 @@ class LocalCluster(ClusterComponent):
             "jupyter_url": connection.apply(lambda known: known.get("jupyter_url")),
             # Where the one names files, the other has what is in them.
             "connection": told.apply(lambda parts: {**parts[0], "tls": None, **parts[1]}),
-            "fleets": pulumi.Output.from_input(fleets(given.spec, cluster_state(given.spec.name))),
+            "fleets": pulumi.Output.from_input(written(handles)),
         }
 
 

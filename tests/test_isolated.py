@@ -17,7 +17,7 @@ from distributed import Client
 from perennial import authority, connect, isolated, paths
 from perennial.connect import Connection, Tls
 from perennial.doctor.checks import _ask_workers
-from perennial.scaler import scaler_client
+from perennial.scheduler_connection import security
 from tests.scaler.feeder import scheduler
 
 SECRET = "planted-passphrase"
@@ -54,7 +54,7 @@ def plant(address: str, tls: Tls, file: Path) -> None:
             dask_scheduler.handlers[name] = hostile
 
     code = CODE.replace("FILE", repr(str(file)))
-    with Client(address, security=scaler_client.security(tls), set_as_default=False) as client:
+    with Client(address, security=security(tls), set_as_default=False) as client:
         client.run_on_scheduler(replace, code=code)
 
 

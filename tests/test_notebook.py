@@ -16,6 +16,7 @@ from perennial.connect import Connection, Tls
 from perennial.connect.configuration import dask_config
 from perennial.errors import PerennialError
 from perennial.scaler import scaler_client
+from perennial.scheduler_connection import security
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.ports import free_ports
@@ -47,7 +48,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 @pytest.fixture
 def scaler(lab: Connection) -> Iterator[Scaler]:
-    with Scaler(lab.scheduler_address, scaler_client.security(lab.tls)) as running:
+    with Scaler(lab.scheduler_address, security(lab.tls)) as running:
         yield running
 
 

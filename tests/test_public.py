@@ -44,7 +44,16 @@ def test_what_is_internal_is_documented_in_one_paragraph() -> None:
     """Sections for parameters belong to what the reference publishes, and to the contracts."""
     root = Path(perennial.__file__).parents[1]
     packages = ("connect", "services", "spec")
-    modules = ("authority", "certificates", "eject", "errors", "notebook", "render", "revocation")
+    modules = (
+        "authority",
+        "certificates",
+        "eject",
+        "errors",
+        "notebook",
+        "render",
+        "revocation",
+        "tls",
+    )
     published = {
         *(path for name in packages for path in (root / "perennial" / name).rglob("*.py")),
         *(root / "perennial" / f"{name}.py" for name in modules),

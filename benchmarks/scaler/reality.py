@@ -167,6 +167,7 @@ def _address(file: Path) -> str:
 @contextlib.contextmanager
 def scaler(address: str, trace: Trace, fleet: WarmFleet, home: Path) -> Iterator[None]:
     """Run the real loop over a fleet, in a thread."""
+    from perennial.fleet import Handle
     from perennial.registry import FLEETS
     from perennial.scaler.service import assembled
     from perennial.scaler.settings import GroupSettings, Settings
@@ -174,7 +175,7 @@ def scaler(address: str, trace: Trace, fleet: WarmFleet, home: Path) -> Iterator
     FLEETS["warm"] = f"{__name__}.opened"
     _OPEN.append(fleet)
     state = Path(tempfile.mkdtemp(dir=home))
-    groups = tuple(GroupSettings(group, {}) for group in trace.rules.groups)
+    groups = tuple(GroupSettings(group, Handle()) for group in trace.rules.groups)
     told = Settings("reality", "warm", address, state, groups, interval=INTERVAL)
     begun, ended = threading.Event(), threading.Event()
 

@@ -4,7 +4,6 @@ from perennial.connect.bundle import export_bundle, loopback_host, loopback_noti
 from perennial.connect.configuration import current, exports, remove, variables, write
 from perennial.connect.connection import (
     Connection,
-    Tls,
     choose,
     expiry_notices,
     find,
@@ -12,6 +11,7 @@ from perennial.connect.connection import (
     load,
     save,
 )
+from perennial.tls import Tls
 
 __all__ = [
     "Connection",

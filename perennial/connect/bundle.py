@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 from perennial import paths
 from perennial.connect.connection import (
     Connection,
-    Tls,
     load,
     received,
     received_file,
@@ -29,6 +28,7 @@ from perennial.connect.connection import (
 from perennial.errors import PerennialError
 from perennial.files import write_atomic, write_json
 from perennial.state import command
+from perennial.tls import Tls
 
 if TYPE_CHECKING:
     from perennial.certificates import Pair

@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from perennial import paths
-from perennial.connect.connection import Connection, Tls, expiry_notices
+from perennial.connect.connection import Connection, expiry_notices
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
+from perennial.tls import Tls
 
 #: The one file that `write` makes and `remove` removes.
 FILE = "perennial.yaml"

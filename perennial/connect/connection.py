@@ -16,6 +16,7 @@ from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.registry import PLATFORMS
 from perennial.state import command
+from perennial.tls import Tls
 
 # Strict, because both end in other programs: a link as markup in a notebook, both in a terminal.
 _HOST = (
@@ -26,35 +27,6 @@ _ADDRESS = re.compile(rf"(?:tls|tcp|ucx)://{_HOST}:[0-9]{{1,5}}")
 _LINK = re.compile(
     rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9/._~%!$&()*+,;=:@?-]{{0,1000}})?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files with which a client proves who it is and knows the scheduler.
-
-    Parameters
-    ----------
-    ca : str
-        Certificate of the cluster's authority.
-    cert, key : str
-        The client's own certificate and private key.
-    """
-
-    ca: str
-    cert: str
-    key: str
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> Tls:
-        """Name the client's files in a folder of certificates.
-
-        Parameters
-        ----------
-        folder : pathlib.Path
-            A folder that `perennial.authority` fills, or one for which a bundle was read.
-        """
-        names = ("ca.pem", "client.pem", "client-key.pem")
-        return cls(*(str(folder.absolute() / name) for name in names))
 
 
 @dataclass(frozen=True, slots=True)

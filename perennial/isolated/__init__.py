@@ -15,7 +15,10 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
+
+from perennial.tls import Tls
 
 #: Variables that the child gets, where they are set.
 PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
@@ -73,31 +76,8 @@ def _read(line: bytes) -> Any:
     return answer["answer"]
 
 
-class Certificate(Protocol):
-    """Files with which a client proves who it is, such as `perennial.connect.Tls`."""
-
-    @property
-    def ca(self) -> str:
-        """Certificate of the cluster's authority."""
-
-    @property
-    def cert(self) -> str:
-        """The client's own certificate."""
-
-    @property
-    def key(self) -> str:
-        """Its private key."""
-
-
-def files_of(tls: Certificate | None) -> dict[str, str] | None:
-    """Name a client's files as the child is told of them; None for a cluster without TLS."""
-    return None if tls is None else {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
-
-
 @asynccontextmanager
-async def scheduler(
-    address: str, tls: Certificate | None, patience: float
-) -> AsyncIterator[Scheduler]:
+async def scheduler(address: str, tls: Tls | None, patience: float) -> AsyncIterator[Scheduler]:
     """Reach a scheduler through a child."""
     with undebuggable():
         process = await asyncio.create_subprocess_exec(
@@ -112,7 +92,7 @@ async def scheduler(
         try:
             asked = Scheduler(process)
             async with asyncio.timeout(STARTED):
-                await asked.connect(address=address, tls=files_of(tls), patience=patience)
+                await asked.connect(address=address, tls=tls and asdict(tls), patience=patience)
             yield asked
         finally:
             with suppress(ProcessLookupError):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perennial.scheduler_connection import security
+from perennial.tls import Tls
 
 
 async def main() -> None:
@@ -47,7 +48,7 @@ class Asked:
         from distributed.core import rpc
 
         self.address, self.patience = address, patience
-        self.security = security(tls)
+        self.security = security(Tls(**tls) if tls else None)
         arguments = self.security.get_connection_args("client")
         self.rpc = rpc(address, connection_args=arguments, timeout=patience)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from perennial.errors import FleetError, FleetMissing, NoCapacity
+from perennial.fleet import Handle
 from perennial.observation import Member, Observation
 
 
@@ -32,10 +33,21 @@ class _Entry:
     gone: float | None = None
 
 
+class MemoryHandle(Handle):
+    """A fleet in memory by its group, its first size, its bounds and its platform's room."""
+
+    group: str
+    size: int = 0
+    least: int = 0
+    most: int | None = None
+    room: int | None = None
+
+
 class MemoryFleet:
     """A fleet whose platform is this object."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[MemoryHandle]] = MemoryHandle
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from perennial.scaler.desk import Desk
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.values import Demand, MemberSeen
 from perennial.scaler.workers import RUNNING, DaskWorkers, Who
+from perennial.tls import Tls
 
 #: What is missing although members can be chosen.
 MISSING = "the scheduler is not ours, so what tasks need and how long they take is not known"
@@ -75,7 +76,7 @@ class AdoptedWorkers(DaskWorkers):
         self,
         address: str,
         whose: Callable[[Mapping[str, Any]], Who],
-        tls: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(address, {}, tls)
         self.whose = whose

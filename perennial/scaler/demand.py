@@ -15,6 +15,7 @@ from perennial.errors import PerennialError
 from perennial.scaler import timing
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
 from perennial.scheduler_connection import SchedulerConnection
+from perennial.tls import Tls
 
 logger = logging.getLogger("perennial.scaler.demand")
 
@@ -74,7 +75,7 @@ class PreloadSource:
         self,
         address: str,
         groups: Mapping[str, int],
-        tls: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
         patience: float = timing.SCHEDULER_ANSWER,
     ) -> None:
         self.address = address

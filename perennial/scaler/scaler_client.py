@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from perennial.errors import PerennialError
 from perennial.scaler import timing
 from perennial.scaler.explaining import explain, infeasible, line
+from perennial.tls import Tls
 
 Found = TypeVar("Found")
 
@@ -206,7 +207,7 @@ def check_size(found: Report, group: str, size: int, cluster: str, force: bool =
 
 def ask(
     address: str,
-    tls: Any,
+    tls: Tls | None,
     question: Callable[[Any], Awaitable[Found]],
     patience: float = timing.SCHEDULER_ANSWER,
 ) -> Found:
@@ -250,14 +251,6 @@ def away(address: str, patience: float, error: BaseException) -> PerennialError:
         f"{address}: the scheduler has not answered within {patience:g} s{why}; see"
         " `perennial status` and `perennial doctor`"
     )
-
-
-def security(tls: Any) -> Any:
-    """Make Dask's Security of a client's files, for callers that use its protocol directly."""
-    from perennial import isolated
-    from perennial.scheduler_connection import security as made
-
-    return made(isolated.files_of(tls))
 
 
 def _understood(answer: Any) -> Any:

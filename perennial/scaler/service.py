@@ -34,7 +34,6 @@ def assembled(told: Settings) -> Loop:
     """Put a scaler together; its folder must be locked."""
     groups = {each.group.name: each for each in told.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
-    tls = None if told.tls is None else told.tls.model_dump()
     memory, tracker = SavedState(told.state), MemberTracker()
     intents = Intents(told.state, tracker)
     overrides = Overrides(told.state, {name: each.most for name, each in groups.items()})
@@ -46,13 +45,13 @@ def assembled(told: Settings) -> Loop:
         name: FleetClient(name, partial(opened, told.platform, each.fleet), memory.clock)
         for name, each in groups.items()
     }
-    workers = DaskWorkers(told.scheduler, processes, tls)
+    workers = DaskWorkers(told.scheduler, processes, told.tls)
     demand: Source | None = None
     if told.adopted and told.http is not None:
-        workers = AdoptedWorkers(told.scheduler, ByHost(fleets), tls)
+        workers = AdoptedWorkers(told.scheduler, ByHost(fleets), told.tls)
         demand = AdoptedSource(told.http, workers, memory.clock)
     drains = Drains(workers, memory.clock, tracker)
-    demand = demand or source(told.scheduler, processes, tls, told.http)
+    demand = demand or source(told.scheduler, processes, told.tls, told.http)
     return Loop(told, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
 
 

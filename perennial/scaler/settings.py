@@ -10,25 +10,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from perennial import fleet
 from perennial.errors import PerennialError
+from perennial.fleet import Handle
 from perennial.registry import FLEETS, PLATFORMS, has_fleet
 from perennial.scaler.values import Group
 from perennial.spec.scaling import Schedule
+from perennial.tls import Tls
 
 OnDeadline = Literal["wait", "stop"]
 
 _GROUP = TypeAdapter(Group)
 _OWN = {each.name for each in fields(Group)}
-
-
-class Tls(BaseModel):
-    """Where the certificate is with which the scaler reaches the scheduler."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ca: str
-    cert: str
-    key: str
 
 
 class _File(BaseModel):
@@ -45,7 +38,7 @@ class _File(BaseModel):
     port: int = Field(default=0, ge=0, le=65535)
     dry_run: bool = False
     budget: float | None = Field(default=None, ge=0)
-    groups: list[dict[str, Any]]
+    groups: list[Mapping[str, object]]
     http: str | None = None
     adopted: bool = False
 
@@ -55,7 +48,7 @@ class _PlatformOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    fleet: dict[str, Any]
+    fleet: Mapping[str, object]
     schedules: tuple[Schedule, ...] = ()
     on_deadline: OnDeadline = "wait"
 
@@ -66,8 +59,8 @@ class GroupSettings:
 
     #: Rules, before the calendar and overrides are worked in.
     group: Group
-    #: The fleet's handle.
-    fleet: Mapping[str, Any]
+    #: How the fleet is reached.
+    fleet: Handle
     #: Other bounds at certain times.
     schedules: tuple[Schedule, ...] = ()
     #: What becomes of a member that is at work when its drain's time is over.
@@ -138,7 +131,9 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
         raise _wrong(source, "tls", "nothing", "ca, cert and key, because the scheduler uses TLS")
     if file.adopted and file.http is None:
         raise _wrong(source, "http", "nothing", "host:port of the dashboard, for one not ours")
-    groups = tuple(_group(source, index, each) for index, each in enumerate(file.groups))
+    groups = tuple(
+        _group(source, index, file.platform, each) for index, each in enumerate(file.groups)
+    )
     names = [each.group.name for each in groups]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -150,7 +145,7 @@ def parse(found: Any, source: str = "scaler.json") -> Settings:
     )
 
 
-def _group(source: str, index: int, found: Mapping[str, Any]) -> GroupSettings:
+def _group(source: str, index: int, platform: str, found: Mapping[str, object]) -> GroupSettings:
     where = f"groups[{index}]"
     try:
         beside = _PlatformOptions.model_validate({k: v for k, v in found.items() if k not in _OWN})
@@ -161,7 +156,11 @@ def _group(source: str, index: int, found: Mapping[str, Any]) -> GroupSettings:
         raise _wrong(source, f"{where}.min", group.min, f"0 to max, which is {group.max}")
     if group.slots < 1 or group.processes < 1:
         raise _wrong(source, f"{where}.slots", group.slots, "at least 1, as processes")
-    return GroupSettings(group, beside.fleet, beside.schedules, beside.on_deadline)
+    try:
+        handle = fleet.read(platform, beside.fleet)
+    except ValidationError as error:
+        raise _refused(source, error, f"{where}.fleet") from None
+    return GroupSettings(group, handle, beside.schedules, beside.on_deadline)
 
 
 def _no_number(found: str) -> float:
@@ -176,7 +175,7 @@ def _refused(source: str, error: ValidationError, where: str = "") -> PerennialE
     missing = first["type"] == "missing"
     found = "nothing" if missing else repr(first["input"])[:100]
     allowed = "a value" if missing else first["msg"][:1].lower() + first["msg"][1:]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = "no such key"
     return _wrong(source, path or "(file)", found, allowed)
 

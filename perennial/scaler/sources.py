@@ -11,6 +11,7 @@ from perennial.scaler import timing
 from perennial.scaler.dashboard_demand import HttpSource
 from perennial.scaler.demand import NoPreload, PreloadSource, Request, SchedulerAway, Source
 from perennial.scaler.values import Demand
+from perennial.tls import Tls
 
 logger = logging.getLogger("perennial.scaler.demand")
 
@@ -18,7 +19,7 @@ logger = logging.getLogger("perennial.scaler.demand")
 def opened(
     address: str,
     groups: Mapping[str, int],
-    tls: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
     http: str | None = None,
 ) -> Source:
     """Make a source of demand that takes what the scheduler has to offer."""

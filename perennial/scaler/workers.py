@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from perennial.scaler import timing
 from perennial.scaler.values import PARKED
 from perennial.scheduler_connection import SchedulerConnection
+from perennial.tls import Tls
 
 logger = logging.getLogger("perennial.scaler.workers")
 
@@ -91,9 +92,7 @@ class Workers(Protocol):
 class DaskWorkers:
     """Workers that are reached through their scheduler."""
 
-    def __init__(
-        self, address: str, groups: Mapping[str, int], tls: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, address: str, groups: Mapping[str, int], tls: Tls | None = None) -> None:
         self.groups = dict(groups)
         self._scheduler = SchedulerConnection(address, tls, timing.DRAIN_ANSWER)
         #: What is passed on to workers has a line of its own, for one of them may not answer.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from perennial.fleet import Handle
 from perennial.services.dask import jupyter, scheduler, worker
 from perennial.services.scaler import scaler
 from perennial.services.values import Service, Site
@@ -12,7 +12,7 @@ from perennial.spec import ClusterSpec
 
 
 def services(
-    spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]] | None = None
+    spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle] | None = None
 ) -> tuple[Service, ...]:
     """List what a cluster consists of: the scheduler, each worker group, Jupyter, the scaler.
 
@@ -22,7 +22,7 @@ def services(
         The cluster file.
     site : Site
         Where things are.
-    fleets : mapping of str to mapping, or None
+    fleets : mapping of str to Handle, or None
         How the fleet of each group is reached by a scaler; None where the platform has no
         fleets, and then there is no scaler either.
     """

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from perennial.fleet import Handle
 from perennial.services.configuration import nested
 from perennial.services.dask import dask_config, scheduler_address, tls_files
 from perennial.services.values import Access, Command, File, Lifecycle, Limits, Service, Site
 from perennial.spec import ClusterSpec, WorkerGroup
 from perennial.spec.scaling import Scale
+from perennial.tls import Tls
 
 #: Members that a group without bounds may have.
 MOST = 100_000
@@ -19,7 +22,7 @@ MOST = 100_000
 WATCHDOG = 120.0
 
 
-def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]]) -> Service:
+def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> Service:
     """Describe the service that sizes groups by what their work asks for.
 
     Parameters
@@ -28,7 +31,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
         The cluster file; it has groups that are `scaled`.
     site : Site
         Where things are.
-    fleets : mapping of str to mapping
+    fleets : mapping of str to Handle
         How the fleet of each group is reached: its handle. Of groups without `scale` only those
         that it shall know of, because they do some of the work.
     """
@@ -64,9 +67,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]
     )
 
 
-def settings_of(
-    spec: ClusterSpec, site: Site, fleets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> dict[str, Any]:
     """Say what a scaler is told, see `perennial.scaler.settings`.
 
     Parameters
@@ -75,7 +76,7 @@ def settings_of(
         The cluster file.
     site : Site
         Where things are.
-    fleets : mapping of str to mapping
+    fleets : mapping of str to Handle
         How the fleet of each group is reached.
     """
     if spec.scaler is None:
@@ -85,7 +86,7 @@ def settings_of(
         "cluster": spec.name,
         "platform": spec.platform,
         "scheduler": scheduler_address(spec, site),
-        "tls": dict(zip(("ca", "cert", "key"), tls, strict=True)) if tls else None,
+        "tls": asdict(Tls(*tls)) if tls else None,
         "http": f"127.0.0.1:{spec.scheduler.dashboard_port}",
         "interval": spec.scaler.interval,
         "budget": spec.scaler.budget,
@@ -100,7 +101,7 @@ def settings_of(
     }
 
 
-def _group(name: str, group: WorkerGroup, fleet: Mapping[str, Any]) -> dict[str, Any]:
+def _group(name: str, group: WorkerGroup, fleet: Handle) -> dict[str, Any]:
     """Write the rules of a group in the words of `perennial.scaler.values.Group`."""
     # One without bounds has the size that its fleet says, and its cost is nobody's choice.
     scale = group.scale or Scale(min=0, max=MOST)
@@ -125,5 +126,5 @@ def _group(name: str, group: WorkerGroup, fleet: Mapping[str, Any]) -> dict[str,
             schedule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
             for schedule in scale.schedules
         ],
-        "fleet": dict(fleet),
+        "fleet": fleet.to_json(),
     }

@@ -17,6 +17,7 @@ from perennial.connect import Connection, Tls
 from perennial.errors import PerennialError
 from perennial.scaler import scaler_client
 from perennial.scaler.scaler_client import Report
+from perennial.scheduler_connection import security
 from tests.cli.test_use import perennial
 from tests.scaler.feeder import Scaler, record, scheduler
 
@@ -52,7 +53,7 @@ def cluster(machine: Path) -> Iterator[paths.ClusterPaths]:
 @pytest.fixture
 def scaler(cluster: paths.ClusterPaths) -> Iterator[Scaler]:
     connection = connect.load(cluster)
-    with Scaler(connection.scheduler_address, scaler_client.security(connection.tls)) as running:
+    with Scaler(connection.scheduler_address, security(connection.tls)) as running:
         yield running
 
 
@@ -244,15 +245,14 @@ def test_a_history_cut_in_the_middle_of_a_line(
 
 def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPaths) -> None:
     connection = connect.load(cluster)
-    security = scaler_client.security(connection.tls)
-    with Scaler(connection.scheduler_address, security) as scaler:
+    with Scaler(connection.scheduler_address, security(connection.tls)) as scaler:
         scaler.heard()
     code, out, error = perennial(machine, "pause")
 
     assert (code, out) == (1, "")
     assert error.startswith("lab: the scheduler keeps the request, but the scaler has not ")
     assert error.count("\n") == 1
-    with Scaler(connection.scheduler_address, security) as scaler:
+    with Scaler(connection.scheduler_address, security(connection.tls)) as scaler:
         end = time.monotonic() + 60
         while not scaler.taken:
             assert time.monotonic() < end, "the wish is gone"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import Busy, NoCapacity
-from perennial.fleet import FixedFleet, opened
+from perennial.fleet import FixedFleet, FixedHandle, opened, read
 from perennial.platforms.memory import MemoryFleet, PickingFleet, Timing
 from tests.platforms.contract import Contract, Platform, there
 
@@ -76,7 +76,7 @@ def test_a_fixed_fleet_keeps_the_contract_but_for_its_size() -> None:
     for size, leaving in ((0, seen.members), (5, ()), (3, seen.members[:1])):
         assert fleet.resize(size, leaving) == 3
         assert fleet.observe() == seen
-    assert opened("memory", {"members": ["cpu-0"]}).observe().desired == 1
+    assert opened("memory", FixedHandle(members=("cpu-0",))).observe().desired == 1
 
 
 def test_members_start_and_leave_by_the_clock() -> None:
@@ -120,12 +120,12 @@ def test_a_platform_that_picks_removes_the_oldest_whoever_was_named() -> None:
 
 
 def test_it_is_opened_by_its_handle() -> None:
-    fleet = opened("memory", {"group": "cpu", "size": 2})
+    fleet = opened("memory", read("memory", {"group": "cpu", "size": 2}))
     assert fleet.observe().desired == 2
 
 
 def test_a_fixed_group_has_its_size_whatever_is_asked() -> None:
-    fleet = opened("hosts", {"members": ["gpu-mb-0", "gpu-mc-0"]})
+    fleet = opened("hosts", read("hosts", {"members": ["gpu-mb-0", "gpu-mc-0"]}))
     seen = fleet.observe()
     assert [member.worker for member in seen.members] == ["gpu-mb-0", "gpu-mc-0"]
     assert (seen.desired, seen.least, seen.most, seen.settled) == (2, 2, 2, True)

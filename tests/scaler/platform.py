@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
 from perennial.errors import Busy, FleetMissing, NoCapacity
+from perennial.fleet import Handle
 from perennial.observation import Member, Observation
 from tests.preloads.conftest import DRAIN, KEEP, Lab
 
@@ -105,10 +106,17 @@ class Platform:
         self._server.server_close()
 
 
+class RemoteHandle(Handle):
+    """The port at which such a platform is."""
+
+    port: int
+
+
 class RemoteFleet:
     """The fleet of such a platform, in the scaler's process."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[RemoteHandle]] = RemoteHandle
 
     def __init__(self, port: int) -> None:
         self.port = port

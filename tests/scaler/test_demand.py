@@ -32,6 +32,7 @@ from perennial.scaler.demand import (
 )
 from perennial.scaler.sources import opened
 from perennial.scaler.values import Demand, Load, MemberSeen, Signature
+from perennial.tls import Tls
 from tests import dask_processes
 from tests.ports import free_port
 from tests.preloads.conftest import Lab, made
@@ -319,8 +320,7 @@ def test_a_task_that_may_run_elsewhere_and_found_no_worker_waits_for_the_one_tha
 
 def test_over_tls(tmp_path: Path) -> None:
     authority.ensure(tmp_path, "lab", authority.local_names())
-    files = {"ca": "ca", "cert": "client", "key": "client-key"}
-    tls = {part: str(tmp_path / f"{name}.pem") for part, name in files.items()}
+    tls = Tls.in_folder(tmp_path)
 
     async def read(address: str) -> None:
         source = opened(address, GROUPS, tls)

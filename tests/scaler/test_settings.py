@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perennial.errors import PerennialError
+from perennial.platforms.memory import MemoryHandle
 from perennial.scaler import settings
 from perennial.scaler.__main__ import main
 
@@ -31,7 +32,8 @@ def test_all_that_can_be_said_is_understood() -> None:
     found = settings.parse(GOOD)
     (group,) = found.groups
     assert (group.group.name, group.group.max, group.group.cost) == ("cpu", 4, 1.5)
-    assert (group.on_deadline, group.fleet, group.schedules[0].min) == ("stop", {"group": "cpu"}, 2)
+    assert (group.on_deadline, group.schedules[0].min) == ("stop", 2)
+    assert group.fleet == MemoryHandle(group="cpu")
     assert (found.interval, found.state, found.budget) == (5.0, Path("/tmp/x"), None)
 
 
@@ -56,6 +58,9 @@ def test_little_is_enough() -> None:
         (("groups", 0, "max"), "many", "groups[0].max: found 'many'"),
         (("groups", 0, "name"), ..., "groups[0].name: found nothing"),
         (("groups", 0, "fleet"), ..., "groups[0].fleet: found nothing"),
+        (("groups", 0, "fleet"), {}, "groups[0].fleet.group: found nothing"),
+        (("groups", 0, "fleet", "colour"), 1, "groups[0].fleet.colour: found 1; allowed: no such"),
+        (("tls", "colour"), 1, "tls.colour: found 1; allowed: no such key"),
         (("groups", 0, "slots"), 0, "groups[0].slots: found 0"),
         (("groups", 0, "colour"), 1, "groups[0].colour: found 1; allowed: no such key"),
         (("groups", 0, "on_deadline"), "pray", "groups[0].on_deadline: found 'pray'"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.observation import Member, Observation
-from perennial.platforms.memory import MemoryFleet, Timing
+from perennial.platforms.memory import MemoryFleet, MemoryHandle, Timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.drain import Drains
@@ -316,7 +316,7 @@ def scaler(
         platform="memory",
         scheduler="tcp://memory:0",
         state=folder,
-        groups=(GroupSettings(rules(**changes), {}, (), on_deadline),),  # type: ignore[arg-type]
+        groups=(GroupSettings(rules(**changes), MemoryHandle(group="cpu"), (), on_deadline),),  # type: ignore[arg-type]
         interval=interval,
         dry_run=dry_run,
     )

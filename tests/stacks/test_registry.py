@@ -14,7 +14,7 @@ import pulumi
 import pytest
 import yaml
 
-from perennial.fleet import opened
+from perennial.fleet import opened, read
 from perennial.paths import cluster_state
 from perennial.platforms.local.deploy import connection
 from perennial.registry import PLATFORMS
@@ -105,7 +105,7 @@ def _hosts(outputs: dict[str, Any]) -> None:
     assert outputs["connection"]["tls"] == {"ca": "made", "cert": "made", "key": "made"}
     assert outputs["connection"]["token"] == "made"
     for group, handle in outputs["fleets"].items():
-        assert opened("hosts", handle), group
+        assert opened("hosts", read("hosts", handle)), group
     assert outputs["fleets"]["gpu"] == {"members": ["gpu-mb-0"]}
     assert clusters(outputs, "s")["lab"] == ClusterOutputs(loads(HOSTS), outputs["connection"])
 

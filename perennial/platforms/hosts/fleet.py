@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleet import refusals
+from perennial.fleet import Handle, refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.scheduler_connection import shared
+from perennial.tls import Tls
 
 #: Seconds in which the scheduler must answer.
 ANSWER = 10.0
@@ -78,17 +79,31 @@ class GroupOnMachine:
         return self.room is not None and size >= len(self.wanted) + self.room
 
 
+class HostsHandle(Handle):
+    """How a scaler reaches the members of a group on all machines."""
+
+    group: str
+    """Its name."""
+    machines: dict[str, int]
+    """How many members each machine may have."""
+    scheduler: str
+    """Address of the scheduler, which stands between the scaler and the keepers."""
+    tls: Tls | None
+    """The scaler's certificate; None without TLS."""
+
+
 class HostsFleet:
     """The members of one group on machines that have a keeper."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[HostsHandle]] = HostsHandle
 
     def __init__(
         self,
         group: str,
         machines: Mapping[str, int],
         scheduler: str,
-        tls: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.group = group
         self.machines = dict(machines)

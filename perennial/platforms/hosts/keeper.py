@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from perennial.capacity import Use
 from perennial.services.configuration import nested
@@ -24,6 +24,7 @@ from perennial.services.values import (
     Site,
 )
 from perennial.spec import ClusterSpec
+from perennial.tls import Tls
 
 #: Seconds without a sign of life after which each is restarted.
 WATCHDOG = 120.0
@@ -36,7 +37,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
     told = {
         "machine": machine,
         "scheduler": scheduler_address(spec, site),
-        "tls": dict(zip(("ca", "cert", "key"), tls, strict=True)) if tls else None,
+        "tls": asdict(Tls(*tls)) if tls else None,
         "socket": site.socket,
     }
     return Service(

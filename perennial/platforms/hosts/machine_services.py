@@ -14,11 +14,13 @@ from typing import Any, Literal
 from perennial import render
 from perennial import services as values
 from perennial.eject import folder_site, systemd_site
+from perennial.fleet import FixedHandle, Handle
 from perennial.jupyter import DASHBOARD_LINK
 from perennial.pages import socket_of
 from perennial.platforms.hosts import keeper
 from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.environment import EnvironmentSpec, environment, state
+from perennial.platforms.hosts.fleet import HostsHandle
 from perennial.platforms.hosts.machine_spec import (
     MachineCluster,
     MachineEntry,
@@ -28,9 +30,11 @@ from perennial.platforms.hosts.machine_spec import (
     read,
 )
 from perennial.services import ADDRESS, MACHINE, Service, Site
+from perennial.services.dask import tls_files
 from perennial.sizes import of_member, of_services
 from perennial.spec import ClusterSpec
 from perennial.ssh import Hop
+from perennial.tls import Tls
 
 __all__ = [
     "Addresses",
@@ -213,8 +217,8 @@ def _worker(cluster: MachineCluster, site: Site, name: str) -> Service:
     return known[site, name]
 
 
-def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
-    """Say how each group's fleet is reached: what makes a `HostsFleet`."""
+def fleets(spec: ClusterSpec) -> dict[str, Handle]:
+    """Say how each group's fleet is reached."""
     machines = machine_specs(spec)
     [scheduler] = [read(one) for one in machines.values() if "scheduler" in one["runs"]]
     return fleets_of(scheduler, {name: one["members"] for name, one in machines.items()})
@@ -222,44 +226,43 @@ def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
 
 def fleets_of(
     scheduler: MachineSpec, machines: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Handle]:
     """Say the same from what the scheduler's machine has to do, and the members of all machines."""
     if scheduler.everywhere:
         return _fleets(scheduler)
     every = {name: Members.model_validate(own) for name, own in machines.items()}
     groups = sorted({group for own in every.values() for group in own.counts})
-    return {group: {"members": _members(group, every)} for group in groups}
+    return {group: FixedHandle(members=_members(group, every)) for group in groups}
 
 
-def _fleets(spec: MachineSpec) -> dict[str, dict[str, Any]]:
+def _fleets(spec: MachineSpec) -> dict[str, Handle]:
     """Say how each group's fleet is reached.
 
     Groups without `scale` are fixed: the scaler knows of them, for they do some of the work.
     """
     cluster, site = spec.cluster, _site(spec)
-    names = {"ca": "ca", "cert": "client", "key": "client-key"}
-    tls = {key: f"{site.tls}/{name}.pem" for key, name in names.items()}
+    files = tls_files(cluster, site, "client")
     every = {one.machine: one for one in spec.everywhere}
     return {
-        group: {
-            "group": group,
-            "machines": {one: own.most[group] for one, own in every.items() if group in own.most},
-            "scheduler": values.scheduler_address(cluster, site),
-            "tls": tls if cluster.security.tls else None,
-        }
+        group: HostsHandle(
+            group=group,
+            machines={one: own.most[group] for one, own in every.items() if group in own.most},
+            scheduler=values.scheduler_address(cluster, site),
+            tls=Tls(*files) if files else None,
+        )
         if group in cluster.scaled
-        else {"members": _members(group, every)}
+        else FixedHandle(members=_members(group, every))
         for group in cluster.workers
     }
 
 
-def _members(group: str, machines: Mapping[str, Members]) -> list[str]:
+def _members(group: str, machines: Mapping[str, Members]) -> tuple[str, ...]:
     """Name the members of a group on all machines."""
-    return [
+    return tuple(
         f"{group}-{machine}-{number}"
         for machine, own in machines.items()
         for number in range(own.counts.get(group, 0))
-    ]
+    )
 
 
 def target(machine: MachineEntry) -> Target:

@@ -29,6 +29,7 @@ from perennial.platforms.hosts.agent.reconciling import NOTHING, respond
 from perennial.platforms.hosts.programs import FOLDER, Programs
 from perennial.preloads.systemd_notify import notify
 from perennial.scheduler_connection import opened
+from perennial.tls import Tls
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -45,16 +46,6 @@ _WRITES = "`perennial up` or `pulumi up` writes it anew"
 
 #: Takes what is asked, as JSON; returns what the scheduler is told: ``groups`` and ``trouble``.
 Respond = Callable[[bytes], dict[str, Any]]
-
-
-class Tls(BaseModel):
-    """Where the certificate is with which the relay reaches the scheduler."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ca: str
-    cert: str
-    key: str
 
 
 class Settings(BaseModel):
@@ -116,8 +107,7 @@ def read(path: Path) -> Settings:
 
 async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> None:
     """Ask the scheduler, and hand on what it says, for ever."""
-    tls = None if settings.tls is None else settings.tls.model_dump()
-    scheduler = opened(settings.scheduler, tls, ANSWER, role="worker")
+    scheduler = opened(settings.scheduler, settings.tls, ANSWER, role="worker")
     message = NOTHING
     silent, blind = False, ""
     while True:

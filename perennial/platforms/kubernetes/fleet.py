@@ -19,6 +19,7 @@ from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.kubernetes import quotas
 from perennial.platforms.kubernetes.changes import Changes
 from perennial.platforms.kubernetes.client import CONFLICT, GONE, Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.parts import KubernetesHandle
 
 Result = TypeVar("Result")
 
@@ -39,6 +40,7 @@ class KubernetesFleet:
     """The pods of one Deployment."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[KubernetesHandle]] = KubernetesHandle
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perennial.fleet import Handle
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.code import START
 from perennial.platforms.kubernetes.merging import merged
@@ -105,15 +106,30 @@ def parts(spec: ClusterSpec) -> tuple[Part, ...]:
     )
 
 
-def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
+class KubernetesHandle(Handle):
+    """How a scaler reaches the pods of a group."""
+
+    group: str
+    """Its name."""
+    namespace: str
+    """Where its Deployment is."""
+    deployment: str
+    """Name of that."""
+    fixed: bool
+    """Whether the size is that of the Deployment, and nobody else's."""
+    adopted: bool = False
+    """Whether others made it: see `perennial.platforms.kubernetes.fleet`."""
+
+
+def fleets(spec: ClusterSpec) -> dict[str, KubernetesHandle]:
     """Say how the scaler reaches each group."""
     return {
-        group: {
-            "group": group,
-            "namespace": spec.options.namespace,
-            "deployment": names.name_of(spec.name, group),
-            "fixed": group not in spec.scaled,
-        }
+        group: KubernetesHandle(
+            group=group,
+            namespace=spec.options.namespace,
+            deployment=names.name_of(spec.name, group),
+            fixed=group not in spec.scaled,
+        )
         for group in spec.workers
     }
 

@@ -26,7 +26,7 @@ from perennial.lock import exclusive
 from perennial.observation import Member, MemberState, Observation
 from perennial.paths import ClusterPaths
 from perennial.platforms.local import room
-from perennial.platforms.local.layout import programs
+from perennial.platforms.local.layout import LocalHandle, programs
 from perennial.platforms.local.machine import this_machine
 from perennial.spec import ClusterSpec, load
 from perennial.state import State, command
@@ -46,6 +46,7 @@ class LocalFleet:
     """The members of one group on this machine."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[LocalHandle]] = LocalHandle
 
     def __init__(self, root: str, group: str, python: str, fixed: bool = False) -> None:
         self.paths = ClusterPaths(Path(root))

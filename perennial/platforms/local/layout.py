@@ -8,9 +8,9 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from perennial import local
+from perennial.fleet import Handle
 from perennial.pages import socket_of
 from perennial.paths import ClusterPaths
 from perennial.services import Service, Site, services, worker_names
@@ -51,14 +51,24 @@ def interpreter() -> str:
     return str(Path(os.path.realpath(chosen.parent.parent), chosen.parent.name, chosen.name))
 
 
-def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, dict[str, Any]]:
-    """Say how each group's fleet is reached: what makes a `LocalFleet`."""
-    python = python or interpreter()
+class LocalHandle(Handle):
+    """How a scaler reaches a group on this machine."""
+
+    root: str
+    """Folder of the cluster."""
+    group: str
+    """Its name."""
+    python: str
+    """Interpreter of its members."""
+    fixed: bool = False
+    """Whether nobody resizes it."""
+
+
+def fleets(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> dict[str, LocalHandle]:
+    """Say how each group's fleet is reached."""
+    root, python = str(paths.root), python or interpreter()
     return {
-        name: {
-            **{"root": str(paths.root), "group": name, "python": python},
-            **({} if name in spec.scaled else {"fixed": True}),
-        }
+        name: LocalHandle(root=root, group=name, python=python, fixed=name not in spec.scaled)
         for name in spec.workers
     }
 

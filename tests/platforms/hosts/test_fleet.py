@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from perennial import authority
 from perennial.errors import Busy, FleetError, NoCapacity
 from perennial.platforms.hosts.fleet import GroupOnMachine, HostsFleet, planned
+from perennial.tls import Tls
 from tests import dask_processes
 from tests.homes import wait_until
 from tests.platforms.contract import Contract, Platform, ids, there
@@ -75,9 +77,8 @@ class OnHosts(Platform):
             "tls": self.certificate("client"),
         }
 
-    def certificate(self, role: str) -> dict[str, str]:
-        names = {"ca": "ca", "cert": role, "key": f"{role}-key"}
-        return {key: f"{self.tls}/{name}.pem" for key, name in names.items()}
+    def certificate(self, role: str) -> Tls:
+        return Tls(*(f"{self.tls}/{name}.pem" for name in ("ca", role, f"{role}-key")))
 
     def begin(self, *arguments: str) -> None:
         """Start a scheduler, always at the same address."""
@@ -104,7 +105,7 @@ class OnHosts(Platform):
         relay = {
             "machine": machine,
             "scheduler": self.address,
-            "tls": self.certificate("worker"),
+            "tls": asdict(self.certificate("worker")),
             "socket": str(folder / "socket"),
         }
         (folder / "keeper.json").write_text(json.dumps(keeper))

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from perennial.fleet import FixedHandle
 from perennial.plan import Impact, Step
 from perennial.platforms.hosts.desired_state import DesiredState, request
 from perennial.platforms.hosts.drift import drift
+from perennial.platforms.hosts.fleet import HostsHandle
 from perennial.platforms.hosts.machine_services import (
     MachineServices,
     fleets,
@@ -71,12 +73,15 @@ def test_the_scaler_understands_what_it_is_told() -> None:
     assert settings.platform == "hosts"
     [group] = settings.groups
     assert group.fleet == fleets(spec_of(SCALED))["cpu"]
-    assert group.fleet["machines"] == {"machine-b": 4, "10-0-0-3": 4}
+    assert isinstance(group.fleet, HostsHandle)
+    assert group.fleet.machines == {"machine-b": 4, "10-0-0-3": 4}
 
 
 def test_the_scaler_knows_of_fixed_groups_by_the_names_of_their_members() -> None:
     spec = spec_of(SCALED, workers={**SCALED["workers"], "big": {"count": 2}})
-    named = fleets(spec)["big"]["members"]
+    big = fleets(spec)["big"]
+    assert isinstance(big, FixedHandle)
+    named = big.members
     run = {
         f"big-{machine}-{number}"
         for machine, assigned in services_by_machine(spec).items()
@@ -87,7 +92,7 @@ def test_the_scaler_knows_of_fixed_groups_by_the_names_of_their_members() -> Non
     *_, scaler = services_by_machine(spec)["machine-a"].services
     [file] = [file for file in scaler.files if file.path.endswith(".json")]
     groups = {each.group.name: each for each in parse(json.loads(file.text)).groups}
-    assert groups["big"].fleet == {"members": named}
+    assert groups["big"].fleet == FixedHandle(members=named)
 
 
 def test_a_share_that_was_remembered_without_keepers_is_read() -> None:

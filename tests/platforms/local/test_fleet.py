@@ -67,7 +67,7 @@ class OnThisMachine(Platform):
         supervisor.launch(paths)
         self.supervisor = supervisor.Supervisor(paths.socket)
         handle = layout.fleets(self.spec, paths)["cpu"]
-        self.fleet = self.local = fleets.LocalFleet(**handle)
+        self.fleet = self.local = fleets.LocalFleet(**dict(handle))
         self.settled(3)
 
     def settled(self, size: int) -> Observation:
@@ -202,11 +202,12 @@ def test_a_change_that_was_cut_off_is_finished_by_the_next(platform: OnThisMachi
 def test_it_is_opened_by_its_handle(platform: OnThisMachine) -> None:
     handle = layout.fleets(platform.spec, platform.paths)["cpu-x"]
     assert opened("local", handle).observe().desired == 1
-    gone = {**layout.fleets(platform.spec, platform.paths)["cpu"], "group": "gone"}
+    whole = layout.fleets(platform.spec, platform.paths)["cpu"]
+    gone = whole.model_copy(update={"group": "gone"})
     with pytest.raises(FleetMissing, match="no group of lab"):
         opened("local", gone).resize(1)
     with pytest.raises(FleetMissing):
-        opened("local", {**gone, "root": f"{platform.root}/nowhere"}).resize(1)
+        opened("local", gone.model_copy(update={"root": f"{platform.root}/nowhere"})).resize(1)
 
 
 def test_a_group_without_scale_has_the_size_that_it_has(platform: OnThisMachine) -> None:
@@ -267,7 +268,7 @@ def test_busy_says_who_is_at_work(platform: OnThisMachine) -> None:
 
 def test_the_groups_of_one_scaler_wait_for_each_other(platform: OnThisMachine) -> None:
     handle = layout.fleets(platform.spec, platform.paths)["cpu"]
-    others = [fleets.LocalFleet(**handle) for _ in range(4)]
+    others = [fleets.LocalFleet(**dict(handle)) for _ in range(4)]
     with ThreadPoolExecutor() as pool:
         held = list(pool.map(lambda fleet: fleet.resize(5), others))
     assert held == [5] * 4

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perennial.errors import Busy, FleetMissing
-from perennial.fleet import Fleet, opened
+from perennial.fleet import Fleet, opened, read
 from perennial.lock import exclusive
 from perennial.observation import Observation
 from tests.homes import Home, make_home, wait_until
@@ -54,7 +54,7 @@ def told(home: Home) -> dict[str, Any]:
 
 def fleet_of(home: Home) -> Fleet:
     [group] = [group for group in told(home)["groups"] if group["name"] == "cpu"]
-    return opened("local", group["fleet"])
+    return opened("local", read("local", group["fleet"]))
 
 
 def units(home: Home) -> set[str]:
@@ -117,7 +117,7 @@ def test_the_scaler_stands_beside_the_others(standing: Home) -> None:
     assert set(found) == {"health", "scheduler", "cpu-0", "fix-0", "scaler"}
     assert found["scaler"] in ("STARTING", "RUNNING")
     groups = {group["name"]: group["fleet"] for group in told(standing)["groups"]}
-    seen = opened("local", groups["fix"]).observe()
+    seen = opened("local", read("local", groups["fix"])).observe()
     assert (seen.least, seen.desired, seen.most) == (1, 1, 1)
     wait_until(lambda: health(standing).get("healthy") is True)
     assert "nothing to change" in standing.up()

@@ -11,6 +11,7 @@ from perennial.fleet import opened
 from perennial.paths import ClusterPaths
 from perennial.platforms.local import layout
 from perennial.platforms.local.fleet import LocalFleet
+from perennial.platforms.local.layout import LocalHandle
 from perennial.scaler import settings
 from perennial.spec import ClusterSpec, loads
 
@@ -74,7 +75,9 @@ def test_every_key_of_the_cluster_file_arrives() -> None:
     assert list(cpu.schedules) == spec.schedules
     assert (gpu.group.idle, gpu.group.horizon, gpu.group.resources) == (None, None, {"GPU": 1.0})
     # Its size is not the scaler's, but it does some of the work.
-    assert (fix.group.resources, fix.group.cost, fix.fleet["fixed"]) == ({"FIX": 2.0}, 0.0, True)
+    assert (fix.group.resources, fix.group.cost) == ({"FIX": 2.0}, 0.0)
+    assert isinstance(fix.fleet, LocalHandle)
+    assert fix.fleet.fixed
 
 
 def test_the_fleets_are_opened_by_what_it_is_told() -> None:

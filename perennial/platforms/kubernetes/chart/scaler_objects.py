@@ -10,7 +10,7 @@ from typing import Any
 
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup
-from perennial.platforms.kubernetes.parts import CONFIG, SCALER
+from perennial.platforms.kubernetes.parts import CONFIG, SCALER, KubernetesHandle
 from perennial.platforms.kubernetes.pods import ALIVE
 
 Tree = dict[str, Any]
@@ -109,6 +109,13 @@ def _group(release: Release, wanted: Wanted, group: ReleaseGroup) -> Tree:
     """Write the rules of a group; of one without bounds the size is its Deployment's."""
     least, most = wanted.bounds.get(group.name, (0, 100_000))
     fixed = group.name not in wanted.bounds
+    handle = KubernetesHandle(
+        group=group.name,
+        namespace=release.namespace,
+        deployment=group.deployment,
+        fixed=fixed,
+        adopted=True,
+    )
     return {
         "name": group.name,
         "min": least,
@@ -119,13 +126,7 @@ def _group(release: Release, wanted: Wanted, group: ReleaseGroup) -> Tree:
         "cost": 0.0 if fixed else 1.0,
         "idle": wanted.idle,
         "drain": wanted.drain,
-        "fleet": {
-            "group": group.name,
-            "namespace": release.namespace,
-            "deployment": group.deployment,
-            "fixed": fixed,
-            "adopted": True,
-        },
+        "fleet": handle.to_json(),
     }
 
 

@@ -68,11 +68,11 @@ def test_the_scaler_s_pod_passes_restricted_and_its_settings_are_understood() ->
     main, big = found.groups
     assert (main.group.min, main.group.max, main.group.slots) == (1, 10, 4)
     assert main.group.memory == 2 * 2**32
-    assert main.fleet == {
+    assert main.fleet.to_json() == {
         **{"group": "worker", "namespace": "dask", "deployment": "lab-dask-worker"},
         **{"fixed": False, "adopted": True},
     }
-    assert big.fleet["fixed"] is True
+    assert big.fleet.to_json()["fixed"] is True
     other = dict(scaler_settings(RELEASE, Wanted("dask:1", {"worker": (1, 11)})))
     assert other != json.loads(text)
 
