@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from perennial.cli import (
     doctor,
@@ -22,8 +25,23 @@ from perennial.cli import (
 )
 from perennial.errors import PerennialError
 
+
+class Commands(TyperGroup):
+    """The commands; refuses an empty value, as a script gives for a variable that is not set."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find the command; no name, file or number is empty."""
+        for before, word in pairwise(["", *args]):
+            name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+            if not value and (not word or word.endswith("=")):
+                where = f"{name}: " if name.startswith("-") else ""
+                raise PerennialError(f"{where}found an empty value; write one, or leave it out")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="perennial",
+    cls=Commands,
     help="Standing Dask clusters as code.",
     no_args_is_help=True,
     add_completion=False,
