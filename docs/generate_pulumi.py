@@ -89,12 +89,16 @@ def _module(of: str, classes: dict[str, Class], common: dict[str, Class]) -> str
 
 
 def _base(name: str, classes: dict[str, Class]) -> str:
-    """Find the class all of whose keys another one has as well, the same: it derives from that."""
-    keys = classes[name][2].items()
+    """Find the class all of whose keys another one has as well: it derives from that.
+
+    They are the same there, or required.
+    """
+    keys = classes[name][2]
     found = [
         other
         for other, (*_, fewer) in classes.items()
-        if fewer.items() < keys and len(fewer) >= FEW
+        if FEW <= len(fewer) < len(keys)
+        and all(key in keys and (keys[key] == fewer[key] or _required(keys[key])) for key in fewer)
     ]
     return max(found, key=lambda other: len(classes[other][2]), default="")
 
@@ -104,8 +108,18 @@ def _text(name: str, base: str, classes: dict[str, Class]) -> str:
     summary, _, keys = classes[name]
     inherited = classes[base][2] if base in classes else {}
     head = f"class {name}Args({base}Args):" if base else f"class {name}Args:"
-    own = [text for key, text in keys.items() if key not in inherited]
+    own = [
+        # Or the default of the other class would be its own.
+        text.replace("\n", " = field()\n", 1) if key in inherited else text
+        for key, text in keys.items()
+        if text != inherited.get(key)
+    ]
     return "\n".join(filter(None, ["@dataclass(kw_only=True)", head, summary, *own])) + "\n"
+
+
+def _required(text: str) -> bool:
+    """Whether a key has no default."""
+    return " = " not in text.partition("\n")[0]
 
 
 def _names(modules: dict[str, dict[str, Class]]) -> str:

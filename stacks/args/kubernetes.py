@@ -6,7 +6,7 @@ Written by `docs/generate_pulumi.py` from the models: do not edit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pulumi
@@ -202,42 +202,11 @@ class JupyterPodArgs(PodArgs):
 
 
 @dataclass(kw_only=True)
-class KubernetesOptionsArgs:
+class KubernetesOptionsArgs(PodArgs):
     """A Kubernetes cluster; what stands here holds for every pod."""
 
-    image: pulumi.Input[str]
+    image: pulumi.Input[str] = field()
     """Container image of every service that has none of its own."""
-    image_pull_policy: pulumi.Input[Literal["Always", "IfNotPresent", "Never"]] | None = None
-    """When the image is pulled; Kubernetes' own choice when it is not given."""
-    image_pull_secrets: Sequence[pulumi.Input[str]] | None = None
-    """Secrets with which the image is pulled."""
-    service_account: pulumi.Input[str] | None = None
-    """Service account; one without any right is made when it is not given."""
-    resources: ResourcesArgs | Mapping[str, Any] | None = None
-    """Resources, beside the memory and the threads that the cluster file says."""
-    node_selector: Mapping[str, pulumi.Input[str]] | None = None
-    """Labels that a node must have."""
-    tolerations: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Taints of nodes that are accepted, as Kubernetes writes them."""
-    affinity: Mapping[str, pulumi.Input[Any]] | None = None
-    """Affinity, as Kubernetes writes it."""
-    spread: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Topology spread constraints; the label selector is added where it is missing, and
-    `ScheduleAnyway` for those that cannot be met."""
-    priority_class: pulumi.Input[str] | None = None
-    """Priority class."""
-    labels: Mapping[str, pulumi.Input[str]] | None = None
-    """More labels of the pods."""
-    annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """More annotations of the pods."""
-    volumes: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """More volumes, as Kubernetes writes them."""
-    volume_mounts: Sequence[Mapping[str, pulumi.Input[Any]]] | None = None
-    """Where the container has them."""
-    extra_pod_spec: Mapping[str, pulumi.Input[Any]] | None = None
-    """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
-    what is made here, and `null` removes a key. `perennial check` warns of what the Pod
-    Security level Restricted would refuse."""
     namespace: pulumi.Input[str] | None = None
     """Namespace; it must exist. Default: `default`."""
     user: pulumi.Input[int] | None = None
