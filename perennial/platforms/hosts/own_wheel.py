@@ -21,9 +21,6 @@ _PACKAGES = (
     "perennial",
     *(f"perennial.{n}" for n in ("stacks", "supervisord", "systemd", "templates")),
 )
-_SUFFIXES = (".py", ".j2", ".typed")
-#: Folders of which all is shipped.
-_FOLDERS = ("container",)
 _WHEEL = "Wheel-Version: 1.0\nGenerator: dask-perennial\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -61,7 +58,8 @@ def _modules() -> Iterator[tuple[str, bytes]]:
         spec = find_spec(package)
         for place in (spec.submodule_search_locations or ()) if spec else ():
             for path in Path(place).rglob("*"):
-                if path.is_file() and (path.suffix in _SUFFIXES or path.parent.name in _FOLDERS):
+                # What else is there was installed to be used: `pyproject.toml` says what is.
+                if path.is_file() and path.suffix != ".pyc":
                     inner = path.relative_to(place).as_posix()
                     yield f"{package.replace('.', '/')}/{inner}", path.read_bytes()
 
