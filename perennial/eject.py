@@ -18,6 +18,7 @@ import yaml
 from perennial import render
 from perennial.jupyter import token_file
 from perennial.services import Service, Site, scheduler_address, services
+from perennial.services.configuration import Config
 from perennial.spec import ClusterSpec
 from perennial.templating import Format, make_environment
 
@@ -204,7 +205,7 @@ def _python(site: Site, code: str) -> str:
 
 def _client(spec: ClusterSpec, site: Site) -> str:
     """Dask configuration with which a plain ``Client()`` reaches the cluster."""
-    config: dict[str, Any] = {"scheduler-address": scheduler_address(spec, site)}
+    config: Config = {"scheduler-address": scheduler_address(spec, site)}
     if spec.security.tls:
         tls = {
             "ca-file": f"{site.tls}/ca.pem",

@@ -209,7 +209,7 @@ def _literal(value: object) -> str:
     return re.sub(r"\\u(e00[0-9a-f])", lambda found: chr(int(found[1], 16)), repr(value))
 
 
-def _render(template: str, values: dict[str, Any]) -> str:
+def _render(template: str, values: dict[str, object]) -> str:
     import jinja2  # 0.1 s to import; only needed once something is rendered
 
     environment = jinja2.Environment(

@@ -21,12 +21,11 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 from tornado.ioloop import PeriodicCallback
 
-from perennial import connect, placement, tunnel
+from perennial import connect, placement, scheduler_connection, tunnel
 from perennial.connect import Connection
 from perennial.errors import PerennialError
 from perennial.scaler import explaining, scaler_client
 from perennial.scaler.scaler_client import Report
-from perennial.scheduler_connection import security
 
 #: Seconds between two looks at what the scaler says, and two attempts to find a lost scheduler.
 INTERVAL = 5.0
@@ -111,7 +110,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
         self._link = dashboard_link
         self._report: Report | None = None
         # Without a certificate of its own, that of Dask's configuration.
-        self.security = security(self._connection.tls)
+        self.security = scheduler_connection.security(self._connection.tls)
         super().__init__(
             asynchronous=asynchronous, loop=loop, quiet=quiet, name=self._connection.cluster
         )

@@ -23,7 +23,7 @@ class ClusterOutputs:
     connection: Mapping[str, Any] = field(repr=False)
 
 
-def describe(file: Any, connection: Any) -> dict[str, Any]:
+def describe(file: Any, connection: Any) -> dict[str, object]:
     """Write the output `cluster`: the text of a cluster file, and the output `connection`."""
     return {"format": _FORMAT, "version": _VERSION, "file": file, "connection": connection}
 

@@ -24,6 +24,7 @@ from .engine import MissingEngineError, find_command, install, installable
 from .events import DeploymentLog, reason
 from .program import deploy, own
 from .provider.servicer import AT_ONCE
+from .provider.values import Values
 from .watch import Hopeless, Watch
 
 __all__ = [
@@ -53,7 +54,7 @@ class Outcome:
     #: How long it took.
     seconds: float
     #: The stack's outputs, secret ones as well; empty where nothing was changed.
-    outputs: dict[str, Any] = field(default_factory=dict, repr=False)
+    outputs: Values = field(default_factory=dict, repr=False)
     #: What could not be done, but need not stop anybody.
     warnings: tuple[str, ...] = ()
 
@@ -71,7 +72,7 @@ def up(
         return Outcome(DeploymentLog({"unchanged": same}), time.monotonic() - began)
     stack, log = _open(folder, spec, say), DeploymentLog()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
-    wanted: dict[str, Any] = own(spec, "entries", lambda _spec: {})(spec)
+    wanted: journal.Entries = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
     act = partial(stack.up, refresh=True, continue_on_error=True, parallel=AT_ONCE)
     with Watch(find_command().interrupt, hopeless) as watch:
@@ -89,7 +90,7 @@ def up(
 class PartlyError(FleetError):
     """Some of it failed; the outputs and the events tell of the rest."""
 
-    def __init__(self, message: str, outputs: dict[str, Any], log: DeploymentLog) -> None:
+    def __init__(self, message: str, outputs: Values, log: DeploymentLog) -> None:
         super().__init__(message)
         self.outputs = outputs
         self.log = log

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from pulumi import automation
@@ -32,6 +32,9 @@ from perennial.errors import PerennialError
 from perennial.files import make_private, read_json, write_atomic
 
 from .fetching import DIGESTS, fetch, here
+
+if TYPE_CHECKING:
+    from .provider.values import Values
 
 #: Name of Pulumi's project, and so a part of every resource's URN.
 PROJECT = "perennial"
@@ -151,7 +154,7 @@ class Project(automation.ProjectSettings):
     #: Name → folder, of those that a platform needs as well.
     others: Mapping[str, Path] = MappingProxyType({})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Write what stands in Pulumi.yaml."""
         folders = {"perennial": Path(sys.prefix, "bin"), **self.others}
         providers = [{"name": name, "path": str(path)} for name, path in folders.items()]
@@ -169,10 +172,10 @@ class Stack(automation.Stack):
         """Nothing of interest: the events have told it."""
         return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
 
-    def secret_outputs(self) -> dict[str, Any]:
+    def secret_outputs(self) -> Values:
         """Read the stack's outputs, the secret ones as well."""
         result = self._run_pulumi_cmd_sync(["stack", "output", "--json", "--show-secrets"])
-        found: dict[str, Any] = json.loads(result.stdout)
+        found: Values = json.loads(result.stdout)
         return found
 
 
@@ -324,7 +327,7 @@ def state_file(folder: Path, name: str) -> Path:
     return folder / ".pulumi" / "stacks" / PROJECT / f"{name}.json"
 
 
-def state(folder: Path, name: str) -> dict[str, Any]:
+def state(folder: Path, name: str) -> Values:
     """Read what the engine remembers of a cluster; empty before the first deployment."""
     found = read_json(state_file(folder, name), {})
     latest = found.get("checkpoint", {}).get("latest")

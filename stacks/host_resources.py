@@ -6,16 +6,13 @@ aliases; a stack that is refreshed or destroyed before that still needs them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pulumi.dynamic import DiffResult, ReadResult, ResourceProvider
 
 from .provider.authority import Authority
 from .provider.hosts import HostEnvironment, HostServices
 from .provider.kinds import Kind, State
 from .provider.local import LocalServices
-
-Values = dict[str, Any]
+from .provider.values import Values
 
 
 class _Earlier(ResourceProvider):

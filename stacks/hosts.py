@@ -12,6 +12,7 @@ from perennial.errors import PerennialError, SpecError
 from perennial.fleet import written
 from perennial.platforms.hosts import deploy, machine_services, machine_spec
 from perennial.platforms.hosts.claims import claims
+from perennial.platforms.hosts.machine_spec import MachineInputs, Values
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
 
@@ -120,23 +121,23 @@ class HostsCluster(ClusterComponent):
         return _outputs(outputs, authority)
 
 
-def _public(values: Mapping[str, Any]) -> dict[str, Any]:
+def _public(values: MachineInputs) -> MachineInputs:
     """Leave out what no address is made of: a secret in it would make secrets of them all."""
     groups = {name: _plain(group) for name, group in values["cluster"]["workers"].items()}
     cluster = {**_plain(values["cluster"]), "workers": groups}
     return {**values, "machine": _plain(values["machine"]), "cluster": cluster}
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Values) -> Values:
     return {key: each for key, each in values.items() if key not in _PRIVATE}
 
 
-def _outputs(specs: Mapping[str, dict[str, Any]], authority: Authority) -> dict[str, Any]:
+def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[str, Any]:
     scheduler = next(values for values in specs.values() if "scheduler" in values["runs"])
     jupyter = next((values for values in specs.values() if "jupyter" in values["runs"]), None)
     members = {name: values["members"] for name, values in specs.items()}
 
-    def told(values: Any) -> dict[str, Any]:
+    def told(values: Any) -> Values:
         try:
             first = machine_spec.read(values[0])
             second = machine_spec.read(values[1]) if values[1] else None
@@ -178,7 +179,7 @@ def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str],
                 deploy.stop_scheduler(assigned, say)
 
 
-def _secrets(given: Inputs, authority: Authority) -> pulumi.Output[dict[str, Any]]:
+def _secrets(given: Inputs, authority: Authority) -> pulumi.Output[Values]:
     """Collect what a machine's certificates and its Jupyter are made of."""
     certificate, key = own_certificate(given.spec) or (None, None)
     own = {} if certificate is None else {"jupyter_certificate": certificate, "jupyter_key": key}

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
+from perennial.platforms.hosts.environment import EnvironmentSpec
 from perennial.spec import ClusterSpec
 
-#: Machine → its services and its Python environment, as JSON.
-Entries = dict[str, dict[str, Any]]
+
+class Entry(TypedDict):
+    """What it takes to make a machine clean again; the names are those of the first version."""
+
+    #: Its services, see `perennial.platforms.hosts.machine_services.to_json`.
+    share: Mapping[str, Any]
+    #: Its Python environment.
+    wish: EnvironmentSpec
+
+
+#: By machine.
+Entries = dict[str, Entry]
 
 
 class Journal:
@@ -30,7 +41,7 @@ class Journal:
         found: Entries = read_json(self._file, {})
         return found
 
-    def write(self, wanted: Mapping[str, dict[str, Any]]) -> None:
+    def write(self, wanted: Mapping[str, Entry]) -> None:
         """Write machines down, beside those that stand there already."""
         now = {**self.entries(), **wanted}
         if now != self.entries():
@@ -57,9 +68,7 @@ def entries(spec: ClusterSpec) -> Entries:
     }
 
 
-def clean(
-    entries: Mapping[str, dict[str, Any]], say: Callable[[str], None]
-) -> tuple[list[str], list[str]]:
+def clean(entries: Mapping[str, Entry], say: Callable[[str], None]) -> tuple[list[str], list[str]]:
     """Remove from machines what was half made there."""
     from perennial.platforms.hosts import deploy
     from perennial.platforms.hosts.machine_services import from_json

@@ -16,6 +16,7 @@ from perennial.errors import PerennialError
 from perennial.fleet import written
 from perennial.platforms.kubernetes import names, parts, secrets
 from perennial.platforms.kubernetes.manifests import METRICS, manifests
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.options import PRELOADS
 from perennial.services import START_TIMEOUT, scheduler_address
 from perennial.spec import ClusterSpec
@@ -74,8 +75,6 @@ __all__ = [
     "first",
     "stop_scheduler",
 ]
-
-Tree = dict[str, Any]
 
 #: Plugins that the engine needs beside our own, and where their versions come from.
 PLUGINS = {"kubernetes": "pulumi-kubernetes"}
@@ -169,7 +168,7 @@ class KubernetesCluster(ClusterComponent):
         for title, (_, *_, last) in wanted.items():
             data = {file: _encoded(files[file]) for file in wanted[title]}
             role = last.removesuffix("-key.pem").removesuffix("-token")
-            made_of: Tree = secrets.secret(spec, title, data)
+            made_of: Manifest = secrets.secret(spec, title, data)
             namespace = _applied(whole, lambda spec: spec.options.namespace)
             made_of["metadata"]["namespace"] = namespace
             own = pulumi.ResourceOptions(
@@ -190,7 +189,7 @@ class KubernetesCluster(ClusterComponent):
         )
 
 
-def _registered(name: str, props: Tree, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+def _registered(name: str, props: Manifest, opts: pulumi.ResourceOptions) -> pulumi.Resource:
     """Register an object as pulumi-kubernetes does; its keys stay as Kubernetes writes them."""
     return pulumi.CustomResource(token(props), name, props, opts)
 
@@ -213,7 +212,7 @@ def _version() -> str:
         ) from None
 
 
-def _by_name(spec: ClusterSpec) -> dict[str, Tree]:
+def _by_name(spec: ClusterSpec) -> dict[str, Manifest]:
     """List the objects of a cluster, by their names in Pulumi without that of the component."""
     return {
         f"{part}-{each['kind'].lower()}": each
@@ -222,10 +221,12 @@ def _by_name(spec: ClusterSpec) -> dict[str, Tree]:
     }
 
 
-def _unknown(known: Mapping[str, Tree], whole: pulumi.Output[ClusterSpec]) -> dict[str, Tree]:
+def _unknown(
+    known: Mapping[str, Manifest], whole: pulumi.Output[ClusterSpec]
+) -> dict[str, Manifest]:
     """Leave open what may depend on an Output; kinds, names and labels never do."""
 
-    def rendered(spec: ClusterSpec) -> dict[str, Tree]:
+    def rendered(spec: ClusterSpec) -> dict[str, Manifest]:
         found = _by_name(spec)
         if other := found.keys() ^ known.keys():
             raise pulumi.RunError(
@@ -238,7 +239,7 @@ def _unknown(known: Mapping[str, Tree], whole: pulumi.Output[ClusterSpec]) -> di
     return {title: _opened(title, manifest, every) for title, manifest in known.items()}
 
 
-def _opened(title: str, known: Tree, every: pulumi.Output[dict[str, Tree]]) -> Tree:
+def _opened(title: str, known: Manifest, every: pulumi.Output[dict[str, Manifest]]) -> Manifest:
     fixed = {key: known[key] for key in ("apiVersion", "kind")}
     labels = {key: known["metadata"][key] for key in ("name", "labels")}
     changing = [key for key in known if key not in (*fixed, "metadata")]
@@ -254,7 +255,7 @@ def _opened(title: str, known: Tree, every: pulumi.Output[dict[str, Tree]]) -> T
     }
 
 
-def _value(title: str, key: str, every: Mapping[str, Tree]) -> Any:
+def _value(title: str, key: str, every: Mapping[str, Manifest]) -> Any:
     return every[title][key]
 
 
@@ -294,7 +295,7 @@ def _times(spec: ClusterSpec, part: str) -> pulumi.CustomTimeouts:
 
 
 def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, Any]:
-    def told(spec: ClusterSpec) -> Tree:
+    def told(spec: ClusterSpec) -> Manifest:
         return {
             "scheduler_address": scheduler_address(spec, parts.site(spec)),
             # Only through a forwarded port, with `perennial render`'s README.

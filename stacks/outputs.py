@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from pulumi.automation import CommandError, StackNotFoundError
 
@@ -19,7 +18,7 @@ from .events import reason
 _PROJECTS = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
 
 
-def read(stack: str, folder: Path) -> dict[str, Any]:
+def read(stack: str, folder: Path) -> dict[str, object]:
     """Read a stack's outputs, the secret ones as well."""
     if not folder.is_dir():
         raise PerennialError(f"{folder}: no such folder; name that of the program with --cwd")
@@ -31,7 +30,7 @@ def read(stack: str, folder: Path) -> dict[str, Any]:
         said = command.run(words, str(folder), own).stdout
     except CommandError as error:
         raise PerennialError(f"{stack}: {reason(error)}; {_remedy(error, folder)}") from None
-    found: dict[str, Any] = json.loads(said)
+    found: dict[str, object] = json.loads(said)
     return found
 
 

@@ -9,9 +9,7 @@ import pulumi
 
 from .provider import authority, certificate, hosts, local
 from .provider.kinds import Kind
-from .provider.values import keep_nulls
-
-Values = dict[str, Any]
+from .provider.values import Values, keep_nulls
 
 
 class _Resource(pulumi.CustomResource):

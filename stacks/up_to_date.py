@@ -9,7 +9,6 @@ from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.platforms.hosts import machine_services, machine_spec
-from perennial.platforms.hosts.agent.answers import Outcome
 from perennial.spec import ClusterSpec
 from perennial.spec.words import plural
 
@@ -27,6 +26,7 @@ from .provider.hosts import (
     target,
 )
 from .provider.kinds import State
+from .provider.remembered import EnvironmentOutputs, ServicesOutputs
 from .provider.values import decoded
 
 #: Machines that are looked at side by side.
@@ -70,7 +70,7 @@ def _cut_off(folder: Path, latest: Mapping[str, Any]) -> bool:
 
 def _wanted(
     spec: ClusterSpec,
-    specs: Mapping[str, Mapping[str, Any]],
+    specs: Mapping[str, machine_spec.MachineInputs],
     by_machine: Mapping[str, machine_services.MachineServices],
 ) -> dict[ResourceKey, Mapping[str, Any]]:
     """Say which inputs each resource has to have been made with."""
@@ -124,8 +124,8 @@ def _state(resource: Mapping[str, Any]) -> State:
 def _whole(assigned: machine_services.MachineServices, services: State, made: State) -> bool:
     from perennial.platforms.hosts import deploy
 
-    outcome: Outcome = services.outputs.get("outcome") or {}
-    facts = made.outputs["facts"]
+    outcome = ServicesOutputs.read(services.outputs).outcome
+    facts: Mapping[str, Any] = EnvironmentOutputs.read(made.outputs).facts or {}
     if not outcome or ends_soon(outcome.get("expires")):
         return False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perennial.cli.output import Progress, confirm
 from perennial.cli.platform import deployer
@@ -57,20 +57,20 @@ def detach(name: str | None) -> bool:
     return True
 
 
-def _outputs(stack: Stack) -> dict[str, Any]:
+def _outputs(stack: Stack) -> dict[str, object]:
     try:
         module = import_module("perennial.stacks.outputs")
     except ModuleNotFoundError as error:
         raise PerennialError(
             f"{error.name} is not installed here; `pip install {error.name}` brings it"
         ) from None
-    found: dict[str, Any] = module.read(stack.name, Path(stack.folder))
+    found: dict[str, object] = module.read(stack.name, Path(stack.folder))
     if not found:
         raise PerennialError(f"{stack.name}: no outputs yet; run {stack.command('up')}")
     return found
 
 
-def _chosen(stack: Stack, outputs: dict[str, Any], cluster: str | None) -> ClusterOutputs:
+def _chosen(stack: Stack, outputs: dict[str, object], cluster: str | None) -> ClusterOutputs:
     """Find the cluster that is meant in a stack's outputs."""
     from perennial.stack_outputs import clusters
 

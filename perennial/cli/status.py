@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -113,7 +113,7 @@ def _status_of(name: str) -> tuple[Status, Standing | None]:
     return seen, standing(name) if seen.scheduler else None
 
 
-def _as_json(name: str, seen: Status, sized: Standing | None) -> dict[str, Any]:
+def _as_json(name: str, seen: Status, sized: Standing | None) -> dict[str, object]:
     """Write a status for a script; what a platform does not know has no key."""
     own = {} if seen.supervisord is None else {"supervisord": seen.supervisord}
     services = [

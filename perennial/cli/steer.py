@@ -16,6 +16,7 @@ from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
+    from perennial.preloads.messages import Request
     from perennial.scaler.history import Record
     from perennial.scaler.scaler_client import Report
 
@@ -110,7 +111,7 @@ class Standing:
     #: The same of each group, for a person.
     lines: Sequence[str]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Write it for a script."""
         return {"wrong": [*self.wrong], "groups": dict(self.groups), "lines": [*self.lines]}
 
@@ -159,7 +160,7 @@ def pin(
 
 def _request(
     connection: Connection,
-    requests: list[dict[str, Any]],
+    requests: Sequence[Request],
     done: Callable[[Report], bool],
     groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Record]:

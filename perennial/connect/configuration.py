@@ -14,7 +14,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,6 +21,7 @@ from perennial import paths
 from perennial.connect.connection import Connection, expiry_notices
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
+from perennial.services.configuration import Config
 from perennial.tls import Tls
 
 #: The one file that `write` makes and `remove` removes.
@@ -110,7 +110,7 @@ def current() -> Connection | None:
     return next((connection for _, connection in _written()), None)
 
 
-def dask_config(connection: Connection) -> dict[str, Any]:
+def dask_config(connection: Connection) -> Config:
     """Write Dask's configuration for a client of the cluster.
 
     Parameters
@@ -118,7 +118,7 @@ def dask_config(connection: Connection) -> dict[str, Any]:
     connection : Connection
         How it is reached.
     """
-    config: dict[str, Any] = {}
+    config: Config = {}
     for path, value in settings(connection).items():
         inner = config
         for part in path[:-1]:

@@ -53,7 +53,7 @@ class Connection:
     tls: Tls | None = None
     jupyter_url: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Write the connection as JSON can hold it; `from_json` reads it back."""
         return asdict(self)
 
@@ -248,15 +248,16 @@ def _read(file: Path, remedy: str) -> Connection:
 def _only(name: str | None, known: Sequence[str]) -> str:
     if name is not None and name in known:
         return name
+    shown = name or "''"
     if not known:
-        missing = "no clusters found" if name is None else f"{name}: no such cluster"
+        missing = "no clusters found" if name is None else f"{shown}: no such cluster"
         raise PerennialError(
             f"{missing}; run `perennial up -f FILE`, or `perennial connect FILE` with a"
             " colleague's bundle, or `perennial connect --stack STACK` for one of `pulumi up`"
         )
     names = ", ".join(known)
     if name is not None:
-        raise PerennialError(f"{name}: no such cluster; allowed: {names}")
+        raise PerennialError(f"{shown}: no such cluster; allowed: {names}")
     if len(known) > 1:
         raise PerennialError(f"several clusters found; name one of {names}")
     return known[0]

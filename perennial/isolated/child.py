@@ -28,7 +28,7 @@ async def main() -> None:
         try:
             if question["ask"] == "connect":
                 asked = Asked(**question["with"])
-                answer: dict[str, Any] = {"answer": None}
+                answer: dict[str, object] = {"answer": None}
             elif asked is None:
                 answer = {"failed": "not connected"}
             else:

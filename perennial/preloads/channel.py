@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
+from perennial.preloads.messages import Reports, Request
+
 #: Requests that are kept until the scaler takes them.
 REQUESTS = 100
 #: Records of a group that are kept, and seconds between two that say the same: two hours.
@@ -47,7 +49,7 @@ class Channel:
     """Requests on their way to the scaler, and its reports."""
 
     def __init__(self) -> None:
-        self.requests: dict[str, dict[str, Any]] = {}
+        self.requests: dict[str, Request] = {}
         self.report: dict[str, Any] | None = None
         self.records: dict[str, deque[tuple[Any, ...]]] = {}
         self._reported_at = 0.0
@@ -93,7 +95,7 @@ class Channel:
         """Seconds since the latest report; None before the first."""
         return None if self.report is None else monotonic() - self._reported_at
 
-    def latest(self, since: float | None = None) -> dict[str, Any]:
+    def latest(self, since: float | None = None) -> Reports:
         """Give the latest report and the records."""
         records = {
             name: [list(r) for r in kept if since is None or _newer(r[0], since)]
@@ -113,7 +115,7 @@ def _adds_nothing(before: tuple[Any, ...], record: tuple[Any, ...]) -> bool:
     return not changed and _newer(before[0], -1) and not _newer(record[0], before[0] + BETWEEN)
 
 
-def checked(request: Any) -> dict[str, Any]:
+def checked(request: Any) -> Request:
     """Check a request."""
     kind = request.get("kind") if isinstance(request, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
@@ -130,7 +132,8 @@ def checked(request: Any) -> dict[str, Any]:
         raise ValueError(
             f"request bounds: found min {low} above max {high}; allowed: min ≤ max; lower min"
         )
-    return dict(request)
+    taken: Request = dict(request)  # type: ignore[assignment]  # just looked at
+    return taken
 
 
 def _check(kind: str, field: str, value: Any) -> None:

@@ -41,6 +41,7 @@ from perennial.preloads.clients import is_user_client, user_clients
 from perennial.preloads.counting import LIVE, Counts
 from perennial.preloads.leaving import found, left, needed_where_they_are
 from perennial.preloads.members import Group, Workers
+from perennial.preloads.messages import Answer, Counted, Reports
 from perennial.preloads.notifier import Notifier
 from perennial.preloads.parking import DEMAND
 from perennial.preloads.scattering import Scatters
@@ -196,28 +197,31 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         acknowledged: Collection[str] = (),
         groups: Mapping[str, int] | None = None,
         since: tuple[str, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Answer the scaler."""
         self.channel.acknowledge(acknowledged)
         if report is not None:
             self.channel.take_report(report)
-        answer: dict[str, Any] = {
+        uptime, news = monotonic() - self._started, self.notifier.count
+        self._heal()
+        counted: Counted = {}
+        if not self.fault:
+            try:
+                counted = self._counted(detail, groups, since)
+            except Exception as error:
+                self.fail(error)
+        return {
             "protocol": PROTOCOL,
             "versions": versions(),
             "scheduler": str(self.scheduler.id),
-            "uptime": monotonic() - self._started,
+            "uptime": uptime,
             "clients": user_clients(self.scheduler.clients),
             "scatters": self.scatters.waiting,
             "wishes": list(self.channel.requests.values()),
-            "news": self.notifier.count,
+            "news": news,
+            **counted,
+            "fault": self.fault,
         }
-        self._heal()
-        if not self.fault:
-            try:
-                answer |= self._counted(detail, groups, since)
-            except Exception as error:
-                self.fail(error)
-        return {**answer, "fault": self.fault}
 
     def take_request(self, wish: Mapping[str, Any]) -> str:
         """Take a request for the scaler; raise ValueError for what is none."""
@@ -233,14 +237,16 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Say where members are; None when the counters have stopped."""
         return None if self.fault else found(self.workers, who)
 
-    def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Any] | None:
+    def left(
+        self, addresses: Collection[str], leaving: Collection[str]
+    ) -> dict[str, list[Any]] | None:
         """Say what is left on workers; None when the counters have stopped."""
         if self.fault:
             return None
         needed = needed_where_they_are(self.scheduler, self.counts, addresses)
         return left(self.workers, addresses, leaving, needed)
 
-    def report(self, since: float | None = None) -> dict[str, Any]:
+    def report(self, since: float | None = None) -> Reports:
         """Give the scaler's latest report, its age, and the records newer than a time."""
         return self.channel.latest(since)
 
@@ -294,7 +300,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         detail: Collection[str],
         groups: Mapping[str, int] | None,
         since: tuple[str, int] | None,
-    ) -> dict[str, Any]:
+    ) -> Counted:
         """Give what is counted."""
         now = monotonic()
         if groups is not None and dict(groups) != self.workers.known:
@@ -307,7 +313,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             self.counts.look_at_all()
         self._asked = now
         seen = self.workers.groups
-        answer: dict[str, Any] = {
+        answer: Counted = {
             "work": work(self.counts, now),
             "groups": {name: group_totals(group) for name, group in seen.items()},
             "detail": self._details([seen[name] for name in detail if name in seen], now),
@@ -319,7 +325,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             )
         return answer
 
-    def _details(self, groups: list[Group], now: float) -> dict[str, Any]:
+    def _details(self, groups: list[Group], now: float) -> dict[str, list[list[Any]]]:
         """Describe each member of some groups."""
         members = [member for group in groups for member in group.members.values()]
         addresses = [at for member in members for at in member.processes]

@@ -19,12 +19,20 @@ done is asked for again by the scaler.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from distributed import Scheduler
+
+from perennial.preloads.messages import (
+    Ask,
+    FleetOnMachines,
+    GroupOnMachine,
+    KeptGroup,
+    Resize,
+)
 
 #: Seconds without a word from a keeper after which its machine counts as silent.
 SILENCE = 10.0
@@ -43,6 +51,15 @@ def dask_setup(scheduler: Any) -> None:
         scheduler.handlers["perennial_size"] = board.size
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a machine has for a group: `perennial.platforms.hosts.agent.reconciling.Keeper.step`."""
+
+    room: int
+    step: int
+    holds: list[int]
+
+
 @dataclass(slots=True)
 class GroupReport:
     """What one machine has of one group."""
@@ -54,10 +71,9 @@ class GroupReport:
     #: How many it may have.
     most: int = 0
     #: What is asked of it and not done yet.
-    ask: dict[str, Any] | None = None
-    #: ``room``, ``step`` and ``holds``: see
-    #: `perennial.platforms.hosts.agent.reconciling.Keeper.step`.
-    bounds: dict[str, Any] = field(default_factory=dict)
+    ask: Ask | None = None
+    #: What the machine has for it, where its keeper says so.
+    room: Room | None = None
 
 
 @dataclass(slots=True)
@@ -81,8 +97,8 @@ class Mailbox:
         self._started = monotonic()
 
     def exchange(
-        self, machine: str, groups: Mapping[str, Mapping[str, Any]], trouble: str = ""
-    ) -> dict[str, Any]:
+        self, machine: str, groups: Mapping[str, KeptGroup], trouble: str = ""
+    ) -> dict[str, Ask]:
         """Take what a keeper tells; give what is asked of it, by group."""
         if machine not in self.machines and len(self.machines) >= MACHINES:
             raise ValueError(f"{machine}: {MACHINES} machines have a keeper, the most allowed")
@@ -102,25 +118,21 @@ class Mailbox:
         self.machines[machine] = found
         return {name: part.ask for name, part in found.groups.items() if part.ask is not None}
 
-    def fleet(self, group: str) -> dict[str, Any]:
+    def fleet(self, group: str) -> FleetOnMachines:
         """Describe a group: how long the scheduler has run, and each machine that has told."""
         now = monotonic()
         own = {name: each for name, each in self.machines.items() if group in each.groups}
         silent = {f"{group}-{name}": name for name, each in own.items() if _silent(each, now)}
         registered = self._registered(silent) if silent else {}
-        return {
-            "uptime": now - self._started,
-            "machines": {
-                name: _described(machine, machine.groups[group], now)
-                | ({"registered": registered[name]} if name in registered else {})
-                for name, machine in own.items()
-            },
-        }
+        machines = {name: _described(each, each.groups[group], now) for name, each in own.items()}
+        for name, numbers in registered.items():
+            machines[name]["registered"] = numbers
+        return {"uptime": now - self._started, "machines": machines}
 
-    def size(self, group: str, wanted: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
+    def size(self, group: str, wanted: Mapping[str, Resize]) -> None:
         """Ask machines for other members of a group; what was asked of them before is void."""
         now = monotonic()
-        asks: list[tuple[GroupReport, dict[str, Any]]] = []
+        asks: list[tuple[GroupReport, Ask]] = []
         for name, change in wanted.items():
             machine = self.machines.get(name)
             if machine is None or group not in machine.groups or _silent(machine, now):
@@ -129,7 +141,7 @@ class Mailbox:
             given_up = set(_numbers(change.get("unstarted", ())))
             if part.ask is not None:  # not done yet: what it gave up may have started by then
                 given_up |= set(part.ask["unstarted"]) - set(want)
-            ask = {"id": uuid.uuid4().hex, "want": want, "unstarted": sorted(given_up)}
+            ask: Ask = {"id": uuid.uuid4().hex, "want": want, "unstarted": sorted(given_up)}
             asks.append((part, ask))
         for part, ask in asks:
             part.ask = ask
@@ -149,13 +161,9 @@ def _silent(machine: MachineReport, now: float) -> bool:
     return now - machine.reported_at >= SILENCE
 
 
-def _described(machine: MachineReport, part: GroupReport, now: float) -> dict[str, Any]:
+def _described(machine: MachineReport, part: GroupReport, now: float) -> GroupOnMachine:
     wanted = part.wanted if part.ask is None else part.ask["want"]
-    bounds = dict(part.bounds)
-    if "room" in bounds:  # what it was asked for since takes some of that
-        bounds["room"] -= max(0, len(wanted) - len(part.wanted))
-    return {
-        **bounds,
+    found: GroupOnMachine = {
         "wanted": wanted,
         "pending": part.ask is not None,
         "states": part.states,
@@ -163,15 +171,20 @@ def _described(machine: MachineReport, part: GroupReport, now: float) -> dict[st
         "age": now - machine.reported_at,
         "trouble": machine.trouble,
     }
+    if (has := part.room) is not None:
+        # What it was asked for since takes some of that.
+        found["room"] = has.room - max(0, len(wanted) - len(part.wanted))
+        found["step"], found["holds"] = has.step, has.holds
+    return found
 
 
-def _group_report(told: Mapping[str, Any]) -> GroupReport:
+def _group_report(told: KeptGroup) -> GroupReport:
     states = {str(int(n)): str(state) for n, state in dict(told["states"]).items()}
-    bounds: dict[str, Any] = {}
+    room = None
     if "holds" in told:
         holds = [int(number) for number in told["holds"]]
-        bounds = {"room": int(told["room"]), "step": int(told["step"]), "holds": holds}
-    return GroupReport(_numbers(told["wanted"]), states, int(told["most"]), bounds=bounds)
+        room = Room(int(told["room"]), int(told["step"]), holds)
+    return GroupReport(_numbers(told["wanted"]), states, int(told["most"]), room=room)
 
 
 def _numbers(values: Any) -> list[int]:

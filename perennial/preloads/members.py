@@ -12,6 +12,8 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
+from perennial.preloads.messages import Names
+
 #: Dask's word for a worker that is parked.
 PARKED = "closing_gracefully"
 
@@ -208,7 +210,7 @@ class Workers:
         for process in self.processes.values():
             process.sample()
 
-    def names(self, since: int) -> dict[str, Any]:
+    def names(self, since: int) -> Names:
         """Tell the members' names: what has changed since a number, or all of them."""
         oldest = self.change - len(self.changes)
         if oldest <= since <= self.change:

@@ -14,13 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.observation import Observation
+from perennial.preloads.messages import Request
 from perennial.scaler import timing
 from perennial.scaler.dashboard_demand import HttpSource, data, demand_of, given
-from perennial.scaler.demand import Request, SchedulerAway
+from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.desk import Desk
 from perennial.scaler.fleet_client import FleetClient
 from perennial.scaler.values import Demand, MemberSeen
-from perennial.scaler.workers import RUNNING, DaskWorkers, Who
+from perennial.scaler.workers import RUNNING, ByAddress, Call, DaskWorkers, Who
 from perennial.tls import Tls
 
 #: What is missing although members can be chosen.
@@ -85,22 +86,22 @@ class AdoptedWorkers(DaskWorkers):
     async def hasten(self, addresses: Collection[str], seconds: float | None) -> None:
         """Do nothing: their nannies wait for nothing."""
 
-    async def identity(self) -> dict[str, Any]:
+    async def identity(self) -> Mapping[str, Any]:
         """Ask the scheduler who it is, and who its workers are.
 
         It names all of them; an earlier one refuses to be asked for so many.
         """
-        found: dict[str, Any] = await self._ask("identity")
+        found: Mapping[str, Any] = await self._ask("identity")
         return found
 
-    async def _everybody(self) -> dict[str, Any]:
-        workers: dict[str, Any] = (await self.identity())["workers"]
+    async def _everybody(self) -> ByAddress:
+        workers: ByAddress = (await self.identity())["workers"]
         return workers
 
     def _whose(self, worker: Mapping[str, Any]) -> Who:
         return self.whose(worker)
 
-    def _message(self, function: Any, address: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _message(self, function: Any, address: str, arguments: Mapping[str, Any]) -> Call:
         """Say what a worker runs, with the source of the function."""
         from distributed.protocol.pickle import dumps
 

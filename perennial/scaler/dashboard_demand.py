@@ -18,8 +18,9 @@ from time import monotonic, time
 from typing import Any
 from urllib.error import HTTPError
 
+from perennial.preloads.messages import Request
 from perennial.scaler import timing
-from perennial.scaler.demand import Request, SchedulerAway
+from perennial.scaler.demand import SchedulerAway
 from perennial.scaler.values import PARKED, Demand, GroupSeen, Load, Work
 
 #: A worker's words for tasks that were given to it and have not ended.

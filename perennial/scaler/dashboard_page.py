@@ -62,6 +62,10 @@ return clock.slice(0, at.getSeconds() ? 8 : 5)
 _MOMENT = "return new Date(value).toLocaleString()"
 
 
+#: Values by column, as Bokeh takes them.
+Columns = dict[str, Any]
+
+
 class Chart:
     """One group: sizes and decisions above, demand below."""
 
@@ -108,8 +112,8 @@ class Chart:
         """Draw more records."""
         if not rows:
             return
-        data: dict[str, Any] = {name: [] for name in _COLUMNS}
-        marks: dict[str, Any] = {name: [] for name in _MARKS}
+        data: Columns = {name: [] for name in _COLUMNS}
+        marks: Columns = {name: [] for name in _MARKS}
         for row in rows:
             if self.newest and row["time"] - self.newest > GAP:
                 self._append(data, {"time": (row["time"] + self.newest) / 2})
@@ -120,13 +124,13 @@ class Chart:
         if marks["time"]:
             self.marks.stream(marks, self.points)
 
-    def _append(self, data: dict[str, Any], row: Mapping[str, Any]) -> None:
+    def _append(self, data: Columns, row: Mapping[str, Any]) -> None:
         numbers = (_number(row.get(name)) for name in _COLUMNS[1:-1])
         values = (row["time"] * 1000.0, *numbers, row.get("rule") or "")
         for name, value in zip(_COLUMNS, values, strict=True):
             data[name].append(value)
 
-    def _mark(self, row: Mapping[str, Any], marks: dict[str, Any]) -> None:
+    def _mark(self, row: Mapping[str, Any], marks: Columns) -> None:
         to, before = row.get("to"), self._to if self._to is not None else row.get("asked")
         self._to = to if to is not None else self._to
         if to is None or before is None or to == before:
@@ -286,9 +290,9 @@ def _channel(scheduler: Any) -> Any:
     return getattr(plugin, "channel", None)
 
 
-def _newer(channel: Any, group: str, since: float) -> list[dict[str, Any]]:
+def _newer(channel: Any, group: str, since: float) -> list[Mapping[str, Any]]:
     """Take the records of a group that are newer than a time; looks at no older ones."""
-    found: list[dict[str, Any]] = []
+    found: list[Mapping[str, Any]] = []
     for values in reversed(channel.records[group]):
         if values[0] is None or values[0] <= since:
             break

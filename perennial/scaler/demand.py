@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from perennial.errors import PerennialError
+from perennial.preloads.messages import KindOfWork, Request
 from perennial.scaler import timing
 from perennial.scaler.values import Demand, GroupSeen, Load, MemberSeen, Signature, Work
 from perennial.scheduler_connection import SchedulerConnection
@@ -23,8 +24,6 @@ logger = logging.getLogger("perennial.scaler.demand")
 PROTOCOL = 1
 #: Oldest distributed whose scheduler is known to work.
 OLDEST = (2026, 6)
-
-Request = Mapping[str, Any]
 
 
 class DemandError(PerennialError):
@@ -223,7 +222,7 @@ def _members(rows: Sequence[Sequence[Any]] | None) -> dict[str, MemberSeen] | No
     return {row[0]: MemberSeen(*row) for row in rows}
 
 
-def _work(entry: Mapping[str, Any]) -> Work:
+def _work(entry: KindOfWork) -> Work:
     resources = tuple((name, amount) for name, amount in entry["resources"])
     return Work(
         signature=Signature(resources, entry["pinned"]),

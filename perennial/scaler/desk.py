@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 from perennial.preloads.channel import Channel
+from perennial.preloads.messages import Request
 from perennial.preloads.notifier import Notifier
 from perennial.scaler import timing
 
@@ -31,7 +32,7 @@ class Desk:
 
     def taken(
         self, report: Mapping[str, Any] | None, acknowledged: Collection[str]
-    ) -> list[Mapping[str, Any]]:
+    ) -> list[Request]:
         """Keep a report, forget the requests that were taken up, and give the others."""
         self._loop = asyncio.get_running_loop()
         self.channel.acknowledge(acknowledged)

@@ -41,7 +41,7 @@ class Change:
     #: Why, in a sentence.
     text: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Write it as JSON can hold it."""
         return asdict(self)
 

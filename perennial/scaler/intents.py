@@ -105,7 +105,7 @@ class Intents:
         write_atomic(self.path, "".join(lines))
 
 
-def _line(intent: Intent) -> dict[str, Any]:
+def _line(intent: Intent) -> dict[str, object]:
     return {
         "time": clocks.time(),
         "group": intent.group,

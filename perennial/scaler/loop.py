@@ -288,7 +288,7 @@ class Loop:
             "trouble": "; ".join(self.health.trouble.values()),
         }
 
-    def _limits(self, name: str) -> dict[str, Any]:
+    def _limits(self, name: str) -> dict[str, object]:
         """Say how large a person may make a group, without force and with it."""
         seen = self.fleets[name].observation
         return {

@@ -62,7 +62,7 @@ class ScalerState:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def health(state: ScalerState, now: float) -> tuple[int, dict[str, Any]]:
+def health(state: ScalerState, now: float) -> tuple[int, dict[str, object]]:
     """Say whether the scaler does its work."""
     patience = timing.MISSED * state.interval + timing.GRACE
     reasons = []

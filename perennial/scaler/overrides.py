@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
+from perennial.preloads.messages import Request
 from perennial.scaler.values import Group
 
 #: Ids of requests that are remembered.
@@ -67,9 +67,7 @@ class Overrides:
         """Whether the scaler shall change nothing."""
         return self._is.paused
 
-    def take(
-        self, requests: Iterable[Mapping[str, Any]], groups: frozenset[str], now: float
-    ) -> list[str]:
+    def take(self, requests: Iterable[Request], groups: frozenset[str], now: float) -> list[str]:
         """Take requests up and write them down."""
         said = []
         after = self._is.model_copy(deep=True)
@@ -122,7 +120,7 @@ class Overrides:
         pin = self._is.pins.get(group)
         return None if pin is None or pin.until is None else max(0.0, pin.until - now)
 
-    def summary(self, now: float) -> dict[str, Any]:
+    def summary(self, now: float) -> dict[str, object]:
         """Say what is in force, for the scaler's report."""
         return {
             "paused": self._is.paused,
@@ -147,7 +145,7 @@ def _ceiling(to: _File, group: str, most: Mapping[str, int]) -> int | None:
 
 def _taken(
     to: _File,
-    request: Mapping[str, Any],
+    request: Request,
     groups: frozenset[str],
     most: Mapping[str, int],
     now: float,

@@ -95,7 +95,7 @@ def record(
     mode: str,
     trouble: str = "",
     infeasible: Iterable[str] = (),
-) -> dict[str, Any]:
+) -> Record:
     """Write down what a tick has seen of a group and decided for it."""
     name = decision.group
     observation = standing.observation

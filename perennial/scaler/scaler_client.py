@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from perennial.errors import PerennialError
+from perennial.preloads.messages import Request
 from perennial.scaler import timing
 from perennial.scaler.explaining import explain, infeasible, line
 from perennial.tls import Tls
@@ -81,24 +82,24 @@ class Report:
         return f"the scaler has not answered for {self.age:.0f} s; see `perennial logs scaler`"
 
 
-def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> dict[str, Any]:
+def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> Request:
     """Request a size for a group whatever the demand."""
-    wished = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    wished: Request = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
     # Said only where it matters: a scheduler of an earlier release does not know it.
     return {**wished, "force": True} if force else wished
 
 
-def unpin(group: str) -> dict[str, Any]:
+def unpin(group: str) -> Request:
     """Request that a group follows its demand again."""
     return {"kind": "unpin", "group": group}
 
 
-def bounds(group: str, least: int | None, most: int | None) -> dict[str, Any]:
+def bounds(group: str, least: int | None, most: int | None) -> Request:
     """Request other bounds for a group than those of the cluster file."""
     return {"kind": "bounds", "group": group, "min": least, "max": most}
 
 
-def unbound(group: str) -> dict[str, Any]:
+def unbound(group: str) -> Request:
     """Request the bounds of the cluster file for a group again."""
     return {"kind": "unbound", "group": group}
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any
 
+from perennial.preloads.messages import Request
 from perennial.scaler import timing
 from perennial.scaler.dashboard_demand import HttpSource
-from perennial.scaler.demand import NoPreload, PreloadSource, Request, SchedulerAway, Source
+from perennial.scaler.demand import NoPreload, PreloadSource, SchedulerAway, Source
 from perennial.scaler.values import Demand
 from perennial.tls import Tls
 

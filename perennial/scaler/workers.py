@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from perennial.scaler import timing
 from perennial.scaler.values import PARKED
@@ -89,6 +89,20 @@ class Workers(Protocol):
         ...
 
 
+#: What the scheduler says of each worker, and what each has answered, by address.
+ByAddress = Mapping[str, Mapping[str, Any]]
+Results = dict[str, Any]
+
+
+class Call(TypedDict):
+    """What a worker or its nanny is told to run; both pickled."""
+
+    op: str
+    function: bytes
+    args: NotRequired[bytes]
+    kwargs: NotRequired[bytes]
+
+
 class DaskWorkers:
     """Workers that are reached through their scheduler."""
 
@@ -128,8 +142,13 @@ class DaskWorkers:
 
     async def move(self, addresses: Collection[str]) -> frozenset[str]:
         """Have what only they hold moved away; give those for which that worked."""
-        only: dict[str, Any] = {"close_workers": False, "remove": False}
-        retired = await self._ask("retire_workers", timing.MOVE, workers=list(addresses), **only)
+        retired = await self._ask(
+            "retire_workers",
+            timing.MOVE,
+            workers=list(addresses),
+            close_workers=False,
+            remove=False,
+        )
         return frozenset(retired) & frozenset(addresses)
 
     async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
@@ -174,9 +193,9 @@ class DaskWorkers:
     def _whose(self, worker: Mapping[str, Any]) -> Who:
         return belongs(worker, self.groups)
 
-    async def _everybody(self) -> dict[str, Any]:
+    async def _everybody(self) -> ByAddress:
         """All workers that the scheduler knows, by address: much, and dear."""
-        workers: dict[str, Any] = (await self._ask("identity", n_workers=-1))["workers"]
+        workers: ByAddress = (await self._ask("identity", n_workers=-1))["workers"]
         return workers
 
     async def _ask_preload(self, operation: str, **arguments: Any) -> Any:
@@ -190,7 +209,7 @@ class DaskWorkers:
 
     async def _run(
         self, function: Any, addresses: Collection[str], nanny: bool = False, **arguments: Any
-    ) -> dict[str, Any]:
+    ) -> Results:
         """Run a function in workers or their nannies; those that do not answer are left out."""
         from distributed.core import clean_exception
 
@@ -198,7 +217,7 @@ class DaskWorkers:
             self._pass_on(address, self._message(function, address, arguments), nanny)
             for address in addresses
         )
-        answers: dict[str, Any] = {}
+        answers: Results = {}
         for each in await asyncio.gather(*told):
             answers |= each
         results = {}
@@ -212,23 +231,26 @@ class DaskWorkers:
                 logger.warning("%s: %r", address, error)
         return results
 
-    def _message(
-        self, function: Any, _address: str, arguments: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _message(self, function: Any, _address: str, arguments: Mapping[str, Any]) -> Call:
         """Say what a worker runs: a function that it has itself."""
         from distributed.protocol.pickle import dumps
 
         return {"op": "run", "function": dumps(function), "kwargs": dumps(dict(arguments))}
 
-    async def _pass_on(
-        self, address: str, message: Mapping[str, Any], nanny: bool
-    ) -> dict[str, Any]:
+    async def _pass_on(self, address: str, message: Call, nanny: bool) -> Results:
         """Tell one worker or its nanny something; nothing where it does not answer."""
-        only: dict[str, Any] = {"workers": [address], "nanny": nanny, "on_error": "return_pickle"}
         async with self._turn:
             line = self._passed
             try:
-                return dict(await line.ask("broadcast", timing.WORKER_ANSWER, msg=message, **only))
+                found: Results = await line.ask(
+                    "broadcast",
+                    timing.WORKER_ANSWER,
+                    msg=message,
+                    workers=[address],
+                    nanny=nanny,
+                    on_error="return_pickle",
+                )
+                return dict(found)
             except (TimeoutError, asyncio.CancelledError) as error:
                 if line is self._passed:  # a connection of it waits for the answer for ever
                     self._passed = SchedulerConnection(line.address, line.tls, timing.DRAIN_ANSWER)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: Dask's configuration, nested as in its files.
+Config = dict[str, Any]
 
-def nested(config: Mapping[str, Any]) -> dict[str, Any]:
+
+def nested(config: Mapping[str, Any]) -> Config:
     """Expand dotted keys, as people write them, into Dask's nested form."""
-    result: dict[str, Any] = {}
+    result: Config = {}
     for key, value in config.items():
         inner: Any = nested(value) if isinstance(value, Mapping) else value
         for part in reversed(str(key).split(".")):
@@ -17,7 +20,7 @@ def nested(config: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Config:
     """Lay one nested configuration over another."""
     result = dict(below)
     for key, value in above.items():

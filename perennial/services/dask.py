@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from perennial import jupyter as notebooks
-from perennial.services.configuration import merge, nested
+from perennial.services.configuration import Config, merge, nested
 from perennial.services.values import (
     INSTANCE,
     Access,
@@ -67,9 +67,9 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     )
 
 
-def _pages(spec: ClusterSpec, site: Site) -> dict[str, Any]:
+def _pages(spec: ClusterSpec, site: Site) -> Config:
     """Say where the scheduler serves its pages, see `perennial.preloads.gate`."""
-    found: dict[str, Any] = {"folder": site.pages, "shared": site.shared}
+    found: Config = {"folder": site.pages, "shared": site.shared}
     if spec.security.open_dashboard:
         names = sorted({site.address, site.scheduler or site.address})
         found["open"] = {"address": site.address, "names": names}
@@ -112,7 +112,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
 
 
 def _worker_argv(
-    spec: ClusterSpec, site: Site, instance: str, group: WorkerGroup, dask: dict[str, Any]
+    spec: ClusterSpec, site: Site, instance: str, group: WorkerGroup, dask: Config
 ) -> tuple[str, ...]:
     tls = _tls_preloads(spec)
     ports = f"{group.ports[0]}:{group.ports[1]}" if group.ports else "0"
@@ -235,7 +235,7 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
     """
     # Not `true`: it would forbid a user's own LocalCluster in a notebook. With certificates on
     # their command line, the scheduler and the workers accept nothing but TLS anyway.
-    comm: dict[str, Any] = {"require-encryption": None}
+    comm: Config = {"require-encryption": None}
     if not spec.security.tls:
         comm["tls"] = {"ca-file": None, "client": {"cert": None, "key": None}}
     else:
@@ -278,7 +278,7 @@ def _metrics_preloads(site: Site) -> list[str]:
     return ["perennial.preloads.metrics"] if site.metrics else []
 
 
-def _metrics(site: Site) -> dict[str, Any]:
+def _metrics(site: Site) -> Config:
     """Say where the metrics are served, see `perennial.preloads.metrics`."""
     files = metrics_files(site)
     return {"metrics": {"port": site.metrics, "token": files[0]}} if files else {}
@@ -329,7 +329,7 @@ def _client_tls(spec: ClusterSpec, site: Site) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _ucx(spec: ClusterSpec) -> dict[str, Any]:
+def _ucx(spec: ClusterSpec) -> Config:
     """Let a process that is given no task make a CUDA context: UCX needs one before it starts.
 
     A worker group has what its own machines have; its `dask` says so.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from perennial.fleet import Handle
 from perennial.services.configuration import nested
@@ -67,7 +66,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> Servi
     )
 
 
-def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> dict[str, Any]:
+def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> dict[str, object]:
     """Say what a scaler is told, see `perennial.scaler.settings`.
 
     Parameters
@@ -101,7 +100,7 @@ def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> 
     }
 
 
-def _group(name: str, group: WorkerGroup, fleet: Handle) -> dict[str, Any]:
+def _group(name: str, group: WorkerGroup, fleet: Handle) -> dict[str, object]:
     """Write the rules of a group in the words of `perennial.scaler.values.Group`."""
     # One without bounds has the size that its fleet says, and its cost is nobody's choice.
     scale = group.scale or Scale(min=0, max=MOST)

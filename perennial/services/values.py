@@ -309,9 +309,9 @@ def fingerprint(service: Service) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def to_json(service: Service) -> dict[str, Any]:
+def to_json(service: Service) -> dict[str, object]:
     """Write a service as values that JSON can hold."""
-    data: dict[str, Any] = _plain(asdict(service))
+    data: dict[str, object] = _plain(asdict(service))
     return data
 
 

@@ -12,6 +12,7 @@ from perennial import certificates
 from perennial.authority import RENEW_WITHIN
 
 from .kinds import Kind, Made, Refusal, Say, State, missing
+from .remembered import AuthorityOutputs, CertificateOutputs
 from .values import Values
 
 
@@ -42,13 +43,17 @@ class Authority(Kind):
         """Make the authority, the client's certificate and Jupyter's token."""
         now = datetime.now(UTC)
         authority = certificates.make_authority(new["cluster"], now)
-        outputs = {
-            "ca": authority.cert.decode(),
-            "ca_key": authority.key.decode(),
-            "token": secrets.token_hex(24),
-            "created": now.isoformat(timespec="seconds"),
-        }
-        return Made(new["cluster"], {**outputs, **_client(outputs, now)})
+        client = _client(authority, now)
+        outputs = AuthorityOutputs(
+            ca=authority.cert.decode(),
+            ca_key=authority.key.decode(),
+            client=client.cert,
+            client_key=client.key,
+            token=secrets.token_hex(24),
+            created=now.isoformat(timespec="seconds"),
+            ends=client.ends,
+        )
+        return Made(new["cluster"], outputs.values())
 
     def read(self, state: State, _say: Say) -> Values:
         """Nothing of it is anywhere else."""
@@ -57,23 +62,24 @@ class Authority(Kind):
     def update(self, state: State, _new: Values, say: Say) -> Values:
         """Renew the client's certificate, with the key that it has."""
         outputs = self.read(state, say)
-        return {**outputs, **_client(outputs, datetime.now(UTC))}
+        authority = certificates.Pair(outputs["ca"].encode(), outputs["ca_key"].encode())
+        client = _client(authority, datetime.now(UTC), outputs.get("client_key", ""))
+        return {**outputs, "client": client.cert, "client_key": client.key, "ends": client.ends}
 
     def delete(self, _state: State, _say: Say) -> None:
         """Forget it."""
 
 
-def _client(authority: Values, now: datetime) -> Values:
-    """Make the client's certificate."""
-    pair = certificates.Pair(authority["ca"].encode(), authority["ca_key"].encode())
-    key = authority.get("client_key", "").encode()
-    client = certificates.make_certificate(pair, "client", (), now, key)
-    end = certificates.ends(client.cert)
-    return {
-        "client": client.cert.decode(),
-        "client_key": client.key.decode(),
-        "ends": end.isoformat() if end else "",
-    }
+def _client(authority: certificates.Pair, now: datetime, key: str = "") -> CertificateOutputs:
+    """Make the client's certificate, with the key that it has."""
+    client = certificates.make_certificate(authority, "client", (), now, key.encode())
+    return signed(client)
+
+
+def signed(made: certificates.Pair) -> CertificateOutputs:
+    """Describe a certificate that was made."""
+    end = certificates.ends(made.cert)
+    return CertificateOutputs(made.cert.decode(), made.key.decode(), end.isoformat() if end else "")
 
 
 def ends_soon(end: str | None) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from perennial import certificates
 
-from .authority import ends_soon
+from .authority import ends_soon, signed
 from .kinds import Kind, Made, Refusal, Say, State, missing
 from .values import Values, is_known
 
@@ -62,9 +62,4 @@ def _signed(wanted: Values, key: str) -> Values:
     made = certificates.make_certificate(
         pair, wanted["role"], wanted["names"], datetime.now(UTC), key.encode()
     )
-    end = certificates.ends(made.cert)
-    return {
-        "cert": made.cert.decode(),
-        "key": made.key.decode(),
-        "ends": end.isoformat() if end else "",
-    }
+    return signed(made).values()

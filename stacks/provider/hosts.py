@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
@@ -37,6 +37,7 @@ from perennial.spec import ClusterSpec
 from ..rollout import slots
 from .authority import ends_soon
 from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, lost, missing, refused
+from .remembered import EnvironmentOutputs, ServicesOutputs
 from .values import Values, is_known
 
 # Threads ask for it from the beginning.
@@ -73,26 +74,27 @@ class HostEnvironment(Kind):
 
     def pending(self, state: State, _new: Values) -> Sequence[str]:
         """Mend what was found to be other."""
-        return ["drift"] if state.outputs.get("drift") else []
+        return ["drift"] if EnvironmentOutputs.read(state.outputs).drift else []
 
     def create(self, new: Values, say: Say) -> Made:
         """Make it."""
         from perennial.platforms.hosts import deploy
 
         deploy.reach(target(new), say)
-        return Made(new["target"]["name"], self._made(new, say))
+        return Made(new["target"]["name"], self._made(new, say).values())
 
     def read(self, state: State, _say: Say) -> Values:
         """Look what it is now; a machine that is off must not keep the others from being mended."""
         from perennial.platforms.hosts import deploy
 
-        facts = state.outputs.get("facts", {})
+        had = EnvironmentOutputs.read(state.outputs)
+        facts: Mapping[str, Any] = had.facts or {}
         try:
             found = deploy.look_environment(target(state.inputs), environment(state.inputs), facts)
         except PerennialError as error:
-            return {"facts": facts, "drift": [str(error)]}
+            return replace(had, drift=[str(error)]).values()
         drift = ["the Python environment is gone"] if found is None else changed(facts, found)
-        return {"facts": facts, "drift": drift}
+        return replace(had, drift=drift).values()
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Make the new one; the old one goes when nothing runs in it any more."""
@@ -100,11 +102,11 @@ class HostEnvironment(Kind):
 
         deploy.reach(target(new), say)
         made = self._made(new, say)
-        before = (state.outputs.get("facts") or {}).get("machine")
+        before = EnvironmentOutputs.read(state.outputs).machine
         # Another address can well be the same machine: only the machine's own id tells.
-        if before and before != made["facts"]["machine"]:
+        if before and before != made.machine:
             self.delete(state, say)  # what services there need stays until they are removed
-        return made
+        return made.values()
 
     def delete(self, state: State, _say: Say) -> None:
         """Remove it."""
@@ -112,12 +114,12 @@ class HostEnvironment(Kind):
 
         deploy.remove_environment(target(state.inputs), environment(state.inputs))
 
-    def _made(self, new: Values, say: Say) -> Values:
+    def _made(self, new: Values, say: Say) -> EnvironmentOutputs:
         from perennial.platforms.hosts import deploy
 
         where, told = target(new), _named(new["target"]["name"], say)
         facts = deploy.make_environment(where, environment(new), told, new.get("claims") or ())
-        return {"facts": facts, "drift": []}
+        return EnvironmentOutputs(facts)
 
 
 class HostServices(Kind):
@@ -169,9 +171,9 @@ class HostServices(Kind):
 
     def pending(self, state: State, _new: Values) -> Sequence[str]:
         """Mend what was found to be other, and renew certificates in time."""
-        found = ["drift"] if state.outputs.get("drift") else []
-        outcome = state.outputs.get("outcome") or {}
-        return found + (["outcome"] if not outcome or ends_soon(outcome.get("expires")) else [])
+        had = ServicesOutputs.read(state.outputs)
+        renews = not had.outcome or ends_soon(had.outcome.get("expires"))
+        return (["drift"] if had.drift else []) + (["outcome"] if renews else [])
 
     def warnings(self, state: State, new: Values) -> Sequence[str]:
         """Return what people lose by a change."""
@@ -190,28 +192,29 @@ class HostServices(Kind):
         try:
             outcome = self._applied(wanted, new, owner, say)
         except PerennialError as error:
-            made = Made(name, {"outcome": {}, "drift": [str(error)], "owner": owner})
-            raise HalfMadeError(made, str(error)) from None
-        return Made(name, {"outcome": outcome, "drift": [], "owner": owner})
+            half = ServicesOutputs({}, [str(error)], owner)
+            raise HalfMadeError(Made(name, half.values()), str(error)) from None
+        return Made(name, ServicesOutputs(outcome, owner=owner).values())
 
     def read(self, state: State, _say: Say) -> Values:
         """Look what became of them."""
         from perennial.platforms.hosts import deploy
 
-        outcome: Outcome = state.outputs.get("outcome") or {}
-        if not outcome:
+        had = ServicesOutputs.read(state.outputs)
+        if not had.outcome:
             return state.outputs  # they were never whole
         try:
-            drift = deploy.look_services(wanted_services(state.inputs), outcome)
+            drift = deploy.look_services(wanted_services(state.inputs), had.outcome)
         except PerennialError as error:
             drift = [str(error)]
-        return {**state.outputs, "drift": list(drift)}
+        return replace(had, drift=drift).values()
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Change them; a machine that was left for another one of the same name is cleaned."""
         from perennial.platforms.hosts import deploy
 
-        owner = state.outputs.get("owner") or uuid4().hex[:12]
+        had = ServicesOutputs.read(state.outputs)
+        owner = had.owner or uuid4().hex[:12]
         wanted = wanted_services(new)
         deploy.reach(wanted.target, say)
         if wanted_services(state.inputs).target.needs_root != wanted.target.needs_root:
@@ -219,12 +222,12 @@ class HostServices(Kind):
             self.delete(state, say)
             _leave(state)
         outcome = self._applied(wanted, new, owner, say)
-        before = (state.outputs.get("outcome") or {}).get("machine")
+        before = had.outcome.get("machine")
         # Another address can well be the same machine: only the machine's own id tells.
         if before and before != outcome.get("machine"):
             self.delete(state, say)
             _leave(state)
-        return {"outcome": outcome, "drift": [], "owner": owner}
+        return ServicesOutputs(outcome, owner=owner).values()
 
     def delete(self, state: State, say: Say) -> None:
         """Drain them, stop them and remove what they needed, unless another resource owns them."""
@@ -232,10 +235,11 @@ class HostServices(Kind):
 
         had = wanted_services(state.inputs)
         told = _named(had.target.name, say)
-        for left in deploy.remove_services(had, told, state.outputs.get("owner", had.target.name)):
+        owner = ServicesOutputs.read(state.outputs).owner or had.target.name
+        for left in deploy.remove_services(had, told, owner):
             told(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
 
-    def _applied(self, wanted: MachineServices, new: Values, owner: str, say: Say) -> Values:
+    def _applied(self, wanted: MachineServices, new: Values, owner: str, say: Say) -> Outcome:
         from perennial.platforms.hosts import deploy
         from perennial.platforms.hosts.secrets import Secrets
 
@@ -275,7 +279,7 @@ class _named:  # noqa: N801  (a function that remembers)
 
 
 def environment_inputs(
-    spec: ClusterSpec, values: Mapping[str, Any], assigned: MachineServices
+    spec: ClusterSpec, values: machine_spec.MachineInputs, assigned: MachineServices
 ) -> Values:
     """Say how a machine is reached, and what Python environment it needs."""
     needed = {
@@ -321,7 +325,7 @@ def digest(wanted: MachineServices) -> str:
 
 def machine_state(state: State) -> MachineState:
     """Describe what a machine has, or shall have, for a plan."""
-    outcome = state.outputs.get("outcome") or {}
+    outcome = ServicesOutputs.read(state.outputs).outcome
     if not state.inputs:
         return MachineState()
     return MachineState(

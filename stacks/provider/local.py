@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import uuid4
 
 import yaml
@@ -18,6 +19,7 @@ from perennial.spec import ClusterSpec, parse
 from perennial.state import Stack
 
 from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, lost, missing, refused
+from .remembered import LocalOutputs
 from .values import Values, is_known
 
 
@@ -57,10 +59,12 @@ class LocalServices(Kind):
 
     def pending(self, state: State, new: Values) -> Sequence[str]:
         """Mend what was found to be other, and tell what an earlier version did not."""
-        found = ["drift"] if state.outputs.get("drift") else []
+        had = LocalOutputs.read(state.outputs)
+        found = ["drift"] if had.drift else []
         if "stack" in new and Stack.load(cluster_state(new["cluster"]["name"])) is None:
             found.append("owner")  # an earlier version has not noted it, or it was disconnected
-        return found + [key for key in ("connection", "credentials") if key not in state.outputs]
+        told = {"connection": had.connection, "credentials": had.credentials}
+        return found + [key for key, value in told.items() if value is None]
 
     def warnings(self, _state: State, new: Values) -> Sequence[str]:
         """Return what people lose by a change."""
@@ -74,12 +78,12 @@ class LocalServices(Kind):
         """Start the cluster; what was begun is remembered."""
         name, owner = new["cluster"]["name"], uuid4().hex[:12]
         try:
-            return Made(name, _applied(new, owner, say))
+            return Made(name, _applied(new, owner, say).values())
         except PerennialError as error:
             if not _begun(cluster_state(name), owner):
                 raise
-            made = Made(name, {"drift": [str(error)], "owner": owner})
-            raise HalfMadeError(made, str(error)) from None
+            half = LocalOutputs(drift=[str(error)], owner=owner)
+            raise HalfMadeError(Made(name, half.values()), str(error)) from None
 
     def read(self, state: State, say: Say) -> Values:
         """Look what is not as the cluster file says."""
@@ -87,17 +91,19 @@ class LocalServices(Kind):
 
         spec = read(state.inputs)
         deployment = deploy.prepare(spec, None, say)
+        had = LocalOutputs.read(state.outputs)
         drift = [f"{step.name}: {step.reason}" for step in deployment.steps]
         if deploy.secrets_missing(spec, deployment.paths):
             drift.append("certificates or token are missing")
-            return {**state.outputs, "drift": drift}
+            return replace(had, drift=drift).values()
         # `perennial rotate` makes other certificates.
-        now = {"credentials": credentials(spec, deployment.paths)}
-        return {**state.outputs, **now, "drift": drift}
+        now = credentials(spec, deployment.paths)
+        return replace(had, credentials=now, drift=drift).values()
 
     def update(self, state: State, new: Values, say: Say) -> Values:
         """Change what runs into what the cluster file says."""
-        return _applied(new, state.outputs.get("owner") or uuid4().hex[:12], say)
+        owner = LocalOutputs.read(state.outputs).owner or uuid4().hex[:12]
+        return _applied(new, owner, say).values()
 
     def delete(self, state: State, say: Say) -> None:
         """Stop the cluster; certificates, token, logs and notebooks stay."""
@@ -110,7 +116,7 @@ class LocalServices(Kind):
         if not paths.spec.exists():
             return
         with exclusive(paths.lock, say):
-            if not _owns(paths, state.outputs.get("owner")):
+            if not _owns(paths, LocalOutputs.read(state.outputs).owner):
                 say(f"!{name}: another resource owns this cluster by now; it stays")
                 return
             take_down(deploy.find(name, say), purge=False)
@@ -122,9 +128,9 @@ def _owner(paths: ClusterPaths) -> Path:
     return paths.root / "owner"
 
 
-def _owns(paths: ClusterPaths, owner: str | None) -> bool:
+def _owns(paths: ClusterPaths, owner: str) -> bool:
     file = _owner(paths)
-    return owner is None or not file.exists() or file.read_text(encoding="utf-8") == owner
+    return not owner or not file.exists() or file.read_text(encoding="utf-8") == owner
 
 
 def _begun(paths: ClusterPaths, owner: str) -> bool:
@@ -139,7 +145,7 @@ def _begun(paths: ClusterPaths, owner: str) -> bool:
     return True
 
 
-def _applied(new: Values, owner: str, say: Say) -> Values:
+def _applied(new: Values, owner: str, say: Say) -> LocalOutputs:
     from perennial.lock import exclusive
     from perennial.platforms.local import deploy
 
@@ -156,17 +162,17 @@ def _applied(new: Values, owner: str, say: Say) -> Values:
             deploy.apply(deployment)
         else:
             deploy.settle(deployment)
-    connection: dict[str, Any] = deploy.connection(spec, paths).to_json()
-    told = {"connection": connection, "credentials": credentials(spec, paths)}
-    return {**told, "drift": [], "owner": owner}
+    connection = deploy.connection(spec, paths).to_json()
+    return LocalOutputs(connection, credentials(spec, paths), owner=owner)
 
 
-def credentials(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, Any]:
+def credentials(spec: ClusterSpec, paths: ClusterPaths) -> Values:
     """Return what a client proves itself with: certificates and Jupyter's token."""
     from perennial.platforms.local import deploy
 
-    files = deploy.connection(spec, paths).to_json()["tls"]
-    tls = {part: Path(file).read_text("utf-8") for part, file in (files or {}).items()}
+    files = deploy.connection(spec, paths).tls
+    parts = asdict(files) if files else {}
+    tls = {part: Path(file).read_text("utf-8") for part, file in parts.items()}
     token = deploy.token_file(spec, paths).read_text("utf-8") if spec.jupyter else None
     return {"tls": tls or None, "token": token}
 

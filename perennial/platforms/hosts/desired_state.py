@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from perennial import render
 from perennial.paths import ClusterPaths, supervisord_folder
@@ -304,7 +304,7 @@ def _registers(member: Service) -> tuple[str, ...]:
     return tuple(f"{member.name}-{process}" for process in range(processes))
 
 
-def request(desired: DesiredState, conf: str, pages: str) -> dict[str, Any]:
+def request(desired: DesiredState, conf: str, pages: str) -> dict[str, object]:
     """Say to `perennial.supervision.run_once` what it needs to know."""
     programs = [asdict(program) for program in desired.programs]
     for program in programs:

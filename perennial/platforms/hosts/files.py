@@ -6,13 +6,10 @@ address that the machine was found to have, here on the one that the cluster fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from perennial import render
 from perennial.platforms.hosts.environment import python
 from perennial.platforms.hosts.machine_services import MachineServices, members, services_of
-from perennial.platforms.hosts.machine_spec import machine_specs, read
+from perennial.platforms.hosts.machine_spec import MachineInputs, machine_specs, read
 from perennial.platforms.hosts.program import carried
 from perennial.spec import ClusterSpec
 from perennial.templating import Format
@@ -27,7 +24,7 @@ def files(spec: ClusterSpec, form: Format) -> dict[str, str]:
     }
 
 
-def _by_hand(spec: ClusterSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+def _by_hand(spec: ClusterSpec, values: MachineInputs) -> MachineInputs:
     """Let all be at fixed paths: the home folder of who installs them is not known here."""
     machine = {key: value for key, value in values["machine"].items() if key != "init"}
     return {**values, "machine": machine, "python": python(spec)}

@@ -15,6 +15,7 @@ from perennial.capacity import Capacity
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
 from perennial.fleet import Handle, refusals
 from perennial.observation import Member, MemberState, Observation
+from perennial.preloads import messages
 from perennial.scheduler_connection import shared
 from perennial.tls import Tls
 
@@ -278,7 +279,7 @@ def planned(held: Mapping[str, GroupOnMachine], to: int, leaving: Iterable[Membe
     return Change(wants, unstarted, grown, frozenset(machine for machine, _ in stuck))
 
 
-def read(told: Mapping[str, Any]) -> GroupOnMachine | None:
+def read(told: messages.GroupOnMachine) -> GroupOnMachine | None:
     """Understand what a machine's keeper has told; None when it and all its members are away."""
     wanted = frozenset(told["wanted"])
     if "registered" not in told:

@@ -26,6 +26,7 @@ from perennial.platforms.hosts.machine_spec import (
     MachineEntry,
     MachineSpec,
     Members,
+    Values,
     machine_specs,
     read,
 )
@@ -224,9 +225,7 @@ def fleets(spec: ClusterSpec) -> dict[str, Handle]:
     return fleets_of(scheduler, {name: one["members"] for name, one in machines.items()})
 
 
-def fleets_of(
-    scheduler: MachineSpec, machines: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Handle]:
+def fleets_of(scheduler: MachineSpec, machines: Mapping[str, Values]) -> dict[str, Handle]:
     """Say the same from what the scheduler's machine has to do, and the members of all machines."""
     if scheduler.everywhere:
         return _fleets(scheduler)
@@ -318,7 +317,7 @@ def numbers(size: Size) -> Sequence[int]:
     return range(size) if isinstance(size, int) else sorted(size)
 
 
-def to_json(assigned: MachineServices) -> dict[str, Any]:
+def to_json(assigned: MachineServices) -> dict[str, object]:
     """Write a machine's services as values that JSON can hold."""
     return {
         "cluster": assigned.cluster,
@@ -336,7 +335,7 @@ def to_json(assigned: MachineServices) -> dict[str, Any]:
     }
 
 
-def _target_to_json(target: Target) -> dict[str, Any]:
+def _target_to_json(target: Target) -> dict[str, object]:
     """Write how a machine is reached, with a digest in the place of its private key.
 
     How long it is waited for is nothing to compare; what an earlier version did not know is only

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from json import dumps, loads
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -30,7 +30,9 @@ from perennial.spec.tree import read_tree
 from perennial.spec.units import Refusal
 from perennial.spec.words import key_path, show
 
+#: Values of JSON, of which some may not be known yet.
 Tree = Mapping[str, Any]
+Values = dict[str, Any]
 
 #: Keys of the file that a cluster's services have in common.
 _COMMON = ("protocol", "security", "dask", "env", "umask", "scheduler")
@@ -116,7 +118,22 @@ class MachineSpec(Model):
     """Members of a group that a change may stop at the same time."""
 
 
-def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict[str, Any]]:
+class MachineInputs(TypedDict):
+    """A `MachineSpec` as it is written, compared and remembered."""
+
+    cluster: Values
+    machine: Values
+    python: Any
+    runs: list[str]
+    members: Values
+    groups: list[str]
+    scheduler_host: Any
+    dashboard: bool
+    max_unavailable: Any
+    everywhere: NotRequired[list[Values]]
+
+
+def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, MachineInputs]:
     """Divide a cluster file among its machines, in the order of the file.
 
     ``tree`` is the same file, in which values may not be known yet.
@@ -126,15 +143,10 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
     entries = [_entry(tree["hosts"], index, name) for index, name in enumerate(assignments)]
     [place] = [place for place, each in enumerate(assignments.values()) if each.scheduler]
     first, given = entries[place], tree.get("environment", {})
-    whole = {
-        "scheduler_host": first.get("internal", first["address"]),
-        "dashboard": [*assignments.values()][place].jupyter,
-        "max_unavailable": tree["hosts"].get("max_unavailable", 1),
-    }
     pythons = {
         root: given["python"] if "python" in given else python(spec, root) for root in (True, False)
     }
-    found = {}
+    found: dict[str, MachineInputs] = {}
     for entry, (name, assignment) in zip(entries, assignments.items(), strict=True):
         scales = assignment.scheduler and bool(spec.scaled)
         runs = [each for each in ("scheduler", "jupyter") if getattr(assignment, each)]
@@ -145,7 +157,9 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
             "runs": runs,
             "members": _members(spec, assignment),
             "groups": [group for group in spec.workers if scales or group in assignment.counts],
-            **whole,
+            "scheduler_host": first.get("internal", first["address"]),
+            "dashboard": [*assignments.values()][place].jupyter,
+            "max_unavailable": tree["hosts"].get("max_unavailable", 1),
         }
         if scales:
             every = {one: _members(spec, each) for one, each in assignments.items() if each.counts}
@@ -153,7 +167,7 @@ def machine_specs(spec: ClusterSpec, tree: Tree | None = None) -> dict[str, dict
     return found
 
 
-def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
+def _entry(options: Tree, index: int, name: str) -> Values:
     own = options["machines"][index]
     own = dict(own) if isinstance(own, Mapping) else {"address": own}
     own.pop("roles", None)
@@ -165,12 +179,12 @@ def _entry(options: Tree, index: int, name: str) -> dict[str, Any]:
     return {**common, **own, "name": name}
 
 
-def _members(spec: ClusterSpec, assignment: Assignment) -> dict[str, Any]:
+def _members(spec: ClusterSpec, assignment: Assignment) -> Values:
     most = {group: assignment.most[group] for group in assignment.counts if group in spec.scaled}
     return {"counts": dict(assignment.counts), "most": most}
 
 
-def _cluster(spec: ClusterSpec, tree: Tree, assignment: Assignment, scales: bool) -> dict[str, Any]:
+def _cluster(spec: ClusterSpec, tree: Tree, assignment: Assignment, scales: bool) -> Values:
     """Choose the keys that concern a machine."""
     found = {"name": spec.name, **{key: tree[key] for key in _COMMON if key in tree}}
     if not assignment.scheduler and "scheduler" in found:  # others need its address alone
@@ -189,7 +203,7 @@ def _cluster(spec: ClusterSpec, tree: Tree, assignment: Assignment, scales: bool
     return found
 
 
-def _without(group: Tree, keys: str) -> dict[str, Any]:
+def _without(group: Tree, keys: str) -> Values:
     return {key: value for key, value in group.items() if key not in keys.split()}
 
 
@@ -214,7 +228,7 @@ def entry(values: Tree) -> MachineEntry:
         raise SpecError([*_faults(error, {"machine": values})]) from None
 
 
-def in_order(values: Tree, keys: Sequence[str]) -> dict[str, Any]:
+def in_order(values: Tree, keys: Sequence[str]) -> Values:
     """Put a mapping in the order of some keys; what is not among them comes last, by its name."""
     return {
         key: values[key] for key in (*keys, *sorted(values.keys() - set(keys))) if key in values

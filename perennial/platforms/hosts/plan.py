@@ -27,7 +27,7 @@ class MachineState:
     """What a machine has, or shall have."""
 
     #: Its services as JSON; None where there are none.
-    assigned: dict[str, Any] | None = None
+    assigned: Mapping[str, Any] | None = None
     #: Its Python environment.
     environment: EnvironmentSpec | None = None
     #: Fingerprints by member as they were deployed; empty where that is not known.

@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +26,7 @@ from perennial.paths import ClusterPaths
 from perennial.platforms.hosts.agent import keeper
 from perennial.platforms.hosts.agent.reconciling import NOTHING, respond
 from perennial.platforms.hosts.programs import FOLDER, Programs
+from perennial.preloads.messages import KeeperReport
 from perennial.preloads.systemd_notify import notify
 from perennial.scheduler_connection import opened
 from perennial.tls import Tls
@@ -45,7 +45,7 @@ LONGEST = 2**20
 _WRITES = "`perennial up` or `pulumi up` writes it anew"
 
 #: Takes what is asked, as JSON; returns what the scheduler is told: ``groups`` and ``trouble``.
-Respond = Callable[[bytes], dict[str, Any]]
+Respond = Callable[[bytes], KeeperReport]
 
 
 class Settings(BaseModel):
@@ -66,7 +66,7 @@ class KeeperConnection:
         self._path = path
         self._socket: socket.socket | None = None
 
-    def respond(self, message: bytes) -> dict[str, Any]:
+    def respond(self, message: bytes) -> KeeperReport:
         """Ask the keeper."""
         try:
             if self._socket is None:
@@ -85,10 +85,11 @@ class KeeperConnection:
                 f"{self._path}: the keeper of this machine does not answer: {error}; see whether"
                 " it runs"
             ) from None
-        found: dict[str, Any] = json.loads(said)
+        found = json.loads(said)
         if "error" in found:
             raise PerennialError(found["error"])
-        return found
+        report: KeeperReport = found
+        return report
 
 
 def read(path: Path) -> Settings:

@@ -11,6 +11,7 @@ from perennial.errors import PerennialError
 from perennial.platforms.kubernetes import names, secrets
 from perennial.platforms.kubernetes.client import BROUGHT, GONE, REFUSED, Api, ApiError
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.merging import Manifest
 
 if TYPE_CHECKING:
     from perennial.spec import ClusterSpec
@@ -100,7 +101,7 @@ def needed(spec: ClusterSpec) -> Iterator[Right]:
         yield from product(rule["apiGroups"], rule["resources"], rule["verbs"])
 
 
-def _objects(spec: ClusterSpec) -> list[dict[str, Any]]:
+def _objects(spec: ClusterSpec) -> list[Manifest]:
     return [each for part in manifests(spec).values() for each in part]
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from perennial.errors import PerennialError
+from perennial.platforms.kubernetes.merging import Manifest
 
 Result = TypeVar("Result")
 
@@ -103,7 +104,7 @@ class Api:
             force_conflicts=True,
         )
 
-    def look(self, made: Mapping[str, Any]) -> dict[str, Any] | None:
+    def look(self, made: Mapping[str, Any]) -> Manifest | None:
         """Read an object by its kind and name; None where there is none."""
         meta = made["metadata"]
         what = f"read {made['kind']} {meta['name']}"
@@ -133,7 +134,7 @@ class Api:
 
     def labelled_objects(
         self, kind: str, namespace: str, labels: Mapping[str, str]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Manifest]:
         """List objects of a kind by their labels."""
         chosen = labelled(dict(labels))
         read = self._kind(kind).get

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.options import PRELOADS
 
 #: Folder in a container.
@@ -16,7 +16,7 @@ CODE = "/etc/dask-perennial/code"
 START = f"{CODE}/start.py"
 #: Modules beside the preloads: what these import, and what our commands run in pods and workers.
 _MODULES = (
-    *("__init__", "fetching", "pages", "unix", "isolated/__init__", "isolated/packages"),
+    *("__init__", "fetching", "pages", "tls", "unix", "isolated/__init__", "isolated/packages"),
     *("scaler/__init__", "scaler/dashboard_page", "scaler/timing"),
     "platforms/__init__",
     *(f"platforms/kubernetes/{name}" for name in ("__init__", "health", "page")),
@@ -40,7 +40,7 @@ def sources() -> dict[str, str]:
     return {"start.py": start.read_text(encoding="utf-8"), **found}
 
 
-def config_map(cluster: str, namespace: str) -> dict[str, Any]:
+def config_map(cluster: str, namespace: str) -> Manifest:
     """Describe the ConfigMap. Pods of before keep theirs: a nanny starts workers from it."""
     return {
         "apiVersion": "v1",
@@ -61,7 +61,7 @@ def name_of(cluster: str) -> str:
     return names.name_of(cluster, f"{PRELOADS}-{hashlib.sha256(whole.encode()).hexdigest()[:7]}")
 
 
-def volume(cluster: str, whole: bool) -> dict[str, Any]:
+def volume(cluster: str, whole: bool) -> Manifest:
     """Describe the volume: all of it, or for an image with dask-perennial the start alone."""
     paths = sources() if whole else ("start.py",)
     items = [{"key": _key(path), "path": path} for path in paths]

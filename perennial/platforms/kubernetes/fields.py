@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from perennial.spec.units import Worded
 
@@ -79,4 +79,3 @@ Interval = Annotated[
         "write a number and ms, s, m or h",
     ),
 ]
-Tree = dict[str, Any]

@@ -11,6 +11,7 @@ import yaml
 
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.manifests import manifests
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.parts import site
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec
@@ -80,7 +81,7 @@ def _recipe() -> dict[str, str]:
     }
 
 
-def written(objects: list[dict[str, Any]]) -> str:
+def written(objects: list[Manifest]) -> str:
     """Write objects as a stream of YAML documents."""
     return "---\n".join(
         yaml.dump(each, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)

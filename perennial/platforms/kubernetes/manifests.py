@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from perennial.platforms.kubernetes import code, names
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.network import policies
 from perennial.platforms.kubernetes.options import PRELOADS, Ingress, Options, SchedulerIngress
 from perennial.platforms.kubernetes.parts import Part, parts
 from perennial.platforms.kubernetes.pods import key_of, template
 from perennial.quoting import check_filled
 from perennial.spec import ClusterSpec
-
-Tree = dict[str, Any]
 
 #: Version of the Prometheus operator's objects.
 MONITORS = "monitoring.coreos.com/v1"
@@ -23,7 +22,7 @@ METRICS = "metrics-token"
 HISTORY = 3
 
 
-def manifests(spec: ClusterSpec) -> dict[str, list[Tree]]:
+def manifests(spec: ClusterSpec) -> dict[str, list[Manifest]]:
     """Describe every object of a cluster, by the part that it belongs to."""
     every = parts(spec)
     found = {PRELOADS: [code.config_map(spec.name, spec.options.namespace)]}
@@ -33,7 +32,7 @@ def manifests(spec: ClusterSpec) -> dict[str, list[Tree]]:
     return found
 
 
-def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Manifest]:
     if part.pod.service_account is None:
         yield _object(spec, part, "v1", "ServiceAccount", automountServiceAccountToken=False)
     if part.service.role == "scaler":
@@ -58,11 +57,11 @@ def _of_part(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
     yield deployment(spec, part)
 
 
-def deployment(spec: ClusterSpec, part: Part) -> Tree:
+def deployment(spec: ClusterSpec, part: Part) -> Manifest:
     """Describe the Deployment of a part; the size of a group that is scaled is the scaler's."""
     group = part.service.group
     # Two schedulers behind one Service, or two writers of one home, are none.
-    strategy: Tree = {"type": "Recreate"}
+    strategy: Manifest = {"type": "Recreate"}
     if group is not None:
         own = spec.options.group(group)
         rolling = {"maxSurge": own.max_surge, "maxUnavailable": own.max_unavailable}
@@ -83,10 +82,10 @@ def deployment(spec: ClusterSpec, part: Part) -> Tree:
     )
 
 
-def _of_jupyter(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+def _of_jupyter(spec: ClusterSpec, part: Part) -> Iterator[Manifest]:
     own = spec.options.jupyter
     if own.storage is not None and own.storage.claim is None:
-        wanted: Tree = {
+        wanted: Manifest = {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": own.storage.size}},
         }
@@ -99,11 +98,11 @@ def _of_jupyter(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
 
 
 def _ingress(
-    spec: ClusterSpec, part: Part, own: Ingress | SchedulerIngress, port: str, tls: Tree | None
-) -> Tree:
+    spec: ClusterSpec, part: Part, own: Ingress | SchedulerIngress, port: str, tls: Manifest | None
+) -> Manifest:
     backend = {"service": {"name": part.name, "port": {"name": port}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
-    wanted: Tree = {"rules": [{"host": own.host, "http": {"paths": paths}}]}
+    wanted: Manifest = {"rules": [{"host": own.host, "http": {"paths": paths}}]}
     if own.class_name is not None:
         wanted["ingressClassName"] = own.class_name
     if tls is not None:
@@ -112,12 +111,12 @@ def _ingress(
     return _annotated(made, own.annotations)
 
 
-def _service(spec: ClusterSpec, part: Part) -> Tree:
+def _service(spec: ClusterSpec, part: Part) -> Manifest:
     options: Options = spec.options
     own = options.scheduler.service if part.key == "scheduler" else options.jupyter.service
     port = spec.scheduler.port if part.key == "scheduler" else spec.ports()["jupyter.port"]
     name = "comm" if part.key == "scheduler" else "https"
-    wanted: Tree = {
+    wanted: Manifest = {
         "type": own.type,
         "selector": names.selector(spec.name, part.key),
         "ports": [{"name": name, "port": port, "targetPort": name, "protocol": "TCP"}],
@@ -127,11 +126,11 @@ def _service(spec: ClusterSpec, part: Part) -> Tree:
     return _annotated(_object(spec, part, "v1", "Service", spec=wanted), own.annotations)
 
 
-def _monitor(spec: ClusterSpec, part: Part) -> Tree:
+def _monitor(spec: ClusterSpec, part: Part) -> Manifest:
     """Say how Prometheus reads the metrics; a PodMonitor, since the Service may be public."""
     own = spec.options.metrics.monitor
     secret = names.secret_names(spec.name)["metrics"]
-    endpoint: Tree = {
+    endpoint: Manifest = {
         "path": "/metrics",
         "scheme": "https" if spec.security.tls else "http",
         "interval": own.interval,
@@ -145,7 +144,7 @@ def _monitor(spec: ClusterSpec, part: Part) -> Tree:
     if own.relabelings:
         endpoint["metricRelabelings"] = own.relabelings
     processes = spec.workers[part.service.group].processes if part.service.group else 1
-    wanted: Tree = {
+    wanted: Manifest = {
         "selector": {"matchLabels": names.selector(spec.name, part.key)},
         "podMetricsEndpoints": [
             {"port": port, **endpoint} for port in names.metrics_ports(processes)
@@ -160,7 +159,7 @@ def _monitor(spec: ClusterSpec, part: Part) -> Tree:
     return made
 
 
-def _budget(spec: ClusterSpec, part: Part) -> Tree | None:
+def _budget(spec: ClusterSpec, part: Part) -> Manifest | None:
     """Say how many pods a node drain may evict at a time; None where it does not matter."""
     if part.service.role == "scaler":
         return None
@@ -174,7 +173,7 @@ def _budget(spec: ClusterSpec, part: Part) -> Tree | None:
     return _object(spec, part, "policy/v1", "PodDisruptionBudget", spec=wanted)
 
 
-def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+def _rights(spec: ClusterSpec, part: Part) -> Iterator[Manifest]:
     """Let the scaler size its own groups; pods cannot be named, so its namespace's are its own."""
     mine = [names.name_of(spec.name, group) for group in spec.workers]
     rules = [
@@ -207,7 +206,7 @@ def _rights(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
     )
 
 
-def _object(cluster: ClusterSpec, part: Part, version: str, kind: str, **content: Any) -> Tree:
+def _object(cluster: ClusterSpec, part: Part, version: str, kind: str, **content: Any) -> Manifest:
     return {
         "apiVersion": version,
         "kind": kind,
@@ -220,7 +219,7 @@ def _object(cluster: ClusterSpec, part: Part, version: str, kind: str, **content
     }
 
 
-def _annotated(made: Tree, annotations: Tree) -> Tree:
+def _annotated(made: Manifest, annotations: Manifest) -> Manifest:
     if annotations:
         made["metadata"]["annotations"] = annotations
     return made

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: An object of Kubernetes or a part of one, as its API takes it.
+Manifest = dict[str, Any]
+
 #: Lists whose entries are merged, and the key that tells them apart; others are replaced.
 KEYS = {
     "containers": "name",
@@ -19,7 +22,7 @@ KEYS = {
 }
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Manifest:
     """Merge strategically: mappings by key, lists of named entries by name; null removes a key."""
     result = dict(below)
     for key, value in above.items():

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from perennial.platforms.kubernetes import names
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.options import Options
 from perennial.platforms.kubernetes.parts import Part
 from perennial.spec import ClusterSpec
-
-Tree = dict[str, Any]
 
 #: Where clouds give away a node's own rights.
 METADATA = ("169.254.169.254/32", "fd00:ec2::254/128")
@@ -18,7 +16,7 @@ METADATA = ("169.254.169.254/32", "fd00:ec2::254/128")
 RUNS_CODE = ("scheduler", "worker", "jupyter")
 
 
-def policies(spec: ClusterSpec, parts: Sequence[Part]) -> Iterator[tuple[str, Tree]]:
+def policies(spec: ClusterSpec, parts: Sequence[Part]) -> Iterator[tuple[str, Manifest]]:
     """Yield the policy of each part, with the part's key."""
     options: Options = spec.options
     if not options.network.policies:
@@ -46,7 +44,7 @@ def policies(spec: ClusterSpec, parts: Sequence[Part]) -> Iterator[tuple[str, Tr
         )
 
 
-def _ingress(spec: ClusterSpec, role: str) -> list[Tree]:
+def _ingress(spec: ClusterSpec, role: str) -> list[Manifest]:
     options: Options = spec.options
     if role == "scheduler":
         port = [{"port": spec.scheduler.port, "protocol": "TCP"}]
@@ -65,7 +63,7 @@ def _ingress(spec: ClusterSpec, role: str) -> list[Tree]:
     return []  # a forwarded port comes from the pod's own node, which no policy stops
 
 
-def _readers(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
+def _readers(spec: ClusterSpec, part: Part) -> Iterator[Manifest]:
     """Yield who may read the metrics; the token says who does."""
     metrics = spec.options.metrics
     if metrics is None or part.service.role not in ("scheduler", "worker"):
@@ -79,7 +77,7 @@ def _readers(spec: ClusterSpec, part: Part) -> Iterator[Tree]:
     yield {"from": named or [{"podSelector": {}}], "ports": ports}
 
 
-def _clients(spec: ClusterSpec) -> Iterator[Tree]:
+def _clients(spec: ClusterSpec) -> Iterator[Manifest]:
     """Yield pods with the label of a client: of this namespace, and of those that are named."""
     client = {"podSelector": {"matchLabels": {names.client_label(spec.name): "true"}}}
     yield client
@@ -88,7 +86,7 @@ def _clients(spec: ClusterSpec) -> Iterator[Tree]:
         yield {"namespaceSelector": where, **client}
 
 
-def _egress() -> list[Tree]:
+def _egress() -> list[Manifest]:
     """Allow everything but the metadata service; some networks do not count pods as addresses."""
     one, other = METADATA
     return [

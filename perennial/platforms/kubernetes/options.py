@@ -15,8 +15,8 @@ from perennial.platforms.kubernetes.fields import (
     Namespace,
     ObjectName,
     Quantity,
-    Tree,
 )
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.spec.options import PlatformOptions
 from perennial.spec.ports import PortUse
 from perennial.spec.strict import Model
@@ -69,17 +69,17 @@ class Pod(Model):
     )
     """Labels that a node must have."""
 
-    tolerations: list[Tree] = Field(
+    tolerations: list[Manifest] = Field(
         default_factory=list,
         title="tolerations",
         examples=[[{"key": "example.org/dask", "operator": "Exists", "effect": "NoSchedule"}]],
     )
     """Taints of nodes that are accepted, as Kubernetes writes them."""
 
-    affinity: Tree = Field(default_factory=dict, examples=[{"nodeAffinity": {}}])
+    affinity: Manifest = Field(default_factory=dict, examples=[{"nodeAffinity": {}}])
     """Affinity, as Kubernetes writes it."""
 
-    spread: list[Tree] = Field(
+    spread: list[Manifest] = Field(
         default_factory=list,
         title="constraints",
         examples=[[{"topologyKey": "kubernetes.io/hostname", "maxSkew": 1}]],
@@ -96,19 +96,19 @@ class Pod(Model):
     annotations: dict[Key, str] = Field(default_factory=dict, examples=[{"team": "physics"}])
     """More annotations of the pods."""
 
-    volumes: list[Tree] = Field(
+    volumes: list[Manifest] = Field(
         default_factory=list,
         title="volumes",
         examples=[[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]],
     )
     """More volumes, as Kubernetes writes them."""
 
-    volume_mounts: list[Tree] = Field(
+    volume_mounts: list[Manifest] = Field(
         default_factory=list, title="mounts", examples=[[{"name": "data", "mountPath": "/data"}]]
     )
     """Where the container has them."""
 
-    extra_pod_spec: Tree = Field(default_factory=dict, examples=[{"hostAliases": []}])
+    extra_pod_spec: Manifest = Field(default_factory=dict, examples=[{"hostAliases": []}])
     """Anything else of a pod's specification, as Kubernetes writes it; merged strategically over
     what is made here, and `null` removes a key. `perennial check` warns of what the Pod Security
     level Restricted would refuse."""
@@ -270,7 +270,7 @@ class Monitor(Model):
     )
     """Labels of the pods that each metric gets."""
 
-    relabelings: list[Tree] = Field(
+    relabelings: list[Manifest] = Field(
         default_factory=list,
         title="rules",
         examples=[[{"action": "drop", "regex": "python_gc_.*", "sourceLabels": ["__name__"]}]],

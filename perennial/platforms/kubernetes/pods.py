@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 from posixpath import basename
-from typing import Any
 
 from perennial.jupyter import notebook_directory
 from perennial.pages import socket_of
 from perennial.platforms.kubernetes import code, names
-from perennial.platforms.kubernetes.merging import merged
+from perennial.platforms.kubernetes.merging import Manifest, merged
 from perennial.platforms.kubernetes.parts import (
     CONFIG,
     FIELDS,
@@ -27,8 +26,6 @@ from perennial.platforms.kubernetes.parts import (
 from perennial.services import START_TIMEOUT, Service, fingerprint
 from perennial.spec import ClusterSpec
 
-Tree = dict[str, Any]
-
 #: Processors that a service asks for, where the file does not say it.
 CPU = {"scheduler": "500m", "jupyter": "250m", "scaler": "50m"}
 #: Seconds between two looks at whether a service is ready.
@@ -42,7 +39,7 @@ STAY = {
 }
 
 
-def template(spec: ClusterSpec, part: Part) -> Tree:
+def template(spec: ClusterSpec, part: Part) -> Manifest:
     """Describe the pods of a part."""
     service, pod = part.service, part.pod
     labels = names.labels(spec.name, service.role, part.key)
@@ -61,7 +58,7 @@ def template(spec: ClusterSpec, part: Part) -> Tree:
     }
 
 
-def pod_spec(spec: ClusterSpec, part: Part) -> Tree:
+def pod_spec(spec: ClusterSpec, part: Part) -> Manifest:
     """Describe a pod, before what the file lays over it."""
     service, pod = part.service, part.pod
     volumes, mounts = _volumes(spec, part)
@@ -92,9 +89,9 @@ def pod_spec(spec: ClusterSpec, part: Part) -> Tree:
     return {key: value for key, value in wanted.items() if value not in (None, [], {})}
 
 
-def _container(spec: ClusterSpec, part: Part, mounts: list[Tree]) -> Tree:
+def _container(spec: ClusterSpec, part: Part, mounts: list[Manifest]) -> Manifest:
     filled, pod = in_pod(part.service), part.pod
-    container: Tree = {
+    container: Manifest = {
         "name": "dask" if filled.role in ("scheduler", "worker") else filled.role,
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
@@ -115,7 +112,7 @@ def _container(spec: ClusterSpec, part: Part, mounts: list[Tree]) -> Tree:
     return {key: value for key, value in container.items() if value not in (None, [], {})}
 
 
-def _environment(spec: ClusterSpec, service: Service) -> list[Tree]:
+def _environment(spec: ClusterSpec, service: Service) -> list[Manifest]:
     """Say the variables: what a pod knows of itself first, since others may name it."""
     own = dict(service.command.environment)
     group = spec.workers[service.group].env if service.group else {}
@@ -123,7 +120,7 @@ def _environment(spec: ClusterSpec, service: Service) -> list[Tree]:
         own.pop("PATH", None)  # the image knows where its programs are
     home = HOME if service.role == "jupyter" else SCRATCH
     ready = {"PERENNIAL_READY": READY} if service.role in ("scheduler", "worker") else {}
-    fields: list[Tree] = [
+    fields: list[Manifest] = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
         for name, path in FIELDS.items()
     ]
@@ -131,12 +128,12 @@ def _environment(spec: ClusterSpec, service: Service) -> list[Tree]:
     return [*fields, *({"name": name, "value": value} for name, value in texts.items())]
 
 
-def _ports(spec: ClusterSpec, service: Service) -> list[Tree]:
+def _ports(spec: ClusterSpec, service: Service) -> list[Manifest]:
     """Name the ports that are reached from outside the pod."""
     metrics = spec.options.metrics
     processes = spec.workers[service.group].processes if service.group else 1
     served = metrics is not None and service.role in ("scheduler", "worker")
-    found: list[Tree] = [
+    found: list[Manifest] = [
         {"name": name, "containerPort": metrics.port + number}
         for number, name in enumerate(names.metrics_ports(processes) if served else ())
     ]
@@ -147,7 +144,7 @@ def _ports(spec: ClusterSpec, service: Service) -> list[Tree]:
     return found
 
 
-def _resources(spec: ClusterSpec, part: Part) -> Tree:
+def _resources(spec: ClusterSpec, part: Part) -> Manifest:
     service, own = part.service, part.pod.resources
     mebibytes = -(-service.limits.memory // 2**20)
     memory = f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
@@ -158,12 +155,12 @@ def _resources(spec: ClusterSpec, part: Part) -> Tree:
     return {"requests": {"cpu": cpu, "memory": limits["memory"], **own.requests}, "limits": limits}
 
 
-def _probes(spec: ClusterSpec, service: Service) -> Tree:
+def _probes(spec: ClusterSpec, service: Service) -> Manifest:
     """Say how a service is looked at; nothing here can end a worker that is busy.
 
     A worker that hangs is ended by its nanny and by the scheduler, which know more of it.
     """
-    ready: Tree = {"exec": {"command": ["cat", READY]}, "periodSeconds": LOOK}
+    ready: Manifest = {"exec": {"command": ["cat", READY]}, "periodSeconds": LOOK}
     if service.role == "worker":
         return {"readinessProbe": {**ready, "failureThreshold": 3}}
     if service.role == "jupyter":
@@ -178,7 +175,7 @@ def _probes(spec: ClusterSpec, service: Service) -> Tree:
     )
 
 
-def _alive(service: Service, where: str) -> Tree | None:
+def _alive(service: Service, where: str) -> Manifest | None:
     """Ask whether the event loop answers, for as long as the watchdog waits."""
     seconds = service.lifecycle.watchdog
     if not seconds:
@@ -195,7 +192,7 @@ def _alive(service: Service, where: str) -> Tree | None:
     }
 
 
-def _spread(spec: ClusterSpec, part: Part, own: Tree) -> Tree:
+def _spread(spec: ClusterSpec, part: Part, own: Manifest) -> Manifest:
     return {
         "maxSkew": 1,
         "whenUnsatisfiable": "ScheduleAnyway",
@@ -204,7 +201,7 @@ def _spread(spec: ClusterSpec, part: Part, own: Tree) -> Tree:
     }
 
 
-def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
+def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Manifest], list[Manifest]]:
     """List the volumes of a pod, and where its container has them."""
     service = part.service
     # As paths: a file of the configuration may stand in a folder below.
@@ -212,7 +209,7 @@ def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
         {"key": key_of(file.path), "path": file.path.removeprefix(f"{CONFIG}/")}
         for file in service.files
     ]
-    found: list[tuple[str, Tree, bool]] = [
+    found: list[tuple[str, Manifest, bool]] = [
         (CONFIG, {"configMap": {"name": part.name, "items": items}}, True),
         ("/tmp", {"emptyDir": {}}, False),  # noqa: S108 - the container's own
         (RUN, {"emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}, False),
@@ -228,7 +225,7 @@ def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
     if service.role == "scaler":
         found.append((SCALER, {"emptyDir": {}}, False))
     volumes = [{"name": names.volume_name(path), **source} for path, source, _ in found]
-    mounts: list[Tree] = [
+    mounts: list[Manifest] = [
         {"name": names.volume_name(path), "mountPath": path} | ({"readOnly": True} if fixed else {})
         for path, _, fixed in found
     ]
@@ -238,10 +235,10 @@ def _volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
     return volumes, mounts
 
 
-def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[Tree]]:
+def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Manifest], list[Manifest]]:
     """Add what JupyterLab alone has: its home, its own files, and its token among these."""
     storage = spec.options.jupyter.storage
-    home: Tree = {"emptyDir": {}}
+    home: Manifest = {"emptyDir": {}}
     if storage is not None:
         home = {"persistentVolumeClaim": {"claimName": storage.claim or part.name}}
     secret = {"secretName": names.secret_names(spec.name)["jupyter"], "defaultMode": 0o440}
@@ -251,7 +248,7 @@ def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[T
         {"name": "jupyter", "emptyDir": {}},
         {"name": "token", "secret": {**secret, **token}},
     ]
-    mounts: list[Tree] = [
+    mounts: list[Manifest] = [
         {"name": "home", "mountPath": HOME},
         *_notebook_folder(spec),
         {"name": "jupyter", "mountPath": SECRETS},
@@ -265,7 +262,7 @@ def _notebook_volumes(spec: ClusterSpec, part: Part) -> tuple[list[Tree], list[T
     return volumes, mounts
 
 
-def _notebook_folder(spec: ClusterSpec) -> list[Tree]:
+def _notebook_folder(spec: ClusterSpec) -> list[Manifest]:
     """Have the folder of the notebooks made where it is missing, by the kubelet.
 
     It gives a `subPath` the mode of its volume; a working folder would be root's.
@@ -279,7 +276,7 @@ def _notebook_folder(spec: ClusterSpec) -> list[Tree]:
     return [{"name": "home", "mountPath": str(folder), "subPath": below}]
 
 
-def _secrets(spec: ClusterSpec, part: Part) -> list[Tree]:
+def _secrets(spec: ClusterSpec, part: Part) -> list[Manifest]:
     """Take from each Secret the files that the service reads, and no others."""
     wanted = [basename(path) for path in part.service.access.secrets if path.startswith(f"{TLS}/")]
     role = {"scheduler": "scheduler", "worker": "worker"}.get(part.service.role, "client")

@@ -22,6 +22,7 @@ from perennial.paths import ClusterPaths, cluster_state
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.files import written
 from perennial.platforms.kubernetes.manifests import METRICS
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.parts import client_address
 from perennial.spec import load
 from perennial.stacked import remember, token_file
@@ -60,7 +61,7 @@ def prepared(spec: ClusterSpec, file: str) -> ClusterPaths:
     return paths
 
 
-def manifests(spec: ClusterSpec, paths: ClusterPaths) -> list[dict[str, Any]]:
+def manifests(spec: ClusterSpec, paths: ClusterPaths) -> list[Manifest]:
     """Describe the Secrets, from what stands in the cluster's folder."""
     token = token_file(paths)
     found = []
@@ -141,7 +142,7 @@ def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def secret(spec: ClusterSpec, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def secret(spec: ClusterSpec, name: str, data: Mapping[str, Any]) -> Manifest:
     """Describe a Secret."""
     return {
         "apiVersion": "v1",

@@ -57,7 +57,7 @@ def take_down(cluster: Cluster, purge: bool) -> None:
 ENDS = 10.0
 
 
-def _cluster(cluster: Cluster, programs: Mapping[str, Program]) -> dict[str, Any]:
+def _cluster(cluster: Cluster, programs: Mapping[str, Program]) -> dict[str, object]:
     return {
         "root": str(cluster.paths.root),
         "dashboard": pages(cluster.dashboard),
@@ -65,7 +65,7 @@ def _cluster(cluster: Cluster, programs: Mapping[str, Program]) -> dict[str, Any
     }
 
 
-def pages(dashboard: Dashboard) -> dict[str, Any]:
+def pages(dashboard: Dashboard) -> dict[str, object]:
     """Write where a scheduler's pages are as values that JSON can hold."""
     return {"port": dashboard.port, "socket": dashboard.socket, "lock": dashboard.lock}
 

@@ -26,7 +26,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perennial.capacity import Use
 from perennial.errors import PerennialError
@@ -41,6 +41,9 @@ from perennial.platforms.hosts.agent.reconciling import (
     respond,
 )
 from perennial.preloads.systemd_notify import notify
+
+if TYPE_CHECKING:
+    from perennial.preloads.messages import KeeperReport
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -147,11 +150,11 @@ class Door:
                 return message
         return None
 
-    def answer(self, said: dict[str, Any]) -> None:
+    def answer(self, said: bytes) -> None:
         """Answer the last message; whoever does not take the answer has to connect anew."""
         if self._peer is not None:
             try:
-                self._peer.sendall(json.dumps(said).encode())
+                self._peer.sendall(said)
             except OSError:
                 self._close()
 
@@ -258,23 +261,25 @@ def run(own: Keeper, door: Door) -> None:
     while True:
         began = time.monotonic()
         try:
-            said = respond(own, message or NOTHING)
-            ready, now = True, status(said)
+            report = respond(own, message or NOTHING)
+            said, now = json.dumps(report), status(report)
+            ready, failed = True, ""
         except PerennialError as error:  # refused, or the service manager does not answer
-            said, now = {"error": str(error)}, str(error)
-        if "error" in said and now != blind:
-            logger.warning("%s", now)
-        blind = now if "error" in said else ""
+            said, now = json.dumps({"error": str(error)}), str(error)
+            failed = now
+        if failed and failed != blind:
+            logger.warning("%s", failed)
+        blind = failed
         notify(*(["READY=1"] if ready else []), "WATCHDOG=1", f"STATUS={now}")
         if message:
-            door.answer(said)
+            door.answer(said.encode())
         time.sleep(max(0.0, began + PACE - time.monotonic()))
         message = door.receive(QUIET)
 
 
-def status(said: dict[str, Any]) -> str:
+def status(report: KeeperReport) -> str:
     """Say in a line what a machine has, for ``systemctl status``."""
-    groups, trouble = said["groups"], said["trouble"]
+    groups, trouble = report["groups"], report["trouble"]
     parts = [f"{len(each['wanted'])} of {each['most']} {name}" for name, each in groups.items()]
     return "; ".join([*parts, *([trouble] if trouble else [])])
 

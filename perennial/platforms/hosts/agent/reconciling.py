@@ -17,12 +17,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from perennial.capacity import Capacity, MachineResources, Use, starting, total
 from perennial.errors import Busy, PerennialError
 from perennial.platforms.hosts.agent import manifest
 from perennial.platforms.hosts.agent.machine import this_machine
+
+if TYPE_CHECKING:
+    from perennial.preloads.messages import KeeperReport, KeptGroup
 
 logger = logging.getLogger("perennial.keeper")
 
@@ -96,7 +99,7 @@ class Keeper:
         self._done: dict[str, str] = {}
         self._begun: dict[tuple[str, int], float] = {}
 
-    def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, Any]:
+    def step(self, asks: Mapping[str, Ask] | None = None) -> dict[str, KeptGroup]:
         """Take up what is asked, bring what runs into line, and describe what there is."""
         machine = self.bounds.look()
         try:
@@ -233,7 +236,7 @@ def answer(
     return set(ask.want | (ask.unstarted & running & set(wanted)))
 
 
-def respond(own: Keeper, message: bytes) -> dict[str, Any]:
+def respond(own: Keeper, message: bytes) -> KeeperReport:
     """Do what a message asks; return what the scheduler is told: ``groups`` and ``trouble``."""
     try:
         asks = asked(message, own.most)

@@ -18,13 +18,13 @@ from perennial.platforms.kubernetes.chart.scaler_objects import (
     ADOPTS,
     BEFORE,
     KINDS,
-    Tree,
     Wanted,
     name_of,
     objects_of,
 )
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError, labelled
 from perennial.platforms.kubernetes.fleet import COST, LEAVING
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.runtime import resize
 
 Say = Callable[[str], None]
@@ -186,9 +186,9 @@ def _needed(wanted: Wanted) -> dict[tuple[str, str], tuple[str, ...]]:
     return needed
 
 
-def _ours(api: Api, release: Release, kinds: tuple[str, ...]) -> list[Tree]:
+def _ours(api: Api, release: Release, kinds: tuple[str, ...]) -> list[Manifest]:
     """List what is beside a release; kinds that nobody may list are left out."""
-    found: list[Tree] = []
+    found: list[Manifest] = []
     for kind in kinds:
         try:
             found += api.labelled_objects(kind, release.namespace, {ADOPTS: release.name})

@@ -10,10 +10,9 @@ from typing import Any
 
 from perennial.platforms.kubernetes import names
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup
+from perennial.platforms.kubernetes.merging import Manifest
 from perennial.platforms.kubernetes.parts import CONFIG, SCALER, KubernetesHandle
 from perennial.platforms.kubernetes.pods import ALIVE
-
-Tree = dict[str, Any]
 
 #: Says which release an object is beside.
 ADOPTS = f"{names.OURS}/adopts"
@@ -54,7 +53,7 @@ def name_of(release: str) -> str:
     return f"{release}-perennial"
 
 
-def objects_of(release: Release, wanted: Wanted, before: Mapping[str, int]) -> Iterator[Tree]:
+def objects_of(release: Release, wanted: Wanted, before: Mapping[str, int]) -> Iterator[Manifest]:
     """Describe each object, in the order to make them."""
     own = name_of(release.name)
     settings = f"{json.dumps(scaler_settings(release, wanted), indent=2)}\n"
@@ -73,7 +72,7 @@ def objects_of(release: Release, wanted: Wanted, before: Mapping[str, int]) -> I
     yield _deployment(release, wanted, settings)
 
 
-def scaler_settings(release: Release, wanted: Wanted) -> Tree:
+def scaler_settings(release: Release, wanted: Wanted) -> Manifest:
     """Say what the scaler is told, see `perennial.scaler.settings`."""
     return {
         "cluster": release.name,
@@ -88,7 +87,7 @@ def scaler_settings(release: Release, wanted: Wanted) -> Tree:
     }
 
 
-def rights(release: Release) -> list[Tree]:
+def rights(release: Release) -> list[Manifest]:
     """Say what the scaler may do: size the release's own groups, and see and remove pods."""
     mine = [each.deployment for each in release.groups]
     return [
@@ -100,12 +99,12 @@ def rights(release: Release) -> list[Tree]:
     ]
 
 
-def _rule(group: str, resource: str, verbs: list[str], mine: list[str] | None = None) -> Tree:
-    rule: Tree = {"apiGroups": [group], "resources": [resource], "verbs": verbs}
+def _rule(group: str, resource: str, verbs: list[str], mine: list[str] | None = None) -> Manifest:
+    rule: Manifest = {"apiGroups": [group], "resources": [resource], "verbs": verbs}
     return rule | ({"resourceNames": mine} if mine is not None else {})
 
 
-def _group(release: Release, wanted: Wanted, group: ReleaseGroup) -> Tree:
+def _group(release: Release, wanted: Wanted, group: ReleaseGroup) -> Manifest:
     """Write the rules of a group; of one without bounds the size is its Deployment's."""
     least, most = wanted.bounds.get(group.name, (0, 100_000))
     fixed = group.name not in wanted.bounds
@@ -130,7 +129,7 @@ def _group(release: Release, wanted: Wanted, group: ReleaseGroup) -> Tree:
     }
 
 
-def _deployment(release: Release, wanted: Wanted, settings: str) -> Tree:
+def _deployment(release: Release, wanted: Wanted, settings: str) -> Manifest:
     own = name_of(release.name)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
     return _object(
@@ -170,7 +169,7 @@ def _deployment(release: Release, wanted: Wanted, settings: str) -> Tree:
     )
 
 
-def _container(wanted: Wanted) -> Tree:
+def _container(wanted: Wanted) -> Manifest:
     python = ["python", "-P", "-m"]
     health = [*python, "perennial.platforms.kubernetes.health", f"127.0.0.1:{PORT}"]
     probe = {"exec": {"command": health}, "periodSeconds": ALIVE, "timeoutSeconds": ALIVE}
@@ -199,7 +198,7 @@ def _container(wanted: Wanted) -> Tree:
     }
 
 
-def _budgets(release: Release) -> Iterator[Tree]:
+def _budgets(release: Release) -> Iterator[Manifest]:
     """Let a node drain evict one worker at a time, and not the scheduler."""
     for part, most in (("scheduler", 0), ("worker", 1)):
         selector = {"matchLabels": {**release.labels, "component": part}}
@@ -207,7 +206,7 @@ def _budgets(release: Release) -> Iterator[Tree]:
         yield _object(release, "policy/v1", "PodDisruptionBudget", part, spec=spec)
 
 
-def _policies(release: Release) -> Iterator[Tree]:
+def _policies(release: Release) -> Iterator[Manifest]:
     """Let the release's own pods, the scaler and its clients reach the scheduler, and no others.
 
     Its dashboard stays as open as it was, and its Service too, where that is not ClusterIP.
@@ -236,7 +235,7 @@ def _labels(release: Release) -> dict[str, str]:
     }
 
 
-def _object(release: Release, version: str, kind: str, part: str = "", **content: Any) -> Tree:
+def _object(release: Release, version: str, kind: str, part: str = "", **content: Any) -> Manifest:
     own = name_of(release.name)
     return {
         "apiVersion": version,
