@@ -14,8 +14,8 @@ import yaml
 
 from perennial.platforms.kubernetes.client import GONE, Api, ApiError
 from tests.labs.hosts.base import install
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import Lab, cache, running
+from tests.labs.kubernetes.lab import Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.test_story import CLUSTER
 
@@ -48,10 +48,7 @@ with Client(timeout=60) as client:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
-        lab.kubectl("create", "namespace", "dask")
+    with with_node("dask") as lab:
         yield lab
 
 

@@ -17,8 +17,9 @@ from packaging.utils import parse_wheel_filename
 from perennial.platforms.kubernetes.files import files
 from perennial.spec import loads
 from tests.labs.kubernetes import images
-from tests.labs.kubernetes.build import ROOT, refresh
-from tests.labs.kubernetes.lab import BUILD, IMAGE, cache, lacking, running
+from tests.labs.kubernetes.build import ROOT
+from tests.labs.kubernetes.lab import BUILD, IMAGE, cache, lacking
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.test_story import CLUSTER, python, stand
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
@@ -136,9 +137,7 @@ def test_a_cluster_runs_on_it(
     home = tmp_path_factory.mktemp("home")
     archive = builder.folder / "recipe.tar"
     builder("push", "-q", "localhost/dask:0", f"oci-archive:{archive}:{NAME}")
-    with running() as lab:
-        refresh(cache())
-        lab.join("n1")
+    with with_node() as lab:
         images.bring(lab, archive)
         spec = yaml.safe_load(CLUSTER.replace(IMAGE, NAME))
         stand(lab, home, yaml.safe_dump(spec))

@@ -15,8 +15,8 @@ import pytest
 from perennial.platforms.kubernetes.client import Api, ApiError, is_ready
 from perennial.platforms.kubernetes.fleet import KubernetesFleet
 from tests.homes import wait_until
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.test_story import CLUSTER, apply, stand
 from tests.labs.kubernetes.work import WHOLE, Work
 
@@ -37,9 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
+    with with_node() as lab:
         stand(lab, home, FILE)
         yield lab
 

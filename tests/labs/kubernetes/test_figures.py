@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.homes import wait_until
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.release import chart
 from tests.labs.kubernetes.test_faults import pods, processes, ready
 from tests.labs.kubernetes.test_story import CLUSTER, TLS, apply, stand
@@ -96,9 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
-    with running() as lab:
-        refresh(cache())
-        lab.join("n1")
+    with with_node() as lab:
         stand(lab, home, CLUSTER)
         yield lab
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.labs.hosts.base import CHECKOUT
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.person import Person
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -52,9 +52,7 @@ def commands(title: str) -> list[str]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A node with an image of the guide's name."""
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
+    with with_node() as lab:
         (name,) = re.findall(r"^  image: (.+)$", section("Start it"), re.M)
         ctr = str(lab.root / "root" / "usr" / "bin" / "ctr")
         lab.inside("n1", ctr, "-n", "k8s.io", "images", "tag", IMAGE, name)

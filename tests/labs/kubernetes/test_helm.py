@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.homes import wait_until
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab, cache
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.release import chart
 
@@ -81,10 +81,7 @@ class Helm:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
-        lab.kubectl("create", "namespace", "helm")
+    with with_node("helm") as lab:
         yield lab
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import Lab, cache, running
+from tests.labs.kubernetes.lab import Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.test_story import CLUSTER
 
@@ -21,10 +21,7 @@ SOON = 480
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
-        lab.kubectl("create", "namespace", "dask")
+    with with_node("dask") as lab:
         yield lab
 
 

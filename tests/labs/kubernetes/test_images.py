@@ -17,8 +17,8 @@ import yaml
 from tests.homes import wait_until
 from tests.jupyterlab import run_cell
 from tests.labs.kubernetes import images
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.test_outside import Laptop
 from tests.labs.kubernetes.test_story import apply, client, python, stand
 
@@ -122,9 +122,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
     """A cluster on images that have nothing of ours, but for the scaler's."""
-    with running() as lab:
-        refresh(cache())
-        lab.join("n1")
+    with with_node() as lab:
         own = CLUSTER["kubernetes"]
         own["image"] = images.load(lab, "dask-stock", *images.STOCK)
         own["jupyter"]["image"] = images.load(lab, "dask-jupyter", *images.JUPYTER)

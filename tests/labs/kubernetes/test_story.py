@@ -14,8 +14,8 @@ import yaml
 
 from perennial.platforms.kubernetes.fleet import KubernetesFleet
 from tests.homes import wait_until
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import IMAGE, Lab, cache, running
+from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.node import make_namespace, with_node
 
 pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(600)]
 
@@ -97,9 +97,7 @@ def perennial(home: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
     """A cluster that was applied as it was rendered, where Restricted is enforced."""
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
+    with with_node() as lab:
         stand(lab, home, CLUSTER)
         lab.kubectl("apply", "-f", "-", text=client("stranger"))
         lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", "pod/stranger")
@@ -108,9 +106,7 @@ def lab(home: Path) -> Iterator[Lab]:
 
 def stand(lab: Lab, home: Path, text: str) -> None:
     """Make a cluster stand as it is rendered, and a client beside it."""
-    lab.kubectl("create", "namespace", "dask")
-    level = "pod-security.kubernetes.io/enforce=restricted"
-    lab.kubectl("label", "namespace", "dask", level)
+    make_namespace(lab, "dask", restricted=True)
     (home / "cluster.yaml").write_text(text)
     secrets = perennial(home, "perennial.platforms.kubernetes.secrets", "cluster.yaml")
     lab.kubectl("apply", "-f", "-", text=secrets)

@@ -10,8 +10,8 @@ import yaml
 from perennial.platforms.kubernetes.access import needed
 from perennial.spec import loads
 from tests.homes import wait_until
-from tests.labs.kubernetes.build import refresh
-from tests.labs.kubernetes.lab import Lab, cache, running
+from tests.labs.kubernetes.lab import Lab
+from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.person import Person
 from tests.labs.kubernetes.test_story import CLUSTER, client, python
 
@@ -21,12 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3000)]
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A node, and a namespace where Restricted is enforced."""
-    with running() as lab:
-        refresh(cache())  # within the lock: the image is there once
-        lab.join("n1")
-        lab.kubectl("create", "namespace", "dask")
-        level = "pod-security.kubernetes.io/enforce=restricted"
-        lab.kubectl("label", "namespace", "dask", level)
+    with with_node("dask", restricted=True) as lab:
         yield lab
 
 
