@@ -33,5 +33,5 @@ def test_an_empty_value_is_refused_by_its_option(
 
 
 def test_a_program_that_looks_for_no_name_sees_which_name_it_was() -> None:
-    with pytest.raises(PerennialError, match="^'': no such cluster"):
+    with pytest.raises(PerennialError, match=r"^'': no such cluster"):
         connect.find("")

@@ -307,24 +307,12 @@ def _row(pod: Any) -> ServiceStatus:
     state = "STOPPING" if pod.metadata.deletion_timestamp else str(pod.status.phase).upper()
     if state == "RUNNING" and not is_ready(pod):
         state = "STARTING"
+    keeps = troubles.obstacle(pod)
     return ServiceStatus(
         pod.metadata.name,
         pod.spec.node_name,
         state,
         uptime=(datetime.now(UTC) - started).total_seconds() if started else 0.0,
         restarts=troubles.restarts(pod),
-        note=_waits(pod) or None,
+        note=keeps.note if keeps else None,
     )
-
-
-def _waits(pod: Any) -> str:
-    for each in pod.status.container_statuses or ():
-        if said := troubles.left(pod, each):
-            return said
-        waiting = each.state.waiting if each.state else None
-        if waiting is not None and waiting.reason not in (None, "ContainerCreating"):
-            return f"{waiting.reason}: {waiting.message or 'see `kubectl describe pod`'}"
-    for each in pod.status.conditions or ():
-        if each.type == "PodScheduled" and each.status == "False":
-            return str(each.message or each.reason)
-    return ""

@@ -18,6 +18,10 @@ _SEE = "see `kubectl describe`"
 LOOPS = frozenset({"CrashLoopBackOff", "Error"})
 PULLS = frozenset({"ImagePullBackOff", "ErrImagePull"})
 NEVER = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+#: No node takes the pod; the start of its service has said what its image lacks.
+UNPLACED, UNSTARTED = "Unschedulable", "Unstarted"
+#: Why a container waits that needs nothing but time.
+_ON_ITS_WAY = (None, "", "ContainerCreating", "PodInitializing")
 
 
 class Logs(Protocol):
@@ -37,6 +41,24 @@ class Trouble:
     final: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a pod from running, in Kubernetes' own words."""
+
+    #: `UNPLACED`, `UNSTARTED`, or why its container waits.
+    reason: str
+    message: str
+    #: Status of that container.
+    container: Any = None
+
+    @property
+    def note(self) -> str:
+        """Write it for a list of pods."""
+        if self.reason in (UNPLACED, UNSTARTED):
+            return self.message
+        return f"{self.reason}: {self.message or 'see `kubectl describe pod`'}"
+
+
 def of_deployment(deployment: Any) -> Trouble | None:
     """Say why a Deployment gets no pods, such as a quota."""
     for each in deployment.status.conditions or ():
@@ -48,28 +70,36 @@ def of_deployment(deployment: Any) -> Trouble | None:
 
 
 def of_pod(logs: Logs, pod: Any) -> Trouble | None:
-    """Say what keeps a pod from running."""
+    """Say what keeps a pod from running, and what to do."""
+    found = obstacle(pod)
+    if found is None:
+        return None
+    said = found.message or "no reason given"
+    if found.reason == UNPLACED:
+        remedy = "lower what it asks for, correct node_selector and tolerations, or add a node"
+        return Trouble("node", f"no node takes it: {said}; {remedy}")
+    if found.reason == UNSTARTED:
+        return Trouble("image", said.removeprefix(f"{pod.metadata.name}: "), final=True)
+    if found.reason in PULLS | NEVER:
+        text = f"{found.container.image}: {said}; correct kubernetes.image or image_pull_secrets"
+        return Trouble("image", text, final=found.reason in NEVER)
+    if found.reason in LOOPS:
+        said = _crash(logs, pod.metadata.name, found.container)
+        return Trouble("crash", f"{said}; see `perennial logs {pod.metadata.name}`")
+    return Trouble("other", f"{found.reason}: {said}; {_SEE}")
+
+
+def obstacle(pod: Any) -> Obstacle | None:
+    """Find what keeps a pod from running; None for nothing, or where its containers are made."""
     for each in pod.status.conditions or ():
         if each.type == "PodScheduled" and each.status == "False":
-            said = one_line(each.message or each.reason)
-            remedy = "lower what it asks for, correct node_selector and tolerations, or add a node"
-            return Trouble("node", f"no node takes it: {said}; {remedy}")
+            return Obstacle(UNPLACED, one_line(each.message or each.reason))
     for each in pod.status.container_statuses or ():
         if said := left(pod, each):
-            text = said.removeprefix(f"{pod.metadata.name}: ")
-            return Trouble("image", text, final=True)
+            return Obstacle(UNSTARTED, said, each)
         waiting = each.state.waiting if each.state else None
-        if waiting is None:
-            continue
-        reason, said = str(waiting.reason or ""), one_line(waiting.message or "no reason given")
-        if reason in PULLS | NEVER:
-            text = f"{each.image}: {said}; correct kubernetes.image or image_pull_secrets"
-            return Trouble("image", text, final=reason in NEVER)
-        if reason in LOOPS:
-            said = _crash(logs, pod.metadata.name, each)
-            return Trouble("crash", f"{said}; see `perennial logs {pod.metadata.name}`")
-        if reason not in ("", "ContainerCreating", "PodInitializing"):
-            return Trouble("other", f"{reason}: {said}; {_SEE}")
+        if waiting is not None and waiting.reason not in _ON_ITS_WAY:
+            return Obstacle(str(waiting.reason), one_line(waiting.message or ""), each)
     return None
 
 

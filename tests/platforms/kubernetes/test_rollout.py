@@ -22,6 +22,7 @@ from kubernetes.client import (
     V1PodTemplateSpec,
 )
 
+from perennial.platforms.kubernetes import troubles
 from perennial.platforms.kubernetes.rollout import LASTS, OTHERS, Part, Waiting
 
 
@@ -95,6 +96,21 @@ def test_a_trouble_is_final_once_it_has_lasted(part: Part, lasts: float, text: s
     (line,), over = seen.lines([UP, part], Logs(), lambda _: False, lasts)
     assert line.startswith(f"lab: cpu: {text}")
     assert over
+
+
+@pytest.mark.parametrize(
+    ("pod", "note"),
+    [
+        (unplaced(), "0/1 nodes"),
+        (waiting("ImagePullBackOff"), "ImagePullBackOff: why so"),
+        (waiting("ContainerCreating"), None),
+        (V1Pod(status=V1PodStatus()), None),
+    ],
+)
+def test_status_notes_the_same_in_kubernetes_own_words(pod: V1Pod, note: str | None) -> None:
+    found = troubles.obstacle(pod)
+    assert (found.note if found else None) == note
+    assert (troubles.of_pod(Logs(), pod) is None) == (note is None)
 
 
 def test_a_trouble_that_was_away_begins_anew() -> None:
