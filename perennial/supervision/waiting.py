@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,28 @@ _TITLES = {"jupyter": "Jupyter", SCALER: "the scaler"}
 
 #: Seconds in which a service that does not stay up is given another chance, before it is an error.
 UNSTEADY = 8.0
+#: How often a service may run long enough to count as running, and end again.
+RUNS = 3
+
+
+class Steadiness:
+    """Which services keep ending, as supervisord has described them while they are waited for."""
+
+    def __init__(self) -> None:
+        #: When each was first seen to have ended, of those that do not run.
+        self._since: dict[str, float] = {}
+        #: When each was started that ran after that.
+        self._runs: defaultdict[str, set[float]] = defaultdict(set)
+
+    def keeps_ending(self, process: Process, now: float) -> bool:
+        """Take in what a service does; whether it does not stay up."""
+        if process.state == "RUNNING":
+            self._since.pop(process.name, None)
+            # One that needs more than `startsecs` to end runs in between, and would for ever.
+            self._runs[process.name].add(process.started)
+        elif process.unsteady:
+            return now - self._since.setdefault(process.name, now) > UNSTEADY
+        return len(self._runs[process.name]) > RUNS
 
 
 class Waiting:
@@ -45,7 +68,7 @@ class Waiting:
         ours = {p.name: p.registers for p in programs if p.registers}
         running = {p.name for p in self.supervisor.processes().values() if p.alive}
         expected = {name for member, names in ours.items() if member in running for name in names}
-        unsteady: dict[str, float] = {}
+        seen = Steadiness()
         missing: frozenset[str] | set[str] = frozenset()
         for passed in polls(START_TIMEOUT):
             missing = expected - self._dashboard.worker_names()
@@ -54,7 +77,7 @@ class Waiting:
             there = len(expected) - len(missing)
             of_all = f"{there} of {len(expected)} workers"
             self._say(of_all if expected else "waiting for the scheduler")
-            self._check_steady([program.name for program in programs], unsteady, passed)
+            self._check_steady([program.name for program in programs], seen, passed)
         late = sorted(name for name, workers in ours.items() if missing & set(workers))
         log = late[0] if late else "scheduler"
         why = processes.cause_in(self.paths.logs / f"{log}.log")
@@ -66,7 +89,7 @@ class Waiting:
     def _ready_workers(self, programs: Collection[Program]) -> None:
         """Wait until the workers have told that their scheduler knows them; it is elsewhere."""
         names = {program.name for program in programs if program.registers}
-        unsteady: dict[str, float] = {}
+        seen = Steadiness()
         late: list[str] = []
         for passed in polls(START_TIMEOUT):
             processes = [p for p in self.supervisor.processes().values() if p.name in names]
@@ -74,7 +97,7 @@ class Waiting:
             if not late:
                 return
             self._say(f"waiting for {', '.join(late)}")
-            self._check_steady(late, unsteady, passed)
+            self._check_steady(late, seen, passed)
         last = informative_line(self.paths.logs / f"{late[0]}.log")
         raise PerennialError(
             f"{', '.join(late)}: not registered with the scheduler after {START_TIMEOUT:g} s; its"
@@ -84,15 +107,12 @@ class Waiting:
     def _is_ready(self, process: Process) -> bool:
         return process.state == "RUNNING" and is_ready(self.paths.run / f"{process.name}.lock")
 
-    def _check_steady(self, names: Collection[str], unsteady: dict[str, float], now: float) -> None:
-        """Raise when a service keeps dying, with its last words."""
+    def _check_steady(self, names: Collection[str], seen: Steadiness, now: float) -> None:
+        """Raise when a service keeps ending, with its last words."""
         for process in self.supervisor.processes().values():
             if process.name not in names or process.name == HEALTH:
                 continue
-            if not process.unsteady:
-                unsteady.pop(process.name, None) if process.state == "RUNNING" else None
-                continue
-            if now - unsteady.setdefault(process.name, now) > UNSTEADY:
+            if seen.keeps_ending(process, now):
                 raise PerennialError(does_not_stay_up(process.name, self.paths.logs))
 
     def answers(self, names: Collection[str], programs: Mapping[str, Program]) -> None:
@@ -101,12 +121,12 @@ class Waiting:
             self._answer(name, programs[name].ports)
 
     def _answer(self, name: str, ports: Sequence[int]) -> None:
-        unsteady: dict[str, float] = {}
+        seen = Steadiness()
         for passed in polls(START_TIMEOUT):
             if not ports or self._is_there(name, ports[0]):
                 return
             self._say(f"waiting for {_TITLES[name]}")
-            self._check_steady([name], unsteady, passed)
+            self._check_steady([name], seen, passed)
         raise PerennialError(
             f"{_TITLES[name]} does not answer after {START_TIMEOUT:g} s;"
             f" see `perennial logs {name}`"
