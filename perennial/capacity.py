@@ -45,8 +45,8 @@ class Capacity:
     @property
     def holds(self) -> Use:
         """What all members together may use."""
-        kept = min(self.services, int(self.memory * SERVICES))
-        return Use(max(1, self.cores) * PER_CORE, self.memory - kept)
+        reserved = min(self.services, int(self.memory * SERVICES))
+        return Use(max(1, self.cores) * PER_CORE, self.memory - reserved)
 
     def more(self, used: Use, each: Use) -> int:
         """Count the members like ``each`` that fit beside what is used already."""

@@ -30,7 +30,7 @@ def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + patience
-        told = False
+        announced = False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,9 +42,9 @@ def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT)
                         f"{path.parent.name}: {holder} still holds the lock after {patience:g} s;"
                         " wait for it or end it, then run this again"
                     ) from None
-                if not told and holder:
+                if not announced and holder:
                     say(f"waiting for {holder}")
-                    told = True
+                    announced = True
                 time.sleep(0.1)
         command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]
         since = time.strftime("%H:%M:%S")

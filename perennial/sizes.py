@@ -30,9 +30,9 @@ def sizes(
 
 def members(size: int, have: Collection[int]) -> tuple[int, ...]:
     """Choose the numbers of a group's members: who is there stays, the lowest free ones come."""
-    kept = sorted(have)[:size]
+    staying = sorted(have)[:size]
     free = (number for number in count() if number not in have)
-    return tuple(sorted([*kept, *islice(free, size - len(kept))]))
+    return tuple(sorted([*staying, *islice(free, size - len(staying))]))
 
 
 def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:

@@ -37,12 +37,12 @@ def clusters(outputs: Mapping[str, Any], source: str) -> dict[str, ClusterOutput
                 f"{source}: found a cluster of version {value.get('version')}, this perennial reads"
                 f" version {_VERSION}; install the version that the stack was deployed with"
             )
-        told = ClusterOutputs(
+        cluster = ClusterOutputs(
             parse(value["file"], source, remembered=True).spec, value["connection"]
         )
-        if found.setdefault(told.spec.name, told) != told:
+        if found.setdefault(cluster.spec.name, cluster) != cluster:
             raise PerennialError(
-                f"{source}: found two clusters named {told.spec.name}; give one another name"
+                f"{source}: found two clusters named {cluster.spec.name}; give one another name"
             )
     return found
 

@@ -110,8 +110,8 @@ class StackDeployer(contracts.Deployer):
         paths = cluster_state(name)
         done = self._part("driver").down(deployed(paths), say)
         remove_state(paths, purge)
-        kept = f"the client's certificate and the token stay in {paths.root}; --purge removes them"
-        return Removed([*done.log.notes, *([] if purge else [kept])], done.warnings)
+        note = f"the client's certificate and the token stay in {paths.root}; --purge removes them"
+        return Removed([*done.log.notes, *([] if purge else [note])], done.warnings)
 
     def machines(self, name: str) -> Sequence[str]:
         """Return the machines that the engine or the journal knows."""

@@ -154,8 +154,8 @@ def summary(log: DeploymentLog, seconds: float) -> str:
 def _losses(text: str) -> Iterator[tuple[str, str]]:
     """Read lines such as ``machine-b: cpu-machine-b-0 abandoned 1 task (x)``."""
     for line in text.splitlines():
-        told, found, what = line.partition(ABANDONED)
-        member = told.rpartition(": ")[2]
+        said, found, what = line.partition(ABANDONED)
+        member = said.rpartition(": ")[2]
         if found and " " not in member:
             yield member, what
 

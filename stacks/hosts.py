@@ -137,7 +137,7 @@ def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[s
     jupyter = next((values for values in specs.values() if "jupyter" in values["runs"]), None)
     members = {name: values["members"] for name, values in specs.items()}
 
-    def told(values: Any) -> Values:
+    def addresses(values: Any) -> Values:
         try:
             first = machine_spec.read(values[0])
             second = machine_spec.read(values[1]) if values[1] else None
@@ -151,7 +151,7 @@ def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[s
             "fleets": written(machine_services.fleets_of(first, members)),
         }
 
-    found = pulumi.Output.all(scheduler, jupyter).apply(told)
+    found = pulumi.Output.all(scheduler, jupyter).apply(addresses)
     tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
     secure = scheduler["cluster"].get("security", {}).get("tls", True)
     connection = {

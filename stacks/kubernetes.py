@@ -295,7 +295,7 @@ def _times(spec: ClusterSpec, part: str) -> pulumi.CustomTimeouts:
 
 
 def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, Any]:
-    def told(spec: ClusterSpec) -> Manifest:
+    def addresses(spec: ClusterSpec) -> Manifest:
         return {
             "scheduler_address": scheduler_address(spec, parts.site(spec)),
             # Only through a forwarded port, with `perennial render`'s README.
@@ -305,7 +305,7 @@ def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, A
             "client_address": parts.client_address(spec),
         }
 
-    found = pulumi.Output.from_input(_applied(whole, told))
+    found = pulumi.Output.from_input(_applied(whole, addresses))
     tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
     connection = {
         "cluster": spec.name,

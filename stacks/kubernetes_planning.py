@@ -116,12 +116,12 @@ def _pods(part: str, step: StepEventMetadata) -> Step:
         return Step(action, "", part, _moved(step), cost)
     old, new = _inputs(step.old), _inputs(step.new)
     paths = [path for path, _ in differences(old, new)]
-    told = [path for path in paths if path != _DERIVED] or paths
+    chosen = [path for path in paths if path != _DERIVED] or paths
     replaced = any(path.startswith("spec.template") for path in paths)
     before, after = _size(old), _size(new)
     shrinks = before is not None and after is not None and after < before
     reasons = [f"size {before} → {after}"] if before != after and after is not None else []
-    reasons += [_short(path) for path in told if path != "spec.replicas"]
+    reasons += [_short(path) for path in chosen if path != "spec.replicas"]
     if not paths:  # Pulumi found it before its pods were ready, and waits for them once more
         reasons = ["its pods were not ready"]
     more = [f"{len(reasons) - _FEW} more"] if len(reasons) > _FEW else []

@@ -71,7 +71,7 @@ class LocalCluster(ClusterComponent):
         }
         services = LocalServices(f"{name}-services", props, "services", self.child())
         connection = services.connection
-        told = pulumi.Output.all(connection, services.credentials)
+        both = pulumi.Output.all(connection, services.credentials)
         handles = fleets(given.spec, cluster_state(given.spec.name))
         return {
             "scheduler_address": connection["scheduler_address"],
@@ -79,7 +79,7 @@ class LocalCluster(ClusterComponent):
             "dashboard_url": connection.apply(lambda known: known.get("dashboard_link")),
             "jupyter_url": connection.apply(lambda known: known.get("jupyter_url")),
             # Where the one names files, the other has what is in them.
-            "connection": told.apply(lambda parts: {**parts[0], "tls": None, **parts[1]}),
+            "connection": both.apply(lambda parts: {**parts[0], "tls": None, **parts[1]}),
             "fleets": pulumi.Output.from_input(written(handles)),
         }
 

@@ -29,15 +29,15 @@ def attach(name: str, folder: Path, cluster: str | None, replace: bool) -> Conne
     stack = Stack(name, str(folder.resolve()))
     with Progress(name) as say:
         say("reading the stack's outputs")
-        told = _chosen(stack, _outputs(stack), cluster)
-    spec = told.spec
+        outputs = _chosen(stack, _outputs(stack), cluster)
+    spec = outputs.spec
     paths, part = cluster_state(spec.name), deployer(spec.platform, "attach", spec.name)
-    _ask(stack, told, replace)
-    with ExitStack() as held:
-        say = held.enter_context(Progress(spec.name))
+    _ask(stack, outputs, replace)
+    with ExitStack() as context:
+        say = context.enter_context(Progress(spec.name))
         if paths.root.exists():  # one that is not known yet is refused without a trace
-            held.enter_context(exclusive(paths.lock, say))
-        return part.attach(spec, told.connection, stack)
+            context.enter_context(exclusive(paths.lock, say))
+        return part.attach(spec, outputs.connection, stack)
 
 
 def detach(name: str | None) -> bool:
@@ -86,7 +86,7 @@ def _chosen(stack: Stack, outputs: dict[str, object], cluster: str | None) -> Cl
     return found[chosen]
 
 
-def _ask(stack: Stack, told: ClusterOutputs, replace: bool) -> None:
+def _ask(stack: Stack, outputs: ClusterOutputs, replace: bool) -> None:
     """Ask before another stack, address or authority takes the place of what is known here."""
     from perennial.connect.bundle import known_as, require_agreement
     from perennial.paths import cluster_state, known_clusters
@@ -96,10 +96,10 @@ def _ask(stack: Stack, told: ClusterOutputs, replace: bool) -> None:
         if not replace:
             confirm(f"{change}. Take the stack's?", "--replace")
 
-    name = told.spec.name
+    name = outputs.spec.name
     before = Stack.load(cluster_state(name))
     if before not in (None, stack):
         agree(f"{name}: known here from another stack: {before} → {stack}")
     # What was deployed from here is no business of a stack's: its deployer refuses that.
     own = before is None and name in known_clusters()
-    require_agreement(told.connection, stack.name, None if own else known_as(name), agree)
+    require_agreement(outputs.connection, stack.name, None if own else known_as(name), agree)

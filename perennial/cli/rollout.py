@@ -167,15 +167,15 @@ def reachable(platform: str, connection: Connection, say: Say) -> tuple[Connecti
     other = connect.current()
     if other is not None and other.cluster != connection.cluster:
         return connection, ""
-    kept = paths.tunnel(connection.cluster).is_file()
-    if not kept and not PLATFORMS[platform].transport:
+    has_tunnel = paths.tunnel(connection.cluster).is_file()
+    if not has_tunnel and not PLATFORMS[platform].transport:
         return connection, ""
     from perennial import tunnel
 
-    if not kept and not tunnel.is_unreachable(connection):
+    if not has_tunnel and not tunnel.is_unreachable(connection):
         return connection, ""
     try:
-        way = None if kept else tunnel.by_platform(connection)
+        way = None if has_tunnel else tunnel.by_platform(connection)
         say(f"connecting: {way or 'the tunnel'}")
         return tunnel.open_tunnel(connection, way, say), ""
     except PerennialError as error:

@@ -190,13 +190,13 @@ def _learn(name: str | None) -> Knowledge:
         if not filed:
             raise
         notes.append(str(error))
-    told = list(report.records) if report is not None else []
-    if not filed and not told:
+    reported = list(report.records) if report is not None else []
+    if not filed and not reported:
         raise PerennialError(
             f"{cluster}: no scaler has recorded anything; a group with `scale` in the cluster file"
             " has one, and `perennial status` says whether it runs"
         )
-    return Knowledge(cluster, filed, told, report, tuple(notes))
+    return Knowledge(cluster, filed, reported, report, tuple(notes))
 
 
 def _groups(known: Knowledge, until: float | None) -> dict[str, Record]:

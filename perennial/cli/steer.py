@@ -221,9 +221,9 @@ def ask(
     from perennial.scaler import scaler_client
 
     name = connection.cluster
-    kept = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
-    if kept is not None:
-        return asyncio.run(scaler_client.within(patience + PASSED_ON, question(kept), name))
+    desk = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
+    if desk is not None:
+        return asyncio.run(scaler_client.within(patience + PASSED_ON, question(desk), name))
     return scaler_client.ask(connection.scheduler_address, connection.tls, question, patience)
 
 

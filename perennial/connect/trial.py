@@ -96,17 +96,17 @@ def _has(config: Any, key: str) -> bool:
     return True
 
 
-def _connect(told: Mapping[str, str]) -> str | None:
+def _connect(values: Mapping[str, str]) -> str | None:
     """Connect as a client does; what goes wrong. Protocols without TCP are not tried."""
-    parts = urlsplit(told[_ADDRESS])
+    parts = urlsplit(values[_ADDRESS])
     if parts.scheme not in ("tcp", "tls") or parts.port is None:
         return None
     try:
         with socket.create_connection((parts.hostname or "", parts.port), ANSWER) as plain:
             if parts.scheme == "tls":
-                context = ssl.create_default_context(cafile=told["ca-file"])
+                context = ssl.create_default_context(cafile=values["ca-file"])
                 context.check_hostname = False  # as Dask does: the authority is the cluster's own
-                context.load_cert_chain(told["client.cert"], told["client.key"])
+                context.load_cert_chain(values["client.cert"], values["client.key"])
                 with context.wrap_socket(plain) as connection:
                     return _greeted(connection)
             return _greeted(plain)

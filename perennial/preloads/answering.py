@@ -78,10 +78,10 @@ def details(
     members = [member for group in groups for member in group.members.values()]
     patience = KEYS
     for member in sorted(members, key=_rank):
-        row, held = _member(member, now, patience)
+        row, keys = _member(member, now, patience)
         row.append(any(at in kept for at in member.processes))
         found[member.group.name].append(row)
-        patience -= held
+        patience -= keys
     return found
 
 
@@ -91,19 +91,19 @@ def _rank(member: SeenMember) -> tuple[bool, float]:
 
 def _member(member: SeenMember, now: float, patience: int) -> tuple[list[Any], int]:
     """Describe a member; say also how many keys it holds."""
-    tasks = actors = nbytes = held = memory = 0
+    tasks = actors = nbytes = keys = memory = 0
     for process in member.processes.values():
         process.sample()
         worker = process.worker
         tasks += len(worker.processing)
         actors += len(worker.actors)
         nbytes += worker.nbytes
-        held += len(worker.has_what)
+        keys += len(worker.has_what)
         memory += process.memory
-    alone = unique(member) if 0 < held <= patience else held
+    alone = unique(member) if 0 < keys <= patience else keys
     idle = 0.0 if member.busy else now - member.since
     counts = (len(member.processes), tasks, actors)
-    return [member.name, member.status, *counts, idle, nbytes, alone, memory], held
+    return [member.name, member.status, *counts, idle, nbytes, alone, memory], keys
 
 
 def unique(member: SeenMember) -> int:

@@ -80,15 +80,15 @@ class Channel:
                 continue
             if name not in self.records and len(self.records) >= GROUPS:
                 del self.records[next(iter(self.records))]
-            kept = self.records.setdefault(name, deque(maxlen=RECORDS))
+            ring = self.records.setdefault(name, deque(maxlen=RECORDS))
             values = tuple(record.get(field, report.get(field)) for field in FIELDS)
             # Texts repeat themselves; each is kept once.
-            before = kept[-1] if kept else values
+            before = ring[-1] if ring else values
             pairs = zip(values, before, strict=True)
             values = tuple(old if old == new else new for new, old in pairs)
-            if len(kept) >= 2 and _adds_nothing(kept[-2], kept[-1]):
-                kept.pop()
-            kept.append(values)
+            if len(ring) >= 2 and _adds_nothing(ring[-2], ring[-1]):
+                ring.pop()
+            ring.append(values)
 
     @property
     def age(self) -> float | None:
@@ -98,8 +98,8 @@ class Channel:
     def latest(self, since: float | None = None) -> Reports:
         """Give the latest report and the records."""
         records = {
-            name: [list(r) for r in kept if since is None or _newer(r[0], since)]
-            for name, kept in self.records.items()
+            name: [list(r) for r in ring if since is None or _newer(r[0], since)]
+            for name, ring in self.records.items()
         }
         return {
             "report": self.report,

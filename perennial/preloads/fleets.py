@@ -107,13 +107,13 @@ class Mailbox:
         now = monotonic()
         before = self.machines.get(machine)
         found = MachineReport(now, str(trouble))
-        for name, told in groups.items():
-            part = found.groups[name] = _group_report(told)
+        for name, report in groups.items():
+            part = found.groups[name] = _group_report(report)
             old = before.groups.get(name) if before is not None else None
             # What was asked of a machine that was silent was not asked of what it has now.
             if before is None or old is None or _silent(before, now):
                 continue
-            if old.ask is not None and old.ask["id"] != told.get("done"):
+            if old.ask is not None and old.ask["id"] != report.get("done"):
                 part.ask = old.ask
         self.machines[machine] = found
         return {name: part.ask for name, part in found.groups.items() if part.ask is not None}
@@ -178,13 +178,13 @@ def _described(machine: MachineReport, part: GroupReport, now: float) -> GroupOn
     return found
 
 
-def _group_report(told: KeptGroup) -> GroupReport:
-    states = {str(int(n)): str(state) for n, state in dict(told["states"]).items()}
+def _group_report(report: KeptGroup) -> GroupReport:
+    states = {str(int(n)): str(state) for n, state in dict(report["states"]).items()}
     room = None
-    if "holds" in told:
-        holds = [int(number) for number in told["holds"]]
-        room = Room(int(told["room"]), int(told["step"]), holds)
-    return GroupReport(_numbers(told["wanted"]), states, int(told["most"]), room=room)
+    if "holds" in report:
+        holds = [int(number) for number in report["holds"]]
+        room = Room(int(report["room"]), int(report["step"]), holds)
+    return GroupReport(_numbers(report["wanted"]), states, int(report["most"]), room=room)
 
 
 def _numbers(values: Any) -> list[int]:

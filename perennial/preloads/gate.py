@@ -164,10 +164,10 @@ def _listening(folder: Path, shared: bool) -> socket.socket:
         return bind_unix_socket(path, mode=0o660 if shared else 0o600)
 
 
-def _opened(port: int, told: Mapping[str, Any]) -> tuple[list[socket.socket], list[str]]:
+def _opened(port: int, settings: Mapping[str, Any]) -> tuple[list[socket.socket], list[str]]:
     """Listen on the scheduler's own address too; returns this machine's names as well."""
-    names = [*told["names"], socket.gethostname(), socket.getfqdn()]
-    address = str(told["address"])
+    names = [*settings["names"], socket.gethostname(), socket.getfqdn()]
+    address = str(settings["address"])
     if address in _HOSTS or (_is_address(address) and ipaddress.ip_address(address).is_loopback):
         return [], names  # there it listens already
     try:
@@ -186,19 +186,19 @@ def install() -> None:
 
     def start_http_server(self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)  # nobody is answered before the event loop goes on
-        told = dask.config.get("perennial.pages", None)
-        if told is None:
+        settings = dask.config.get("perennial.pages", None)
+        if settings is None:
             return
-        folder = Path(told["folder"])
+        folder = Path(settings["folder"])
         os.makedirs(folder, 0o700, exist_ok=True)
         sockets: list[socket.socket] = []
         names: list[str] = []
-        if told.get("open"):
-            sockets, names = _opened(self.http_server.port, told["open"])
+        if settings.get("open"):
+            sockets, names = _opened(self.http_server.port, settings["open"])
         gate = Gate(self.http_application, made_token(folder), names)
         self.http_server.request_callback = gate
         self.http_server.add_sockets(sockets)
-        self.http_server.add_socket(_listening(folder, bool(told["shared"])))
+        self.http_server.add_socket(_listening(folder, bool(settings["shared"])))
 
     Scheduler.start_http_server = start_http_server
 

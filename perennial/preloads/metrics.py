@@ -73,17 +73,17 @@ class Certificate(Watched):
 
 async def dask_setup(server: Any) -> None:
     """Listen, where the cluster file asks for it."""
-    told = dask.config.get("perennial.metrics", None)
-    if told is None:
+    settings = dask.config.get("perennial.metrics", None)
+    if settings is None:
         return
-    port = int(told["port"]) + _number(server)
+    port = int(settings["port"]) + _number(server)
     context = None
     tls = server.security.get_tls_config_for_role(_role(server))
     if tls["cert"]:
         shown = Certificate(tls["cert"], tls["key"])
         shown.follow(server, "perennial-metrics", LOOK)
         context = shown.context
-    made = HTTPServer(Door(server.http_application, Path(told["token"])), ssl_options=context)
+    made = HTTPServer(Door(server.http_application, Path(settings["token"])), ssl_options=context)
     try:
         made.listen(port)
     except OSError as error:

@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("perennial").setLevel(logging.DEBUG if chosen.debug else logging.INFO)
     logging.getLogger("distributed").setLevel(logging.WARNING)
     try:
-        told = settings.read(chosen.config)
-        asyncio.run(_run(replace(told, dry_run=told.dry_run or chosen.dry_run)))
+        configured = settings.read(chosen.config)
+        asyncio.run(_run(replace(configured, dry_run=configured.dry_run or chosen.dry_run)))
     except PerennialError as error:
         if chosen.debug:
             raise
@@ -40,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _run(told: settings.Settings) -> None:
+async def _run(configured: settings.Settings) -> None:
     from perennial.scaler.service import serve
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(told, stop)
+    await serve(configured, stop)
 
 
 if __name__ == "__main__":

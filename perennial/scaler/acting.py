@@ -275,9 +275,9 @@ class Actor:
         here = sum(member.state != "leaving" for member in observation.members)
         fewer = max(0, len(leaving) - max(0, here - observation.desired))
         to = observation.desired - fewer
-        if (held := await fleet.resize(to, leaving)) is None:
+        if (size := await fleet.resize(to, leaving)) is None:
             return  # it is still drained, and is tried again after the pause
-        if held > to and (observation := await fleet.observe()) is not None:
+        if size > to and (observation := await fleet.observe()) is not None:
             # Some could not go yet; they are still drained, too.
             stay = {each.worker for each in observation.members if each.state != "leaving"}
             drains = [each for each in drains if each.member not in stay]

@@ -89,8 +89,8 @@ class HttpSource:
         except SchedulerAway:
             if self._workers is None:
                 raise
-            told, identity = self._workers
-            return monotonic() - told, identity
+            moment, identity = self._workers
+            return monotonic() - moment, identity
 
     def _get(self, page: str) -> Any:
         url = f"http://{self.where}/json/{page}.json"

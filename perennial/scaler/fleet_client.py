@@ -82,7 +82,7 @@ class FleetClient:
     async def resize(self, to: int, leaving: Sequence[Member] = ()) -> int | None:
         """Ask for a size; None when the platform did not take it, and later may."""
         try:
-            held = await self._threaded(lambda fleet: fleet.resize(to, leaving))
+            size = await self._threaded(lambda fleet: fleet.resize(to, leaving))
         except Exception as error:
             self.trouble = self._failed(f"resize to {to}", error)
             # Somebody else is at work there: that is no failure, and soon over.
@@ -92,7 +92,7 @@ class FleetClient:
             self.blocked = self.clock() + min(pause, timing.PLATFORM_AGAIN_MOST)
             return None
         self._failures, self.blocked, self.trouble = 0, 0.0, ""
-        return held
+        return size
 
     def _failed(self, what: str, error: Exception) -> str:
         self.errors += 1

@@ -341,5 +341,5 @@ class Loop:
                         logger.exception("Removing what is drained has failed; tried again")
 
 
-def _bounds(told: GroupSettings, now: datetime) -> calendar.Bounds:
-    return calendar.bounds(told.schedules, told.group.min, told.group.max, now)
+def _bounds(group: GroupSettings, now: datetime) -> calendar.Bounds:
+    return calendar.bounds(group.schedules, group.group.min, group.group.max, now)

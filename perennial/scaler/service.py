@@ -30,41 +30,43 @@ from perennial.scaler.workers import DaskWorkers
 logger = logging.getLogger("perennial.scaler")
 
 
-def assembled(told: Settings) -> Loop:
+def assembled(settings: Settings) -> Loop:
     """Put a scaler together; its folder must be locked."""
-    groups = {each.group.name: each for each in told.groups}
+    groups = {each.group.name: each for each in settings.groups}
     processes = {name: each.group.processes for name, each in groups.items()}
-    memory, tracker = SavedState(told.state), MemberTracker()
-    intents = Intents(told.state, tracker)
-    overrides = Overrides(told.state, {name: each.most for name, each in groups.items()})
+    memory, tracker = SavedState(settings.state), MemberTracker()
+    intents = Intents(settings.state, tracker)
+    overrides = Overrides(settings.state, {name: each.most for name, each in groups.items()})
     for note in filter(None, (memory.note, overrides.note)):
         logger.warning("%s", note)
     if intents.damaged:
         logger.warning("%s: %d lines are damaged and skipped", intents.path, intents.damaged)
     fleets = {
-        name: FleetClient(name, partial(opened, told.platform, each.fleet), memory.clock)
+        name: FleetClient(name, partial(opened, settings.platform, each.fleet), memory.clock)
         for name, each in groups.items()
     }
-    workers = DaskWorkers(told.scheduler, processes, told.tls)
+    workers = DaskWorkers(settings.scheduler, processes, settings.tls)
     demand: Source | None = None
-    if told.adopted and told.http is not None:
-        workers = AdoptedWorkers(told.scheduler, ByHost(fleets), told.tls)
-        demand = AdoptedSource(told.http, workers, memory.clock)
+    if settings.adopted and settings.http is not None:
+        workers = AdoptedWorkers(settings.scheduler, ByHost(fleets), settings.tls)
+        demand = AdoptedSource(settings.http, workers, memory.clock)
     drains = Drains(workers, memory.clock, tracker)
-    demand = demand or source(told.scheduler, processes, told.tls, told.http)
-    return Loop(told, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
+    demand = demand or source(settings.scheduler, processes, settings.tls, settings.http)
+    return Loop(settings, demand, fleets, Actor(groups, fleets, drains, intents), memory, overrides)
 
 
-async def serve(told: Settings, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Be a cluster's scaler."""
-    with lock(told.state, told.cluster):
-        loop = assembled(told)
+    with lock(settings.state, settings.cluster):
+        loop = assembled(settings)
         desk = loop.source.desk if isinstance(loop.source, AdoptedSource) else None
-        pages = Pages(told.port, partial(state, loop), loop.clock, desk) if told.port else None
+        pages = (
+            Pages(settings.port, partial(state, loop), loop.clock, desk) if settings.port else None
+        )
         signs = asyncio.create_task(_alive(loop))
         logger.info(
             "Scaler of %s on %s: %s every %g s%s",
-            *(told.cluster, told.platform, ", ".join(loop.fleets), told.interval),
+            *(settings.cluster, settings.platform, ", ".join(loop.fleets), settings.interval),
             {"act": "", "dry-run": "; a dry run, nothing is changed", "paused": "; paused"}[
                 loop.mode
             ],

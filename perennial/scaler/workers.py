@@ -213,12 +213,12 @@ class DaskWorkers:
         """Run a function in workers or their nannies; those that do not answer are left out."""
         from distributed.core import clean_exception
 
-        told = (
+        calls = (
             self._pass_on(address, self._message(function, address, arguments), nanny)
             for address in addresses
         )
         answers: Results = {}
-        for each in await asyncio.gather(*told):
+        for each in await asyncio.gather(*calls):
             answers |= each
         results = {}
         for address, answer in answers.items():

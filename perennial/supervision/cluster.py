@@ -324,10 +324,10 @@ class Cluster:
         """Raise when a service that was stopped still has a lock or a port."""
         for program in programs:
             pid = self.pids().get(program.name, 0)
-            held = f"it still runs as process {pid}" if pid else None
-            if held := held or leftovers.held_port(program.ports):
+            blocker = f"it still runs as process {pid}" if pid else None
+            if blocker := blocker or leftovers.held_port(program.ports):
                 raise PerennialError(
-                    f"{program.name}: its main process has ended, but {held}; end that process,"
+                    f"{program.name}: its main process has ended, but {blocker}; end that process,"
                     " then run the same command again"
                 )
 

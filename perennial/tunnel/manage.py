@@ -130,8 +130,8 @@ def open_tunnel(
 ) -> Connection:
     """Keep a tunnel to a cluster; twice is once."""
     files = _files(connection.cluster)
-    kept = _load(files)
-    way = way or (kept.way if kept else None)
+    current = _load(files)
+    way = way or (current.way if current else None)
     if way is None:
         raise PerennialError(
             f"{connection.cluster}: no tunnel; name a bastion with --ssh, or on Kubernetes add"
@@ -142,9 +142,9 @@ def open_tunnel(
     make_private(files.root)
     with exclusive(files.change, say):
         _check(carrier, endpoints, connection.cluster, say)
-        kept = _load(files)
-        wanted = Tunnel(way, _forwards(endpoints, kept.forwards if kept else ()))
-        if wanted != kept or not is_connected(connection.cluster):
+        current = _load(files)
+        wanted = Tunnel(way, _forwards(endpoints, current.forwards if current else ()))
+        if wanted != current or not is_connected(connection.cluster):
             _stop(files)
             wanted = Tunnel(way, _free(wanted.forwards))
             write_json(files.tunnel, asdict(wanted))
@@ -167,14 +167,14 @@ def close_tunnel(cluster: str) -> bool:
 
 def through(connection: Connection) -> Connection:
     """Say how a cluster is reached through its tunnel, be it up or not."""
-    kept = _load(_files(connection.cluster))
-    return _rewritten(connection, kept.forwards if kept else ())
+    current = _load(_files(connection.cluster))
+    return _rewritten(connection, current.forwards if current else ())
 
 
 def local(cluster: str, host: str, port: int) -> int | None:
     """Say which port of this machine leads to one of a cluster's; None for none."""
-    kept = _load(_files(cluster))
-    found = {(each.host, each.port): each.local for each in (kept.forwards if kept else ())}
+    current = _load(_files(cluster))
+    found = {(each.host, each.port): each.local for each in (current.forwards if current else ())}
     return found.get((host, port))
 
 

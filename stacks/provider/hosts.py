@@ -117,8 +117,8 @@ class HostEnvironment(Kind):
     def _made(self, new: Values, say: Say) -> EnvironmentOutputs:
         from perennial.platforms.hosts import deploy
 
-        where, told = target(new), _named(new["target"]["name"], say)
-        facts = deploy.make_environment(where, environment(new), told, new.get("claims") or ())
+        where, named = target(new), _named(new["target"]["name"], say)
+        facts = deploy.make_environment(where, environment(new), named, new.get("claims") or ())
         return EnvironmentOutputs(facts)
 
 
@@ -234,19 +234,19 @@ class HostServices(Kind):
         from perennial.platforms.hosts import deploy
 
         had = wanted_services(state.inputs)
-        told = _named(had.target.name, say)
+        named = _named(had.target.name, say)
         owner = ServicesOutputs.read(state.outputs).owner or had.target.name
-        for left in deploy.remove_services(had, told, owner):
-            told(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
+        for left in deploy.remove_services(had, named, owner):
+            named(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
 
     def _applied(self, wanted: MachineServices, new: Values, owner: str, say: Say) -> Outcome:
         from perennial.platforms.hosts import deploy
         from perennial.platforms.hosts.secrets import Secrets
 
-        told = _named(wanted.target.name, say)
+        named = _named(wanted.target.name, say)
         turn = slots(wanted.cluster, wanted.max_unavailable)
         secrets = Secrets(**{key: value for key, value in new["secrets"].items() if value})
-        outcome = deploy.apply_services(wanted, secrets, told, turn=turn, owner=owner)
+        outcome = deploy.apply_services(wanted, secrets, named, turn=turn, owner=owner)
         return {**outcome, "services": fingerprints(wanted, outcome["init"])}
 
     def _refusal(self, wanted: MachineServices, old: Values, new: Values) -> str:

@@ -63,8 +63,8 @@ class LocalServices(Kind):
         found = ["drift"] if had.drift else []
         if "stack" in new and Stack.load(cluster_state(new["cluster"]["name"])) is None:
             found.append("owner")  # an earlier version has not noted it, or it was disconnected
-        told = {"connection": had.connection, "credentials": had.credentials}
-        return found + [key for key, value in told.items() if value is None]
+        outputs = {"connection": had.connection, "credentials": had.credentials}
+        return found + [key for key, value in outputs.items() if value is None]
 
     def warnings(self, _state: State, new: Values) -> Sequence[str]:
         """Return what people lose by a change."""

@@ -204,8 +204,8 @@ class Servicer(ProviderServicer):
         kind, news = self._kind(request.urn), plain(request.news)
         state, say = kind.upgraded(_state(request.old_inputs, request.olds)), self._say(request.urn)
         if request.preview:
-            kept = {key: state.outputs[key] for key in kind.stable if key in state.outputs}
-            outputs = {**dict.fromkeys(kind.computed, UNKNOWN), **kept}
+            stable = {key: state.outputs[key] for key in kind.stable if key in state.outputs}
+            outputs = {**dict.fromkeys(kind.computed, UNKNOWN), **stable}
             return provider_pb2.UpdateResponse(properties=message(outputs, kind.secrets))
         outputs = await self._change(lambda: kind.update(state, news, say), request.timeout)
         return provider_pb2.UpdateResponse(properties=message(outputs, kind.secrets))
@@ -270,8 +270,8 @@ class Servicer(ProviderServicer):
             if not keeps and (text == before or time.monotonic() - then < PAUSE):
                 return
             last = (time.monotonic(), text)
-            told = self._log(urn, text.removeprefix("!"), engine_pb2.INFO, ephemeral=not keeps)
-            asyncio.run_coroutine_threadsafe(told, loop)
+            sending = self._log(urn, text.removeprefix("!"), engine_pb2.INFO, ephemeral=not keeps)
+            asyncio.run_coroutine_threadsafe(sending, loop)
 
         return say
 

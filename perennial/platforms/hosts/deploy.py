@@ -199,8 +199,8 @@ def _remove(agent: Agent, assigned: MachineServices, lost: Lost, **asked: Any) -
     # Where members write down what they abandon is removed as well: it is read in between.
     with losses(agent, assigned, there, lost):
         ours = agent.ask("take_down", cluster=assigned.cluster, owner=asked.get("owner"))
-    kept: list[str] = agent.ask("remove", cluster=assigned.cluster, **asked) if ours else []
-    return kept
+    left: list[str] = agent.ask("remove", cluster=assigned.cluster, **asked) if ours else []
+    return left
 
 
 def _reporting(say: Say) -> Lost:

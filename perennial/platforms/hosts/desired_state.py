@@ -222,7 +222,7 @@ def _supervisord(
     holder = (python, "-I", "-m", started_as("hold"))
     members: dict[str, DesiredMember] = {}
     programs = [health(paths, python, *watch)]
-    kept = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
+    scaled = {part.group: part for part in parts if part.group and _is_kept(sizes[part.group])}
     parts = [_kept_by_itself(part, paths) if part.role == "keeper" else part for part in parts]
     for part in parts:
         for index in numbers(1 if part.group is None else sizes[part.group]):
@@ -238,7 +238,7 @@ def _supervisord(
         init="supervisord",
         files=(
             *(Placed(file.path, file.text, 0o600) for part in parts for file in part.files),
-            *(_kept_program(part, paths, holder, marked[part.name]) for part in kept.values()),
+            *(_kept_program(part, paths, holder, marked[part.name]) for part in scaled.values()),
             *([unit] if unit else []),
             *(Placed(path, text, 0o600) for path, text in secrets.items()),
         ),
@@ -248,7 +248,7 @@ def _supervisord(
         units=(PurePath(unit.path).name,) if unit else (),
         targets=(),
         programs=tuple(programs),
-        scaled_programs={group: part.member("").name for group, part in kept.items()},
+        scaled_programs={group: part.member("").name for group, part in scaled.items()},
         crontab=_crontab(paths, python) if home.boot == "crontab" else "",
     )
 

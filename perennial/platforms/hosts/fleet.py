@@ -118,21 +118,21 @@ class HostsFleet:
         scheduler still knows: they work, but nothing can be asked of them. The others of it are
         gone, and so is its room for more, until its keeper is back.
         """
-        held = self._look()
-        steps = [one.step for one in held.values() if one.step is not None and not one.away]
+        machines = self._look()
+        steps = [one.step for one in machines.values() if one.step is not None and not one.away]
         members = tuple(
             self._member(name, one, number)
-            for name, one in held.items()
+            for name, one in machines.items()
             for number in sorted(one.used)
         )
         return Observation(
-            desired=sum(len(one.wanted) for one in held.values()),
+            desired=sum(len(one.wanted) for one in machines.values()),
             members=members,
-            settled=not any(one.pending or one.away for one in held.values())
-            and len(held) == len(self.machines)
+            settled=not any(one.pending or one.away for one in machines.values())
+            and len(machines) == len(self.machines)
             and all(member.state == "running" for member in members),
-            most=sum(one.largest for one in held.values()),
-            room=_who_has({name: one.holds for name, one in held.items() if one.holds}),
+            most=sum(one.largest for one in machines.values()),
+            room=_who_has({name: one.holds for name, one in machines.items() if one.holds}),
             step=sum(steps) if steps else None,
             utmost=sum(self.machines.values()),
             beyond=BEYOND,
@@ -146,26 +146,26 @@ class HostsFleet:
     # Inside
 
     def _resize(self, to: int, leaving: Sequence[Member]) -> int:
-        held = self._look()
+        machines = self._look()
         places = {self._place(member.id) for member in leaving}
-        change = planned(held, to, {place for place in places if place is not None})
+        change = planned(machines, to, {place for place in places if place is not None})
         if change.stuck and not change.wants:
             machine = min(change.stuck)
-            raise Busy(f"{self.group} on {machine}: {held[machine].trouble}")
+            raise Busy(f"{self.group} on {machine}: {machines[machine].trouble}")
         if change.wants:
             wanted = {
                 name: {"want": sorted(want), "unstarted": sorted(change.unstarted.get(name, ()))}
                 for name, want in change.wants.items()
             }
             self._ask("perennial_size", group=self.group, wanted=wanted)
-        size = sum(len(change.wants.get(name, one.wanted)) for name, one in held.items())
+        size = sum(len(change.wants.get(name, one.wanted)) for name, one in machines.items())
         if size < to and not change.grown:
-            raise self._full(held, size)
+            raise self._full(machines, size)
         return size
 
-    def _full(self, held: Mapping[str, GroupOnMachine], size: int) -> FleetError:
-        away = [name for name in self.machines if name not in held or held[name].trouble]
-        leaving = any(one.used - one.wanted for one in held.values())
+    def _full(self, machines: Mapping[str, GroupOnMachine], size: int) -> FleetError:
+        away = [name for name in self.machines if name not in machines or machines[name].trouble]
+        leaving = any(one.used - one.wanted for one in machines.values())
         if away or leaving:
             why = f"waits for {', '.join(away)}" if away else "waits for those that leave"
             return Busy(f"{self.group}: no room for more than {size} members now; {why}")
@@ -182,8 +182,8 @@ class HostsFleet:
                 f"{self.group}: the scheduler runs without `--preload perennial.preloads.fleets`;"
                 " `perennial up` or `pulumi up` starts it with that"
             )
-        told, found = answer["machines"], {}
-        unheard = [name for name in self.machines if name not in told]
+        reports, found = answer["machines"], {}
+        unheard = [name for name in self.machines if name not in reports]
         if unheard == list(self.machines) and answer["uptime"] >= GATHERING:
             raise FleetMissing(
                 f"{self.group}: no keeper has asked the scheduler about it; see whether they run"
@@ -195,15 +195,15 @@ class HostsFleet:
                 f" since that started, {answer['uptime']:.0f} s ago"
             )
         for name in self.machines:
-            if name in told:
-                held = read(told[name])
-                if held is not None:
-                    found[name] = held
+            if name in reports:
+                here = read(reports[name])
+                if here is not None:
+                    found[name] = here
         return found
 
-    def _member(self, machine: str, held: GroupOnMachine, number: int) -> Member:
-        state: MemberState = held.states.get(number, "starting")
-        if number not in held.wanted:
+    def _member(self, machine: str, group: GroupOnMachine, number: int) -> Member:
+        state: MemberState = group.states.get(number, "starting")
+        if number not in group.wanted:
             state = "leaving"
         elif state == "leaving":
             state = "starting"  # it is being restarted
@@ -242,23 +242,25 @@ class Change:
     stuck: frozenset[str] = frozenset()
 
 
-def planned(held: Mapping[str, GroupOnMachine], to: int, leaving: Iterable[MemberPlace]) -> Change:
+def planned(
+    machines: Mapping[str, GroupOnMachine], to: int, leaving: Iterable[MemberPlace]
+) -> Change:
     """Choose who comes and who goes. Pure.
 
     Those that leave are removed; of the others only what has not started is given up, on the
     machine with the most first; new ones come where there are fewest, under the lowest numbers
     that are free; to a machine beyond what it holds only when there is no other.
     """
-    now = {name: set(one.wanted) for name, one in held.items()}
+    now = {name: set(one.wanted) for name, one in machines.items()}
     unstarted: dict[str, set[int]] = {}
     here = {(machine, number) for machine, number in leaving if number in now.get(machine, ())}
-    stuck = {(machine, number) for machine, number in here if held[machine].trouble}
+    stuck = {(machine, number) for machine, number in here if machines[machine].trouble}
     for machine, number in here - stuck:
         now[machine].discard(number)
     size = sum(map(len, now.values()))
     names = list(now)
     while size - len(stuck) > to:  # nobody is given up in the place of who cannot leave yet
-        idle = {name: _unstarted(held[name], now[name]) for name in reversed(names)}
+        idle = {name: _unstarted(machines[name], now[name]) for name in reversed(names)}
         name = max((n for n in idle if idle[n]), key=lambda n: len(now[n]), default=None)
         if name is None:
             break
@@ -267,34 +269,34 @@ def planned(held: Mapping[str, GroupOnMachine], to: int, leaving: Iterable[Membe
         unstarted.setdefault(name, set()).add(number)
         size -= 1
     grown = False
-    free = {name: held[name].free if not held[name].trouble else [] for name in names}
+    free = {name: machines[name].free if not machines[name].trouble else [] for name in names}
     while size < to and any(free.values()):
         name = min(
             (name for name in names if free[name]),
-            key=lambda name: (held[name].is_full(len(now[name])), len(now[name])),
+            key=lambda name: (machines[name].is_full(len(now[name])), len(now[name])),
         )
         now[name].add(free[name].pop(0))
         size, grown = size + 1, True
-    wants = {name: want for name, want in now.items() if want != held[name].wanted}
+    wants = {name: want for name, want in now.items() if want != machines[name].wanted}
     return Change(wants, unstarted, grown, frozenset(machine for machine, _ in stuck))
 
 
-def read(told: messages.GroupOnMachine) -> GroupOnMachine | None:
+def read(report: messages.GroupOnMachine) -> GroupOnMachine | None:
     """Understand what a machine's keeper has told; None when it and all its members are away."""
-    wanted = frozenset(told["wanted"])
-    if "registered" not in told:
-        states = {int(number): state for number, state in told["states"].items()}
-        holds = Capacity(*told["holds"]) if "holds" in told else None
+    wanted = frozenset(report["wanted"])
+    if "registered" not in report:
+        states = {int(number): state for number, state in report["states"].items()}
+        holds = Capacity(*report["holds"]) if "holds" in report else None
         return GroupOnMachine(
-            *(wanted, states, told["most"], told["pending"], told["trouble"]),
-            room=told.get("room"),
-            step=told.get("step"),
+            *(wanted, states, report["most"], report["pending"], report["trouble"]),
+            room=report.get("room"),
+            step=report.get("step"),
             holds=holds,
         )
-    left = frozenset(told["registered"])
+    left = frozenset(report["registered"])
     if not left:
         return None
-    why = f"its keeper has not asked the scheduler for {told['age']:.0f} s; see whether it runs"
+    why = f"its keeper has not asked the scheduler for {report['age']:.0f} s; see whether it runs"
     # Whatever was asked of it and not done is void; what still works there is what there is.
     return GroupOnMachine(left, dict.fromkeys(left, "running"), 0, trouble=why, away=True)
 
@@ -306,7 +308,7 @@ def _who_has(machines: Mapping[str, Capacity]) -> str:
     return "; ".join([*named, *([f"and {more} more machines"] if more else [])])
 
 
-def _unstarted(held: GroupOnMachine, now: set[int]) -> set[int]:
-    if held.trouble:
+def _unstarted(group: GroupOnMachine, now: set[int]) -> set[int]:
+    if group.trouble:
         return set()
-    return {n for n in now if held.states.get(n, "starting") != "running"}
+    return {n for n in now if group.states.get(n, "starting") != "running"}

@@ -34,7 +34,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
     """Describe the service that asks the scheduler for a machine, see the module `relay`."""
     config, settings = f"{site.config}/relay.yaml", f"{site.config}/relay.json"
     tls = tls_files(spec, site, "worker")
-    told = {
+    content = {
         "machine": machine,
         "scheduler": scheduler_address(spec, site),
         "tls": asdict(Tls(*tls)) if tls else None,
@@ -53,7 +53,7 @@ def relay(spec: ClusterSpec, site: Site, machine: str) -> Service:
         lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
         files=(
             File(config, dask_config(spec, site, nested(spec.dask))),
-            File(settings, f"{json.dumps(told, indent=2, ensure_ascii=False)}\n"),
+            File(settings, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n"),
         ),
     )
 
@@ -71,7 +71,7 @@ def keeper(
     machine, and ``bounds`` is what one of each may use beside the memory of the services.
     """
     settings, (uses, services) = f"{site.config}/keeper.json", bounds
-    told = {
+    content = {
         "cluster": spec.name,
         "user": user,
         "socket": site.socket,
@@ -92,7 +92,7 @@ def keeper(
         access=Access(writes=(site.keeper,)),
         limits=Limits(memory=256 * 2**20, open_files=1024),
         lifecycle=Lifecycle(stop_timeout=10.0, notifies=True, watchdog=WATCHDOG),
-        files=(File(settings, f"{json.dumps(told, indent=2, ensure_ascii=False)}\n"),),
+        files=(File(settings, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n"),),
     )
 
 

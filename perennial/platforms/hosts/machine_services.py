@@ -179,7 +179,7 @@ def _site(spec: MachineSpec) -> Site:
 def services_of(spec: MachineSpec) -> MachineServices:
     """Say what one machine has to do with."""
     cluster, machine, site = spec.cluster, spec.machine, _site(spec)
-    scheduler, counts, kept = "scheduler" in spec.runs, spec.members.counts, spec.members.most
+    scheduler, counts, scaled = "scheduler" in spec.runs, spec.members.counts, spec.members.most
     found = [values.scheduler(cluster, site)] if scheduler else []
     found += [
         values.filled(_worker(cluster, site, name), MACHINE, machine.called) for name in counts
@@ -188,17 +188,17 @@ def services_of(spec: MachineSpec) -> MachineServices:
     if spec.everywhere:
         found.append(values.scaler(cluster, site, _fleets(spec)))
     beside = of_services(cluster, {part.role for part in found})
-    if kept:
+    if scaled:
         relay = keeper.relay(cluster, site, machine.called)
         user = render.user(cluster.name, relay)
         uses = {group: of_member(cluster.workers[group]) for group in counts}
-        found += [relay, keeper.keeper(cluster, site, user, kept, (uses, beside))]
+        found += [relay, keeper.keeper(cluster, site, user, scaled, (uses, beside))]
     return MachineServices(
         cluster=cluster.name,
         target=target(machine),
         services=tuple(found),
         counts=dict(counts),
-        scaled=dict(kept),
+        scaled=dict(scaled),
         roles=_certificates(spec),
         names=tuple(dict.fromkeys((machine.called, machine.address, machine.service_host))),
         scheduler=values.scheduler_address(cluster, site),

@@ -136,14 +136,14 @@ async def relay(settings: Settings, to: Respond, interval: float = INTERVAL) -> 
         await asyncio.sleep(0.0 if message != NOTHING and not trouble else interval)
 
 
-def main(path: str, kept: str = "", supervisord: str = "") -> int:
+def main(path: str, members: str = "", supervisord: str = "") -> int:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         settings = read(Path(path))
         to = (
-            _here(settings, Path(kept), Path(supervisord))
-            if kept
+            _here(settings, Path(members), Path(supervisord))
+            if members
             else KeeperConnection(settings.socket).respond
         )
         asyncio.run(relay(settings, to))
@@ -153,11 +153,11 @@ def main(path: str, kept: str = "", supervisord: str = "") -> int:
     return 0
 
 
-def _here(settings: Settings, kept: Path, root: Path) -> Respond:
+def _here(settings: Settings, file: Path, root: Path) -> Respond:
     """Keep the members under the supervisord that has started this process."""
-    told = keeper.read(kept)
-    units = Programs(root, settings.machine, told.bounds.uses, kept.parent / FOLDER)
-    own = keeper.keeper(told, units, ClusterPaths(root).lock)
+    configured = keeper.read(file)
+    units = Programs(root, settings.machine, configured.bounds.uses, file.parent / FOLDER)
+    own = keeper.keeper(configured, units, ClusterPaths(root).lock)
     return lambda message: respond(own, message)
 
 

@@ -65,8 +65,8 @@ class KubernetesDeployer(StackDeployer):
         except FleetError as error:
             lines = str(error).splitlines()
             with suppress(PerennialError):
-                told = [*self._running(spec.name).waits()]
-                lines += [each for each in told if _told(each) not in str(error)]
+                waits = [*self._running(spec.name).waits()]
+                lines += [each for each in waits if _told(each) not in str(error)]
             raise FleetError("\n".join(lines)) from None
 
     def hopeless(self, spec: ClusterSpec) -> Callable[[], Sequence[str]]:
@@ -101,8 +101,8 @@ class KubernetesDeployer(StackDeployer):
         spec = deployed(cluster_state(name))
         removed = super().down(name, purge, say)
         if claim := _notebooks(spec):
-            kept = f"notebooks stay in the claim {claim}; `kubectl delete` removes it"
-            return Removed([*removed.notes, kept], removed.uncleaned)
+            note = f"notebooks stay in the claim {claim}; `kubectl delete` removes it"
+            return Removed([*removed.notes, note], removed.uncleaned)
         return removed
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:

@@ -242,9 +242,9 @@ class KubernetesRuntime(contracts.Runtime):
 
         The scheduler of one with a public address is reached without.
         """
-        kept = paths.tunnel(self.name).is_file()
+        has_tunnel = paths.tunnel(self.name).is_file()
         inside = replace(link, scheduler_address=scheduler_address(self.spec, site(self.spec)))
-        return tunnel.open_tunnel(link, None if kept else tunnel.by_platform(inside))
+        return tunnel.open_tunnel(link, None if has_tunnel else tunnel.by_platform(inside))
 
     @property
     def _namespace(self) -> str:

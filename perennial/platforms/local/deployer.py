@@ -143,8 +143,8 @@ class LocalDeployer(contracts.Deployer):
                 f"files that tasks wrote by relative paths stay in {paths.work};"
                 " --purge removes them"
             )
-        kept = f"certificates, token and logs stay in {paths.root}; --purge removes them"
-        return Removed([*notes, kept])
+        note = f"certificates, token and logs stay in {paths.root}; --purge removes them"
+        return Removed([*notes, note])
 
 
 def planned(deployment: Deployment) -> Plan:

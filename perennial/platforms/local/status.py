@@ -38,8 +38,8 @@ def rows(deployment: Deployment, interval: float = 0.2) -> list[ServiceStatus]:
 
 def _pid(name: str, supervised: dict[str, Process], deployment: Deployment) -> int:
     # An adopted service is not supervisord's child: its lock knows better.
-    held, _ = holder(deployment.paths.run / f"{name}.lock")
-    return held or (supervised[name].pid if name in supervised else 0)
+    pid, _ = holder(deployment.paths.run / f"{name}.lock")
+    return pid or (supervised[name].pid if name in supervised else 0)
 
 
 def _row(

@@ -56,8 +56,8 @@ def decide(
         views[group.name] = group_view(group, standings.get(group.name), demand, past, now, grew)
     if demand is None:
         still = {name: _hold(view, "no-demand") for name, view in views.items()}
-        kept = {name: view.past for name, view in views.items()}
-        return Decisions(still, (), replace(history, groups=kept, time=now))
+        pasts = {name: view.past for name, view in views.items()}
+        return Decisions(still, (), replace(history, groups=pasts, time=now))
     found = needs(demand.work)
     tick = _Tick(
         rules=rules,
@@ -97,7 +97,7 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
         each = work.work / (work.known + work.unknown)
         work.steady = steady(tick.flows.get(key(work)), ahead(work, views), each)
     asked, refused = _packed(tick, views, lefts, blocked)
-    kept = {room.view.group.name: room for room in needed_members(found, views, tick.bound)}
+    rooms = {room.view.group.name: room for room in needed_members(found, views, tick.bound)}
     client = _client(tick)
     decisions: dict[str, Decision] = {}
     groups: dict[str, GroupHistory] = {}
@@ -106,7 +106,7 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
         if view.observation is None:
             decisions[name], groups[name] = _hold(view, "no-observation"), view.past
             continue
-        room, wakes = kept[name], client == name
+        room, wakes = rooms[name], client == name
         growth = sizing.growth(view, asked[name], room.tasks > 0, wakes, blocked[name], tick.budget)
         if growth.rule == "current" and name in refused:
             growth = replace(growth, rule="budget", want=refused[name])

@@ -70,8 +70,8 @@ def remember(cluster: str, line: str) -> None:
         table = _table()
         if table is None:
             return
-        kept = [each for each in table.splitlines() if not each.endswith(mark)]
-        wanted = [*kept, *([f"{line.strip()}{mark}"] if line else [])]
+        others = [each for each in table.splitlines() if not each.endswith(mark)]
+        wanted = [*others, *([f"{line.strip()}{mark}"] if line else [])]
         if wanted != table.splitlines():
             text = "".join(f"{each}\n" for each in wanted)
             code, said = _crontab(*(["-"] if wanted else ["-r"]), given=text)

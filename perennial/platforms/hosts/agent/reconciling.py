@@ -282,12 +282,12 @@ def alone(lock: Path) -> Iterator[None]:
     """Let no deploy change the machine meanwhile."""
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        held = False
+        is_ours = False
         with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever removes the cluster takes the lock's file away, and this is the old one then.
-            held = os.path.samestat(os.fstat(handle), os.stat(lock))
-        if not held:
+            is_ours = os.path.samestat(os.fstat(handle), os.stat(lock))
+        if not is_ours:
             raise Busy("a deploy is at work there; it is tried again once that has ended")
         yield
     finally:

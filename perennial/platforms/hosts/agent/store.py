@@ -184,15 +184,15 @@ def remove(cluster: str, say: Callable[[str], None], owner: str | None = None) -
         with suppress(OSError):  # others have something there
             Path(made).rmdir()
     systemd.reload()
-    kept = _kept(now.get("notebooks", ()), now.get("users", ()))
+    staying = _kept(now.get("notebooks", ()), now.get("users", ()))
     for user in now.get("users", ()):
         accounts.remove(user)
     for folder in now.get("folders", ()):
-        if folder not in kept and not str(folder).startswith(f"{root}/"):
+        if folder not in staying and not str(folder).startswith(f"{root}/"):
             _prune(Path(folder))
-    _remove_but(root, [*map(Path, kept)], last=manifest.path(cluster))
+    _remove_but(root, [*map(Path, staying)], last=manifest.path(cluster))
     _clear(cluster)
-    return kept
+    return staying
 
 
 def _clear(cluster: str) -> None:
@@ -221,15 +221,15 @@ def unfinished(paths: Collection[str]) -> list[Path]:
     return found
 
 
-def _remove_but(folder: Path, kept: Sequence[Path], last: Path) -> None:
+def _remove_but(folder: Path, staying: Sequence[Path], last: Path) -> None:
     """Remove a folder but for what is kept; the manifest goes last, with all else gone."""
-    if not folder.is_dir() or folder.is_symlink() or folder in kept:
+    if not folder.is_dir() or folder.is_symlink() or folder in staying:
         return
     for entry in sorted(folder.iterdir()):
         if entry == last:
             continue
-        if any(path == entry or entry in path.parents for path in kept):
-            _remove_but(entry, kept, last)
+        if any(path == entry or entry in path.parents for path in staying):
+            _remove_but(entry, staying, last)
         elif entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
@@ -246,10 +246,10 @@ def _kept(notebooks: Sequence[str], users: Sequence[str]) -> list[str]:
     Another user must not inherit their numbers.
     """
     numbers = {accounts.ids(user)[0] for user in users if accounts.is_known(user)}
-    kept = [path for path in notebooks if folders.holds_something(Path(path))]
-    for path in kept if os.geteuid() == 0 else ():
+    staying = [path for path in notebooks if folders.holds_something(Path(path))]
+    for path in staying if os.geteuid() == 0 else ():
         _give_to_root(Path(path), numbers)
-    return kept
+    return staying
 
 
 def _give_to_root(path: Path, users: Collection[int]) -> None:

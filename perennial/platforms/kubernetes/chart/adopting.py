@@ -262,8 +262,8 @@ def unpacked(text: str) -> Any:
         return None
 
 
-def _named(held: Any) -> Iterator[tuple[str, int]]:
-    values = held.get("config") if isinstance(held, Mapping) else None
+def _named(value: Any) -> Iterator[tuple[str, int]]:
+    values = value.get("config") if isinstance(value, Mapping) else None
     groups = values.get("additional_worker_groups") if isinstance(values, Mapping) else None
     for index, each in enumerate(groups if isinstance(groups, list) else ()):
         if isinstance(each, Mapping) and isinstance(each.get("name"), str):

@@ -249,12 +249,12 @@ class Desk:
     def _told(self, question: str, words: Any) -> Any:
         asked = ("perennial.scaler.desk", str(PORT), question, json.dumps(words))
         try:
-            told = json.loads(self._running.asked(*asked))
+            answer = json.loads(self._running.asked(*asked))
         except ValueError:
-            told = {"error": "it does not answer; see `perennial logs scaler`"}
-        if "error" in told:
-            raise PerennialError(f"{self._running.name}: its scaler: {told['error']}")
-        return told["answer"]
+            answer = {"error": "it does not answer; see `perennial logs scaler`"}
+        if "error" in answer:
+            raise PerennialError(f"{self._running.name}: its scaler: {answer['error']}")
+        return answer["answer"]
 
 
 def runtime(platform: str, name: str) -> KubernetesRuntime:
