@@ -76,8 +76,12 @@ def computed(person: Person) -> list[str]:
     return done.stdout.split()
 
 
+def state(person: Person) -> Path:
+    return Path(person.environment["XDG_STATE_HOME"]) / "perennial"
+
+
 def forwarded(person: Person) -> bool:
-    return (person.home / "state" / "perennial" / "tunnels.d" / "lab").exists()
+    return (state(person) / "tunnels.d" / "lab").exists()
 
 
 def test_a_plain_client_uses_the_balancers_address(lab: Lab, tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_a_plain_client_uses_the_balancers_address(lab: Lab, tmp_path: Path) -> 
     assert not forwarded(person)
     assert computed(person) == [f"tls://{ADDRESS}:8786", "6"]
     assert "unchanged in" in person.run("up", "--yes")
-    kept = json.loads((tmp_path / "state" / "perennial" / "lab" / "connection.json").read_text())
+    kept = json.loads((state(person) / "lab" / "connection.json").read_text())
     assert kept["scheduler_address"] == f"tls://{ADDRESS}:8786"
     # The dashboard has no public port.
     assert "http://127.0.0.1:" in person.run("open", "dashboard", "--print")
