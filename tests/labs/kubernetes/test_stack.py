@@ -171,7 +171,7 @@ def test_what_is_missing_is_one_line_before_anything_is_made(
         person.environment["KUBECONFIG"] = str(tmp_path / "kubeconfig")
         said = person.run("up", "--yes", code=1).strip().splitlines()[-1]
         assert there(lab) == before
-        assert not (tmp_path / "state" / "perennial" / "lab").exists()
+        assert not (tmp_path / "s" / "perennial" / "lab").exists()
         return said
 
     known = yaml.safe_load(lab.kubeconfig.read_text())
