@@ -140,6 +140,12 @@ def controller(lab: Lab, tmp_path: Path) -> Iterator[Path]:
         (tmp_path / "haproxy.cfg").write_text(
             PASSED.format(host=rule["host"], ip=service["spec"]["clusterIP"], address=ADDRESS)
         )
+        # As controllers do: pulumi-kubernetes waits for it.
+        status = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}})
+        lab.kubectl(
+            *("-n", "dask", "patch", "ingress", "lab-scheduler"),
+            *("--subresource=status", "--type=merge", "-p", status),
+        )
         inside = ("nsenter", "--net=/run/netns/lab-n1", "haproxy", "-f")
         process.append(subprocess.Popen([*inside, str(tmp_path / "haproxy.cfg")]))
 
