@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from perennial.stacks.kubernetes import VARIABLES
 from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
 from tests.labs.kubernetes.stack import Stack
@@ -47,6 +48,7 @@ def identities(lab: Lab) -> dict[str, str]:
 def test_a_stack_of_the_first_version_is_taken_over(lab: Lab, tmp_path: Path) -> None:
     stack = Stack(tmp_path / "project")
     stack.skip = True
+    stack.environment |= VARIABLES  # the recorded Secrets have other keys in them
     stack.recorded = yaml.safe_load(FIRST.read_text())
     stack.run("up", TREE)
     lab.kubectl("-n", "dask", "scale", "deployment/lab-cpu", "--replicas=3")
