@@ -1,0 +1,1 @@
+"""What the platforms on AWS share: API client, options, names, prices and checks."""
