@@ -50,9 +50,9 @@ Zone = Annotated[
     Worded(
         "Letter of an availability zone.",
         "a",
-        r"[a-h]",
+        r"[a-g]",
         "the letter of an availability zone, such as a",
-        "write one letter of a to h",
+        "write one letter of a to g",
     ),
 ]
 Arn = Annotated[

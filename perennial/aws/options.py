@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_TAGS = 50 - 4
 
 
-class Network(Model):
+class AwsNetwork(Model):
     """Where the cluster stands: in a VPC that exists, or in a small one of its own."""
 
     vpc: VpcId | None = None
@@ -125,7 +125,7 @@ class Network(Model):
         return self.vpc is None
 
 
-class Logs(Model):
+class AwsLogs(Model):
     """Logs in CloudWatch."""
 
     retention: Retention = 30
@@ -135,14 +135,14 @@ class Logs(Model):
     """Whether the logs stay when the cluster is taken down."""
 
 
-class Alarms(Model):
+class AwsAlarms(Model):
     """Alarms: no scheduler, no workers, a drain that is overdue, a certificate that ends."""
 
     topic: Arn = Field(examples=["arn:aws:sns:eu-central-1:123456789012:alarms"])
     """Topic of SNS that is told."""
 
 
-class Notebooks(Model):
+class AwsNotebooks(Model):
     """A file system of EFS for notebooks. It stays when the cluster is taken down."""
 
     file_system: FileSystemId | None = None
@@ -170,16 +170,16 @@ class AwsOptions(PlatformOptions):
     """Profile of the AWS command line with which the cluster is deployed and asked here; found as
     the AWS command line does when it is not given."""
 
-    network: Network = Field(default_factory=Network)
+    network: AwsNetwork = Field(default_factory=AwsNetwork)
     """Where the cluster stands, and who reaches it."""
 
-    logs: Logs = Field(default_factory=Logs)
+    logs: AwsLogs = Field(default_factory=AwsLogs)
     """Logs in CloudWatch."""
 
-    alarms: Alarms | None = None
+    alarms: AwsAlarms | None = None
     """Alarms; none when it is not given."""
 
-    notebooks: Notebooks | None = None
+    notebooks: AwsNotebooks | None = None
     """A file system for notebooks; they are gone with their machine when it is not given."""
 
     tags: dict[TagKey, TagValue] = Field(
