@@ -29,13 +29,22 @@ _STRUCTURE = re.compile(
     r"(\[\d+\])?|workers|workers\.[^.]+|workers\.[^.]+\.(count|scale)(\..*)?|jupyter|scaler|scheduler"
     r"|[a-z0-9]+\.(machines|init)|[a-z0-9]+\.machines\[\d+\]"
     r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles|init)(\[\d+\])?(\..*)?"
-    r"|[a-z0-9]+\.network\.policies|[a-z0-9]+\.jupyter\.(ingress|storage)"
+    r"|[a-z0-9]+\.network\.(policies|cidr|nat|endpoints|clients|zones(\[\d+\])?)"
+    r"|[a-z0-9]+\.jupyter\.(ingress|storage)|[a-z0-9]+\.(region|profile|notebooks|alarms|logs\.keep)"
 )
 
 #: Keys of a platform's own which have to be there, or by which something more is made: so much is
-#: known of an Output in their place. The value fits them all.
-_WANTED = frozenset({"image", "service_account", "claim", "host"})
+#: known of an Output in their place.
 _UNKNOWN = "unknown.invalid"
+_WANTED: dict[str, Any] = {
+    **dict.fromkeys(("image", "service_account", "claim", "host"), _UNKNOWN),
+    "vpc": "vpc-00000000",
+    "subnets": ["subnet-00000000"],
+    "file_system": "fs-00000000",
+    "topic": "arn:aws:sns:us-east-1:000000000000:unknown",
+}
+#: Lists of a platform's own whose length has to be known, and what stands for an Output in them.
+_LISTED = {"subnets": "subnet-00000000", "clients": "sg-00000000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +161,9 @@ def _without(tree: Tree, outputs: Mapping[Location, Any], platform: str) -> Tree
         if at[-1] == "address":
             inner["address"] = f"{inner.get('name') or f'unknown-{at[-2]}'}.invalid"
         elif at[0] == platform and at[-1] in _WANTED:
-            inner[at[-1]] = _UNKNOWN
+            inner[at[-1]] = _WANTED[str(at[-1])]
+        elif at[0] == platform and isinstance(at[-1], int) and at[-2] in _LISTED:
+            inner[at[-1]] = _LISTED[str(at[-2])]
         else:
             del inner[at[-1]]
     for place, machine in enumerate(found.get(platform, {}).get("machines", [])):
@@ -180,10 +191,13 @@ def _with(tree: Tree, outputs: Mapping[Location, Any]) -> Tree:
             # What was empty without its Outputs is not there any more.
             empty: Any = [] if isinstance(below, int) else {}
             inner = inner[int(step)] if isinstance(inner, list) else inner.setdefault(step, empty)
-        if isinstance(inner, list):
-            inner.insert(int(at[-1]), output)
+        place = at[-1]
+        if isinstance(inner, list) and inner[int(place) : int(place) + 1] != [
+            _LISTED.get(str(at[-2]))
+        ]:
+            inner.insert(int(place), output)
         else:
-            inner[at[-1]] = output
+            inner[place] = output
     return tree
 
 
