@@ -66,6 +66,16 @@ PLATFORMS = {
         transport="perennial.platforms.kubernetes.port_forward.PortForward",
         formats=("kubernetes",),
     ),
+    "fargate": Platform(
+        options="perennial.platforms.fargate.options.Options",
+        fleet="perennial.platforms.fargate.fleet.FargateFleet",
+        deployer="perennial.platforms.fargate.deployer.FargateDeployer",
+        runtime="perennial.platforms.fargate.runtime.FargateRuntime",
+        stack="perennial.stacks.fargate",
+        extra="aws",
+        transport="perennial.platforms.fargate.sessions.Sessions",
+        formats=("fargate",),
+    ),
 }
 
 #: Fleets of what no cluster file can name: simulations and tests.

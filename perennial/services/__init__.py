@@ -14,6 +14,7 @@ from perennial.services.dask import (
     scheduler,
     scheduler_address,
     worker,
+    worker_memory,
     worker_names,
 )
 from perennial.services.scaler import scaler
@@ -68,5 +69,6 @@ __all__ = [
     "services",
     "to_json",
     "worker",
+    "worker_memory",
     "worker_names",
 ]

@@ -100,8 +100,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
             writes=_writes(site),
             hidden=tuple(filter(None, [site.pages])),  # a task is no reader of the dashboard
         ),
-        # A tenth for what Dask does not count, and room for the nanny.
-        limits=Limits(memory=int(group.processes * group.memory * 1.1) + 256 * 2**20),
+        limits=Limits(memory=worker_memory(group)),
         # The drain ends by itself at its deadline; the rest is for the process to leave.
         lifecycle=Lifecycle(
             stop_timeout=group.drain + 30.0, notifies=True, watchdog=NANNY_WATCHDOG
@@ -109,6 +108,11 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         files=(File(config, dask_config(spec, site, dask, **ours)),),
         group=name,
     )
+
+
+def worker_memory(group: WorkerGroup) -> int:
+    """Bytes that a member may use: a tenth for what Dask does not count, room for the nanny."""
+    return int(group.processes * group.memory * 1.1) + 256 * 2**20
 
 
 def _worker_argv(
