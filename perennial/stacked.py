@@ -41,12 +41,21 @@ class StackDeployer(contracts.Deployer):
             ) from None
 
     def lacking(self) -> Lacking | None:
-        """Look for Pulumi's command line."""
+        """Look for Pulumi's command line, and for the plugins of the stack."""
         driver = self._part("driver")
         try:
             driver.find_command()
         except driver.MissingEngineError as error:
             return Lacking("pulumi", str(error), driver.installable())
+        return self._lacking_plugin()
+
+    def _lacking_plugin(self) -> Lacking | None:
+        engine, stack = self._part("engine"), self._part(self.platform)
+        for name, package in getattr(stack, "PLUGINS", {}).items():
+            try:
+                engine.find_plugin(name, package)
+            except engine.MissingEngineError as error:
+                return Lacking(name, str(error), installable=False)
         return None
 
     def install(self, say: Say) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pulumi
-from pulumi_aws import Provider, cloudwatch, efs, iam, secretsmanager
+from pulumi_aws import Provider, cloudwatch, efs, get_caller_identity_output, iam, secretsmanager
 
 from perennial.aws import names
 from perennial.aws.rights import Statement, document, trust
@@ -80,6 +80,10 @@ class Account:
         if renewed:
             merged.delete_before_replace = False
         return merged
+
+    def invoked(self) -> pulumi.InvokeOptions:
+        """Return the options of a question to AWS."""
+        return pulumi.InvokeOptions(parent=self._component, provider=self._provider)
 
     def authority(self) -> Authority:
         """Register the certificate authority of the cluster."""
@@ -165,8 +169,14 @@ class Account:
             return None
         if wanted.file_system is not None:
             found = self.value(lambda spec: str(spec.options.notebooks.file_system))
-            point = self.value(lambda spec: spec.options.notebooks.access_point)
-            return FileSystem(found, point, ())
+            given = wanted.access_point is not None
+            own = self.value(lambda spec: str(spec.options.notebooks.access_point))
+            region = self.spec.options.region
+            who = pulumi.Output.from_input(get_caller_identity_output(opts=self.invoked()))
+            arn = pulumi.Output.concat(
+                f"arn:aws:elasticfilesystem:{region}:", who.account_id, ":file-system/", found
+            )
+            return FileSystem(found, arn, own if given else None)
         kept = self.options(retain_on_delete=True)
         system = efs.FileSystem(
             self.title("notebooks"), encrypted=True, tags=self.tags("notebooks"), opts=kept
@@ -196,7 +206,7 @@ class Account:
             )
             for zone, subnet in subnets
         ]
-        return FileSystem(system.id, point.id, (*targets,))
+        return FileSystem(system.id, system.arn, point.id, (*targets,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,9 @@ class FileSystem:
     """A file system of EFS, as a container or an instance mounts it."""
 
     id: pulumi.Input[str]
-    access_point: pulumi.Input[str | None]
+    #: Its name for all of AWS.
+    arn: pulumi.Input[str]
+    access_point: pulumi.Input[str] | None
     #: What has to be there before it can be mounted.
     targets: tuple[pulumi.Resource, ...] = field(default=())
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pulumi
 from pulumi.provider import ConstructResult
 
-from .base import OUTPUTS
-from .hosts import HostsCluster
-from .kubernetes import KubernetesCluster
-from .local import LocalCluster
+from perennial.registry import PLATFORMS
+
+from .base import OUTPUTS, ClusterComponent
 from .provider.values import decoded
 
-COMPONENTS = {each.component_type: each for each in (HostsCluster, LocalCluster, KubernetesCluster)}
+
+def _found() -> Iterator[tuple[str, type[ClusterComponent]]]:
+    """Load the component of each platform whose libraries are installed."""
+    for platform in PLATFORMS.values():
+        try:
+            component: type[ClusterComponent] = import_module(platform.stack).Cluster
+        except ModuleNotFoundError:
+            continue  # `perennial up` says which extra brings it
+        yield component.component_type, component
+
+
+COMPONENTS = dict(_found())
 
 
 def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResult:

@@ -41,6 +41,7 @@ _WANTED: dict[str, Any] = {
     "vpc": "vpc-00000000",
     "subnets": ["subnet-00000000"],
     "file_system": "fs-00000000",
+    "access_point": "fsap-00000000",
     "topic": "arn:aws:sns:us-east-1:000000000000:unknown",
 }
 #: Lists of a platform's own whose length has to be known, and what stands for an Output in them.

@@ -16,6 +16,16 @@ from .common import (
     SecurityArgs,
     WorkerGroupArgs,
 )
+from .fargate import (
+    AwsAlarmsArgs,
+    AwsLogsArgs,
+    AwsNetworkArgs,
+    AwsNotebooksArgs,
+    FargateClusterArgs,
+    FargateGroupArgs,
+    FargateOptionsArgs,
+    FargateTaskArgs,
+)
 from .hosts import HostsClusterArgs, HostsOptionsArgs, MachineArgs
 from .kubernetes import (
     GroupPodArgs,
@@ -36,8 +46,16 @@ from .kubernetes import (
 from .local import LocalClusterArgs, LocalOptionsArgs
 
 __all__ = [
+    "AwsAlarmsArgs",
+    "AwsLogsArgs",
+    "AwsNetworkArgs",
+    "AwsNotebooksArgs",
     "ClusterArgs",
     "EnvironmentArgs",
+    "FargateClusterArgs",
+    "FargateGroupArgs",
+    "FargateOptionsArgs",
+    "FargateTaskArgs",
     "GroupPodArgs",
     "HostsClusterArgs",
     "HostsOptionsArgs",

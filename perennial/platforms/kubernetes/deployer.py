@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perennial import connect
-from perennial.contracts import Deployed, Lacking, Observer, Removed, Rendered, Say
+from perennial.contracts import Deployed, Observer, Removed, Rendered, Say
 from perennial.errors import Fault, FleetError, PerennialError
 from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
@@ -33,19 +33,6 @@ class KubernetesDeployer(StackDeployer):
         if name and Adopted.load(name) is not None:
             raise PerennialError(refusal(verb, name))
         super().require(verb, name)
-
-    def lacking(self) -> Lacking | None:
-        """Look for Pulumi's command line, and for its plugin."""
-        return super().lacking() or self._lacking_plugin()
-
-    def _lacking_plugin(self) -> Lacking | None:
-        engine, stack = self._part("engine"), self._part(self.platform)
-        for name, package in stack.PLUGINS.items():
-            try:
-                engine.find_plugin(name, package)
-            except engine.MissingEngineError as error:
-                return Lacking(name, str(error), installable=False)
-        return None
 
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask the API server whether the caller may do all of it; who has room, it says later."""

@@ -1,0 +1,106 @@
+"""Check a cluster on Fargate for problems: tasks, services, secrets, certificates, the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from perennial import authority
+from perennial.aws import names
+from perennial.aws.client import Aws, unless
+from perennial.aws.failures import Cause
+from perennial.doctor import Finding, checks, guarded
+from perennial.paths import cluster_state
+from perennial.platforms.fargate.ecs import Ecs
+from perennial.platforms.fargate.troubles import of_service, of_task
+from perennial.state import command
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+
+#: Tasks of a service that stopped, the latest of which are looked at.
+FEW = 3
+
+
+class Running(Protocol):
+    """What is looked at: a cluster that runs, see `perennial.platforms.fargate.runtime`."""
+
+    @property
+    def spec(self) -> ClusterSpec:
+        """The cluster as it was deployed."""
+
+    @property
+    def aws(self) -> Aws:
+        """AWS, as this user reaches it."""
+
+    @property
+    def ecs(self) -> Ecs:
+        """Its services."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of its services."""
+
+
+def examine(running: Running, python: str | None) -> Iterator[Finding]:
+    """Run every check on a cluster of this user's."""
+    spec = running.spec
+    yield from guarded("services", lambda: services(running))
+    yield from guarded("secrets", lambda: secrets(running))
+    yield from guarded("certificates", lambda: certificates(spec))
+    yield checks.secrets(cluster_state(spec.name).root)
+    yield from guarded("client", lambda: checks.as_client(spec.name, python, cut=True))
+
+
+def services(running: Running) -> Iterator[Finding]:
+    """Say of each service what it lacks, and why its last tasks stopped."""
+    found = running.ecs.services(running.keys)
+    up, good = command("up", running.spec.name), True
+    for key in running.keys:
+        service = found.get(key)
+        if service is None:
+            good = False
+            yield Finding("services", "error", f"{key}: no such service of ECS; {up} makes it")
+            continue
+        if said := of_service(service):
+            good = False
+            yield Finding("services", "error", f"{key}: {said}")
+        if service.running < service.desired:
+            for task in running.ecs.tasks(key, "STOPPED")[-FEW:]:
+                trouble = of_task(key, task)
+                if trouble is not None and trouble.is_wrong:
+                    good = False
+                    yield Finding("services", "error", f"{key}-{task.id}: {trouble.text}")
+        if service.deployments > 1:
+            yield Finding("services", "warning", f"{key}: a new version is rolled out just now")
+    if good:
+        counts = ", ".join(f"{key} {found[key].running}/{found[key].desired}" for key in found)
+        whole = all(each.running == each.desired for each in found.values())
+        yield Finding("services", "ok" if whole else "warning", f"tasks that run: {counts}")
+
+
+def secrets(running: Running) -> Iterator[Finding]:
+    """Say which secret is not there: no task that reads it can start."""
+    manager, name = running.aws.client("secretsmanager"), running.spec.name
+    roles = ["scheduler", "worker", *({"jupyter", "scaler"} & set(running.keys))]
+    missing = []
+    for role in sorted(roles):
+        wanted = names.secret_name(name, role)
+        look = lambda wanted=wanted: running.aws.call(  # noqa: E731
+            f"look at the secret {wanted}", manager.describe_secret, SecretId=wanted
+        )
+        if unless(Cause.MISSING, look) is None:
+            missing.append(wanted)
+    if missing:
+        remedy = f"no task that reads it starts; {command('up', name)} makes it"
+        yield Finding("secrets", "error", f"missing: {', '.join(missing)}; {remedy}")
+    else:
+        yield Finding("secrets", "ok", f"{len(roles)} there, one of each role")
+
+
+def certificates(spec: ClusterSpec) -> Iterator[Finding]:
+    """Check how long the certificates of this user are good."""
+    paths = cluster_state(spec.name)
+    expiry = dict(authority.expiry(paths.tls)) if paths.tls.is_dir() else {}
+    yield checks.certificates(expiry, datetime.now(UTC), command("up", spec.name))
