@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 from pulumi_aws import ec2, vpc
 
+from perennial.aws import names
 from perennial.aws.addresses import ZoneSubnets, subnets
 
 from .aws import Account
@@ -88,11 +89,11 @@ def security_group(account: Account, part: str, where: PlacedNetwork) -> ec2.Sec
     """Register a security group that lets everything out and, by itself, nothing in."""
     made = ec2.SecurityGroup(
         account.title(f"{part}-group"),
-        name_prefix=f"perennial-{account.spec.name}-{part}-"[:100],
+        name=names.name_of(account.spec.name, part),
         description=f"{part} of the Dask cluster {account.spec.name}",
         vpc_id=where.vpc,
         tags=account.tags(part),
-        opts=account.options(renewed=True),
+        opts=account.options(),
     )
     vpc.SecurityGroupEgressRule(
         account.title(f"{part}-out"),
@@ -236,11 +237,11 @@ def _endpoints(
     """Reach AWS's own services from within the VPC, by HTTPS."""
     group = ec2.SecurityGroup(
         account.title("endpoints-group"),
-        name_prefix=f"perennial-{account.spec.name}-endpoints-"[:100],
+        name=names.name_of(account.spec.name, "endpoints"),
         description=f"endpoints of the Dask cluster {account.spec.name}",
         vpc_id=within.id,
         tags=account.tags("network"),
-        opts=account.options(renewed=True),
+        opts=account.options(),
     )
     open_to(
         account,

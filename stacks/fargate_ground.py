@@ -62,7 +62,6 @@ def ground(account: Account, authority: Authority, every: Sequence[Part]) -> Gro
     cluster = ecs.Cluster(
         account.title("cluster"),
         name=parts.ecs_cluster(spec.name),
-        settings=[ecs.ClusterSettingArgs(name="containerInsights", value="disabled")],
         tags=account.tags("cluster"),
         opts=account.options(),
     )

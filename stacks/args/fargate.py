@@ -21,7 +21,7 @@ class FargateTaskArgs:
     image: pulumi.Input[str] | None = None
     """Container image with dask-perennial inside; JupyterLab's has JupyterLab as well.
     `perennial render` writes a recipe for one."""
-    cpu: pulumi.Input[Literal[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]] | None = None
+    cpu: pulumi.Input[float] | None = None
     """Virtual processors; as many as there are threads when it is not given, or the next size
     that Fargate has."""
     memory: pulumi.Input[str | int] | None = None

@@ -33,9 +33,7 @@ def _vcpu(value: float) -> float:
 Vcpu = Annotated[
     float,
     AfterValidator(_vcpu),
-    WithJsonSchema(
-        {"type": "number", "enum": [*PROCESSORS], "description": "Virtual processors of a task."}
-    ),
+    WithJsonSchema({"type": "number", "minimum": PROCESSORS[0], "maximum": PROCESSORS[-1]}),
 ]
 Image = Annotated[
     str,
