@@ -202,7 +202,7 @@ class AwsOptions(PlatformOptions):
         if spec.security.open_dashboard:
             yield Refusal(
                 f"false on the platform {spec.platform}",
-                "`perennial open --dashboard` forwards its port",
+                "remove it: JupyterLab shows the dashboard",
                 ("security", "open_dashboard"),
             )
         if not spec.security.tls:
