@@ -18,10 +18,11 @@ from perennial.spec import ClusterSpec
 from .aws import PLUGINS, Account, gathered
 from .base import ClusterComponent
 from .fargate_ground import Ground, ground, whole
+from .fargate_planning import described, first, stop_scheduler
 from .inputs import Inputs
 from .resources import Authority
 
-__all__ = ["PLUGINS", "Cluster", "FargateCluster"]
+__all__ = ["PLUGINS", "Cluster", "FargateCluster", "described", "first", "stop_scheduler"]
 
 #: Time until the tasks of a service run, and until all of a group are replaced, drained.
 _STEADY = pulumi.CustomTimeouts(create="30m", update="2h", delete="30m")
