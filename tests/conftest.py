@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.examples import register
 from tests.homes import Home, make_home
+
+if TYPE_CHECKING:
+    from tests.labs.aws.lab import Lab
 
 register()
 
@@ -55,3 +59,27 @@ def standing() -> Iterator[Home]:
         yield home
         home.run("down", "--force")
         assert home.processes() == []
+
+
+@pytest.fixture(scope="session")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """AWS on this machine, with Pulumi's engine and the stand-in for its plugin."""
+    from tests.labs.aws.lab import running
+    from tests.labs.hosts.base import UnavailableError
+    from tests.labs.pulumi import engine
+
+    try:
+        folder = engine()
+    except UnavailableError:
+        folder = None
+    with running(tmp_path_factory.mktemp("aws"), folder) as lab:
+        yield lab
+
+
+@pytest.fixture
+def aws(aws_server: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The same with an empty account, and set in the environment; see `tests/labs/aws/lab.py`."""
+    aws_server.reset()
+    for key, text in aws_server.environment.items():
+        monkeypatch.setenv(key, text)
+    return aws_server
