@@ -17,13 +17,24 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 from pulumi.runtime.rpc import UNKNOWN
 
 from perennial.stacks.provider.values import Values, differences, is_known, message, plain
-from tests.labs.aws.provider import containers, firewalls, network, rights, watching
+from tests.labs.aws.provider import (
+    balancing,
+    containers,
+    firewalls,
+    instances,
+    names,
+    network,
+    rights,
+    storage,
+    watching,
+)
 from tests.labs.aws.provider.invokes import INVOKES
 from tests.labs.aws.provider.kind import KINDS, Aws, Kind, UnsupportedError, to_come
 from tests.labs.aws.provider.schema import schema
 
 #: Imported for the types that they add.
-MODULES = (network, firewalls, rights, watching, containers)
+MODULES = (network, firewalls, rights, watching, containers, balancing, instances)
+MODULES = (*MODULES, names, storage)
 VERSION = "7.51.1"
 #: What a provider's configuration may hold here; whatever else is given would be lost.
 CONFIGURED = {"region", "profile", "defaultTags", "version", "skipCredentialsValidation"}
@@ -100,8 +111,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         if not refused:
             refused = kind.check(news)
         inputs = {**kind.defaults, **news}
-        if kind.named is not None and kind.named[0] not in news and "namePrefix" not in news:
-            key, longest = kind.named
+        key, longest = kind.named or ("", 0)
+        if key and key not in news and _prefix(key) not in news:
             made = _made_name(request.urn, request.randomSeed, longest)
             inputs[key] = olds.get(key, made) if olds.get("__named") else made
             inputs["__named"] = True
@@ -136,6 +147,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview or not is_known(inputs):
             return provider_pb2.CreateResponse(properties=message(to_come(kind.token, inputs)))
         given = self._tagged(kind, inputs)
+        if kind.named and (prefix := inputs.get(_prefix(kind.named[0]))):
+            given[kind.named[0]] = f"{prefix}{os.urandom(8).hex()}"
+            del given[_prefix(kind.named[0])]
         id_ = kind.create(self._aws, given)
         return provider_pb2.CreateResponse(id=id_, properties=self._state(kind, id_, inputs))
 
@@ -146,10 +160,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         now = kind.read(self._aws, request.id, known)
         if now is None:
             return provider_pb2.ReadResponse()
-        if "tags" in now and "tags" not in inputs and not (now["tags"].keys() - self._aws.tags):
-            now = {key: each for key, each in now.items() if key != "tags"}
         seen = {key: _kept(inputs.get(key), now[key]) for key in inputs if key in now}
-        if "tags" in seen:
+        if isinstance(seen.get("tags"), dict):
             seen["tags"] = {
                 key: text
                 for key, text in seen["tags"].items()
@@ -169,10 +181,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             moving = dict.fromkeys(kind.moving, UNKNOWN)
             return provider_pb2.UpdateResponse(properties=message({**known, **news, **moving}))
         old, new = self._tagged(kind, olds), self._tagged(kind, news)
-        if {**old, "tags": None} != {**new, "tags": None}:
-            kind.update(self._aws, request.id, {**known, **old}, new)
         before, after = old.get("tags") or {}, new.get("tags") or {}
-        if before != after:
+        # An Auto Scaling group's are a list, and no tags but inputs as the others.
+        are_tags = isinstance(before, dict) and isinstance(after, dict)
+        hidden = {"tags": None} if are_tags else {}
+        if {**old, **hidden} != {**new, **hidden}:
+            kind.update(self._aws, request.id, {**known, **old}, new)
+        if are_tags and before != after:
             lost = sorted(before.keys() - after)
             kind.retag(self._aws, request.id, {**known, **new}, lost, after)
         return provider_pb2.UpdateResponse(properties=self._state(kind, request.id, news))
@@ -196,9 +211,14 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     def _tagged(self, kind: Kind, inputs: Values) -> Values:
         """Return inputs with the provider's own tags, where the type has any."""
         inputs = {key: value for key, value in inputs.items() if not key.startswith("__")}
-        if not self._aws.tags or "tags" not in schema(kind.token).inputs:
+        tags = inputs.get("tags") or {}
+        if (
+            not self._aws.tags
+            or "tags" not in schema(kind.token).inputs
+            or not isinstance(tags, dict)
+        ):
             return inputs
-        return {**inputs, "tags": {**self._aws.tags, **(inputs.get("tags") or {})}}
+        return {**inputs, "tags": {**self._aws.tags, **tags}}
 
     def _state(self, kind: Kind, id_: str, inputs: Values) -> Any:
         given = self._tagged(kind, inputs)
@@ -221,6 +241,11 @@ def _kind(urn: str) -> Kind:
     if token not in KINDS:
         raise UnsupportedError(f"the stand-in does not know the type {token}")
     return KINDS[token]
+
+
+def _prefix(key: str) -> str:
+    """Return the input that holds the beginning of a name."""
+    return f"{key}Prefix"
 
 
 def _kept(input_: Any, now: Any) -> Any:
