@@ -124,7 +124,7 @@ def _containers(client: Client) -> Iterator[Leftover]:
         for service in standing(ecs, arn):
             tags = ecs.list_tags_for_resource(resourceArn=service)["tags"]
             yield Leftover("EcsServices", service, tags_of(tags))
-        for task in _every(ecs, "list_tasks", "taskArns", cluster=arn):
+        for task in _every(ecs, "list_tasks", "taskArns", cluster=arn, desiredStatus="RUNNING"):
             yield Leftover("EcsTasks", task)
     for arn in _every(ecs, "list_task_definitions", "taskDefinitionArns"):
         tags = ecs.list_tags_for_resource(resourceArn=arn)["tags"]

@@ -29,7 +29,9 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from tests.labs.aws.groups import refreshing
 from tests.labs.aws.shapes import faults, service
+from tests.platforms.fargate.controller import scheduling
 
 #: botocore's names of the services whose calls are signed with another name.
 NAMES = {
@@ -163,7 +165,8 @@ def main(port: int) -> None:
         "127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler
     )
     print(f"serving on {server.server_address[1]}", flush=True)
-    server.serve_forever()
+    with scheduling(), refreshing():
+        server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Controller:
         size = service.desired_count if service.status == "ACTIVE" else 0
         free = [task for task in wanted if task.task_arn not in self.protected]
         for task in free[: max(0, len(wanted) - size)]:
-            task.desired_status = task.last_status = "STOPPED"
+            self._stop(task)
         for _ in range(size - len(wanted) if self.room else 0):
             self._start(service)
         for task in wanted:
@@ -74,6 +74,14 @@ class Controller:
         now = [task for task in self.tasks(service) if task.desired_status == "RUNNING"]
         service.running_count = sum(task.last_status == "RUNNING" for task in now)
         service.pending_count = len(now) - service.running_count
+
+    def _stop(self, task: Task) -> None:
+        task.desired_status = task.last_status = "STOPPED"
+        interfaces = get_backend("ec2")[DEFAULT_ACCOUNT_ID][REGION]
+        for attached in task.attachments:
+            for detail in attached["details"]:
+                if detail["name"] == "networkInterfaceId":
+                    interfaces.delete_network_interface(detail["value"])
 
     def _start(self, service: Service) -> None:
         backend = self.backend
@@ -122,8 +130,8 @@ class Controller:
 
 
 @contextmanager
-def ecs() -> Iterator[Controller]:
-    """Serve moto with a scheduler of ECS, to whoever asks at `AWS_ENDPOINT_URL`."""
+def scheduling() -> Iterator[Controller]:
+    """Run a scheduler of ECS over the moto of this process."""
     controller, ended = Controller(), Event()
     listed, described = (
         EC2ContainerServiceBackend.list_tasks,
@@ -150,6 +158,23 @@ def ecs() -> Iterator[Controller]:
             controller.reconcile()
 
     backend, response = EC2ContainerServiceBackend, EC2ContainerServiceResponse
+    with (
+        patch.object(backend, "list_tasks", list_tasks),
+        patch.object(backend, "describe_tasks", describe_tasks),
+        patch.object(response, "update_task_protection", update_task_protection, create=True),
+    ):
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield controller
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextmanager
+def ecs() -> Iterator[Controller]:
+    """Serve moto with a scheduler of ECS, to whoever asks at `AWS_ENDPOINT_URL`."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -160,18 +185,9 @@ def ecs() -> Iterator[Controller]:
         "AWS_SECRET_ACCESS_KEY": "lab",
         "AWS_DEFAULT_REGION": REGION,
     }
-    with (
-        patch.object(backend, "list_tasks", list_tasks),
-        patch.object(backend, "describe_tasks", describe_tasks),
-        patch.object(response, "update_task_protection", update_task_protection, create=True),
-        patch.dict(os.environ, own),
-    ):
-        thread = Thread(target=run, daemon=True)
-        thread.start()
+    with scheduling() as controller, patch.dict(os.environ, own):
         try:
             yield controller
         finally:
-            ended.set()
-            thread.join()
             server.stop()
             controller.backend.reset()

@@ -39,8 +39,8 @@ class LaunchTemplate(Ec2):
     own = ("name", "namePrefix", "description", "updateDefaultVersion", "tags", "region")
     names = {
         **{"vpcSecurityGroupIds": "SecurityGroupIds", "securityGroupNames": "SecurityGroups"},
-        **{"ipv4Addresses": "PrivateIpAddresses", "deviceName": "DeviceName"},
-        **{"ipv4AddressCount": "SecondaryPrivateIpAddressCount", "securityGroups": "Groups"},
+        **{"networkInterfaces.securityGroups": "Groups"},
+        **{"networkInterfaces.ipv4Addresses": "PrivateIpAddresses"},
     }
 
     def check(self, inputs: Values) -> list[tuple[str, str]]:
@@ -112,8 +112,8 @@ class Group(Kind):
         **{"name": "AutoScalingGroupName", "maxInstanceLifetime": "MaxInstanceLifetime"},
         **{"protectFromScaleIn": "NewInstancesProtectedFromScaleIn"},
         **{"defaultCooldown": "DefaultCooldown", "capacityRebalance": "CapacityRebalance"},
-        **{"vpcZoneIdentifiers": "", "id": "LaunchTemplateId"},
-        **{"spotMaxPrice": "SpotMaxPrice", "tags": ""},
+        **{"vpcZoneIdentifiers": "", "launchTemplate.id": "LaunchTemplateId", "tags": ""},
+        "launchTemplate.name": "LaunchTemplateName",
     }
 
     def _request(self, client: Any, call: str, inputs: Values) -> Values:

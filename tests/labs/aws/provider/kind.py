@@ -112,7 +112,7 @@ def plain_name(name: str) -> str:
 def request(client: Any, operation: str, given: Mapping[str, Any], **names: str) -> Values:
     """Return the parameters of a call, from inputs; ``names`` are those that differ in the API.
 
-    An input whose name there is empty is passed elsewhere.
+    An input whose name there is empty is passed elsewhere; ``outer.inner`` is one of an object.
     """
     model = client.meta.service_model
     shape = model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
@@ -134,7 +134,12 @@ def structure(shape: Shape, given: Mapping[str, Any], path: str, **names: str) -
             name = name or members.get(plain_name(other))
         if name is None:
             raise UnsupportedError(f"{path}: no parameter for the input {key}")
-        found[name] = shaped(shape.members[name], value, f"{path}.{name}", **names)
+        inner = {
+            other.removeprefix(f"{key}."): name_
+            for other, name_ in names.items()
+            if other.startswith(f"{key}.")
+        }
+        found[name] = shaped(shape.members[name], value, f"{path}.{name}", **inner)
     return found
 
 

@@ -301,6 +301,14 @@ class NatGateway(Ec2):
     def more(self, aws: Aws, now: Any) -> Values:
         return {"allocationId": now["NatGatewayAddresses"][0]["AllocationId"]}
 
+    def delete(self, aws: Aws, id_: str, known: Values) -> None:
+        now = self.here(aws, id_)
+        super().delete(aws, id_, known)
+        # EC2 removes the interface with its gateway; moto leaves it.
+        for each in now["NatGatewayAddresses"] if now else ():
+            interface = each["NetworkInterfaceId"]
+            absent(aws.behind("ec2").delete_network_interface, NetworkInterfaceId=interface)
+
 
 class VpcEndpoint(Ec2):
     token = "aws:ec2/vpcEndpoint:VpcEndpoint"
