@@ -211,7 +211,8 @@ class Group(Kind):
             client.update_auto_scaling_group(
                 **{"AutoScalingGroupName": id_, "MinSize": 0, "MaxSize": 0, "DesiredCapacity": 0}
             )
-        absent(client.delete_auto_scaling_group, AutoScalingGroupName=id_, ForceDelete=True)
+        force = {"ForceDelete": bool(known.get("forceDelete"))}
+        absent(client.delete_auto_scaling_group, AutoScalingGroupName=id_, **force)
 
 
 def _tags(group: str, tags: Any) -> list[Values]:
