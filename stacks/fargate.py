@@ -17,6 +17,7 @@ from perennial.spec import ClusterSpec
 
 from .aws import PLUGINS, Account, gathered
 from .base import ClusterComponent
+from .fargate_alarms import alarms
 from .fargate_ground import Ground, ground, whole
 from .fargate_planning import described, first, stop_scheduler
 from .inputs import Inputs
@@ -68,6 +69,7 @@ class FargateCluster(ClusterComponent):
         for part in every:
             after = [services["scheduler"]] if part.service.role != "scheduler" else []
             services[part.key] = _service(account, standing, part, tasks_of[part.key], after)
+        alarms(account, standing.cluster, services)
         return _outputs(account, authority, standing)
 
 

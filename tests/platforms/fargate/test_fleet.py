@@ -17,7 +17,7 @@ from tests.homes import wait_until
 from tests.platforms import contract
 from tests.platforms.fargate.controller import REGION, Controller, ecs
 
-CLUSTER = "perennial-lab-0ecs"
+CLUSTER = "perennial-lab-ecs"
 NO_ROOM = (
     "(service cpu) was unable to place a task. Reason: You've reached the limit on the number of"
     " vCPUs you can run concurrently. For more information, see the troubleshooting guide."

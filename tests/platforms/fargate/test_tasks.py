@@ -76,7 +76,7 @@ def test_the_api_takes_every_task_and_service() -> None:
     for part in parts(cluster):
         made = {
             "RegisterTaskDefinition": task_definition(cluster, part, REFERS),
-            "CreateService": service_definition(cluster, part, "perennial-lab-0ecs"),
+            "CreateService": service_definition(cluster, part, "perennial-lab-ecs"),
         }
         for operation, values in made.items():
             shape = model.operation_model(operation).input_shape
@@ -222,7 +222,7 @@ def test_the_nearest_sizes_are_sizes(cpu: int, memory: int) -> None:
         assert TaskSize(cpu, memory) in found
 
 
-CLUSTER = "arn:aws:ecs:eu-central-1:123456789012:cluster/perennial-lab-0ecs"
+CLUSTER = "arn:aws:ecs:eu-central-1:123456789012:cluster/perennial-lab-ecs"
 
 
 def _granted(role: str) -> Iterator[tuple[str, str]]:
@@ -239,9 +239,9 @@ def test_a_worker_has_no_rights_at_all() -> None:
 def test_the_scaler_changes_groups_that_are_scaled_and_nothing_else() -> None:
     found = list(_granted("scaler"))
     assert [where for what, where in found if what == "ecs:UpdateService"] == [
-        "arn:aws:ecs:eu-central-1:123456789012:service/perennial-lab-0ecs/cpu"
+        "arn:aws:ecs:eu-central-1:123456789012:service/perennial-lab-ecs/cpu"
     ]
-    tasks = "arn:aws:ecs:eu-central-1:123456789012:task/perennial-lab-0ecs/*"
+    tasks = "arn:aws:ecs:eu-central-1:123456789012:task/perennial-lab-ecs/*"
     assert {where for what, where in found if what == "ecs:StopTask"} == {tasks}
     assert {what for what, where in found if where == "*"} == {"ecs:ListTasks"}
 

@@ -1,0 +1,77 @@
+"""What is refused before anything is made, on moto: one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perennial.aws.checks import before, refuse_strangers
+from perennial.aws.client import Aws
+from perennial.aws.options import AwsOptions
+from perennial.errors import PerennialError
+from tests.labs.aws.lab import Lab
+
+REGION = "eu-central-1"
+
+
+def options(**network: Any) -> AwsOptions:
+    return AwsOptions(region=REGION, network=network)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(aws: Lab) -> dict[str, str]:
+    """Two VPCs, with a subnet and a security group in each."""
+    ec2, found = aws.client("ec2"), {}
+    for name, cidr in (("one", "10.1.0.0/16"), ("two", "10.2.0.0/16")):
+        vpc = ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
+        found[name] = vpc
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=cidr.replace("/16", "/24"))
+        found[f"{name}-subnet"] = subnet["Subnet"]["SubnetId"]
+        group = ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)
+        found[f"{name}-group"] = group["GroupId"]
+    return found
+
+
+def test_what_is_there_is_let_pass(place: dict[str, str]) -> None:
+    given = options(
+        vpc=place["one"], subnets=[place["one-subnet"]], security_groups=[place["one-group"]]
+    )
+    assert before("lab", given, Aws(REGION)) == "123456789012"
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"vpc": "vpc-00000000", "subnets": ["subnet-00000000"]}, "no VPC vpc-00000000 in eu-"),
+        ({"vpc": "one", "subnets": ["subnet-00000000"]}, "no subnet-00000000 in eu-central-1"),
+        ({"vpc": "one", "subnets": ["two-subnet"]}, "is in vpc-.*; allowed: those of vpc-"),
+        (
+            {"vpc": "one", "subnets": ["one-subnet"], "security_groups": ["two-group"]},
+            "network.security_groups: sg-.* is in vpc-",
+        ),
+        ({"zones": ["g"]}, r"network\.zones: found g; allowed in eu-central-1 .*: a, b, c"),
+    ],
+)
+def test_what_is_not_there(place: dict[str, str], network: dict[str, Any], said: str) -> None:
+    known = {
+        key: [place.get(each, each) for each in value]
+        if isinstance(value, list)
+        else place.get(value, value)
+        for key, value in network.items()
+    }
+    with pytest.raises(PerennialError, match=f"^lab: .*{said}") as found:
+        before("lab", options(**known), Aws(REGION))
+    assert str(found.value).count("\n") == 0
+
+
+def test_a_cluster_of_somebody_else(aws: Lab) -> None:
+    refuse_strangers("lab", Aws(REGION))
+    client = aws.client("ecs")
+    tags = [{"key": "perennial:cluster", "value": "lab"}]
+    client.create_cluster(clusterName="there", tags=tags)
+    with pytest.raises(PerennialError, match=r"lab: arn:aws:ecs:.*has not made it"):
+        refuse_strangers("lab", Aws(REGION))
+    refuse_strangers("other", Aws(REGION))
+    client.delete_cluster(cluster="there")
+    refuse_strangers("lab", Aws(REGION))
