@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.platforms.hosts.own_wheel import own_wheel
+from perennial.own_wheel import own_wheel
 
 CHECKOUT = Path(__file__).parent.parent
 

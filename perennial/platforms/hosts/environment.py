@@ -6,18 +6,16 @@ Pure, but for what is in a wheelhouse, and for the dask-perennial that is instal
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
 from perennial.errors import Fault, SpecError
-from perennial.platforms.hosts.own_wheel import NAME, own_wheel
+from perennial.own_wheel import own_wheel
 from perennial.render import STATE
+from perennial.requirements import requirements
 from perennial.services import FOLDER
 from perennial.spec import ClusterSpec
-from perennial.spec.environment import names
 from perennial.spec.named_files import wheels
 
 _JUPYTER = ("jupyterlab", "jupyter_server_proxy", "dask_labextension")
@@ -50,7 +48,7 @@ def environment(spec: ClusterSpec, jupyter: bool = False, root: bool = True) -> 
         needs += _JUPYTER
     if spec.environment.python is not None:
         return {"kind": "python", "python": spec.environment.python, "needs": needs}
-    text = _text(spec, own_path(spec.name, root))
+    text = requirements(spec, own_path(spec.name, root))
     build = spec.environment.build
     key = _hash(text + "# build\n" * build, spec.environment.wheelhouse)
     found: EnvironmentSpec = {
@@ -72,63 +70,6 @@ def python(spec: ClusterSpec, root: bool = True) -> str:
 def own_path(cluster: str, root: bool = True) -> str:
     """Where a machine has the wheel of dask-perennial that it was sent."""
     return f"{state(cluster, root)}/bin/{own_wheel().name}"
-
-
-def _text(spec: ClusterSpec, wheel: str) -> str:
-    """Write the requirements, with dask-perennial by the path and the digest of our own wheel.
-
-    A name would be asked for at the index, where anybody could have registered it.
-    """
-    lines, found = [], False
-    for entry in _entries(spec.environment.requirements or ()):
-        ours = names(entry, NAME)
-        found = found or ours
-        lines += [_ours(wheel, " ".join(entry))] if ours else entry
-    if not found:
-        extra = "[jupyter]" if spec.jupyter is not None else ""
-        lines.append(_ours(wheel, f"{NAME}{extra}"))
-    return "\n".join(lines) + "\n"
-
-
-def _entries(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Give the lines of each requirement: one that ends with a backslash goes on in the next."""
-    entry: list[str] = []
-    for line in lines:
-        entry.append(line)
-        if not line.endswith("\\"):
-            yield entry
-            entry = []
-    if entry:
-        yield entry
-
-
-def _ours(path: str, text: str) -> str:
-    """Write a requirement of dask-perennial as one of the wheel that is sent; a URL stays."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    plain = re.split(r"\s(?:#|--)|\\", text)[0].strip()
-    wheel = own_wheel()
-    try:
-        wanted = Requirement(plain)
-    except InvalidRequirement:
-        raise _refused(plain) from None
-    if wanted.url is not None:
-        return text
-    if not wanted.specifier.contains(wheel.version, prereleases=True):
-        raise _refused(plain)
-    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
-    marker = f" ; {wanted.marker}" if wanted.marker else ""
-    return f"{NAME}{extras} @ file://{path}{marker} --hash=sha256:{wheel.digest}"
-
-
-def _refused(found: str) -> SpecError:
-    fault = Fault(
-        "environment.requirements",
-        repr(found),
-        f"{NAME}=={own_wheel().version}, which runs here and is sent to the machines",
-        "remove the version, or install that one here",
-    )
-    return SpecError([fault])
 
 
 def _hash(text: str, wheelhouse: str | None) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from perennial.errors import FleetError
+from perennial.own_wheel import own_wheel
 from perennial.platforms.hosts.agent.answers import Environment
 from perennial.platforms.hosts.claims import refuse
 from perennial.platforms.hosts.environment import EnvironmentSpec, content
 from perennial.platforms.hosts.machine_services import Target
-from perennial.platforms.hosts.own_wheel import own_wheel
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
 from perennial.spec.named_files import wheels as wheels_in
 

@@ -15,7 +15,7 @@ from perennial import __version__
 from perennial.errors import FleetError, SpecError
 from perennial.platforms.hosts import machine_services, provision
 from perennial.platforms.hosts.agent import installer, making, manifest, store, unprivileged
-from perennial.platforms.hosts.own_wheel import own_wheel
+from perennial.own_wheel import own_wheel
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import dump, load, read
 from tests.platforms.hosts.clusters import PLAIN, spec_of
