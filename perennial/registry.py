@@ -66,6 +66,16 @@ PLATFORMS = {
         transport="perennial.platforms.kubernetes.port_forward.PortForward",
         formats=("kubernetes",),
     ),
+    "ec2": Platform(
+        options="perennial.platforms.ec2.options.Options",
+        fleet="perennial.platforms.ec2.fleet.Ec2Fleet",
+        deployer="perennial.platforms.ec2.deployer.Ec2Deployer",
+        runtime="perennial.platforms.ec2.runtime.Ec2Runtime",
+        stack="perennial.stacks.ec2",
+        extra="aws",
+        transport="perennial.platforms.ec2.port_forward.PortForward",
+        formats=("ec2",),
+    ),
     "fargate": Platform(
         options="perennial.platforms.fargate.options.Options",
         fleet="perennial.platforms.fargate.fleet.FargateFleet",
