@@ -13,9 +13,9 @@ import yaml
 
 from perennial import __version__
 from perennial.errors import FleetError, SpecError
+from perennial.own_wheel import own_wheel
 from perennial.platforms.hosts import machine_services, provision
 from perennial.platforms.hosts.agent import installer, making, manifest, store, unprivileged
-from perennial.own_wheel import own_wheel
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import dump, load, read
 from tests.platforms.hosts.clusters import PLAIN, spec_of
