@@ -46,7 +46,7 @@ def render() -> dict[str, str]:
     """Write the modules: what all components have, what each has, and the names of all."""
     common: dict[str, Class] = {}
     own: dict[str, dict[str, Class]] = {}
-    for platform in (each.platform for each in COMPONENTS.values()):
+    for platform in COMPONENTS.values():
         root = schemas.shared((platform,))
         mine = {platform: root["properties"][platform]}
         shared = {

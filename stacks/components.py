@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -14,18 +13,14 @@ from perennial.registry import PLATFORMS
 from .base import OUTPUTS, ClusterComponent
 from .provider.values import decoded
 
-
-def _found() -> Iterator[tuple[str, type[ClusterComponent]]]:
-    """Load the component of each platform whose libraries are installed."""
-    for platform in PLATFORMS.values():
-        try:
-            component: type[ClusterComponent] = import_module(platform.stack).Cluster
-        except ModuleNotFoundError:
-            continue  # `perennial up` says which extra brings it
-        yield component.component_type, component
+#: Type of a component → its platform, whose module alone needs that platform's library.
+COMPONENTS = {f"perennial:index:{name.capitalize()}Cluster": name for name in PLATFORMS}
 
 
-COMPONENTS = dict(_found())
+def component(type_: str) -> type[ClusterComponent]:
+    """Return the component of a type."""
+    found: type[ClusterComponent] = import_module(PLATFORMS[COMPONENTS[type_]].stack).Cluster
+    return found
 
 
 def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResult:
@@ -35,7 +30,7 @@ def construct(name: str, type_: str, inputs: Any, options: Any) -> ConstructResu
     for settings in (known, *_mappings(known.get("workers"))):
         if "dask" in settings:
             settings["dask"] = _with_nulls(settings["dask"])
-    made = COMPONENTS[type_](name, known, options, force=force)
+    made = component(type_)(name, known, options, force=force)
     outputs: dict[str, pulumi.Input[Any]] = {each: getattr(made, each) for each in OUTPUTS}
     return ConstructResult(urn=made.urn, state=outputs)
 

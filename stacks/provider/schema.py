@@ -89,8 +89,8 @@ def schema() -> str:
     """Return the schema of the provider's resources and components."""
     types: Spec = {}
     resources: Spec = {f"{PACKAGE}:index:{name}": _part(name) for name in _PARTS}
-    for token, component in COMPONENTS.items():
-        whole = cluster_file.shared((component.platform,))
+    for token, platform in COMPONENTS.items():
+        whole = cluster_file.shared((platform,))
         for name, node in whole["$defs"].items():
             types[f"{PACKAGE}:index:{name}"] = {
                 "type": "object",

@@ -49,9 +49,9 @@ def test_all_required_keys_are_there() -> None:
 
 
 def test_components_have_the_keys_of_a_cluster_file() -> None:
-    for token, component in COMPONENTS.items():
+    for token, platform in COMPONENTS.items():
         node = SCHEMA["resources"][token]
-        keys = shared((component.platform,))["properties"].keys() - {"platform"}
+        keys = shared((platform,))["properties"].keys() - {"platform"}
         assert node["isComponent"]
         assert node["inputProperties"].keys() == keys | {"force"}
         assert node["properties"].keys() == set(OUTPUTS)

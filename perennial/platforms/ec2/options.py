@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from perennial.aws.fields import Arn
-from perennial.aws.options import AwsOptions, Notebooks
+from perennial.aws.options import AwsNotebooks, AwsOptions
 from perennial.platforms.ec2.capacity import architecture, capacity, fitting
 from perennial.spec.strict import Model
 from perennial.spec.units import GIB, AbsolutePath, Refusal, Size, Worded, format_size
@@ -43,6 +43,17 @@ MachineImage = Annotated[
     ),
 ]
 
+Device = Annotated[
+    str,
+    Worded(
+        "Device of a root disk.",
+        "/dev/xvda",
+        r"/dev/[a-z0-9]{3,10}",
+        "a device such as /dev/sda1",
+        "correct the device",
+    ),
+]
+
 
 class Instance(Model):
     """What can be said of instances: of all, of the scheduler's, or of a group's."""
@@ -54,6 +65,10 @@ class Instance(Model):
 
     disk: Size | None = None
     """Size of the root disk; 30 GiB when it is not given."""
+
+    root_device: Device | None = None
+    """Device of the image's root disk: `/dev/xvda` of Amazon Linux; `/dev/sda1`, which is Ubuntu's,
+    when it is not given."""
 
     key_pair: str | None = Field(default=None, max_length=255, pattern=r"^[\x21-\x7e]+$")
     """Key pair for SSH, for those who can reach the instance; none when it is not given."""
@@ -72,7 +87,7 @@ class SchedulerInstance(Instance):
     """Whether the volume stays when the cluster is taken down."""
 
 
-class Spot(Model):
+class SpotInstances(Model):
     """How much of a group is spot; the rest is on demand."""
 
     base: int = Field(default=0, ge=0, le=100_000)
@@ -94,7 +109,7 @@ class GroupInstances(Instance):
     """Types that may be started, the preferred first; several of them make a spot interruption
     less likely. One that fits threads and memory when it is not given."""
 
-    spot: Spot | None = None
+    spot: SpotInstances | None = None
     """Spot instances; all members are on demand when it is not given."""
 
     policies: list[Arn] = Field(
@@ -117,7 +132,7 @@ class Options(AwsOptions, Instance):
     """Whether tasks and notebooks may reach the metadata of their instance, and with it the rights
     of its role."""
 
-    notebooks: Notebooks | None = None
+    notebooks: AwsNotebooks | None = None
     """A file system for notebooks; they stand on the scheduler's volume when it is not given."""
 
     scheduler: SchedulerInstance = Field(default_factory=SchedulerInstance)
@@ -138,6 +153,11 @@ class Options(AwsOptions, Instance):
             return tuple(given)
         found = fitting(group.threads * group.processes, group.memory * group.processes)
         return (found,) if found else ()
+
+    def disk_of(self, own: Instance) -> tuple[str, int]:
+        """Return the device of an instance's root disk, and its bytes."""
+        device = own.root_device or self.root_device or "/dev/sda1"
+        return device, own.disk or self.disk or 30 * GIB
 
     def image_of(self, own: Instance, instance_type: str) -> str:
         """Return the image of an instance."""

@@ -175,7 +175,7 @@ def _secrets(spec: ClusterSpec) -> tuple[str, ...]:
 def contents(spec: ClusterSpec) -> dict[str, tuple[str, ...]]:
     """Say which files each secret holds, by role; the authority's key is in none."""
     roles = {role for machine in machines(spec) for role in machine.secrets}
-    found = {
+    found: dict[str, tuple[str, ...]] = {
         role: ("ca.pem", f"{role}.pem", f"{role}-key.pem")
         for role in ("scheduler", "worker", "client")
         if role in roles

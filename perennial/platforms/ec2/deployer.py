@@ -1,0 +1,84 @@
+"""The life of a cluster on EC2: what a stack's deployer has to know of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from perennial.contracts import Lacking, Removed, Rendered, Say
+from perennial.paths import cluster_state
+from perennial.stacked import StackDeployer, deployed
+
+if TYPE_CHECKING:
+    from perennial.spec import ClusterSpec
+
+
+class Ec2Deployer(StackDeployer):
+    """Deploys with pulumi-aws, by the caller's own credentials."""
+
+    cannot: ClassVar = {
+        "forget": "{name}: Auto Scaling replaces a lost instance by itself",
+    }
+
+    def lacking(self) -> Lacking | None:
+        """Look for Pulumi's command line, and for its plugin."""
+        return super().lacking() or self._lacking_plugin()
+
+    def _lacking_plugin(self) -> Lacking | None:
+        engine, stack = self._part("engine"), self._part(self.platform)
+        for name, package in stack.PLUGINS.items():
+            try:
+                engine.find_plugin(name, package)
+            except engine.MissingEngineError as error:
+                return Lacking(name, str(error), installable=False)
+        return None
+
+    def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
+        """Ask AWS for the network, the images and the types of instances."""
+        from perennial.aws.client import Aws
+        from perennial.platforms.ec2.checks import check
+
+        say("asking AWS for the network, images and types of instances")
+        aws = Aws(spec.options.region, spec.options.profile)
+        check(spec, aws, fresh=not cluster_state(spec.name).spec.exists())
+
+    def down(self, name: str, purge: bool, say: Say) -> Removed:
+        """Take a cluster down; say what stays."""
+        spec = deployed(cluster_state(name))
+        removed = super().down(name, purge, say)
+        return Removed([*removed.notes, *kept(spec)], removed.uncleaned)
+
+    def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
+        """Render what instances run: user data, units and configuration."""
+        from perennial.platforms.ec2 import bundle, parts
+
+        files: dict[str, str] = {}
+        named = {"volume": "VOLUME", "zone": "ZONE", "role": "ROLE", "export": "EXPORT"}
+        for machine in parts.machines(spec):
+            made = bundle.bundle(spec, machine)
+            told = bundle.settings(spec, machine, named)
+            key = machine.key
+            files[f"{key}/user-data"] = bundle.user_data(spec, machine, "BUCKET", made.digest, told)
+            files[f"{key}/bundle.json"] = _written(bundle.facts(spec, machine))
+            for path, text in bundle.files(spec, machine).items():
+                files[f"{key}{path}"] = text
+        return Rendered(files, f"{root} has what each instance runs; `perennial up` deploys it")
+
+
+def _written(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def kept(spec: ClusterSpec) -> list[str]:
+    """Say what a cluster that is taken down leaves in the account, one line each."""
+    options, found = spec.options, []
+    if options.scheduler.keep_volume:
+        tags = f"Name=tag:perennial:cluster,Values={spec.name}"
+        listed = f"`aws ec2 describe-volumes --filters {tags}`"
+        found.append(f"notebooks stay on the scheduler's volume; {listed} lists it")
+    if options.notebooks is not None and options.notebooks.file_system is None:
+        found.append("notebooks stay in the file system of EFS; the console of AWS removes it")
+    if options.logs.keep:
+        found.append(f"logs stay in CloudWatch for {options.logs.retention} days")
+    return found

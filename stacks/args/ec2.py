@@ -1,0 +1,208 @@
+"""Typed arguments of ec2; their keys are those of a cluster file.
+
+Written by `docs/generate_pulumi.py` from the models: do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pulumi
+
+from .common import ClusterArgs
+
+
+@dataclass(kw_only=True)
+class AwsNetworkArgs:
+    """Where the cluster stands: in a VPC that exists, or in a small one of its own."""
+
+    vpc: pulumi.Input[str] | None = None
+    """A VPC that exists; one is made when it is not given."""
+    subnets: Sequence[pulumi.Input[str]] | None = None
+    """Its private subnets, of which each leads to the internet by NAT, or has the endpoints that
+    the cluster needs."""
+    security_groups: Sequence[pulumi.Input[str]] | None = None
+    """More security groups of every service, such as one that a database lets in."""
+    clients: Sequence[pulumi.Input[str]] | None = None
+    """Networks and security groups that may reach the scheduler and JupyterLab from elsewhere;
+    none when it is not given, and then `perennial connect --port-forward` leads there."""
+    cidr: str | None = None
+    """Addresses of a VPC that is made. Default: `10.86.0.0/16`."""
+    zones: Sequence[str] | None = None
+    """Availability zones of a VPC that is made, by their letters: one private subnet in each."""
+    nat: Literal["none", "single", "per_zone"] | None = None
+    """How its private subnets lead to the internet: by one NAT gateway for all, by one in each
+    zone, or not at all. `perennial plan` says what each costs. Default: `single`."""
+    endpoints: bool | None = None
+    """Whether AWS's own services are reached by endpoints in a VPC that is made; without NAT
+    they must be. S3 always has its own, which costs nothing. Default: `False`."""
+    domain: pulumi.Input[str] | None = None
+    """Private domain in which the scheduler has its name; `<cluster>.perennial` when it is not
+    given."""
+
+
+@dataclass(kw_only=True)
+class AwsLogsArgs:
+    """Logs in CloudWatch."""
+
+    retention: (
+        pulumi.Input[
+            Literal[
+                1,
+                3,
+                5,
+                7,
+                14,
+                30,
+                60,
+                90,
+                120,
+                150,
+                180,
+                365,
+                400,
+                545,
+                731,
+                1096,
+                1827,
+                2192,
+                2557,
+                2922,
+                3288,
+                3653,
+            ]
+        ]
+        | None
+    ) = None
+    """Days for which logs are kept. Default: `30`."""
+    keep: bool | None = None
+    """Whether the logs stay when the cluster is taken down. Default: `False`."""
+
+
+@dataclass(kw_only=True)
+class AwsAlarmsArgs:
+    """Alarms: no scheduler, no workers, a drain that is overdue, a certificate that ends."""
+
+    topic: pulumi.Input[str]
+    """Topic of SNS that is told."""
+
+
+@dataclass(kw_only=True)
+class AwsNotebooksArgs:
+    """A file system of EFS for notebooks."""
+
+    file_system: pulumi.Input[str] | None = None
+    """One that exists, with a mount target in each subnet; one is made when it is not given."""
+    access_point: pulumi.Input[str] | None = None
+    """Access point of it; its root folder when it is not given."""
+
+
+@dataclass(kw_only=True)
+class SchedulerInstanceArgs:
+    """The instance of the scheduler, JupyterLab and the scaler."""
+
+    image: pulumi.Input[str] | None = None
+    """Machine image with systemd and Python 3.11 or newer; Ubuntu 24.04, the newest of the day
+    on which an instance starts, when it is not given. `perennial connect --port-forward`
+    needs the agent of Systems Manager in it, which Ubuntu's and Amazon's own have."""
+    disk: pulumi.Input[str | int] | None = None
+    """Size of the root disk; 30 GiB when it is not given."""
+    root_device: pulumi.Input[str] | None = None
+    """Device of the image's root disk: `/dev/xvda` of Amazon Linux; `/dev/sda1`, which is
+    Ubuntu's, when it is not given."""
+    key_pair: pulumi.Input[str] | None = None
+    """Key pair for SSH, for those who can reach the instance; none when it is not given."""
+    instance_type: pulumi.Input[str] | None = None
+    """Its type. Default: `m7i.large`."""
+    volume: pulumi.Input[str | int] | None = None
+    """Size of the volume that outlives the instance: notebooks, and what the scaler remembers.
+    Default: `20 GiB`."""
+    keep_volume: pulumi.Input[bool] | None = None
+    """Whether the volume stays when the cluster is taken down. Default: `True`."""
+
+
+@dataclass(kw_only=True)
+class SpotInstancesArgs:
+    """How much of a group is spot; the rest is on demand."""
+
+    base: pulumi.Input[int] | None = None
+    """Members that are on demand in any case: the first ones. Default: `0`."""
+    share: pulumi.Input[int] | None = None
+    """Percentage of the other members that is spot. Default: `100`."""
+
+
+@dataclass(kw_only=True)
+class GroupInstancesArgs:
+    """The instances of a worker group."""
+
+    image: pulumi.Input[str] | None = None
+    """Machine image with systemd and Python 3.11 or newer; Ubuntu 24.04, the newest of the day
+    on which an instance starts, when it is not given. `perennial connect --port-forward`
+    needs the agent of Systems Manager in it, which Ubuntu's and Amazon's own have."""
+    disk: pulumi.Input[str | int] | None = None
+    """Size of the root disk; 30 GiB when it is not given."""
+    root_device: pulumi.Input[str] | None = None
+    """Device of the image's root disk: `/dev/xvda` of Amazon Linux; `/dev/sda1`, which is
+    Ubuntu's, when it is not given."""
+    key_pair: pulumi.Input[str] | None = None
+    """Key pair for SSH, for those who can reach the instance; none when it is not given."""
+    instance_types: Sequence[pulumi.Input[str]] | None = None
+    """Types that may be started, the preferred first; several of them make a spot interruption
+    less likely. One that fits threads and memory when it is not given."""
+    spot: SpotInstancesArgs | Mapping[str, Any] | None = None
+    """Spot instances; all members are on demand when it is not given."""
+    policies: Sequence[pulumi.Input[str]] | None = None
+    """Policies of the group's role, for what its tasks read and write; they need `metadata:
+    true`."""
+
+
+@dataclass(kw_only=True)
+class Ec2OptionsArgs:
+    """Instances of EC2, in groups of Auto Scaling; what stands here holds for every instance."""
+
+    image: pulumi.Input[str] | None = None
+    """Machine image with systemd and Python 3.11 or newer; Ubuntu 24.04, the newest of the day
+    on which an instance starts, when it is not given. `perennial connect --port-forward`
+    needs the agent of Systems Manager in it, which Ubuntu's and Amazon's own have."""
+    disk: pulumi.Input[str | int] | None = None
+    """Size of the root disk; 30 GiB when it is not given."""
+    root_device: pulumi.Input[str] | None = None
+    """Device of the image's root disk: `/dev/xvda` of Amazon Linux; `/dev/sda1`, which is
+    Ubuntu's, when it is not given."""
+    key_pair: pulumi.Input[str] | None = None
+    """Key pair for SSH, for those who can reach the instance; none when it is not given."""
+    region: str
+    """Region of everything."""
+    profile: str | None = None
+    """Profile of the AWS command line with which the cluster is deployed and asked here; found
+    as the AWS command line does when it is not given."""
+    network: AwsNetworkArgs | Mapping[str, Any] | None = None
+    """Where the cluster stands, and who reaches it."""
+    logs: AwsLogsArgs | Mapping[str, Any] | None = None
+    alarms: AwsAlarmsArgs | Mapping[str, Any] | None = None
+    """Alarms; none when it is not given."""
+    notebooks: AwsNotebooksArgs | Mapping[str, Any] | None = None
+    """A file system for notebooks; they stand on the scheduler's volume when it is not given."""
+    tags: Mapping[str, pulumi.Input[str]] | None = None
+    """Tags of everything that is made, beside `perennial:cluster` and `perennial:part`."""
+    permissions_boundary: pulumi.Input[str] | None = None
+    """Permissions boundary of every role that is made."""
+    python: pulumi.Input[str] | None = None
+    """Python of the image, from which the environment of the requirements is made. Default:
+    `/usr/bin/python3`."""
+    metadata: pulumi.Input[bool] | None = None
+    """Whether tasks and notebooks may reach the metadata of their instance, and with it the
+    rights of its role. Default: `False`."""
+    scheduler: SchedulerInstanceArgs | Mapping[str, Any] | None = None
+    """What holds for the instance of the scheduler, JupyterLab and the scaler."""
+    workers: Mapping[str, GroupInstancesArgs | Mapping[str, Any]] | None = None
+    """What holds for the instances of one group, by its name."""
+
+
+@dataclass(kw_only=True)
+class Ec2ClusterArgs(ClusterArgs):
+    """A standing Dask cluster, described once."""
+
+    ec2: Ec2OptionsArgs | Mapping[str, Any]
