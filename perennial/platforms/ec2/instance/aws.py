@@ -186,7 +186,7 @@ def sign(
     order = sorted(named)
     canonical = "\n".join(
         [method, parts.path or "/", parts.query]
-        + [f"{key}:{named[key].strip()}" for key in order]
+        + [f"{key}:{' '.join(named[key].split())}" for key in order]
         + ["", ";".join(order), digest]
     )
     scope = "/".join([stamp[:8], region, service, "aws4_request"])
