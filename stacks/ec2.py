@@ -115,7 +115,7 @@ class _Scheduler:
             size=account.value(lambda spec: -(-spec.options.scheduler.volume // GIB)),
             type="gp3",
             encrypted=True,
-            tags=account.tags("volume"),
+            tags=account.tags("notebooks"),
             opts=account.options(retain_on_delete=options.scheduler.keep_volume),
         )
         self.scaler = self._scaler(role) if account.spec.scaled else None
@@ -209,7 +209,7 @@ def _role(
 def _instance_rights(
     spec: ClusterSpec, key: str, bucket: str, secrets: list[str], logs: str
 ) -> list[Statement]:
-    found = rights.instance(spec, key, bucket, secrets, logs)
+    found = rights.instance(key, bucket, secrets, logs)
     return [*found, *(rights.worker(spec, key) if key != SCHEDULER else [])]
 
 
@@ -286,7 +286,7 @@ def _zone(account: Account, where: PlacedNetwork, subnet: pulumi.Input[str]) -> 
     if options.network.is_made:
         return f"{options.region}{where.subnets[0][0]}"
     found: pulumi.Output[str] = ec2.get_subnet_output(
-        id=subnet, opts=pulumi.InvokeOptions(provider=account.options().provider)
+        id=subnet, opts=account.invoked()
     ).availability_zone
     return found
 

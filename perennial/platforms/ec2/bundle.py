@@ -26,8 +26,6 @@ from perennial.templating import rendered
 LARGEST = 16_384
 #: Stands for the address of the instance, in the texts of its bundle.
 ADDRESS = "address-of-this-instance"
-#: Where an instance's metadata is.
-METADATA = ("169.254.169.254", "fd00:ec2::254")
 #: Names of the lifecycle hooks of a group.
 LAUNCHED, TERMINATING = "perennial-launched", "perennial-terminating"
 #: Python of every image, which starts what is there before an environment is.
@@ -94,11 +92,6 @@ def files(spec: ClusterSpec, machine: Machine) -> dict[str, str]:
             directory=folder,
             state=f"dask-perennial/{spec.name}/logs" if name == "logs" else "",
         )
-    if not spec.options.metadata:
-        for service in here:
-            if service.role in ("worker", "jupyter"):
-                place = f"{units}/{render.unit_name(spec.name, service)}.d/metadata.conf"
-                found[place] = rendered("systemd", "no-metadata.conf.j2", addresses=METADATA)
     return found
 
 
@@ -113,6 +106,7 @@ def facts(spec: ClusterSpec, machine: Machine) -> dict[str, Any]:
         "secrets": {names.secret_name(spec.name, role): secret for role in machine.secrets},
         "environment": parts.environment(spec),
         "owned": _owned(spec, machine),
+        "fenced": _fenced(spec, machine),
         "units": {
             "boot": unit(spec, "boot"),
             "services": [*services, *(unit(spec, name) for name in helpers)],
@@ -146,6 +140,17 @@ def _owned(spec: ClusterSpec, machine: Machine) -> dict[str, str]:
     if spec.options.notebooks is not None:
         found[notebook_directory(spec.jupyter, place)] = user
     return found
+
+
+def _fenced(spec: ClusterSpec, machine: Machine) -> list[str]:
+    """List the users who must not reach the metadata: they run what others have written.
+
+    The scheduler and the scaler share a user, and the scaler needs its role.
+    """
+    if spec.options.metadata:
+        return []
+    fenced = (each for each in machine.services if each.role in ("worker", "jupyter"))
+    return [render.user(spec.name, service) for service in fenced]
 
 
 def unit(spec: ClusterSpec, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from perennial.aws import names
+from perennial.aws.checks import before
 from perennial.aws.client import Aws, unless
 from perennial.aws.failures import Cause
 from perennial.errors import PerennialError
@@ -15,44 +15,25 @@ from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.spec import ClusterSpec
 
 
-def check(spec: ClusterSpec, aws: Aws, fresh: bool) -> None:
-    """Refuse what AWS would refuse later, all of it at once, one line each."""
-    aws.account()
-    zones: dict[str, str] = {}
-    faults = [*_network(spec, aws, zones)]
-    faults += _types(spec, aws, sorted(set(zones.values())))
-    faults += _images(spec, aws)
-    if fresh:
-        faults += _stands(spec, aws)
+def check(spec: ClusterSpec, aws: Aws) -> None:
+    """Refuse what AWS would refuse later: network, types and images, one line for each fault."""
+    before(spec.name, spec.options, aws)
+    faults = [*_types(spec, aws, _zones(spec, aws)), *_images(spec, aws)]
     if faults:
         raise PerennialError("\n".join(f"{spec.name}: {fault}" for fault in faults))
 
 
-def _network(spec: ClusterSpec, aws: Aws, zones: dict[str, str]) -> Iterator[str]:
-    """Look at the given VPC and its subnets; note the zone of each."""
+def _zones(spec: ClusterSpec, aws: Aws) -> list[str]:
+    """List the zones of the cluster, that of the scheduler first."""
     options: Options = spec.options
     wanted = options.network
-    if wanted.vpc is None:
-        zones.update({zone: f"{options.region}{zone}" for zone in wanted.zones})
-        return
-    client = aws.client("ec2")
-    listed = [
-        *aws.pages(
-            "look at the subnets",
-            client.describe_subnets,
-            "Subnets",
-            Filters=[{"Name": "subnet-id", "Values": [*wanted.subnets]}],
-        )
-    ]
-    found = {each["SubnetId"]: each for each in listed}
-    zones.update({subnet: each["AvailabilityZone"] for subnet, each in found.items()})
-    for place, subnet in enumerate(wanted.subnets):
-        at = f"ec2.network.subnets[{place}]"
-        if subnet not in found:
-            yield f"{at}: {subnet} is not in the region {options.region}; correct it"
-        elif found[subnet]["VpcId"] != wanted.vpc:
-            other = found[subnet]["VpcId"]
-            yield f"{at}: {subnet} belongs to {other}, not to {wanted.vpc}; correct one of them"
+    if wanted.is_made:
+        return [f"{options.region}{zone}" for zone in wanted.zones]
+    listed = aws.call(
+        "look at the subnets", aws.client("ec2").describe_subnets, SubnetIds=[*wanted.subnets]
+    )["Subnets"]
+    known = {each["SubnetId"]: str(each["AvailabilityZone"]) for each in listed}
+    return [known[subnet] for subnet in wanted.subnets]
 
 
 def _types(spec: ClusterSpec, aws: Aws, zones: Sequence[str]) -> Iterator[str]:
@@ -121,19 +102,3 @@ def _images(spec: ClusterSpec, aws: Aws) -> Iterator[str]:
                 f"{at}.image: {image} is for {have}, and {instance_type} is {needed}; name an image"
                 f" for {needed}, or another type"
             )
-
-
-def _stands(spec: ClusterSpec, aws: Aws) -> Iterator[str]:
-    """Refuse a name that a cluster in this account and region has already."""
-    client = aws.client("autoscaling")
-    name = names.name_of(spec.name, SCHEDULER)
-    found = aws.call(
-        "look for another cluster of this name",
-        client.describe_auto_scaling_groups,
-        AutoScalingGroupNames=[name],
-    )["AutoScalingGroups"]
-    if found:
-        yield (
-            f"the region {spec.options.region} has a cluster {spec.name} already: the Auto Scaling"
-            f" group {name}; give this one another name, or use that one with `perennial attach`"
-        )

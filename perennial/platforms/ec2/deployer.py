@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from perennial.contracts import Lacking, Removed, Rendered, Say
+from perennial.contracts import Removed, Rendered, Say
 from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
 
@@ -21,27 +21,17 @@ class Ec2Deployer(StackDeployer):
         "forget": "{name}: Auto Scaling replaces a lost instance by itself",
     }
 
-    def lacking(self) -> Lacking | None:
-        """Look for Pulumi's command line, and for its plugin."""
-        return super().lacking() or self._lacking_plugin()
-
-    def _lacking_plugin(self) -> Lacking | None:
-        engine, stack = self._part("engine"), self._part(self.platform)
-        for name, package in stack.PLUGINS.items():
-            try:
-                engine.find_plugin(name, package)
-            except engine.MissingEngineError as error:
-                return Lacking(name, str(error), installable=False)
-        return None
-
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask AWS for the network, the images and the types of instances."""
+        from perennial.aws.checks import refuse_strangers
         from perennial.aws.client import Aws
         from perennial.platforms.ec2.checks import check
 
         say("asking AWS for the network, images and types of instances")
         aws = Aws(spec.options.region, spec.options.profile)
-        check(spec, aws, fresh=not cluster_state(spec.name).spec.exists())
+        check(spec, aws)
+        if not cluster_state(spec.name).spec.exists():
+            refuse_strangers(spec.name, aws)
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say what stays."""

@@ -42,7 +42,7 @@ def examine(running: Running, python: str | None) -> Iterator[Finding]:
 
 def account(spec: ClusterSpec, aws: Aws) -> Iterator[Finding]:
     """Ask whether what the cluster needs is still there."""
-    check(spec, aws, fresh=False)
+    check(spec, aws)
     yield Finding("account", "ok", f"network, images and types are there in {aws.region}")
 
 

@@ -191,9 +191,7 @@ class Options(AwsOptions, Instance):
         types, wanted = self.types(name, group), group.memory * group.processes
         if not types:
             fix = f"name one in ec2.workers.{name}.instance_types"
-            yield Refusal(
-                "memory that an instance of m7i or r7i has", fix, ("workers", name, "memory")
-            )
+            yield Refusal("memory that an instance of r7i has", fix, ("workers", name, "memory"))
         if len({architecture(each) for each in types}) > 1:
             fix = "name types with or without Graviton's g alone: they share an image"
             yield Refusal("types of one architecture", fix, _at("workers", name, "instance_types"))

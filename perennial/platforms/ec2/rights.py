@@ -33,9 +33,7 @@ def partition(region: str) -> str:
     return next((name for start, name in found.items() if region.startswith(f"{start}-")), "aws")
 
 
-def instance(
-    spec: ClusterSpec, key: str, bucket: str, secrets: Sequence[str], logs: str
-) -> list[Statement]:
+def instance(key: str, bucket: str, secrets: Sequence[str], logs: str) -> list[Statement]:
     """Return what every instance may do: fetch its bundle and its keys, and send its logs."""
     return [
         Statement(("s3:GetObject",), (f"{bucket}/{key}/*",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import pwd
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ HERE = pathlib.Path()
 UNITS = pathlib.Path("/etc/systemd/system")
 #: Seconds for making an environment, and for a volume to appear.
 MAKING, APPEARS = 1800.0, 120.0
+#: Priority of the first rule that keeps a user from the metadata; before all routes.
+FENCE = 100
 AUTOSCALING, EC2 = "2011-01-01", "2016-11-15"
 
 
@@ -51,6 +54,7 @@ def boot(bundle: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     keys(aws, bundle["secrets"])
     environment(bundle["environment"])
     own(bundle.get("owned", {}))
+    fence(bundle.get("fenced", []))
     start(bundle["units"], instance)
     if name := settings.get("name"):
         publish(aws, settings["zone"], name, address)
@@ -117,6 +121,19 @@ def own(folders: Mapping[str, str]) -> None:
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
         shutil.chown(path, user, user)
         os.chmod(path, 0o700)
+
+
+def fence(users: Sequence[str]) -> None:
+    """Keep users from the metadata, which gives away the rights of the instance's role."""
+    for place, user in enumerate(users):
+        uid = pwd.getpwnam(user).pw_uid
+        for family, address in (("-4", "169.254.169.254/32"), ("-6", "fd00:ec2::254/128")):
+            rule = ["pref", str(FENCE + place), "to", address, "uidrange", f"{uid}-{uid}"]
+            gone = ["ip", family, "rule", "del", *rule]
+            subprocess.run(gone, check=False, capture_output=True)  # of the boot before
+            # Where the kernel has no IPv6, there is no way to it either.
+            made = ["ip", family, "rule", "add", *rule, "prohibit"]
+            subprocess.run(made, check=family == "-4", capture_output=True)
 
 
 def start(units: Mapping[str, Any], instance: str) -> None:
