@@ -26,7 +26,7 @@ from tests.platforms.ec2.metadata import INSTANCE
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 PORT = 4566
-#: Metadata and services stand beyond the instance, as they do in AWS: rules of routes hold for them.
+#: Metadata and services stand beyond the instance, as in AWS: rules of routes hold for them.
 CLOUD = f"http://169.254.169.254:{PORT}"
 FILE = f"""\
 name: lab
