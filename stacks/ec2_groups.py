@@ -206,8 +206,8 @@ def worker_group(
         max_size=group.most,
         desired_capacity=group.count,
         vpc_zone_identifiers=subnets,
-        # Only who is named leaves: the scaler has drained it. Balancing zones would take others.
-        protect_from_scale_in=True,
+        # Of what the scaler sizes only who is named leaves. Balancing zones would take others.
+        protect_from_scale_in=key in spec.scaled,
         suspended_processes=["AZRebalance"],
         capacity_rebalance=bool(instances.spot),
         # There before the first instance is, which has to boot and to drain.

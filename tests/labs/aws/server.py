@@ -29,7 +29,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from tests.labs.aws.groups import refreshing
+from tests.labs.aws.groups import ending, refreshing
 from tests.labs.aws.shapes import faults, service
 from tests.platforms.fargate.controller import scheduling
 
@@ -165,7 +165,7 @@ def main(port: int) -> None:
         "127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler
     )
     print(f"serving on {server.server_address[1]}", flush=True)
-    with scheduling(), refreshing():
+    with scheduling(), refreshing(), ending():
         server.serve_forever()
 
 

@@ -121,6 +121,11 @@ class Machine:
         self._wait(self._is_up, timeout)
         self.run("ldconfig")
 
+    @property
+    def answers(self) -> bool:
+        """Whether programs can be run on it, while it may still boot."""
+        return self._find_init() and self.run("true", check=False).returncode == 0
+
     def stop(self, timeout: float = 120.0) -> None:
         """Shut it down as a person would."""
         self.run("systemctl", "poweroff", check=False)

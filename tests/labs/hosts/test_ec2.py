@@ -141,7 +141,11 @@ def surround(machine: Host, address: str) -> None:
             str(PORT),
         ),
     )
-    machine.run("systemctl", "set-environment", f"AWS_ENDPOINT_URL={CLOUD}")
+    variable = f"AWS_ENDPOINT_URL={CLOUD}"
+    machine.run("systemctl", "set-environment", variable)
+    machine.write(  # for the next boot
+        "/etc/systemd/system.conf.d/cloud.conf", f"[Manager]\nDefaultEnvironment={variable}\n"
+    )
     listening = ("ip", "netns", "exec", "cloud", "ss", "-Htln")
     wait_until(machine, lambda: f":{PORT}" in machine.run(*listening).stdout)
 
@@ -332,7 +336,10 @@ def test_a_spot_notice_drains(cloud: Cloud) -> None:
 
 def test_it_serves_again_after_a_reboot(cloud: Cloud) -> None:
     """The keys were in memory, and the group's answer is an error then."""
-    cloud.worker.reboot()
+    cloud.worker.stop()
+    cloud.worker.switch_on()
+    # It has not booted while it waits for its metadata.
+    wait_until(cloud.scheduler, lambda: cloud.worker.answers)
     surround(cloud.worker, f"{SUBNETS['inside']}.12")
     cloud.worker.python(PREPARE, "unused", timeout=120)
     wait_until(cloud.worker, lambda: state(cloud.worker, UNIT) == "active")
