@@ -57,6 +57,8 @@ class Plan:
     steps: Sequence[Step]
     #: How many services stay as they are; None where nobody counts them.
     unchanged: int | None = None
+    #: What else a person wants to know before it is done, such as what it costs; one line.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

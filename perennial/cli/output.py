@@ -170,4 +170,5 @@ def show_plan(cluster: str, plan: Plan) -> None:
         print(f"{cluster}: nothing to change")
         return
     rest = "" if plan.unchanged is None else f", {plan.unchanged} unchanged"
-    print("\n".join([*lines(plan.steps), f"{cluster}: {len(plan.steps)} to change{rest}"]))
+    note = [f"{cluster}: {plan.note}"] if plan.note else []
+    print("\n".join([*lines(plan.steps), *note, f"{cluster}: {len(plan.steps)} to change{rest}"]))

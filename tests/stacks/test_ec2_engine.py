@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +71,11 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def operator(aws_server: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(aws_server: Lab, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     if aws_server.engine is None:
         pytest.skip("Pulumi's engine is not there")
     aws_server.reset()
-    yield Operator(aws_server, tmp_path_factory.mktemp("home"))
+    return Operator(aws_server, tmp_path_factory.mktemp("home"))
 
 
 def test_the_first_plan_makes_nothing(operator: Operator) -> None:
@@ -132,9 +131,8 @@ def test_instances_are_private_and_encrypted(operator: Operator) -> None:
 def test_each_role_reads_its_own_secret(operator: Operator) -> None:
     listed = operator.lab.client("secretsmanager").list_secrets()["SecretList"]
     read = operator.lab.client("secretsmanager").get_secret_value
-    found = {
-        each["Name"]: json.loads(read(SecretId=each["Name"])["SecretString"]) for each in listed
-    }
+    texts = {each["Name"]: read(SecretId=each["Name"])["SecretString"] for each in listed}
+    found = {name: json.loads(text) for name, text in texts.items()}
     assert {name: sorted(files) for name, files in found.items()} == {
         "perennial/lab/client": ["ca.pem", "client-key.pem", "client.pem"],
         "perennial/lab/jupyter": ["jupyter-key.pem", "jupyter-token", "jupyter.pem"],
@@ -142,7 +140,6 @@ def test_each_role_reads_its_own_secret(operator: Operator) -> None:
         "perennial/lab/worker": ["ca.pem", "worker-key.pem", "worker.pem"],
     }
     iam = operator.lab.client("iam")
-    role = "perennial-lab-cpu-eu-central-1"
     names = [each["RoleName"] for each in iam.list_roles()["Roles"]]
     [role] = [each for each in names if each.startswith("perennial-lab-cpu-")]
     policy = iam.get_role_policy(RoleName=role, PolicyName="cpu")["PolicyDocument"]
@@ -166,7 +163,6 @@ UNTAGGED = {"NetworkInterfaces", "Volumes", "Targets", "Records", "InstanceProfi
 def test_an_unchanged_up_changes_nothing(operator: Operator) -> None:
     assert "lab is up: 6" in (said := operator.run("up", "-f", "cluster.yaml", "--yes"))
     assert "unchanged" in said
-    assert "nothing to change" in operator.run("plan", "-f", "cluster.yaml") or True
 
 
 def test_status_lists_instances(operator: Operator) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from perennial.contracts import Removed, Rendered, Say
 from perennial.paths import cluster_state
+from perennial.plan import Plan
 from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ class Ec2Deployer(StackDeployer):
         check(spec, aws)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec.name, aws)
+
+    def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
+        """Ask the engine what it would do; say what a month costs."""
+        from perennial.platforms.ec2.prices import estimate
+
+        return replace(super().plan(spec, file, say), note=str(estimate(spec)))
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say what stays."""

@@ -22,6 +22,7 @@ from perennial.errors import PerennialError, SpecError
 from perennial.platforms.ec2 import bundle, parts, rights
 from perennial.platforms.ec2.capacity import architecture, capacity, fitting
 from perennial.platforms.ec2.deployer import Ec2Deployer, kept
+from perennial.platforms.ec2.prices import estimate
 from perennial.services.values import PLACEHOLDERS
 from perennial.spec import ClusterSpec, loads
 from perennial.spec.units import GIB
@@ -232,6 +233,28 @@ def test_rights_name_what_they_are_for() -> None:
     assert named == ["perennial-lab-cpu", "perennial-lab-gpu"]
     assert rights.partition("cn-north-1") == "aws-cn"
     assert rights.partition("us-gov-west-1") == "aws-us-gov"
+
+
+def test_a_month_is_estimated_from_its_parts() -> None:
+    """By hand: 730 h of m7i.large and of m7i.xlarge, disks, a NAT gateway, and what is smaller."""
+    spec = spec_of(
+        workers={"cpu": {"threads": 4, "memory": "14 GiB", "scale": {"min": 1, "max": 3}}},
+        jupyter=None,
+    )
+    found = estimate(spec)
+    first = 730 * 0.1008 + 30 * 0.08 + 20 * 0.08
+    member = 730 * 0.2016 + 30 * 0.08
+    rest = 0.5 + 3 * 0.4 + 730 * 0.045
+    assert found.least == pytest.approx(first + member + rest)
+    assert found.most == pytest.approx(first + 3 * member + rest)
+    assert str(found).startswith("about 262 to 561 US dollars a month on demand, by list prices of")
+    unknown = estimate(with_ec2(scheduler={"instance_type": "p4d.24xlarge"}))
+    assert unknown.unknown == ("p4d.24xlarge",)
+    assert "without p4d.24xlarge" in str(unknown)
+    vpc = {"vpc": "vpc-0a1b2c3d", "subnets": ["subnet-0a1b2c3d"]}
+    assert estimate(with_ec2()).least - estimate(with_ec2(network=vpc)).least == pytest.approx(
+        730 * 0.045
+    )
 
 
 def test_what_stays_is_said() -> None:

@@ -203,6 +203,8 @@ def tags_of(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
 def gone(error: ClientError) -> bool:
     """Whether a call failed because there is no such resource."""
     code = error.response["Error"]["Code"]
+    if code == "ValidationError":  # Auto Scaling has no other
+        return "not found" in error.response["Error"]["Message"]
     signs = ("NotFound", "NoSuch", "DoesNotExist", "not found", "Malformed")
     return code in {"404", "ResourceNotFoundException"} or any(sign in code for sign in signs)
 

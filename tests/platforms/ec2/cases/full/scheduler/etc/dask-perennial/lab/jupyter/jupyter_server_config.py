@@ -16,7 +16,7 @@ c = get_config()  # noqa: F821
 # The token stands in a file that only this user reads: an argument or a variable would show it
 # to every process of the user, and this file may be shown to anybody. Without a token Jupyter
 # would let everybody in (empty) or print one into its log (missing), so it does not start.
-token_file = "/run/credentials/dask-lab-jupyter.service/jupyter-token"
+token_file = '/run/credentials/dask-lab-jupyter.service/jupyter-token'
 try:
     token = Path(token_file).read_text(encoding="ascii").strip()
 except (OSError, ValueError) as error:
@@ -35,8 +35,8 @@ warnings.simplefilter("ignore", JupyterServerAuthWarning)  # names those pages, 
 c.ServerApp.disable_check_xsrf = False
 
 # What is typed and shown here crosses a network, so it speaks HTTPS and nothing else.
-c.ServerApp.certfile = "/run/credentials/dask-lab-jupyter.service/jupyter.pem"
-c.ServerApp.keyfile = "/run/credentials/dask-lab-jupyter.service/jupyter-key.pem"
+c.ServerApp.certfile = '/run/credentials/dask-lab-jupyter.service/jupyter.pem'
+c.ServerApp.keyfile = '/run/credentials/dask-lab-jupyter.service/jupyter-key.pem'
 c.ServerApp.ip = "address-of-this-instance"
 c.ServerApp.port = 8888
 c.ServerApp.port_retries = 0
@@ -52,7 +52,7 @@ ServerApp.instance().no_browser_open_file = True
 # Matters to root alone, who has decided so by running the cluster.
 c.ServerApp.allow_root = True
 
-directory = "/var/lib/dask-perennial/lab/jupyter/notebooks"
+directory = '/var/lib/dask-perennial/lab/jupyter/notebooks'
 Path(directory).mkdir(parents=True, exist_ok=True)
 c.ServerApp.root_dir = directory
 
@@ -83,17 +83,17 @@ if not shell.endswith("csh"):
 # remembers the addresses of the panels that were open.
 # By a unix socket that only the scheduler can make: on a port, another user of the machine could
 # stand in its place while it is down, within this origin.
-pages = "/var/lib/dask-perennial/lab/pages/http"
+pages = '/var/lib/dask-perennial/lab/pages/http'
 if len(os.fsencode(pages)) > 107:  # unix(7); the folder stays open, and is named in few letters
     pages = f"/proc/self/fd/{os.open(os.path.dirname(pages), os.O_PATH)}/{os.path.basename(pages)}"
 distributed = find_spec("distributed")
 logo = Path(distributed.origin).parent / "http/static/images/dask-logo.svg" if distributed else None
 c.ServerProxy.servers = {
-    "dashboard": {
+    'dashboard': {
         "unix_socket": pages,
         "launcher_entry": {
             "title": "Dask dashboard",
-            "path_info": "dashboard/status",
+            "path_info": 'dashboard/status',
             "icon_path": str(logo) if logo and logo.is_file() else "",
         },
     }
