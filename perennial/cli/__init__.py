@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from perennial.cli import (
+    aws,
     doctor,
     files,
     helm,
@@ -49,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     rich_markup_mode=None,
 )
-for part in (files, render, life, status, operate, scaler, steer, use, doctor, helm):
+for part in (files, render, life, status, operate, scaler, steer, use, doctor, helm, aws):
     part.register(app)
 
 

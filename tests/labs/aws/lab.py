@@ -59,6 +59,7 @@ class Call:
     operation: str
     params: dict[str, Any]
     status: int
+    made: list[str]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -42,6 +43,8 @@ NAMES = {
     "tagging": "resourcegroupstaggingapi",
 }
 
+#: Ids that AWS makes up.
+ID = re.compile(r"\b(?:[a-z]+-[0-9a-f]{8,17}|(?:ns|srv)-[a-z0-9]{8,32})\b")
 StartResponse = Callable[..., Any]
 
 
@@ -56,6 +59,8 @@ class Call:
     operation: str
     params: dict[str, Any]
     status: int
+    #: Ids in the answer that the call did not name: of what it has made, where it makes something.
+    made: tuple[str, ...] = ()
 
 
 class Lab:
@@ -96,11 +101,20 @@ class Lab:
             self._record(Call(key, region, name, operation, params, 400))
             return _refused(name, environ, start, f"{name} {'; '.join(found)}")
 
-        def recorded(status: str, *rest: Any, **more: Any) -> Any:
-            self._record(Call(key, region, name, operation, params, int(status[:3])))
+        said: list[str] = []
+
+        def heard(status: str, *rest: Any, **more: Any) -> Any:
+            said.append(status)
             return start(status, *rest, **more)
 
-        return self._moto(environ, recorded)  # type: ignore[no-any-return]
+        answer = b"".join(self._moto(environ, heard))
+        made: tuple[str, ...] = ()
+        if operation.startswith(("Create", "Allocate", "Authorize", "Associate")):
+            named = repr(params)
+            ids = dict.fromkeys(ID.findall(answer.decode(errors="replace")))
+            made = tuple(id_ for id_ in ids if id_ not in named)
+        self._record(Call(key, region, name, operation, params, int(said[0][:3]), made))
+        return [answer]
 
     def _record(self, call: Call) -> None:
         with self._lock:
