@@ -7,9 +7,12 @@ import resource
 import subprocess
 
 import psutil
+import pytest
 
 from perennial.supervision.supervisor import inherited
 from tests.homes import PERENNIAL, Home
+
+pytestmark = pytest.mark.lab
 
 
 def test_what_the_services_get_of_a_shell() -> None:

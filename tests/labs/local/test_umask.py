@@ -9,6 +9,8 @@ import pytest
 
 from tests.homes import Home
 
+pytestmark = pytest.mark.lab
+
 #: Folders of ours in the state folder, all of whose files are their user's alone by their own mode.
 PRIVATE = ("conf.d", "config", "logs", "run", "secrets", "tls")
 

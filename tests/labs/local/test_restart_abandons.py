@@ -8,6 +8,8 @@ import pytest
 
 from tests.homes import Home, wait_until
 
+pytestmark = pytest.mark.lab
+
 
 def functions() -> Any:
     """What workers run; local functions travel with their code."""

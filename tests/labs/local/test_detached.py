@@ -16,6 +16,8 @@ import pytest
 from perennial.supervision.single_instance import holder
 from tests.homes import Home, wait_until
 
+pytestmark = pytest.mark.lab
+
 
 def _cut_off(process: subprocess.Popen[str], after: str) -> None:
     """Kill a command, as a terminal or a kernel does that ends, right after it has said this."""

@@ -19,6 +19,8 @@ from perennial import certificates
 from tests.dask_processes import environment, python
 from tests.homes import PERENNIAL, Home, make_home, wait_until
 
+pytestmark = pytest.mark.lab
+
 ASK = (
     "from distributed import Client\n"
     "with Client(timeout=60) as client:\n"

@@ -11,6 +11,8 @@ import pytest
 from tests.homes import Home
 from tests.jupyterlab import TOKEN, Lab
 
+pytestmark = pytest.mark.lab
+
 #: Pickled by its name alone, so whoever unpickles it must import the module.
 MODULE = """\
 import os

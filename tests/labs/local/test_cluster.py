@@ -13,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from perennial.placement import Placement, here
 from tests.homes import Home, wait_until
 from tests.ports import free_ports
+
+pytestmark = pytest.mark.lab
 
 
 def test_up_connect_compute_and_up_again(standing: Home) -> None:

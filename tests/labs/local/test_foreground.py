@@ -11,6 +11,8 @@ import pytest
 
 from tests.homes import Home, wait_until
 
+pytestmark = pytest.mark.lab
+
 
 def waiting(home: Home) -> subprocess.Popen[str]:
     return subprocess.Popen(

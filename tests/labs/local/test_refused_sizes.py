@@ -10,6 +10,8 @@ import pytest
 
 from tests.homes import PERENNIAL, Home, make_home
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.fixture
 def home() -> Iterator[Home]:
@@ -44,7 +46,6 @@ def test_a_file_costs_no_more_to_refuse_with_many_members(
     assert not home.state.exists()
 
 
-@pytest.mark.lab
 @pytest.mark.parametrize("words", [(), ("--force",)])
 def test_a_size_costs_no_more_to_refuse_when_it_is_large(
     home: Home, words: tuple[str, ...]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.homes import Home, wait_until
 
+pytestmark = pytest.mark.lab
+
 
 def test_a_cluster_outlives_what_tasks_write_and_what_cleaners_remove(home: Home) -> None:
     def write_relative() -> str:  # one of the files is named like a module

@@ -15,6 +15,8 @@ import pytest
 from perennial import authority
 from tests.homes import Home, make_home
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Home]:

@@ -17,6 +17,8 @@ from perennial.supervision.supervisor import speaks_http
 from tests.homes import PERENNIAL, Home, wait_until
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.lab
+
 #: Seconds in which all workers are registered again after the scheduler was killed.
 RECOVERY = 10.0
 
