@@ -18,7 +18,7 @@ import pytest
 from perennial.capacity import MachineResources
 from perennial.platforms.local.starter import Ports, fit, starter
 from perennial.spec import load, loads, schema
-from tests.homes import PERENNIAL, Home
+from tests.homes import PERENNIAL
 from tests.ports import free_ports
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "local.yaml"
@@ -226,11 +226,6 @@ def test_warnings_and_strict(shell: Shell) -> None:
     ]
     strict = shell.fails(2, "check", "--strict", file)
     assert strict.splitlines() == [line.removeprefix("warning: ") for line in warnings]
-
-
-def test_the_cluster_itself_holds_its_ports(standing: Home) -> None:
-    said = standing.run("check", str(standing.file))
-    assert said.endswith("ok: 1 scheduler, 2 workers in 1 group (2 threads, 2 GiB)\n")
 
 
 def test_schema(shell: Shell) -> None:

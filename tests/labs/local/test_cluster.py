@@ -168,6 +168,11 @@ def test_errors_are_one_line(standing: Home) -> None:
         assert len(output.strip().splitlines()) == 1, output
 
 
+def test_a_check_of_the_file_passes_although_the_cluster_holds_its_ports(standing: Home) -> None:
+    said = standing.run("check", str(standing.file))
+    assert said.endswith("ok: 1 scheduler, 2 workers in 1 group (2 threads, 2 GiB)\n")
+
+
 def test_logs(standing: Home) -> None:
     assert "Scheduler at" in standing.run("logs", "scheduler", "-n", "1000")
     every = standing.run("logs", "-n", "5")

@@ -1,4 +1,4 @@
-"""A user who may start few processes and threads, and a machine with a wrong name."""
+"""A user who may start few processes and threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from perennial.platforms.local.doctor import threads
 from perennial.platforms.local.processes import LEAST, faults, needed
 from perennial.spec import parse
-from tests.homes import PERENNIAL, Home
+from tests.homes import PERENNIAL
 from tests.ports import free_ports
 
 TEXT = """\
@@ -123,38 +123,3 @@ def test_up_says_why_it_starts_nothing_itself(folder: Path) -> None:
     for line in lines:
         assert "no more processes or threads can be started: this user has 1 of at most 1" in line
         assert "raise `nproc` in /etc/security/limits.conf" in line
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file and names the machine")
-def test_a_machine_whose_names_are_wrong(home: Home) -> None:
-    """Nothing of ours resolves its own name; what no certificate can hold is left out."""
-    hosts = home.root / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n192.0.2.77 odd od..d {'a' * 64}.example münchen\n")
-    script = f"""
-mount --bind {hosts} /etc/hosts; hostname odd; ip link set lo up
-{PERENNIAL} up --yes -f {home.file} && {PERENNIAL} doctor --json; {PERENNIAL} down --force
-"""
-    done = subprocess.run(
-        [
-            "unshare",
-            "--net",
-            "--uts",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "bash",
-            "-c",
-            script,
-        ],
-        env=home.environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert "lab is up with 1 worker" in done.stdout, done.stdout + done.stderr
-    assert '"check": "host names"' in done.stdout
-    assert "'od..d'" in done.stdout
-    assert "no name that a certificate can hold" in done.stdout
-    assert "correct /etc/hosts" in done.stdout
