@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from perennial.placement import Placement, here
+from perennial.services import START_TIMEOUT
 from tests.homes import Home, wait_until
 from tests.ports import free_ports
 
@@ -348,6 +350,19 @@ def test_a_service_that_does_not_stay_up_says_its_last_words(home: Home) -> None
     home.write()
     home.up()
     assert home.workers() == {"cpu-0"}
+
+
+def test_a_service_that_ends_after_some_seconds_is_named_before_the_time_is_over(
+    home: Home,
+) -> None:
+    slow = home.root / "slow_to_die.py"
+    slow.write_text("import os, time\ndef dask_setup(nanny):\n    time.sleep(6)\n    os._exit(3)\n")
+    home.spec["workers"]["cpu"]["dask"] = {"distributed.nanny.preload": [str(slow)]}
+    home.write()
+    began = time.monotonic()
+    assert "cpu-0 does not stay up" in home.up(code=1)
+    assert time.monotonic() - began < START_TIMEOUT
+    home.run("down", "--force")
 
 
 def test_two_clusters_of_one_user(home: Home) -> None:
