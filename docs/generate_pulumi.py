@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bo
 
 
 def render() -> dict[str, str]:
-    """Write the modules: what all components have, what each has, and the names of all."""
+    """Write the modules: what several components have, what each has, and the names of all."""
     common: dict[str, Class] = {}
     own: dict[str, dict[str, Class]] = {}
     for platform in COMPONENTS.values():
@@ -62,12 +63,25 @@ def render() -> dict[str, str]:
             found.setdefault(name, _class(path, node))
         name = f"{platform.capitalize()}Cluster"
         found[name] = _class((), {**root, "properties": mine}, "Cluster")
+    for name in _shared(own):
+        common[name], *_ = [classes.pop(name) for classes in own.values() if name in classes]
     modules = {"common": common, **own}
     files = {
-        f"{name}.py": _module("every component" if name == "common" else name, classes, common)
+        f"{name}.py": _module("several components" if name == "common" else name, classes, common)
         for name, classes in modules.items()
     }
     return {**files, "__init__.py": _names(modules)}
+
+
+def _shared(own: dict[str, dict[str, Class]]) -> list[str]:
+    """Name what more than one platform has; it is the same there."""
+    every = Counter(name for classes in own.values() for name in classes)
+    shared = [name for name, count in every.items() if count > 1]
+    for name in shared:
+        one, *others = [classes[name] for classes in own.values() if name in classes]
+        if any(other != one for other in others):
+            raise ValueError(f"{name}: platforms have different models of this name")
+    return shared
 
 
 def _module(of: str, classes: dict[str, Class], common: dict[str, Class]) -> str:

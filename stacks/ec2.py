@@ -10,6 +10,7 @@ from pulumi_aws import cloudwatch, ebs, ec2, iam, route53, s3
 
 from perennial.aws import names
 from perennial.aws.rights import Statement, document
+from perennial.fleet import written
 from perennial.platforms.ec2 import parts, rights
 from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.services import scheduler_address
@@ -319,7 +320,7 @@ def _outputs(account: Account, authority: Authority) -> dict[str, Any]:
             # Through JupyterLab's login, or a forwarded port.
             "dashboard_url": None,
             "jupyter_url": parts.jupyter_url(spec),
-            "fleets": parts.fleets(spec),
+            "fleets": written(parts.fleets(spec)),
         }
 
     found = pulumi.Output.from_input(account.value(told))

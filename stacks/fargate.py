@@ -10,6 +10,7 @@ import pulumi
 from pulumi_aws import ecs
 
 from perennial.aws import names
+from perennial.fleet import written
 from perennial.platforms.fargate import parts, tasks
 from perennial.platforms.fargate.parts import Part
 from perennial.services import scheduler_address
@@ -218,7 +219,7 @@ def _outputs(account: Account, authority: Authority, standing: Ground) -> dict[s
             "jupyter_url": jupyter,
             # Only through a forwarded port.
             "dashboard_url": None,
-            "fleets": parts.fleets(spec),
+            "fleets": written(parts.fleets(spec)),
         }
 
     host = standing.balancer.host if standing.balancer else None

@@ -6,6 +6,10 @@ Written by `docs/generate_pulumi.py` from the models: do not edit.
 from __future__ import annotations
 
 from .common import (
+    AwsAlarmsArgs,
+    AwsLogsArgs,
+    AwsNetworkArgs,
+    AwsNotebooksArgs,
     ClusterArgs,
     EnvironmentArgs,
     JupyterArgs,
@@ -16,16 +20,14 @@ from .common import (
     SecurityArgs,
     WorkerGroupArgs,
 )
-from .fargate import (
-    AwsAlarmsArgs,
-    AwsLogsArgs,
-    AwsNetworkArgs,
-    AwsNotebooksArgs,
-    FargateClusterArgs,
-    FargateGroupArgs,
-    FargateOptionsArgs,
-    FargateTaskArgs,
+from .ec2 import (
+    Ec2ClusterArgs,
+    Ec2OptionsArgs,
+    GroupInstancesArgs,
+    SchedulerInstanceArgs,
+    SpotInstancesArgs,
 )
+from .fargate import FargateClusterArgs, FargateGroupArgs, FargateOptionsArgs, FargateTaskArgs
 from .hosts import HostsClusterArgs, HostsOptionsArgs, MachineArgs
 from .kubernetes import (
     GroupPodArgs,
@@ -51,11 +53,14 @@ __all__ = [
     "AwsNetworkArgs",
     "AwsNotebooksArgs",
     "ClusterArgs",
+    "Ec2ClusterArgs",
+    "Ec2OptionsArgs",
     "EnvironmentArgs",
     "FargateClusterArgs",
     "FargateGroupArgs",
     "FargateOptionsArgs",
     "FargateTaskArgs",
+    "GroupInstancesArgs",
     "GroupPodArgs",
     "HostsClusterArgs",
     "HostsOptionsArgs",
@@ -77,9 +82,11 @@ __all__ = [
     "ScheduleArgs",
     "SchedulerArgs",
     "SchedulerIngressArgs",
+    "SchedulerInstanceArgs",
     "SchedulerPodArgs",
     "SecurityArgs",
     "ServiceArgs",
+    "SpotInstancesArgs",
     "StorageArgs",
     "WorkerGroupArgs",
 ]

@@ -1,4 +1,4 @@
-"""Typed arguments of every component; their keys are those of a cluster file.
+"""Typed arguments of several components; their keys are those of a cluster file.
 
 Written by `docs/generate_pulumi.py` from the models: do not edit.
 """
@@ -226,3 +226,88 @@ class ClusterArgs:
     """What others may not do with the files that tasks and notebooks make, as three octal digits
     in quotes: "027" lets the group read them. Keys, tokens and what the services keep stay
     their user's alone. Default: `077`."""
+
+
+@dataclass(kw_only=True)
+class AwsNetworkArgs:
+    """Where the cluster stands: in a VPC that exists, or in a small one of its own."""
+
+    vpc: pulumi.Input[str] | None = None
+    """A VPC that exists; one is made when it is not given."""
+    subnets: Sequence[pulumi.Input[str]] | None = None
+    """Its private subnets, of which each leads to the internet by NAT, or has the endpoints that
+    the cluster needs."""
+    security_groups: Sequence[pulumi.Input[str]] | None = None
+    """More security groups of every service, such as one that a database lets in."""
+    clients: Sequence[pulumi.Input[str]] | None = None
+    """Networks and security groups that may reach the scheduler and JupyterLab from elsewhere;
+    none when it is not given, and then `perennial connect --port-forward` leads there."""
+    cidr: str | None = None
+    """Addresses of a VPC that is made. Default: `10.86.0.0/16`."""
+    zones: Sequence[str] | None = None
+    """Availability zones of a VPC that is made, by their letters: one private subnet in each."""
+    nat: Literal["none", "single", "per_zone"] | None = None
+    """How its private subnets lead to the internet: by one NAT gateway for all, by one in each
+    zone, or not at all. `perennial plan` says what each costs. Default: `single`."""
+    endpoints: bool | None = None
+    """Whether AWS's own services are reached by endpoints in a VPC that is made; without NAT
+    they must be. S3 always has its own, which costs nothing. Default: `False`."""
+    domain: pulumi.Input[str] | None = None
+    """Private domain in which the scheduler has its name; `<cluster>.perennial` when it is not
+    given."""
+
+
+@dataclass(kw_only=True)
+class AwsLogsArgs:
+    """Logs in CloudWatch."""
+
+    retention: (
+        pulumi.Input[
+            Literal[
+                1,
+                3,
+                5,
+                7,
+                14,
+                30,
+                60,
+                90,
+                120,
+                150,
+                180,
+                365,
+                400,
+                545,
+                731,
+                1096,
+                1827,
+                2192,
+                2557,
+                2922,
+                3288,
+                3653,
+            ]
+        ]
+        | None
+    ) = None
+    """Days for which logs are kept. Default: `30`."""
+    keep: bool | None = None
+    """Whether the logs stay when the cluster is taken down. Default: `False`."""
+
+
+@dataclass(kw_only=True)
+class AwsAlarmsArgs:
+    """Alarms: no scheduler, no workers, a drain that is overdue, a certificate that ends."""
+
+    topic: pulumi.Input[str]
+    """Topic of SNS that is told."""
+
+
+@dataclass(kw_only=True)
+class AwsNotebooksArgs:
+    """A file system of EFS for notebooks."""
+
+    file_system: pulumi.Input[str] | None = None
+    """One that exists, with a mount target in each subnet; one is made when it is not given."""
+    access_point: pulumi.Input[str] | None = None
+    """Access point of it; its root folder when it is not given."""

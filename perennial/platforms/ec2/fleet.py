@@ -16,6 +16,7 @@ from perennial.aws.failures import AwsError, Cause
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
 from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
+from perennial.platforms.ec2.parts import Ec2Handle
 
 #: States of an instance in its group, by what they begin with → those of a member. Others, such
 #: as Standby, are of no member: a person has taken the instance out.
@@ -47,6 +48,7 @@ class Ec2Fleet:
     """The instances of one Auto Scaling group."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[Ec2Handle]] = Ec2Handle
 
     def __init__(
         self, group: str, region: str, name: str, fixed: bool = False, aws: Aws | None = None

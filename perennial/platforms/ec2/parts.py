@@ -8,6 +8,7 @@ from typing import Any
 
 from perennial import services as values
 from perennial.aws import names
+from perennial.fleet import Handle
 from perennial.own_wheel import own_wheel
 from perennial.platforms.ec2.options import Options
 from perennial.render import STATE
@@ -191,16 +192,26 @@ def reached_by(spec: ClusterSpec, role: str) -> list[str]:
     return [scheduler_host(spec), *here]
 
 
-def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
+class Ec2Handle(Handle):
+    """Where the instances of a group are; see `perennial.platforms.ec2.fleet.Ec2Fleet`."""
+
+    group: str
+    region: str
+    #: Of the Auto Scaling group.
+    name: str
+    fixed: bool = False
+
+
+def fleets(spec: ClusterSpec) -> dict[str, Ec2Handle]:
     """Say how the scaler reaches each group."""
     options: Options = spec.options
     return {
-        group: {
-            "group": group,
-            "region": options.region,
-            "name": names.name_of(spec.name, group),
-            "fixed": group not in spec.scaled,
-        }
+        group: Ec2Handle(
+            group=group,
+            region=options.region,
+            name=names.name_of(spec.name, group),
+            fixed=group not in spec.scaled,
+        )
         for group in spec.workers
     }
 

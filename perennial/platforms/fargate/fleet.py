@@ -18,6 +18,7 @@ from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
 from perennial.fleet import refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.fargate.ecs import Ecs, EcsService, EcsTask
+from perennial.platforms.fargate.parts import FargateHandle
 
 #: Words of ECS's events: it finds no room, or it has found some since.
 _NO_ROOM = ("was unable to place", "is unable to consistently start")
@@ -30,6 +31,7 @@ class FargateFleet:
     """The tasks of one ECS service."""
 
     chooses: ClassVar[bool] = True
+    handle: ClassVar[type[FargateHandle]] = FargateHandle
 
     def __init__(
         self,

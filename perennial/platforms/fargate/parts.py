@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from posixpath import basename
-from typing import Any
 
 from perennial.aws import names
+from perennial.fleet import Handle
 from perennial.platforms.fargate.options import FargateTask, Options
 from perennial.platforms.fargate.sizes import TaskSize
 from perennial.services import ADDRESS, INSTANCE, Service, Site, filled, scheduler, services
@@ -84,16 +84,26 @@ def parts(spec: ClusterSpec) -> tuple[Part, ...]:
     )
 
 
-def fleets(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
+class FargateHandle(Handle):
+    """Where the service of a group is; see `perennial.platforms.fargate.fleet.FargateFleet`."""
+
+    group: str
+    region: str
+    cluster: str
+    service: str
+    fixed: bool = False
+
+
+def fleets(spec: ClusterSpec) -> dict[str, FargateHandle]:
     """Say how the scaler reaches each group."""
     return {
-        group: {
-            "group": group,
-            "region": spec.options.region,
-            "cluster": ecs_cluster(spec.name),
-            "service": group,
-            "fixed": group not in spec.scaled,
-        }
+        group: FargateHandle(
+            group=group,
+            region=spec.options.region,
+            cluster=ecs_cluster(spec.name),
+            service=group,
+            fixed=group not in spec.scaled,
+        )
         for group in spec.workers
     }
 

@@ -1,4 +1,4 @@
-"""Clusters on AWS from `perennial up` to `perennial down`: the real engine, and moto in place of AWS.
+"""Clusters on AWS from `perennial up` to `perennial down`: the real engine, and moto for AWS.
 
 Each call that was made is then held against the policy that `perennial aws policy` prints.
 """
