@@ -19,12 +19,14 @@ PUBLIC = {
     "perennial.services",
     "perennial.spec",
     "perennial.stacks.args",
+    "perennial.stacks.ec2",
+    "perennial.stacks.fargate",
     "perennial.stacks.hosts",
     "perennial.stacks.kubernetes",
     "perennial.stacks.local",
 }
 #: Modules of `perennial.stacks` that are documented as what is published.
-STACKS = ("hosts", "local", "kubernetes", "host_resources")
+STACKS = ("ec2", "fargate", "hosts", "local", "kubernetes", "host_resources")
 
 
 def test_the_package_itself() -> None:

@@ -23,22 +23,12 @@ class Cause(StrEnum):
 
 
 class AwsError(PerennialError):
-    """AWS refused a call, or did not answer.
-
-    Parameters
-    ----------
-    message : str
-        One line: what could not be done, why, and what to do.
-    cause : Cause
-        Why.
-    code : str
-        The API's own code, such as ``AccessDeniedException``; the class of botocore's error where
-        the API has not answered.
-    """
+    """AWS refused a call, or did not answer."""
 
     def __init__(self, message: str, cause: Cause, code: str) -> None:
         super().__init__(message)
         self.cause = cause
+        #: Of the API; the class of the error of botocore where the API has not answered.
         self.code = code
 
 

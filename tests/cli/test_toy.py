@@ -34,7 +34,7 @@ WORKS = {
     "import": ("import helm values.yaml", "platform: kubernetes"),
 }
 #: Of one platform alone, whose own tests try them: `tests/platforms/kubernetes/test_verbs.py`.
-OTHERS = {"adopt"}
+OTHERS = {"adopt", "aws"}
 LACKS = {
     "render": "render cluster.yaml --format systemd -o out",
     "refresh": "refresh",

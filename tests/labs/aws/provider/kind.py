@@ -119,7 +119,7 @@ def request(client: Any, operation: str, given: Mapping[str, Any], **names: str)
     return structure(shape, given, operation, **names)
 
 
-def structure(shape: Shape, given: Mapping[str, Any], path: str, /, **names: str) -> Values:
+def structure(shape: Shape, given: Mapping[str, Any], path: str, **names: str) -> Values:
     """Return inputs as a structure of an API."""
     assert isinstance(shape, StructureShape)
     members = {plain_name(name): name for name in shape.members}
@@ -203,8 +203,6 @@ def tags_of(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
 def gone(error: ClientError) -> bool:
     """Whether a call failed because there is no such resource."""
     code = error.response["Error"]["Code"]
-    if code == "ValidationError":  # Auto Scaling has no other
-        return "not found" in error.response["Error"]["Message"]
     signs = ("NotFound", "NoSuch", "DoesNotExist", "not found", "Malformed")
     return code in {"404", "ResourceNotFoundException"} or any(sign in code for sign in signs)
 
