@@ -1,0 +1,130 @@
+"""Ports of tasks through SSM: the AWS command line's part is played by a program of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from perennial.errors import PerennialError
+from perennial.platforms.fargate import sessions
+from perennial.platforms.fargate.ecs import EcsTask
+from perennial.platforms.fargate.sessions import Sessions, start_session
+from perennial.tunnel.forwarding import Forward
+
+TOLD = {"cluster": "lab", "domain": "lab.perennial", "region": "eu-central-1", "profile": ""}
+#: Carries a port as `aws ssm start-session` does, and ends with its standard error.
+AWS = f"""#!{sys.executable}
+import asyncio, json, sys
+
+async def main():
+    words = sys.argv[1:]
+    target = words[words.index("--target") + 1]
+    ports = json.loads(words[words.index("--parameters") + 1])
+    if "refused" in target:
+        sys.exit("An error occurred (TargetNotConnected): the task is not connected")
+    async def carry(reader, writer):
+        far = await asyncio.open_connection("127.0.0.1", int(ports["portNumber"][0]))
+        async def pump(source, sink):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+        await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+    server = await asyncio.start_server(carry, "127.0.0.1", int(ports["localPortNumber"][0]))
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name, text in (("aws", AWS), ("session-manager-plugin", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say which tasks ECS lists of each service."""
+
+    def known(**by_part: list[EcsTask]) -> None:
+        ecs = SimpleNamespace(cluster="perennial-lab-ecs", tasks=lambda part: by_part.get(part, []))
+        monkeypatch.setattr(sessions, "Ecs", lambda *_: ecs)
+        monkeypatch.setattr(sessions, "Aws", lambda *_: None)
+
+    return known
+
+
+def running(name: str) -> EcsTask:
+    return EcsTask(f"arn:task/lab/{name}", "RUNNING", runtime=f"{name}-1")
+
+
+def test_the_command_names_the_container_and_both_ports() -> None:
+    told = {**TOLD, "profile": "work"}
+    command = start_session(told, "perennial-lab-ecs", running("0a1b"), 8786, 40_001)
+    assert command[:7] == (
+        *("aws", "ssm", "start-session", "--region", "eu-central-1", "--profile", "work"),
+    )
+    assert command[command.index("--target") + 1] == "ecs:perennial-lab-ecs_0a1b_0a1b-1"
+    assert json.loads(command[-1]) == {"portNumber": ["8786"], "localPortNumber": ["40001"]}
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_connection_goes_to_the_newest_task_and_a_session_that_ends_is_told(
+    tasks: Callable[..., None],
+) -> None:
+    tasks(scheduler=[running("old"), running("new")])
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"scheduler: " + await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    async def story() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        forward = Forward(0, "scheduler.lab.perennial", port)
+        link: Any = await Sessions(TOLD).connect([forward])
+        try:
+            reader, writer = await link.open(forward)
+            writer.write(b"hello\n")
+            assert await asyncio.wait_for(reader.read(), 20) == b"scheduler: hello\n"
+            writer.close()
+            ended = asyncio.create_task(link.ended())
+            await asyncio.sleep(0)
+            assert not ended.done()
+            link._processes[0].terminate()  # as SSM does when the task is replaced
+            await asyncio.wait_for(ended, 20)
+        finally:
+            await link.close()
+            server.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("programs")
+def test_each_way_to_fail_is_a_line(tasks: Callable[..., None]) -> None:
+    tasks(scheduler=[running("refused")])
+    way = Sessions(TOLD)
+    [refused, missing] = way.check([("scheduler.lab.perennial", 1), ("jupyter.lab.perennial", 2)])
+    assert "SSM does not reach scheduler: An error occurred (TargetNotConnected)" in refused
+    assert missing == "no task of jupyter is ready; see `perennial status`"
+
+
+def test_without_the_plugin(
+    tasks: Callable[..., None], programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks(scheduler=[running("a")])
+    (programs / "session-manager-plugin").unlink()
+    with pytest.raises(PerennialError, match="session-manager-plugin is not installed here"):
+        asyncio.run(Sessions(TOLD).connect([Forward(0, "scheduler.lab.perennial", 1)]))
