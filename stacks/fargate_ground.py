@@ -10,6 +10,7 @@ import pulumi
 from pulumi_aws import cloudwatch, ec2, ecs, iam, servicediscovery
 
 from perennial.platforms.fargate import parts, rights
+from perennial.platforms.fargate.costs import ENDPOINTS
 from perennial.platforms.fargate.parts import Part
 from perennial.spec import ClusterSpec
 
@@ -18,8 +19,6 @@ from .aws_network import Opening, PlacedNetwork, clients, network, open_to, secu
 from .fargate_balancer import Balancer, balancer
 from .resources import Authority
 
-#: Endpoints of what ECS on Fargate reaches, where there is no NAT.
-ENDPOINTS = ("ecr.api", "ecr.dkr", "ecs", "logs", "secretsmanager", "ssmmessages")
 #: Seconds for which others may remember the address of a scheduler that has been replaced.
 TTL = 10
 #: Services that have a name in the domain.

@@ -9,10 +9,11 @@ from typing import Any
 
 from pulumi.automation.events import StepEventMetadata
 
-from perennial.aws import names
+from perennial.aws import names, prices
 from perennial.aws.client import Aws
 from perennial.errors import PerennialError
 from perennial.plan import Action, Impact, Step
+from perennial.platforms.fargate import costs
 from perennial.platforms.fargate.ecs import Ecs
 from perennial.platforms.fargate.parts import Part, count, ecs_cluster, parts
 from perennial.spec import ClusterSpec
@@ -74,6 +75,8 @@ def first(spec: ClusterSpec) -> list[Step]:
         "notebooks": {"FileSystem"},
         "balancer": {"LoadBalancer"},
     }
+    if ground := costs.of_ground(spec):
+        words["network"].add(prices.written(ground))
     for part, kinds in words.items():
         if made.get(part, True):
             others[part, "create"] = kinds
@@ -96,7 +99,7 @@ def stop_scheduler(spec: ClusterSpec, _had: Collection[str], say: Callable[[str]
 def _size(spec: ClusterSpec, part: Part) -> str:
     number = plural(count(spec, part), "task")
     spot = ", some on Spot" if part.service.group and spec.options.group(part.key).spot else ""
-    return f"{number} of {part.size}{spot}"
+    return f"{number} of {part.size}{spot}, {prices.written(costs.of_part(spec, part))}"
 
 
 def _ordered(spec: ClusterSpec, tasks: Mapping[str, Step], others: Others) -> list[Step]:

@@ -33,12 +33,14 @@ class FargateDeployer(StackDeployer):
         """Ask AWS who is asking, and whether what the file names is there."""
         from perennial.aws.checks import before, refuse_strangers
         from perennial.aws.client import Aws
+        from perennial.platforms.fargate.costs import estimate
 
         say("asking AWS for the account, the region and the network")
         aws = Aws(spec.options.region, spec.options.profile)
         before(spec.name, spec.options, aws)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec.name, aws)
+            say(estimate(spec))
 
     def hopeless(self, spec: ClusterSpec) -> Callable[[], Sequence[str]]:
         """Look, while services are waited for, which have tasks that can never start."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from perennial.platforms.fargate.deployer import _hopeless
 from perennial.platforms.fargate.ecs import EcsService, EcsTask
 from perennial.platforms.fargate.troubles import Kind, of_service, of_task
+from tests.platforms.fargate.test_tasks import spec
 
 STOPPED: list[tuple[str, int | None, Kind, str]] = [
     (
@@ -61,3 +65,36 @@ def test_only_the_latest_of_a_services_events_counts() -> None:
     )
     assert of_service(EcsService("cpu", 2, 2, 1, (steady, full))) == ""
     assert of_service(EcsService("cpu", 2, 2, 1)) == ""
+
+
+class Services:
+    """Services of ECS, of which one has no task that starts."""
+
+    def __init__(self, stopped: list[EcsTask]) -> None:
+        self.stopped = stopped
+
+    def services(self, names: list[str]) -> dict[str, EcsService]:
+        return {name: EcsService(name, 1, 0 if name == "cpu" else 1, 1) for name in names}
+
+    def tasks(self, service: str, wanted: str) -> list[EcsTask]:
+        assert (service, wanted) == ("cpu", "STOPPED")
+        return self.stopped
+
+
+def test_nobody_waits_for_a_service_whose_tasks_never_start() -> None:
+    cluster, began = spec(), datetime(2026, 1, 1, tzinfo=UTC)
+    failed = [
+        EcsTask(
+            f"t/{number}",
+            "STOPPED",
+            "STOPPED",
+            reason="CannotPullContainerError: not found",
+            created=began + timedelta(minutes=number),
+        )
+        for number in range(1, 4)
+    ]
+    [line] = _hopeless(cluster, Services(failed), began)  # type: ignore[arg-type]
+    assert line.startswith("lab: cpu: CannotPullContainerError: not found; correct fargate.image")
+    assert _hopeless(cluster, Services(failed[:2]), began) == []  # type: ignore[arg-type]
+    later = began + timedelta(hours=1)  # those were of an earlier deployment
+    assert _hopeless(cluster, Services(failed), later) == []  # type: ignore[arg-type]
