@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
 from perennial import connect, contracts, paths, tunnel
 from perennial.aws.client import Aws
@@ -20,15 +23,19 @@ from perennial.contracts import (
     WebPage,
 )
 from perennial.errors import PerennialError
+from perennial.files import write_atomic
+from perennial.pages import ROSTER, counts_of, socket_of, token_of
 from perennial.paths import cluster_state
 from perennial.platforms.fargate import logs, troubles
 from perennial.platforms.fargate.ecs import Ecs, EcsTask
-from perennial.platforms.fargate.parts import ecs_cluster
+from perennial.platforms.fargate.parts import RUN, ecs_cluster
+from perennial.platforms.fargate.sessions import run
 from perennial.stacked import deployed, token_file
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
     from perennial.doctor import Finding
+    from perennial.pages import Counts
     from perennial.spec import ClusterSpec
 
 
@@ -43,7 +50,6 @@ class FargateRuntime(contracts.Runtime):
         "enable": "{name}: ECS starts its tasks by itself",
         "disable": "{name}: ECS keeps its tasks running until {down}",
         "supervisor": "{name}: --wait is for the platform local, found fargate",
-        "dashboard": "{name}: no dashboard of its own on fargate yet; use the panels of JupyterLab",
     }
 
     @cached_property
@@ -86,7 +92,25 @@ class FargateRuntime(contracts.Runtime):
             rows += [_row(key, task) for task in tasks]
             if not tasks and (key not in sizes or services.get(key) is None):
                 rows.append(self._absent(key))
-        return Status(None, sizes, rows, None)
+        return Status(None, sizes, rows, self.counts())
+
+    def counts(self) -> Counts | None:
+        """Ask in the scheduler's task, by SSM: nobody else reaches its pages."""
+        module = "perennial.platforms.fargate.page"
+        try:
+            said = self._run(f"-m {module} {socket_of(f'{RUN}/pages')} /json/counts.json {ROSTER}")
+            return counts_of(*json.loads(said))
+        except (PerennialError, OSError, ValueError, TypeError, subprocess.TimeoutExpired):
+            return None
+
+    def _run(self, words: str) -> str:
+        """Run Python in the scheduler's task; return the last line that it prints."""
+        options, python = self.spec.options, self.spec.environment.python or "python"
+        running = [task for task in self.ecs.tasks("scheduler") if task.is_running]
+        if not options.exec or not running:
+            raise PerennialError(f"{self.name}: no task of the scheduler that SSM reaches")
+        told = {"region": options.region, "profile": options.profile or ""}
+        return run(told, self.ecs.cluster, running[-1], "scheduler", f"{python} -P {words}")
 
     def _absent(self, key: str) -> ServiceStatus:
         """Describe a service without a task: why the last one stopped, or cannot be placed."""
@@ -158,6 +182,23 @@ class FargateRuntime(contracts.Runtime):
         if not self.spec.options.load_balancer:
             link = self._forwarded(link)
         return WebPage(str(link.jupyter_url), token_file(state), state.secrets)
+
+    def dashboard(self) -> WebPage:
+        """Find Dask's dashboard, and its token in the scheduler's task."""
+        state = cluster_state(self.name)
+        link = connect.load(state)
+        self._forwarded(link)
+        place = str(urlsplit(link.scheduler_address).hostname)
+        port = tunnel.local(self.name, place, self.spec.scheduler.dashboard_port)
+        if port is None:
+            raise PerennialError(
+                f"{self.name}: the dashboard's port is not forwarded; `perennial connect"
+                f" {self.name} --port-forward` does, once the scheduler is ready"
+            )
+        token = self._run(f"-c \"print(open('{token_of(f'{RUN}/pages')}').read())\"")
+        file = state.secrets / "dashboard-token"
+        write_atomic(file, token)
+        return WebPage(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
 
     def _forwarded(self, link: Connection) -> Connection:
         """Keep a tunnel to the cluster; a bastion's that is there is one as well."""

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 DOCUMENT = "AWS-StartPortForwardingSession"
 #: Seconds between two attempts to reach what a session carries.
 LOOK = 0.2
+#: How lines begin that are SSM's own.
+_OF_THE_SESSION = ("The Session Manager plugin", "Starting session", "Exiting session")
 #: What has to be installed here.
 PROGRAMS = ("aws", "session-manager-plugin")
 
@@ -77,11 +80,13 @@ class Sessions:
             "domain": domain,
             "region": options.region,
             "profile": options.profile or os.environ.get("AWS_PROFILE", ""),
+            "dashboard": str(spec.scheduler.dashboard_port),
         }
 
     def endpoints(self, connection: Connection) -> list[Endpoint]:
-        """Name the scheduler and JupyterLab."""
-        return [each for each in endpoints_of(connection) if self._part(each[0])]
+        """Name the scheduler and JupyterLab, and the dashboard's port in the scheduler's task."""
+        own = [each for each in endpoints_of(connection) if self._part(each[0])]
+        return [*own, (own[0][0], int(self._told["dashboard"]))]
 
     async def connect(self, forwards: Sequence[Forward]) -> SessionsLink:
         """Start a session for each place."""
@@ -132,12 +137,7 @@ class SessionsLink:
 
     async def start(self, forward: Forward, part: str) -> None:
         """Start the session for a place, and wait until it carries."""
-        for program in PROGRAMS:
-            if shutil.which(program) is None:
-                raise PerennialError(
-                    f"{program} is not installed here; SSM needs the AWS command line and its"
-                    " session-manager-plugin, or use --ssh USER@BASTION"
-                )
+        require_programs()
         task = await asyncio.to_thread(self._task, part)
         local = _free_port()
         command = start_session(self._told, self._ecs.cluster, task, forward.port, local)
@@ -215,6 +215,42 @@ def start_session(
         *("--target", f"ecs:{cluster}_{task.id}_{task.runtime}"),
         *("--document-name", DOCUMENT, "--parameters", json.dumps(parameters)),
     )
+
+
+def run(told: Mapping[str, str], cluster: str, task: EcsTask, container: str, words: str) -> str:
+    """Run a command in a container; return the last line that it prints."""
+    require_programs()
+    command = (
+        *("aws", "ecs", "execute-command", "--region", told["region"]),
+        *(("--profile", told["profile"]) if told["profile"] else ()),
+        *("--cluster", cluster, "--task", task.arn, "--container", container),
+        *("--interactive", "--command", words),
+    )
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3 * CONNECT_TIMEOUT,
+        check=False,
+    )
+    # Around it stands what SSM says of the session.
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(_OF_THE_SESSION)]
+    if done.returncode or not said:
+        why = " ".join(done.stderr.split()) or "it printed nothing"
+        raise PerennialError(f"cannot run a command in {container}-{task.id}: {why}")
+    return said[-1]
+
+
+def require_programs() -> None:
+    """Raise where what SSM needs on this machine is not there."""
+    for program in PROGRAMS:
+        if shutil.which(program) is None:
+            raise PerennialError(
+                f"{program} is not installed here; SSM needs the AWS command line and its"
+                " session-manager-plugin, or use --ssh USER@BASTION"
+            )
 
 
 def _free_port() -> int:

@@ -18,13 +18,25 @@ from perennial.platforms.fargate.ecs import EcsTask
 from perennial.platforms.fargate.sessions import Sessions, start_session
 from perennial.tunnel.forwarding import Forward
 
-TOLD = {"cluster": "lab", "domain": "lab.perennial", "region": "eu-central-1", "profile": ""}
+TOLD = {
+    "cluster": "lab",
+    "domain": "lab.perennial",
+    "region": "eu-central-1",
+    "profile": "",
+    "dashboard": "8787",
+}
 #: Carries a port as `aws ssm start-session` does, and ends with its standard error.
 AWS = f"""#!{sys.executable}
 import asyncio, json, sys
 
 async def main():
     words = sys.argv[1:]
+    if "execute-command" in words:
+        print("The Session Manager plugin was installed successfully.")
+        print("Starting session with SessionId: ecs-execute-command-1\\n")
+        print("ran " + words[words.index("--command") + 1])
+        print("\\n\\nExiting session with sessionId: ecs-execute-command-1.")
+        return
     target = words[words.index("--target") + 1]
     ports = json.loads(words[words.index("--parameters") + 1])
     if "refused" in target:
@@ -119,6 +131,12 @@ def test_each_way_to_fail_is_a_line(tasks: Callable[..., None]) -> None:
     [refused, missing] = way.check([("scheduler.lab.perennial", 1), ("jupyter.lab.perennial", 2)])
     assert "SSM does not reach scheduler: An error occurred (TargetNotConnected)" in refused
     assert missing == "no task of jupyter is ready; see `perennial status`"
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_command_in_a_container_gives_what_it_prints() -> None:
+    said = sessions.run(TOLD, "perennial-lab-ecs", running("0a1b"), "scheduler", "python -V")
+    assert said == "ran python -V"
 
 
 def test_without_the_plugin(
