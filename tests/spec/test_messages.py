@@ -143,6 +143,6 @@ def test_a_missing_platform_is_one_fault() -> None:
     with pytest.raises(SpecError) as caught:
         loads("name: lab\nworkers: {cpu: {}}\n", "lab.yaml")
     assert str(caught.value) == (
-        "lab.yaml:1: platform: found nothing; allowed: local, hosts, kubernetes;"
+        "lab.yaml:1: platform: found nothing; allowed: local, hosts, kubernetes, ec2, fargate;"
         " add `platform: local`"
     )

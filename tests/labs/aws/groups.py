@@ -19,10 +19,13 @@ from moto.autoscaling.exceptions import ResourceContentionError
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.models.instances import Instance
+from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.ec2.utils import parse_user_data
 
 _refreshes: list[dict[str, Any]] = []
 _delete = AutoScalingResponse.delete_auto_scaling_group
 _terminate, _add_block_device = Instance.terminate, Instance.add_block_device
+_create_version = LaunchTemplate.create_version
 
 
 @contextmanager
@@ -40,6 +43,7 @@ def refreshing() -> Iterator[None]:
             stack.enter_context(patch.object(AutoScalingResponse, name, call, create=True))
         stack.enter_context(patch.object(Instance, "terminate", _terminated))
         stack.enter_context(patch.object(Instance, "add_block_device", _one_disk))
+        stack.enter_context(patch.object(LaunchTemplate, "create_version", _version))
         yield
 
 
@@ -77,6 +81,13 @@ def _delete_group(self: Any) -> ActionResult:
 
 def _answered(_: Any) -> ActionResult:
     return EmptyResult()
+
+
+def _version(self: LaunchTemplate, data: dict[str, Any], description: str) -> Any:
+    """Read the user data of a later version as moto does that of the first."""
+    if isinstance(data.get("UserData"), str | bytes):
+        data = {**data, "UserData": parse_user_data(data["UserData"])}
+    return _create_version(self, data, description)
 
 
 def _terminated(self: Instance) -> Any:
