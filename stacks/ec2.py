@@ -12,6 +12,7 @@ from perennial.aws import names
 from perennial.aws.rights import Statement, document
 from perennial.fleet import written
 from perennial.platforms.ec2 import parts, rights
+from perennial.platforms.ec2.costs import ENDPOINTS
 from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec
@@ -28,9 +29,6 @@ from .inputs import Inputs
 from .resources import Authority
 
 __all__ = ["PLUGINS", "Cluster", "Ec2Cluster", "Ec2ClusterArgs", "described", "stop_scheduler"]
-
-#: Services of AWS that an instance calls, for endpoints of a VPC without NAT.
-ENDPOINTS = ("autoscaling", "ec2", "logs", "secretsmanager", "ssm", "ssmmessages", "sts")
 
 
 class Ec2Cluster(ClusterComponent):

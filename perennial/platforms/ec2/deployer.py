@@ -37,7 +37,7 @@ class Ec2Deployer(StackDeployer):
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
         """Ask the engine what it would do; say what a month costs."""
-        from perennial.platforms.ec2.prices import estimate
+        from perennial.platforms.ec2.costs import estimate
 
         return replace(super().plan(spec, file, say), note=str(estimate(spec)))
 

@@ -144,7 +144,7 @@ class Ec2Runtime(contracts.Runtime):
         for group, size in wanted.items():
             say(f"sizing the Auto Scaling group of {group}")
             self._allow(group, size)
-            fleet = Ec2Fleet(**parts.fleets(self.spec)[group], aws=self.aws)
+            fleet = Ec2Fleet(**dict(parts.fleets(self.spec)[group]), aws=self.aws)
             seen = fleet.observe()
             there = [one for one in seen.members if one.state == "running"]
             leaving = there[size:] if size < seen.desired else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perennial.aws import prices
+from perennial.aws.prices import Estimate
 from perennial.platforms.fargate.parts import Part, count, options_of, parts
 from perennial.spec import ClusterSpec
 
@@ -43,16 +44,18 @@ def of_ground(spec: ClusterSpec) -> float:
     return fixed + made + (balancer if options.load_balancer else 0)
 
 
-def estimate(spec: ClusterSpec) -> str:
-    """Say what a cluster costs, at its first sizes and at its largest."""
-    every, ground = parts(spec), of_ground(spec)
-    first = ground + sum(of_part(spec, part) for part in every)
-    most = ground + sum(
-        of_part(spec, part, spec.workers[part.key].most if part.service.group else None)
-        for part in every
+def estimate(spec: ClusterSpec) -> Estimate:
+    """Estimate a month of a cluster, with the fewest and the most members of its groups."""
+    ground = of_ground(spec)
+    least, most = (
+        ground + sum(of_part(spec, part, _members(spec, part, most)) for part in parts(spec))
+        for most in (False, True)
     )
-    up_to = f", {most:,.0f} USD with all members that its bounds allow" if most > first else ""
-    return (
-        f"{prices.written(first)}{up_to}; list prices of {prices.REGION} of {prices.DATE}, without"
-        " traffic, logs and taxes"
-    )
+    return Estimate(least, most)
+
+
+def _members(spec: ClusterSpec, part: Part, most: bool) -> int | None:
+    group = spec.workers.get(part.key)
+    if group is None or group.scale is None:
+        return None
+    return group.most if most else group.scale.min

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +15,7 @@ from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
+    from perennial.plan import Plan
     from perennial.platforms.fargate.ecs import Ecs
     from perennial.spec import ClusterSpec
 
@@ -33,14 +35,18 @@ class FargateDeployer(StackDeployer):
         """Ask AWS who is asking, and whether what the file names is there."""
         from perennial.aws.checks import before, refuse_strangers
         from perennial.aws.client import Aws
-        from perennial.platforms.fargate.costs import estimate
 
         say("asking AWS for the account, the region and the network")
         aws = Aws(spec.options.region, spec.options.profile)
         before(spec.name, spec.options, aws)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec.name, aws)
-            say(estimate(spec))
+
+    def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
+        """Ask the engine what it would do; say what a month costs."""
+        from perennial.platforms.fargate.costs import estimate
+
+        return replace(super().plan(spec, file, say), note=str(estimate(spec)))
 
     def hopeless(self, spec: ClusterSpec) -> Callable[[], Sequence[str]]:
         """Look, while services are waited for, which have tasks that can never start."""

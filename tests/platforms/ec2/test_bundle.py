@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.ec2 import bundle, parts, rights
 from perennial.platforms.ec2.capacity import architecture, capacity, fitting
+from perennial.platforms.ec2.costs import estimate
 from perennial.platforms.ec2.deployer import Ec2Deployer, kept
-from perennial.platforms.ec2.prices import estimate
 from perennial.services.values import PLACEHOLDERS
 from perennial.spec import ClusterSpec, loads
 from perennial.spec.units import GIB
@@ -247,7 +247,7 @@ def test_a_month_is_estimated_from_its_parts() -> None:
     rest = 0.5 + 3 * 0.4 + 730 * 0.045
     assert found.least == pytest.approx(first + member + rest)
     assert found.most == pytest.approx(first + 3 * member + rest)
-    assert str(found).startswith("about 262 to 561 US dollars a month on demand, by list prices of")
+    assert str(found).startswith("about 262 to 561 USD a month by the list prices of us-east-1 in ")
     unknown = estimate(with_ec2(scheduler={"instance_type": "p4d.24xlarge"}))
     assert unknown.unknown == ("p4d.24xlarge",)
     assert "without p4d.24xlarge" in str(unknown)
