@@ -59,10 +59,12 @@ def _secrets(place: Place) -> Iterator[Statement]:
 
 def _logs(place: Place) -> Iterator[Statement]:
     yield unscoped("logs", "DescribeLogGroups")
-    actions = ("CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "FilterLogEvents")
-    actions = (*actions, "ListTagsForResource", "PutRetentionPolicy", "TagResource")
+    actions = ("CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DescribeLogStreams")
+    actions = (*actions, "FilterLogEvents", "ListTagsForResource", "PutRetentionPolicy")
     group = place.arn("logs", f"log-group:{names.log_group(place.cluster)}")
-    yield Statement(prefixed("logs", (*actions, "UntagResource")), (group, f"{group}:*"))
+    yield Statement(
+        prefixed("logs", (*actions, "TagResource", "UntagResource")), (group, f"{group}:*")
+    )
 
 
 def _alarms(place: Place) -> Iterator[Statement]:

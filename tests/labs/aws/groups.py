@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
-from moto.autoscaling.exceptions import ResourceContentionError
+from moto.autoscaling.exceptions import ResourceContentionError, ValidationError
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.models.instances import Instance
@@ -23,6 +23,7 @@ from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.utils import parse_user_data
 
 _refreshes: list[dict[str, Any]] = []
+_end = AutoScalingResponse.terminate_instance_in_auto_scaling_group
 _delete = AutoScalingResponse.delete_auto_scaling_group
 _terminate, _add_block_device = Instance.terminate, Instance.add_block_device
 _create_version = LaunchTemplate.create_version
@@ -35,6 +36,7 @@ def refreshing() -> Iterator[None]:
         "start_instance_refresh": _start_refresh,
         "describe_instance_refreshes": _describe_refreshes,
         "delete_auto_scaling_group": _delete_group,
+        "terminate_instance_in_auto_scaling_group": _terminate_in_group,
         "complete_lifecycle_action": _answered,
         "record_lifecycle_action_heartbeat": _answered,
     }
@@ -77,6 +79,17 @@ def _delete_group(self: Any) -> ActionResult:
             each.protected_from_scale_in = False
     removed: ActionResult = _delete(self)
     return removed
+
+
+def _terminate_in_group(self: Any) -> ActionResult:
+    """Say of an instance that no group has what AWS says; moto fails."""
+    id_, groups = self._get_param("InstanceId"), self.autoscaling_backend.autoscaling_groups
+    if not any(one.instance.id == id_ for each in groups.values() for one in each.instance_states):
+        raise ValidationError(
+            f"Instance Id not found - No managed instance found for instance ID {id_}"
+        )
+    ended: ActionResult = _end(self)
+    return ended
 
 
 def _answered(_: Any) -> ActionResult:

@@ -96,6 +96,7 @@ class Asked:
         self._paths: dict[str, str] = {}
         #: Resources behind ids that are no resources, such as of associations.
         self._behind: dict[str, str] = {}
+        self._namespace: dict[str, str] = {}
 
     def by(self, call: Call) -> Iterator[Need]:
         """Return what a call asks for."""
@@ -105,6 +106,11 @@ class Asked:
         assert kinds is not None, f"{action}: AWS knows no such right"
         if call.service in {"ec2", "efs", "servicediscovery"}:
             yield from self._by_ids(call, action, kinds)
+        elif call.service == "ssm":
+            yield from self._by_ssm(call, action)
+        elif action == "ecs:ListTasks":
+            cluster = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{_last(call.params['cluster'])}"
+            yield Need(action, "*", {"ecs:cluster": cluster})
         elif set(kinds) == {""}:
             yield Need(action, "*", _tags(call.params))
         else:
@@ -122,7 +128,7 @@ class Asked:
                 yield Need(action, _arn(call.service, kind, "new"), given)
         for id_ in self._ids(call.params):
             kind = KINDS.get(id_.partition("-")[0], "")
-            if kind in kinds:
+            if kind and kind in kinds:
                 own = {
                     f"aws:ResourceTag/{key}": text for key, text in self._tags.get(id_, {}).items()
                 }
@@ -136,8 +142,28 @@ class Asked:
             yield Need("elasticfilesystem:TagResource", _arn("efs", kind, "new"), given)
         self._remember(call, given)
 
+    def _by_ssm(self, call: Call, action: str) -> Iterator[Need]:
+        """Return what a command on instances, or a read of a parameter asks for."""
+        params = call.params
+        if "Name" in params:
+            yield Need(action, f"arn:aws:ssm:{REGION}::parameter{params['Name']}")
+        if "DocumentName" in params:
+            yield Need(action, f"arn:aws:ssm:{REGION}::document/{params['DocumentName']}")
+        for id_ in params.get("InstanceIds") or [params.get("Target", "")]:
+            # Instances have the tags of their launch template.
+            if id_.startswith("i-"):
+                yield Need(
+                    action,
+                    _arn("ec2", "instance", id_),
+                    {"ssm:resourceTag/perennial:cluster": "lab"},
+                )
+
     def _remember(self, call: Call, given: Mapping[str, str]) -> None:
         tags = {key.partition("/")[2]: text for key, text in given.items()}
+        if call.operation == "CreatePrivateDnsNamespace":
+            self._namespace = tags  # whose id the operation tells later
+        if call.operation == "GetOperation":
+            tags = self._namespace
         for id_ in call.made:
             if tags:
                 self._tags[id_] = tags

@@ -109,7 +109,7 @@ class Lab:
 
         answer = b"".join(self._moto(environ, heard))
         made: tuple[str, ...] = ()
-        if operation.startswith(("Create", "Allocate", "Authorize", "Associate")):
+        if operation.startswith(("Create", "Allocate", "Authorize", "Associate", "GetOperation")):
             named = repr(params)
             ids = dict.fromkeys(ID.findall(answer.decode(errors="replace")))
             made = tuple(id_ for id_ in ids if id_ not in named)
