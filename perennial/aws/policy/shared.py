@@ -35,13 +35,28 @@ def linked(place: Place, *services: str) -> Statement:
 
 def _roles(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterator[Statement]:
     every = (place.iam(f"role/{names.OURS}/{place.named(names.ROLE)}"),)
-    changes = ("CreateRole", "PutRolePolicy", "DeleteRolePolicy", "AttachRolePolicy")
-    changes = (*changes, "DetachRolePolicy", "PutRolePermissionsBoundary")
+    changes = (
+        "CreateRole",
+        "PutRolePolicy",
+        "DeleteRolePolicy",
+        "AttachRolePolicy",
+        "DetachRolePolicy",
+        "PutRolePermissionsBoundary",
+    )
     boundary = options.permissions_boundary
     bound = {"StringEquals": {"iam:PermissionsBoundary": boundary}} if boundary else {}
     yield Statement(prefixed("iam", changes), every, bound)
-    others = ("DeleteRole", "GetRole", "GetRolePolicy", "TagRole", "UntagRole", "UpdateRole")
-    others = (*others, "UpdateAssumeRolePolicy", "UpdateRoleDescription", "ListRoleTags")
+    others = (
+        "DeleteRole",
+        "GetRole",
+        "GetRolePolicy",
+        "TagRole",
+        "UntagRole",
+        "UpdateRole",
+        "UpdateAssumeRolePolicy",
+        "UpdateRoleDescription",
+        "ListRoleTags",
+    )
     reads = ("ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies")
     yield Statement(prefixed("iam", (*others, *reads)), every)
     for service in trusted:
@@ -50,17 +65,33 @@ def _roles(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterato
 
 
 def _secrets(place: Place) -> Iterator[Statement]:
-    actions = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetResourcePolicy")
-    actions = (*actions, "GetSecretValue", "PutSecretValue", "TagResource", "UntagResource")
-    actions = (*actions, "UpdateSecret", "UpdateSecretVersionStage")
+    actions = (
+        "CreateSecret",
+        "DeleteSecret",
+        "DescribeSecret",
+        "GetResourcePolicy",
+        "GetSecretValue",
+        "PutSecretValue",
+        "TagResource",
+        "UntagResource",
+        "UpdateSecret",
+        "UpdateSecretVersionStage",
+    )
     own = place.arn("secretsmanager", f"secret:{names.secret_name(place.cluster, '*')}")
     yield Statement(prefixed("secretsmanager", actions), (own,))
 
 
 def _logs(place: Place) -> Iterator[Statement]:
     yield unscoped("logs", "DescribeLogGroups")
-    actions = ("CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DescribeLogStreams")
-    actions = (*actions, "FilterLogEvents", "ListTagsForResource", "PutRetentionPolicy")
+    actions = (
+        "CreateLogGroup",
+        "DeleteLogGroup",
+        "DeleteRetentionPolicy",
+        "DescribeLogStreams",
+        "FilterLogEvents",
+        "ListTagsForResource",
+        "PutRetentionPolicy",
+    )
     group = place.arn("logs", f"log-group:{names.log_group(place.cluster)}")
     yield Statement(
         prefixed("logs", (*actions, "TagResource", "UntagResource")), (group, f"{group}:*")

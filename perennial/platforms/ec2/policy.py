@@ -25,16 +25,26 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
 
 
 def _profiles(place: Place) -> Iterator[Statement]:
-    actions = ("AddRoleToInstanceProfile", "CreateInstanceProfile", "DeleteInstanceProfile")
-    actions = (*actions, "GetInstanceProfile", "RemoveRoleFromInstanceProfile")
+    actions = (
+        "AddRoleToInstanceProfile",
+        "CreateInstanceProfile",
+        "DeleteInstanceProfile",
+        "GetInstanceProfile",
+        "RemoveRoleFromInstanceProfile",
+    )
     own = place.iam(f"instance-profile/{names.OURS}/{place.named(names.ROLE)}")
     tags = ("TagInstanceProfile", "UntagInstanceProfile")
     yield Statement(prefixed("iam", (*actions, *tags)), (own,))
 
 
 def _instances(place: Place, spec: ClusterSpec) -> Iterator[Statement]:
-    reads = ("DescribeImages", "DescribeInstanceTypeOfferings", "DescribeInstanceTypes")
-    reads = (*reads, "DescribeInstances", "DescribeLaunchTemplateVersions")
+    reads = (
+        "DescribeImages",
+        "DescribeInstanceTypeOfferings",
+        "DescribeInstanceTypes",
+        "DescribeInstances",
+        "DescribeLaunchTemplateVersions",
+    )
     yield unscoped("ec2", *reads, "DescribeLaunchTemplates", "DescribeVolumes")
     yield place.created("ec2", ("launch-template",), "CreateLaunchTemplate")
     yield place.created("ec2", ("volume",), "CreateVolume")
@@ -57,15 +67,33 @@ def _instances(place: Place, spec: ClusterSpec) -> Iterator[Statement]:
 
 
 def _groups(place: Place) -> Iterator[Statement]:
-    reads = ("DescribeAutoScalingGroups", "DescribeInstanceRefreshes", "DescribeLifecycleHooks")
-    reads = (*reads, "DescribeScalingActivities", "DescribeTags", "DescribeWarmPool")
+    reads = (
+        "DescribeAutoScalingGroups",
+        "DescribeInstanceRefreshes",
+        "DescribeLifecycleHooks",
+        "DescribeScalingActivities",
+        "DescribeTags",
+        "DescribeWarmPool",
+    )
     yield unscoped("autoscaling", *reads)
-    actions = ("CancelInstanceRefresh", "CreateAutoScalingGroup", "CreateOrUpdateTags")
-    actions = (*actions, "DeleteAutoScalingGroup", "DeleteLifecycleHook", "DeleteTags")
-    actions = (*actions, "DisableMetricsCollection", "EnableMetricsCollection")
-    actions = (*actions, "PutLifecycleHook", "ResumeProcesses", "SetDesiredCapacity")
-    actions = (*actions, "SetInstanceProtection", "StartInstanceRefresh", "SuspendProcesses")
-    actions = (*actions, "TerminateInstanceInAutoScalingGroup", "UpdateAutoScalingGroup")
+    actions = (
+        "CancelInstanceRefresh",
+        "CreateAutoScalingGroup",
+        "CreateOrUpdateTags",
+        "DeleteAutoScalingGroup",
+        "DeleteLifecycleHook",
+        "DeleteTags",
+        "DisableMetricsCollection",
+        "EnableMetricsCollection",
+        "PutLifecycleHook",
+        "ResumeProcesses",
+        "SetDesiredCapacity",
+        "SetInstanceProtection",
+        "StartInstanceRefresh",
+        "SuspendProcesses",
+        "TerminateInstanceInAutoScalingGroup",
+        "UpdateAutoScalingGroup",
+    )
     pattern = f"autoScalingGroup:*:autoScalingGroupName/{place.named()}"
     yield Statement(prefixed("autoscaling", actions), (place.arn("autoscaling", pattern),))
 
@@ -77,23 +105,46 @@ def _bucket(place: Place) -> Iterator[Statement]:
     blocks = ("GetBucketPublicAccessBlock", "PutBucketPublicAccessBlock")
     tags = ("GetBucketTagging", "PutBucketTagging")
     # The plugin reads all settings of a bucket, used or not.
-    reads = ("GetAccelerateConfiguration", "GetBucketAcl", "GetBucketCORS", "GetBucketLocation")
-    reads = (*reads, "GetBucketLogging", "GetBucketObjectLockConfiguration", "GetBucketPolicy")
-    reads = (*reads, "GetBucketRequestPayment", "GetBucketVersioning", "GetBucketWebsite")
-    reads = (*reads, "GetEncryptionConfiguration", "GetLifecycleConfiguration")
-    reads = (*reads, "GetReplicationConfiguration")
+    reads = (
+        "GetAccelerateConfiguration",
+        "GetBucketAcl",
+        "GetBucketCORS",
+        "GetBucketLocation",
+        "GetBucketLogging",
+        "GetBucketObjectLockConfiguration",
+        "GetBucketPolicy",
+        "GetBucketRequestPayment",
+        "GetBucketVersioning",
+        "GetBucketWebsite",
+        "GetEncryptionConfiguration",
+        "GetLifecycleConfiguration",
+        "GetReplicationConfiguration",
+    )
     yield Statement(prefixed("s3", (*actions, *blocks, *tags, *reads)), (own,))
-    objects = ("DeleteObject", "DeleteObjectVersion", "GetObject", "GetObjectTagging")
-    objects = (*objects, "PutObject", "PutObjectTagging")
+    objects = (
+        "DeleteObject",
+        "DeleteObjectVersion",
+        "GetObject",
+        "GetObjectTagging",
+        "PutObject",
+        "PutObjectTagging",
+    )
     yield Statement(prefixed("s3", objects), (f"{own}/*",))
 
 
 def _zone(place: Place) -> Iterator[Statement]:
     """List what is done with the zone of the scheduler's name, whose id is not known before."""
     yield unscoped("route53", "CreateHostedZone")
-    actions = ("AssociateVPCWithHostedZone", "ChangeResourceRecordSets", "ChangeTagsForResource")
-    actions = (*actions, "DeleteHostedZone", "GetHostedZone", "ListResourceRecordSets")
-    actions = (*actions, "ListTagsForResource", "UpdateHostedZoneComment")
+    actions = (
+        "AssociateVPCWithHostedZone",
+        "ChangeResourceRecordSets",
+        "ChangeTagsForResource",
+        "DeleteHostedZone",
+        "GetHostedZone",
+        "ListResourceRecordSets",
+        "ListTagsForResource",
+        "UpdateHostedZoneComment",
+    )
     own = place.everywhere("route53", "hostedzone/*")
     yield Statement(prefixed("route53", actions), (own,))
     changes = place.everywhere("route53", "change/*")

@@ -70,8 +70,13 @@ def _names(place: Place) -> Iterator[Statement]:
     yield unscoped(service, "ListTagsForResource", "UntagResource")
     yield unscoped("route53", "CreateHostedZone", "ListHostedZonesByName")
     yield Statement(("route53:GetChange",), (place.everywhere("route53", "change/*"),))
-    zones = ("ChangeResourceRecordSets", "DeleteHostedZone", "GetHostedZone")
-    zones = (*zones, "ListResourceRecordSets", "AssociateVPCWithHostedZone")
+    zones = (
+        "ChangeResourceRecordSets",
+        "DeleteHostedZone",
+        "GetHostedZone",
+        "ListResourceRecordSets",
+        "AssociateVPCWithHostedZone",
+    )
     yield Statement(prefixed("route53", zones), (place.everywhere("route53", "hostedzone/*"),))
     yield unscoped("ec2", "DescribeRegions")
 
@@ -80,12 +85,30 @@ def _balancer(place: Place) -> Iterator[Statement]:
     service, pattern = "elasticloadbalancing", place.named(names.LOAD_BALANCER)
     kinds = ("loadbalancer/net/", "listener/net/", "targetgroup/")
     every = tuple(place.arn(service, f"{kind}{pattern}") for kind in kinds)
-    reads = ("DescribeListeners", "DescribeLoadBalancerAttributes", "DescribeLoadBalancers")
-    reads = (*reads, "DescribeTags", "DescribeTargetGroupAttributes", "DescribeTargetGroups")
-    reads = (*reads, "DescribeCapacityReservation", "DescribeListenerAttributes")
+    reads = (
+        "DescribeListeners",
+        "DescribeLoadBalancerAttributes",
+        "DescribeLoadBalancers",
+        "DescribeTags",
+        "DescribeTargetGroupAttributes",
+        "DescribeTargetGroups",
+        "DescribeCapacityReservation",
+        "DescribeListenerAttributes",
+    )
     yield unscoped(service, *reads, "DescribeTargetHealth")
-    actions = ("AddTags", "CreateListener", "CreateLoadBalancer", "CreateTargetGroup")
-    actions = (*actions, "DeleteListener", "DeleteLoadBalancer", "DeleteTargetGroup")
-    actions = (*actions, "ModifyListener", "ModifyLoadBalancerAttributes", "ModifyTargetGroup")
-    actions = (*actions, "ModifyTargetGroupAttributes", "RemoveTags", "SetSecurityGroups")
+    actions = (
+        "AddTags",
+        "CreateListener",
+        "CreateLoadBalancer",
+        "CreateTargetGroup",
+        "DeleteListener",
+        "DeleteLoadBalancer",
+        "DeleteTargetGroup",
+        "ModifyListener",
+        "ModifyLoadBalancerAttributes",
+        "ModifyTargetGroup",
+        "ModifyTargetGroupAttributes",
+        "RemoveTags",
+        "SetSecurityGroups",
+    )
     yield Statement(prefixed(service, (*actions, "SetSubnets")), every)
