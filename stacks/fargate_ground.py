@@ -162,9 +162,7 @@ def _registries(
             name=role,
             dns_config=config,
             # ECS says itself which task is well.
-            health_check_custom_config=servicediscovery.ServiceHealthCheckCustomConfigArgs(
-                failure_threshold=1
-            ),
+            health_check_custom_config=servicediscovery.ServiceHealthCheckCustomConfigArgs(),
             force_destroy=True,
             tags=account.tags(role),
             opts=account.options(),

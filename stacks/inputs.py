@@ -45,7 +45,11 @@ _WANTED: dict[str, Any] = {
     "topic": "arn:aws:sns:us-east-1:000000000000:unknown",
 }
 #: Lists of a platform's own whose length has to be known, and what stands for an Output in them.
-_LISTED = {"subnets": "subnet-00000000", "clients": "sg-00000000"}
+_LISTED = {
+    "subnets": "subnet-00000000",
+    **dict.fromkeys(("clients", "security_groups"), "sg-00000000"),
+    "policies": "arn:aws:iam::aws:policy/unknown",
+}
 
 
 @dataclass(frozen=True, slots=True)
