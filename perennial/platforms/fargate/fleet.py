@@ -93,6 +93,7 @@ class FargateFleet:
         if size > service.desired:
             self._check_room(service)
         if size < service.desired:
+            self._check_whole(service, tasks)
             self._shield(staying, going)
         if size != service.desired:
             self._ecs_of().resize(self.service, size)
@@ -104,6 +105,11 @@ class FargateFleet:
         """Let ECS choose among those that leave alone, or change nothing."""
         ecs = self._ecs_of()
         running = [task for task in staying if task.last == "RUNNING"]
+        if len(running) < len(staying) and any(task.last == "RUNNING" for task in going):
+            raise Busy(
+                f"{self.group}: {len(staying) - len(running)} members that stay are starting, and"
+                " ECS protects only those that run; it is sized once they do"
+            )
         shielded = ecs.protect(running, protected=True)
         bare = {task.arn for task in running} - shielded
         gone = {task.arn for task in ecs.described([*bare]) if task.wanted != "RUNNING"}
@@ -113,6 +119,15 @@ class FargateFleet:
                 " sized once it does"
             )
         ecs.protect(going, protected=False)
+
+    def _check_whole(self, service: EcsService, tasks: Sequence[EcsTask]) -> None:
+        """Raise where a task runs that is not listed yet: nobody would protect it."""
+        listed = sum(task.last == "RUNNING" for task in tasks)
+        if listed < service.running:
+            raise Busy(
+                f"{self.group}: ECS lists {listed} of {service.running} tasks that run; it is sized"
+                " once it lists all"
+            )
 
     def _check_room(self, service: EcsService) -> None:
         """Raise where ECS has found no room, and none since."""
