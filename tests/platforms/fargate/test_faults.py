@@ -36,7 +36,8 @@ class Cloud:
         #: Tasks by ARN: where they are, and until when they are protected.
         self.tasks: dict[str, dict[str, Any]] = {}
         self.stopped_by_name: set[str] = set()
-        self.before = self.snapshot()
+        #: How it was of late.
+        self.past: list[Any] = []
 
     def snapshot(self) -> Any:
         return copy.deepcopy((self.desired, self.tasks))
@@ -46,7 +47,7 @@ class Cloud:
 
     def reconcile(self) -> Iterator[str]:
         """Bring the tasks nearer to the size; name whoever is told to stop."""
-        self.before = self.snapshot()
+        self.past = [*self.past[-3:], self.snapshot()]
         self.now += self.random.uniform(1, 60)
         # Who starts while ECS chooses has not run for anybody: it is an ask that is given up.
         ran = {arn for arn, task in self.tasks.items() if task["lastStatus"] == "RUNNING"}
@@ -108,7 +109,7 @@ class Cloud:
 
     def _listed(self) -> Any:
         """Read how it is; a list may be out of date."""
-        return self.before if self.random.random() < 0.1 else self.snapshot()
+        return self.random.choice(self.past) if self.random.random() < 0.1 else self.snapshot()
 
 
 class Faulty:
