@@ -16,6 +16,21 @@ from perennial.platforms.fargate.parts import Part
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec
 
+from .args import (
+    AwsAlarmsArgs,
+    AwsLogsArgs,
+    AwsNetworkArgs,
+    AwsNotebooksArgs,
+    EnvironmentArgs,
+    FargateClusterArgs,
+    FargateGroupArgs,
+    FargateOptionsArgs,
+    FargateTaskArgs,
+    JupyterArgs,
+    ScaleArgs,
+    SchedulerArgs,
+    WorkerGroupArgs,
+)
 from .aws import PLUGINS, Account, gathered
 from .base import ClusterComponent
 from .fargate_alarms import alarms
@@ -24,7 +39,27 @@ from .fargate_planning import described, first, stop_scheduler
 from .inputs import Inputs
 from .resources import Authority
 
-__all__ = ["PLUGINS", "Cluster", "FargateCluster", "described", "first", "stop_scheduler"]
+__all__ = [
+    "PLUGINS",
+    "AwsAlarmsArgs",
+    "AwsLogsArgs",
+    "AwsNetworkArgs",
+    "AwsNotebooksArgs",
+    "Cluster",
+    "EnvironmentArgs",
+    "FargateCluster",
+    "FargateClusterArgs",
+    "FargateGroupArgs",
+    "FargateOptionsArgs",
+    "FargateTaskArgs",
+    "JupyterArgs",
+    "ScaleArgs",
+    "SchedulerArgs",
+    "WorkerGroupArgs",
+    "described",
+    "first",
+    "stop_scheduler",
+]
 
 #: Time until the tasks of a service run, and until all of a group are replaced, drained.
 _STEADY = pulumi.CustomTimeouts(create="30m", update="2h", delete="30m")

@@ -27,8 +27,10 @@ class AwsError(PerennialError):
 
     def __init__(self, message: str, cause: Cause, code: str) -> None:
         super().__init__(message)
+        #: Why.
         self.cause = cause
-        #: Of the API; the class of the error of botocore where the API has not answered.
+        #: The API's own code, such as ``AccessDeniedException``; the class of botocore's error
+        #: where the API has not answered.
         self.code = code
 
 
