@@ -20,6 +20,12 @@ from perennial.templating import make_environment
 ACCOUNT, SECRET, FILE_SYSTEM, ACCESS_POINT = "ACCOUNT", "SECRET", "FILE_SYSTEM", "ACCESS_POINT"
 #: Folder of the recipe for images.
 RECIPE = "container"
+#: What stands there for Kubernetes, and what for AWS.
+_OTHERWISE = {
+    "# The scaler's client of the API server. The extra `kubernetes` would bring Pulumi as well.\n"
+    "kubernetes\n": "# The scaler's client. The extra `aws` would bring Pulumi as well.\nboto3\n",
+    "  kubernetes:\n    image:": "  fargate:\n    image:",
+}
 
 
 def files(spec: ClusterSpec) -> dict[str, str]:
@@ -74,12 +80,15 @@ def _references(spec: ClusterSpec, role: str) -> References:
 
 @cache
 def _recipe() -> dict[str, str]:
-    """Read the recipe for images, which is the same for every cluster."""
+    """Read the recipe for images; here the scaler asks AWS, and no other API server."""
     folder = resources.files("perennial.templates") / RECIPE
-    return {
-        each.name: each.read_text(encoding="utf-8")
-        for each in sorted(folder.iterdir(), key=lambda each: each.name)
-    }
+    found = {}
+    for each in sorted(folder.iterdir(), key=lambda each: each.name):
+        text = each.read_text(encoding="utf-8")
+        for there, here in _OTHERWISE.items():
+            text = text.replace(there, here)
+        found[each.name] = text
+    return found
 
 
 def _written(made: object) -> str:

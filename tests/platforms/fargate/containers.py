@@ -102,6 +102,8 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: Variables that ECS gives each container.
+        self.given: dict[str, str] = {}
         self.tasks: dict[str, Task] = {}
         self._addresses: dict[str, str] = {}
         resolv = folder / "resolv.conf"
@@ -127,10 +129,12 @@ class Machine:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def run(self, task: Mapping[str, Any], address: str, secrets: Mapping[str, str]) -> Task:
+    def run(
+        self, task: Mapping[str, Any], address: str, secrets: Mapping[str, str], id_: str = ""
+    ) -> Task:
         """Start the container of a task definition."""
         [container] = task["containerDefinitions"]
-        id_ = uuid.uuid4().hex
+        id_ = id_ or uuid.uuid4().hex
         self._addresses[id_] = address
         environment = {each["name"]: each["value"] for each in container["environment"]}
         for each in container["secrets"]:
@@ -146,6 +150,7 @@ class Machine:
                 ],
                 env={
                     "PATH": os.environ["PATH"],
+                    **self.given,
                     "ECS_CONTAINER_METADATA_URI_V4": (
                         f"http://127.0.0.1:{self._server.server_port}/{id_}"
                     ),

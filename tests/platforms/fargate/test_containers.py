@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from distributed import Client
 
 from perennial import authority
 from perennial.platforms.fargate import start
-from perennial.platforms.fargate.parts import parts
+from perennial.platforms.fargate.parts import ecs_cluster, parts
 from perennial.platforms.fargate.tasks import References, task_definition
 from perennial.spec import ClusterSpec, loads
 from tests.homes import wait_until
 from tests.platforms.fargate.containers import Machine, Names, Task, names
+from tests.platforms.fargate.controller import ecs
 from tests.ports import free_port
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and a name server need root")
@@ -70,7 +73,13 @@ class Cluster:
                     "platform": "fargate",
                     "environment": {"python": sys.executable},
                     "scheduler": {"port": self.port, "dashboard_port": free_port()},
-                    "workers": {"cpu": {"count": 1, "memory": "1 GiB", "drain": "20 s"}},
+                    "workers": {
+                        "cpu": {
+                            **{"count": 1, "memory": "1 GiB", "drain": "20 s"},
+                            "scale": {"min": 0, "max": 3, "idle": "5 s", "start_up": "10 s"},
+                        }
+                    },
+                    "scaler": {"interval": "1 s", "port": free_port()},
                     "jupyter": None,
                     "fargate": {"region": "eu-central-1", "image": "lab"},
                 }
@@ -79,8 +88,9 @@ class Cluster:
         self.tls = folder / "tls"
         authority.ensure(self.tls, "lab", ["scheduler.lab.perennial"])
         self.number = 10
+        self.addresses: dict[str, str] = {}
 
-    def run(self, key: str) -> Task:
+    def run(self, key: str, id_: str = "") -> Task:
         part = next(each for each in parts(self.spec) if each.key == key)
         task = task_definition(self.spec, part, References("e", "t", "s"))
         self.number += 1
@@ -92,10 +102,19 @@ class Cluster:
                 address if word == "0.0.0.0" else word for word in container["command"]
             ]
         secrets = {path.name: path.read_text() for path in self.tls.glob("*.pem")}
-        started = self.machine.run(task, address, secrets)
+        started = self.machine.run(task, address, secrets, id_)
+        self.addresses[key] = address
         if key == "scheduler":
             self.names.addresses["scheduler.lab.perennial"] = address
         return started
+
+    def client(self) -> Client:
+        from distributed.security import Security
+
+        files = {"ca_file": "ca.pem", "client_cert": "client.pem", "client_key": "client-key.pem"}
+        tls = {f"tls_{key}": str(self.tls / name) for key, name in files.items()}
+        security = Security(require_encryption=True, **tls)
+        return Client(f"tls://{self.addresses['scheduler']}:{self.port}", security=security)
 
     def ask(self, address: str) -> dict[str, Any]:
         """Ask the scheduler at an address who its workers are, by the client's certificate."""
@@ -174,3 +193,47 @@ def test_workers_find_a_scheduler_that_fargate_has_replaced(cluster: Cluster) ->
     # SIGTERM: it drains and ends by itself, before Fargate would kill it.
     assert worker.stop(90) == 0
     assert cluster.ask(second.address) == {}
+
+
+@needs_root
+@pytest.mark.lab
+@pytest.mark.smoke
+@pytest.mark.timeout(400)
+def test_the_scalers_task_sizes_a_service_by_its_work(cluster: Cluster) -> None:
+    """Work → a larger service → a worker of its task's name; no work → the service is empty."""
+    with ecs() as controller:
+        client: Any = boto3.client("ecs", region_name="eu-central-1")
+        network: Any = boto3.client("ec2", region_name="eu-central-1")
+        name = ecs_cluster("lab")
+        client.create_cluster(clusterName=name)
+        client.register_task_definition(
+            **{"family": "cpu", "networkMode": "awsvpc", "cpu": "1024", "memory": "4096"},
+            requiresCompatibilities=["FARGATE"],
+            containerDefinitions=[{"name": "worker", "image": "lab"}],
+        )
+        where = {
+            "subnets": [network.describe_subnets()["Subnets"][0]["SubnetId"]],
+            "securityGroups": [network.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+        }
+        client.create_service(
+            **{"cluster": name, "serviceName": "cpu", "taskDefinition": "cpu"},
+            **{"desiredCount": 0, "launchType": "FARGATE"},
+            networkConfiguration={"awsvpcConfiguration": where},
+        )
+        service = controller.backend.services[f"{name}:cpu"]
+        keys = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        cluster.machine.given = {key: os.environ[key] for key in keys}
+        first = cluster.run("scheduler")
+        cluster.run("scaler")
+        wait_until(lambda: cluster.ask(first.address) is not None, 60)
+        with cluster.client() as dask:
+            future = dask.submit(int, "7")
+            wait_until(lambda: service.desired_count == 1, 120)
+            [task] = wait_until(lambda: controller.tasks(service))
+            worker = cluster.run("cpu", task.id)
+            assert future.result(120) == 7
+            assert list(cluster.ask(first.address)) == [f"cpu-{task.id}"]
+            del future
+            wait_until(lambda: service.desired_count == 0, 120)
+            wait_until(lambda: task.desired_status == "STOPPED")
+        assert worker.stop(90) == 0

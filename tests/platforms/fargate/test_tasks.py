@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.fargate import rights
+from perennial.platforms.fargate.files import files
 from perennial.platforms.fargate.parts import Part, parts
 from perennial.platforms.fargate.sizes import EVERY, MIB, TABLE, UNITS, TaskSize, Wish, nearest
 from perennial.platforms.fargate.tasks import (
@@ -220,6 +221,21 @@ def test_the_nearest_sizes_are_sizes(cpu: int, memory: int) -> None:
     assert set(found) <= set(EVERY)
     if TaskSize(cpu, memory) in EVERY:
         assert TaskSize(cpu, memory) in found
+
+
+def test_what_is_rendered_is_json_and_a_recipe_with_the_scalers_client() -> None:
+    found = files(spec())
+    for path, text in found.items():
+        if path.endswith(".json"):
+            json.loads(text)
+    assert {path for path in found if path.startswith("tasks/")} == {
+        f"tasks/{key}.json" for key in by_key(spec())
+    }
+    needs = [line for line in found["container/requirements.in"].splitlines() if line[:1] != "#"]
+    assert "boto3" in needs
+    assert "dask-perennial" in needs
+    assert "kubernetes" not in "".join(found.values())
+    assert "ACCOUNT" in found["tasks/cpu.json"]
 
 
 CLUSTER = "arn:aws:ecs:eu-central-1:123456789012:cluster/perennial-lab-ecs"
