@@ -205,11 +205,18 @@ HOSTS = LOCAL | {
     "environment": {"python": "/opt/dask/bin/python"},
     "hosts": {"machines": ["machine-a", "machine-b"]},
 }
+EC2 = LOCAL | {
+    "platform": "ec2",
+    "environment": {"python": "/opt/dask/bin/python"},
+    "workers": {"cpu": {}, "batch": {}},
+}
+#: What the snippets of a page are laid over.
+WHOLE = {"hosts": HOSTS, "ec2": EC2}
 
 
 def test_every_snippet_of_a_cluster_file_is_valid() -> None:
     snippets = [
-        (HOSTS if page.stem == "hosts" else LOCAL, body)
+        (WHOLE.get(page.stem, LOCAL), body)
         for page in (DOCS / "guide").glob("*.md")
         for language, body in fences(page.read_text())
         if language == "yaml"
