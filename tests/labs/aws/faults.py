@@ -41,10 +41,15 @@ class Faults:
     #: The last answers to a question, oldest first.
     _answers: dict[str, list[Any]] = field(default_factory=dict)
 
-    def befall(self, client: Any) -> None:
-        """Stand between a client and its endpoint from now on."""
-        service = client.meta.service_model.service_id.hyphenize()
-        client.meta.events.register_first(f"before-send.{service}", self._sent)
+    @contextmanager
+    def befalling(self, client: Any) -> Iterator[None]:
+        """Stand between a client and its endpoint."""
+        event = f"before-send.{client.meta.service_model.service_id.hyphenize()}"
+        client.meta.events.register_first(event, self._sent)
+        try:
+            yield
+        finally:
+            client.meta.events.unregister(event, self._sent)
 
     def _sent(self, request: Any, event_name: str, **_: Any) -> Any:
         operation = event_name.rpartition(".")[2]
@@ -73,6 +78,9 @@ class Faults:
         return self.random.choices([*kinds], [*kinds.values()])[0]
 
 
+_SESSION = URLLib3Session()
+
+
 class _Raw:
     """The body of an answer, as botocore reads it."""
 
@@ -84,7 +92,7 @@ class _Raw:
 
 
 def _through(request: Any) -> AWSResponse:
-    answer = URLLib3Session().send(request)
+    answer = _SESSION.send(request)
     return AWSResponse(request.url, answer.status_code, answer.headers, _Raw(answer.content))
 
 

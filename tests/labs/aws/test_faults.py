@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -43,16 +44,30 @@ class World:
     work: Callable[[], None]
 
 
+@cache
+def prepared() -> tuple[Aws, str]:
+    """Make a launch template and a task definition; return the account, and a subnet."""
+    aws = Aws(REGION)
+    ec2, tasks = aws.client("ec2"), aws.client("ecs")
+    image = ec2.describe_images(MaxResults=5)["Images"][0]["ImageId"]
+    data = {"ImageId": image, "InstanceType": "m7i.large"}
+    ec2.create_launch_template(LaunchTemplateName=NAME, LaunchTemplateData=data)
+    tasks.register_task_definition(
+        family="cpu",
+        **{"cpu": "256", "memory": "512", "networkMode": "awsvpc"},
+        requiresCompatibilities=["FARGATE"],
+        containerDefinitions=[{"name": "cpu", "image": "dask", "memory": 512}],
+    )
+    tasks.create_cluster(clusterName="lab")
+    return aws, str(ec2.describe_subnets()["Subnets"][0]["SubnetId"])
+
+
 @contextmanager
 def on_ec2(seed: int) -> Iterator[World]:
     from perennial.platforms.ec2.fleet import Ec2Fleet
 
-    aws = Aws(REGION)
-    ec2, client = aws.client("ec2"), aws.client("autoscaling")
-    image = ec2.describe_images(MaxResults=5)["Images"][0]["ImageId"]
-    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    data = {"ImageId": image, "InstanceType": "m7i.large"}
-    ec2.create_launch_template(LaunchTemplateName=NAME, LaunchTemplateData=data)
+    aws, subnet = prepared()
+    client = aws.client("autoscaling")
     client.create_auto_scaling_group(
         AutoScalingGroupName=NAME,
         LaunchTemplate={"LaunchTemplateName": NAME},
@@ -61,23 +76,21 @@ def on_ec2(seed: int) -> Iterator[World]:
         NewInstancesProtectedFromScaleIn=True,
     )
     faults = Faults(random.Random(seed))
-    faults.befall(client)
 
     def group() -> Any:
         return autoscaling_backends[ACCOUNT][REGION].autoscaling_groups[NAME]
 
     try:
-        yield World(
-            Ec2Fleet("cpu", REGION, NAME, aws=aws),
-            faults,
-            lambda: int(group().desired_capacity),
-            lambda: {one.instance.id for one in group().instance_states},
-            lambda: None,
-        )
+        with faults.befalling(client):
+            yield World(
+                Ec2Fleet("cpu", REGION, NAME, aws=aws),
+                faults,
+                lambda: int(group().desired_capacity),
+                lambda: {one.instance.id for one in group().instance_states},
+                lambda: None,
+            )
     finally:
-        faults.on = False
         client.delete_auto_scaling_group(AutoScalingGroupName=NAME, ForceDelete=True)
-        ec2.delete_launch_template(LaunchTemplateName=NAME)
 
 
 @contextmanager
@@ -85,22 +98,13 @@ def on_fargate(seed: int, controller: ecs.Controller) -> Iterator[World]:
     from perennial.platforms.fargate.ecs import Ecs
     from perennial.platforms.fargate.fleet import FargateFleet
 
-    aws = Aws(REGION)
+    aws, subnet = prepared()
     client = aws.client("ecs")
-    client.create_cluster(clusterName="lab")
-    client.register_task_definition(
-        family="cpu",
-        **{"cpu": "256", "memory": "512", "networkMode": "awsvpc"},
-        requiresCompatibilities=["FARGATE"],
-        containerDefinitions=[{"name": "cpu", "image": "dask", "memory": 512}],
-    )
-    subnet = aws.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
     client.create_service(
         **{"cluster": "lab", "serviceName": "cpu", "taskDefinition": "cpu", "desiredCount": 2},
         networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": []}},
     )
     faults = Faults(random.Random(seed))
-    faults.befall(client)
 
     def service() -> Any:
         return controller.backend.services["lab:cpu"]
@@ -119,11 +123,14 @@ def on_fargate(seed: int, controller: ecs.Controller) -> Iterator[World]:
     work()
     try:
         fleet = FargateFleet("cpu", REGION, "lab", "cpu", ecs=Ecs(aws, "lab"))
-        yield World(fleet, faults, lambda: int(service().desired_count), running, work)
+        with faults.befalling(client):
+            yield World(fleet, faults, lambda: int(service().desired_count), running, work)
     finally:
-        faults.on = False
-        controller.backend.reset()
+        client.update_service(cluster="lab", service="cpu", desiredCount=0)
         controller.protected.clear()
+        work()
+        controller.backend.tasks.clear()
+        controller.backend.services.clear()
         controller.unknown.clear()
 
 
@@ -187,7 +194,7 @@ def one(platform: str, seed: int, moto: ecs.Controller) -> dict[str, int]:
 @pytest.mark.parametrize("platform", ["ec2", "fargate"])
 def test_nothing_wrong_is_done_under_faults(platform: str, moto: ecs.Controller) -> None:
     seen: dict[str, int] = {}
-    for seed in range(25):
+    for seed in range(int(os.environ.get("SEEDS", "25"))):
         for kind, times in one(platform, seed, moto).items():
             seen[kind] = seen.get(kind, 0) + times
     assert min(seen[kind] for kind in ("throttled", "failed", "lost", "stale")) > 20, seen
