@@ -41,10 +41,10 @@ def here() -> Placement:
     )
 
 
-def may_run_elsewhere(then: Placement, now: Placement, in_use: bool) -> bool:
+def may_run_elsewhere(then: Placement, now: Placement, held: bool) -> bool:
     """Whether a cluster started at ``then`` may run out of the reach of ``now``. Pure."""
     if then.boot == now.boot:  # a container has its own processes, and what it was may be gone
-        return then.processes != now.processes and in_use
+        return then.processes != now.processes and held
     return (then.host, then.machine) != (now.host, now.machine)
 
 
@@ -64,8 +64,8 @@ def _elsewhere(paths: ClusterPaths) -> Placement | None:
         raise PerennialError(
             f"{paths.machine} is damaged: no machine in it; remove it where {paths.root.name} runs"
         ) from None
-    in_use = any(is_held(lock) for lock in paths.run.glob("*.lock"))
-    return then if may_run_elsewhere(then, here(), in_use) else None
+    held = any(is_held(lock) for lock in paths.run.glob("*.lock"))
+    return then if may_run_elsewhere(then, here(), held) else None
 
 
 def require_here(paths: ClusterPaths) -> None:

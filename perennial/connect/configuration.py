@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,8 +22,10 @@ from perennial import paths
 from perennial.connect.connection import Connection, expiry_notices
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.services.configuration import Config
 from perennial.tls import Tls
+
+if TYPE_CHECKING:
+    from perennial.services.configuration import Config
 
 #: The one file that `write` makes and `remove` removes.
 FILE = "perennial.yaml"
