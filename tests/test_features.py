@@ -1,4 +1,4 @@
-"""The table of features names only tests that exist, and no feature of ours goes without one."""
+"""Each table of features names only tests that exist, and no feature of ours goes without one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "concepts" / "kubernetes-features.md"
+PAGES = [ROOT / "docs" / "concepts" / f"{name}-features.md" for name in ("aws", "kubernetes")]
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|([^|]*)\|$", re.M)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
@@ -36,8 +36,9 @@ def exists(path: Path, test: str) -> bool:
     return test in {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
-def test_each_feature_has_a_test_that_exists() -> None:
-    text = PAGE.read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_each_feature_has_a_test_that_exists(page: Path) -> None:
+    text = page.read_text()
 
     assert len(rows(text)) == len(re.findall(r"^\| (?!feature)", text, re.M)) > 30
     assert faults(text) == []
