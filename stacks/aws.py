@@ -40,6 +40,8 @@ class Account:
     def __init__(self, component: ClusterComponent, name: str, given: Inputs) -> None:
         self.name = name
         self.spec = given.spec
+        #: Rights and rules without which nothing starts: whatever runs depends on them.
+        self.needed: list[pulumi.Resource] = []
         self._component = component
         self._whole = resolved(given)
         self._provider: Provider | None = None
@@ -139,14 +141,18 @@ class Account:
         if granted.statements is not None:
             text = pulumi.Output.from_input(granted.statements).apply(document)
             title = self.title(f"{part}-rights")
-            iam.RolePolicy(title, name=part, role=made.name, policy=text, opts=self.options())
+            policy = iam.RolePolicy(
+                title, name=part, role=made.name, policy=text, opts=self.options()
+            )
+            self.needed.append(policy)
         for place, arn in enumerate(granted.policies):
-            iam.RolePolicyAttachment(
+            attached = iam.RolePolicyAttachment(
                 self.title(f"{part}-policy-{place}"),
                 role=made.name,
                 policy_arn=arn,
                 opts=self.options(),
             )
+            self.needed.append(attached)
         return made
 
     def log_group(self) -> cloudwatch.LogGroup:

@@ -95,7 +95,7 @@ def security_group(account: Account, part: str, where: PlacedNetwork) -> ec2.Sec
         tags=account.tags(part),
         opts=account.options(),
     )
-    vpc.SecurityGroupEgressRule(
+    out = vpc.SecurityGroupEgressRule(
         account.title(f"{part}-out"),
         security_group_id=made.id,
         ip_protocol=ALL,
@@ -104,6 +104,7 @@ def security_group(account: Account, part: str, where: PlacedNetwork) -> ec2.Sec
         tags=account.tags(part),
         opts=account.options(),
     )
+    account.needed.append(out)
     return made
 
 

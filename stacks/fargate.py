@@ -222,6 +222,7 @@ def _service(
         tags=account.tags(key, part.service.group),
         opts=account.options(
             *standing.ready,
+            *account.needed,
             *mounted,
             *after,
             ignore_changes=["desiredCount"] if scaled else [],

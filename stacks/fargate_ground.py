@@ -89,7 +89,7 @@ def ground(account: Account, authority: Authority, every: Sequence[Part]) -> Gro
         registries=_registries(account, where, roles),
         notebooks=notebooks,
         balancer=balanced,
-        ready=(*where.ready, capacity, *(balanced.listeners if balanced else ())),
+        ready=(*where.ready, capacity, logs, *(balanced.listeners if balanced else ())),
     )
 
 
