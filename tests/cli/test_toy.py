@@ -33,7 +33,8 @@ WORKS = {
     "version": ("version", "0."),
     "import": ("import helm values.yaml", "platform: kubernetes"),
 }
-#: Of one platform alone, whose own tests try them: `tests/platforms/kubernetes/test_verbs.py`.
+#: Of some platforms alone, whose own tests try them: `tests/platforms/kubernetes/test_verbs.py`
+#: and `tests/labs/aws/test_life.py`.
 OTHERS = {"adopt", "aws"}
 LACKS = {
     "render": "render cluster.yaml --format systemd -o out",
