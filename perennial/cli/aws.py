@@ -1,10 +1,11 @@
-"""`aws`: what an account of AWS has to allow."""
+"""`aws`: what an account of AWS must allow."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,25 +19,25 @@ if TYPE_CHECKING:
     from perennial.aws.rights import Statement
     from perennial.spec import ClusterSpec
 
-#: Extra of the platforms that the commands are for.
+#: Extra of the platforms that the command is for.
 EXTRA = "aws"
 
 
+class Subject(StrEnum):
+    """What can be printed."""
+
+    POLICY = "policy"
+
+
 def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    own = typer.Typer(
-        help="Rights that a cluster on AWS needs.", no_args_is_help=True, rich_markup_mode=None
-    )
-    own.callback()(_nothing)
-    own.command()(policy)
-    app.add_typer(own, name="aws")
+    """Add the command to the command line."""
+    app.command()(aws)
 
 
-def _nothing() -> None:
-    """Rights that a cluster on AWS needs."""
-
-
-def policy(
+def aws(
+    _subject: Annotated[
+        Subject, typer.Argument(metavar="policy", help="The rights of whoever deploys a cluster.")
+    ],
     file: Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")] = Path(
         "cluster.yaml"
     ),
@@ -51,7 +52,7 @@ def policy(
         ),
     ] = None,
 ) -> None:
-    """Print the IAM policy of whoever deploys a cluster."""
+    """Print the IAM policy with which a cluster is deployed."""
     from perennial.aws.policy.packing import LIMIT, divided, merged, size
     from perennial.aws.rights import document
     from perennial.files import write_atomic
