@@ -82,6 +82,8 @@ WHICH = (
 )
 
 
+@pytest.mark.smoke
+@pytest.mark.lab
 class TestProcesses:
     """What new Python processes of the user do, with a real TLS cluster."""
 

@@ -14,6 +14,8 @@ import pytest
 from tests.jupyterlab import process
 from tests.ports import free_port
 
+pytestmark = pytest.mark.lab
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "flights.py"
 
 
@@ -55,6 +57,7 @@ def cluster(tmp_path: Path) -> Iterator[Path]:
         yield config
 
 
+@pytest.mark.smoke
 def test_on_a_standing_cluster(cluster: Path, tmp_path: Path) -> None:
     first = python(str(EXAMPLE), home=tmp_path, config=cluster)
     assert "336,776 flights" in first

@@ -224,6 +224,7 @@ def test_nobody_listens_to_a_kernel(lab: Lab) -> None:
         assert not heard["stranger"].poll(1_000)
 
 
+@pytest.mark.lab
 def test_a_kernel_that_does_nothing_is_shut_down(root: Path) -> None:
     with start(make_site(root / "idle"), spec(idle="2 s")) as running:
         lab = wait_for(running)
@@ -233,6 +234,7 @@ def test_a_kernel_that_does_nothing_is_shut_down(root: Path) -> None:
         wait_until(lambda: lab.ask(f"/api/kernels/{kernel}") == 404, 20, "the kernel is gone")
 
 
+@pytest.mark.lab
 def test_a_new_token_logs_out(root: Path) -> None:
     site, service = make_site(root / "rotated"), spec()
     jar = CookieJar()
@@ -270,6 +272,7 @@ def _typed(lab: Lab, line: str, until: str) -> str:
     return printed
 
 
+@pytest.mark.lab
 def test_a_terminal_finds_the_environment_s_programs(root: Path) -> None:
     """It is a login shell, and /etc/profile of many systems sets PATH anew; so does this one."""
     site = make_site(root / "terminal")
@@ -378,6 +381,8 @@ def test_page_that_logs_in(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [page]
 
 
+@pytest.mark.smoke
+@pytest.mark.lab
 @NEEDS_BROWSER
 def test_panels_show_this_cluster_with_nothing_typed(lab: Lab, scheduler: tuple[str, int]) -> None:
     from distributed import Client

@@ -89,6 +89,7 @@ def test_a_pin_is_taken_up_and_undone(machine: Path, scaler: Scaler) -> None:
     assert scaler.taken[1:] == [{"kind": "unpin", "group": "cpu"}]
 
 
+@pytest.mark.lab
 def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: Scaler) -> None:
     beyond = "the max of its machines; raise it"
     scaler.limits = {
@@ -260,6 +261,7 @@ def test_a_scaler_that_is_away_is_named(machine: Path, cluster: paths.ClusterPat
         assert scaler.taken == [{"kind": "pause"}]
 
 
+@pytest.mark.lab
 def test_a_scheduler_that_is_away_is_named(machine: Path, tmp_path: Path) -> None:
     """A colleague with a bundle, while the cluster is down."""
     folder = tmp_path / ".local/state/perennial/connections.d/there"

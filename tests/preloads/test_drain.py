@@ -126,6 +126,7 @@ def test_without_keep_a_signal_to_the_group_loses(standing: Standing) -> None:
     assert data.status in ("cancelled", "lost")
 
 
+@pytest.mark.lab
 @pytest.mark.quiet
 def test_a_worker_leaves_at_its_deadline_and_names_what_it_abandons(standing: Standing) -> None:
     lab, client = standing.lab, standing.client
@@ -146,6 +147,7 @@ def test_a_worker_leaves_at_its_deadline_and_names_what_it_abandons(standing: St
     assert lab.runs()["late-long"] == 2
 
 
+@pytest.mark.lab
 @pytest.mark.quiet
 def test_ctrl_c_drains_and_a_second_one_leaves_at_once(standing: Standing) -> None:
     lab = standing.lab
@@ -230,6 +232,7 @@ def test_a_retired_worker_does_not_drain_again(standing: Standing) -> None:
     assert data.result(timeout=5) == b"r"
 
 
+@pytest.mark.lab
 @pytest.mark.quiet
 def test_the_scheduler_dies_during_a_drain() -> None:
     with made() as lab:
@@ -249,6 +252,7 @@ def test_the_scheduler_dies_during_a_drain() -> None:
         assert "without a complete drain" in lab.log("a")
 
 
+@pytest.mark.lab
 @pytest.mark.quiet
 def test_a_scheduler_whose_host_is_gone() -> None:
     """Nothing answers, and no connection is ever closed: what a lost machine looks like."""
@@ -292,6 +296,7 @@ def test_a_worker_whose_scheduler_was_never_there_ends_when_told_to() -> None:
         process.wait(20)
 
 
+@pytest.mark.lab
 @pytest.mark.quiet
 def test_all_workers_told_to_stop_leave_at_once() -> None:
     with made() as lab:
@@ -315,9 +320,11 @@ def test_all_workers_told_to_stop_leave_at_once() -> None:
         assert {future.status for future in futures} == {"pending"}
 
 
+@pytest.mark.lab
 @pytest.mark.parametrize(
     "drains", [8, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 )
+@pytest.mark.smoke
 def test_drains_under_load(lab: Lab, drains: int) -> None:
     """Workers come and go under a graph of dependent tasks: none runs twice, no key is lost."""
     lab.scheduler()

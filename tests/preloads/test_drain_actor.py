@@ -11,6 +11,8 @@ import pytest
 
 from tests.preloads.conftest import Lab, until
 
+pytestmark = pytest.mark.lab
+
 
 def made_here() -> Any:
     """An actor's class; a local one travels with its code."""

@@ -15,6 +15,8 @@ from distributed import Client, Future
 
 from tests.preloads.conftest import Lab, until
 
+pytestmark = pytest.mark.lab
+
 SIDE, PARTS = 24, 12
 
 

@@ -151,6 +151,7 @@ def test_a_decision_over_ten_thousand_workers_is_quick() -> None:
 # Reality
 
 
+@pytest.mark.lab
 def test_the_simulator_is_near_a_real_cluster() -> None:
     (found,) = reality.compared(reality.QUICK, times=1)
     assert found.within(0.4), found.rows()

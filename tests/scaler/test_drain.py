@@ -12,6 +12,8 @@ from tests.scaler.burden import Burden, names
 from tests.scaler.cluster import Cluster, standing
 from tests.scaler.platform import MEMBER
 
+pytestmark = pytest.mark.lab
+
 GROUP = {"name": "cpu", "min": 0, "max": 8, "slots": 1, "drain": 60.0, "step_down": 1.0}
 
 

@@ -19,6 +19,8 @@ from tests.preloads.conftest import until
 from tests.scaler.burden import Burden, names, work
 from tests.scaler.cluster import Cluster, standing
 
+pytestmark = pytest.mark.lab
+
 GROUP: dict[str, Any] = {
     **{"name": "cpu", "min": 0, "max": 4, "slots": 1, "drain": 60.0, "step_down": 1.0},
     **{"idle": 2.0, "start_up": 5.0},
@@ -60,6 +62,7 @@ def statuses(client: Client) -> dict[str, str]:
     return {worker["name"]: worker["status"] for worker in workers.values()}
 
 
+@pytest.mark.smoke
 def test_a_life(cluster: Cluster) -> None:
     """From nothing to work and back; a second scaler; a stop; a scheduler that is restarted."""
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

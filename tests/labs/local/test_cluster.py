@@ -21,7 +21,7 @@ from perennial.services import START_TIMEOUT
 from tests.homes import Home, wait_until
 from tests.ports import free_ports
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
 
 def test_up_connect_compute_and_up_again(standing: Home) -> None:

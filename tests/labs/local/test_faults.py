@@ -31,6 +31,7 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+@pytest.mark.smoke
 @pytest.mark.quiet
 def test_scheduler_killed(standing: Home) -> None:
     with standing.client() as client:
@@ -72,6 +73,7 @@ def test_worker_process_killed(standing: Home) -> None:
     assert standing.pid("cpu-1") == nanny
 
 
+@pytest.mark.smoke
 def test_supervisord_killed_and_nobody_loses_anything(standing: Home) -> None:
     with standing.client() as client:
         scattered = client.scatter(list(range(20)))
@@ -170,6 +172,7 @@ def test_a_hung_scheduler_is_restarted(home: Home) -> None:
     assert "has not answered" in home.run("logs", "health")
 
 
+@pytest.mark.smoke
 def test_everything_gone_as_after_a_reboot_and_down_without_a_supervisord(home: Home) -> None:
     home.up()
     # A reboot: nobody gets to clean up, the files of the running cluster stay.

@@ -15,7 +15,7 @@ import pytest
 from perennial import authority
 from tests.homes import Home, make_home
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
 
 @pytest.fixture(scope="module")

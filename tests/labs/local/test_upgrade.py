@@ -18,7 +18,7 @@ from perennial.platforms.local.deploy import open_files
 from perennial.platforms.local.layout import interpreter
 from tests.homes import Home, wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.smoke]
 
 EARLIER = Path(__file__).with_name("earlier")
 

@@ -153,6 +153,7 @@ def known(client: Any) -> set[str]:
     return {str(worker["name"]) for worker in found["workers"].values()}
 
 
+@pytest.mark.lab
 @pytest.mark.timeout(300)
 def test_never_are_two_of_a_group_away(home: Path) -> None:
     from distributed import Client

@@ -101,6 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("p")
 
 
+@pytest.mark.lab
 def test_a_cluster_runs_from_what_is_mounted(folder: Path) -> None:
     """Nothing else of dask-perennial can be imported there: its package is the mounted one."""
     comm, dashboard = free_ports(2)
