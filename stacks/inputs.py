@@ -37,7 +37,9 @@ _STRUCTURE = re.compile(
 #: known of an Output in their place.
 _UNKNOWN = "unknown.invalid"
 _WANTED: dict[str, Any] = {
-    **dict.fromkeys(("image", "service_account", "claim", "host"), _UNKNOWN),
+    **dict.fromkeys(("service_account", "claim", "host"), _UNKNOWN),
+    # Of a container or of a machine: the one text that both take.
+    "image": "ami-00000000",
     "vpc": "vpc-00000000",
     "subnets": ["subnet-00000000"],
     "file_system": "fs-00000000",
