@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import io
@@ -284,3 +285,21 @@ def test_user_data_is_base64_of_a_program_that_parses() -> None:
     text = Path(calls.__file__).read_text()
     compile(text, "user-data", "exec")
     assert len(base64.b64encode(text.encode())) < 21_848
+
+
+@pytest.mark.parametrize("name", ["aws", "boot", "logs", "watch"])
+def test_it_runs_in_the_python_of_older_systems(name: str) -> None:
+    """Amazon Linux 2023 has Python 3.9, and nothing but the standard library."""
+    source = Path(calls.__file__).with_name(f"{name}.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 9))
+    imported = {
+        each.module.partition(".")[0]
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ImportFrom) and each.module
+    } | {
+        alias.name.partition(".")[0]
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Import)
+        for alias in each.names
+    }
+    assert imported <= sys.stdlib_module_names | ({"perennial"} if name != "aws" else set())
