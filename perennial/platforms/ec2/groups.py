@@ -12,8 +12,8 @@ from perennial.aws.client import Aws
 from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.spec import ClusterSpec
 
-#: Groups, and instances, that one call may name.
-GROUPS, INSTANCES = 50, 500
+#: Groups that one call may name, and values that one filter may have.
+GROUPS, INSTANCES = 50, 200
 
 
 @dataclass(frozen=True, slots=True)
