@@ -36,26 +36,15 @@ def linked(place: Place, *services: str) -> Statement:
 def _roles(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterator[Statement]:
     every = (place.iam(f"role/{names.OURS}/{place.named(names.ROLE)}"),)
     changes = (
-        "CreateRole",
-        "PutRolePolicy",
-        "DeleteRolePolicy",
-        "AttachRolePolicy",
-        "DetachRolePolicy",
-        "PutRolePermissionsBoundary",
+        *("CreateRole", "PutRolePolicy", "DeleteRolePolicy", "AttachRolePolicy"),
+        *("DetachRolePolicy", "PutRolePermissionsBoundary"),
     )
     boundary = options.permissions_boundary
     bound = {"StringEquals": {"iam:PermissionsBoundary": boundary}} if boundary else {}
     yield Statement(prefixed("iam", changes), every, bound)
     others = (
-        "DeleteRole",
-        "GetRole",
-        "GetRolePolicy",
-        "TagRole",
-        "UntagRole",
-        "UpdateRole",
-        "UpdateAssumeRolePolicy",
-        "UpdateRoleDescription",
-        "ListRoleTags",
+        *("DeleteRole", "GetRole", "GetRolePolicy", "TagRole", "UntagRole", "UpdateRole"),
+        *("UpdateAssumeRolePolicy", "UpdateRoleDescription", "ListRoleTags"),
     )
     reads = ("ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies")
     yield Statement(prefixed("iam", (*others, *reads)), every)
@@ -66,16 +55,9 @@ def _roles(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterato
 
 def _secrets(place: Place) -> Iterator[Statement]:
     actions = (
-        "CreateSecret",
-        "DeleteSecret",
-        "DescribeSecret",
-        "GetResourcePolicy",
-        "GetSecretValue",
-        "PutSecretValue",
-        "TagResource",
-        "UntagResource",
-        "UpdateSecret",
-        "UpdateSecretVersionStage",
+        *("CreateSecret", "DeleteSecret", "DescribeSecret", "GetResourcePolicy"),
+        *("GetSecretValue", "PutSecretValue", "TagResource", "UntagResource"),
+        *("UpdateSecret", "UpdateSecretVersionStage"),
     )
     own = place.arn("secretsmanager", f"secret:{names.secret_name(place.cluster, '*')}")
     yield Statement(prefixed("secretsmanager", actions), (own,))
@@ -84,13 +66,8 @@ def _secrets(place: Place) -> Iterator[Statement]:
 def _logs(place: Place) -> Iterator[Statement]:
     yield unscoped("logs", "DescribeLogGroups")
     actions = (
-        "CreateLogGroup",
-        "DeleteLogGroup",
-        "DeleteRetentionPolicy",
-        "DescribeLogStreams",
-        "FilterLogEvents",
-        "ListTagsForResource",
-        "PutRetentionPolicy",
+        *("CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DescribeLogStreams"),
+        *("FilterLogEvents", "GetLogEvents", "ListTagsForResource", "PutRetentionPolicy"),
     )
     group = place.arn("logs", f"log-group:{names.log_group(place.cluster)}")
     yield Statement(

@@ -26,11 +26,8 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
 
 def _profiles(place: Place) -> Iterator[Statement]:
     actions = (
-        "AddRoleToInstanceProfile",
-        "CreateInstanceProfile",
-        "DeleteInstanceProfile",
-        "GetInstanceProfile",
-        "RemoveRoleFromInstanceProfile",
+        *("AddRoleToInstanceProfile", "CreateInstanceProfile", "DeleteInstanceProfile"),
+        *("GetInstanceProfile", "RemoveRoleFromInstanceProfile"),
     )
     own = place.iam(f"instance-profile/{names.OURS}/{place.named(names.ROLE)}")
     tags = ("TagInstanceProfile", "UntagInstanceProfile")
@@ -39,11 +36,8 @@ def _profiles(place: Place) -> Iterator[Statement]:
 
 def _instances(place: Place, spec: ClusterSpec) -> Iterator[Statement]:
     reads = (
-        "DescribeImages",
-        "DescribeInstanceTypeOfferings",
-        "DescribeInstanceTypes",
-        "DescribeInstances",
-        "DescribeLaunchTemplateVersions",
+        *("DescribeImages", "DescribeInstanceTypeOfferings", "DescribeInstanceTypes"),
+        *("DescribeInstances", "DescribeLaunchTemplateVersions"),
     )
     yield unscoped("ec2", *reads, "DescribeLaunchTemplates", "DescribeVolumes")
     yield place.created("ec2", ("launch-template",), "CreateLaunchTemplate")
@@ -68,31 +62,17 @@ def _instances(place: Place, spec: ClusterSpec) -> Iterator[Statement]:
 
 def _groups(place: Place) -> Iterator[Statement]:
     reads = (
-        "DescribeAutoScalingGroups",
-        "DescribeInstanceRefreshes",
-        "DescribeLifecycleHooks",
-        "DescribeScalingActivities",
-        "DescribeTags",
-        "DescribeWarmPool",
+        *("DescribeAutoScalingGroups", "DescribeInstanceRefreshes", "DescribeLifecycleHooks"),
+        *("DescribeScalingActivities", "DescribeTags", "DescribeWarmPool"),
     )
     yield unscoped("autoscaling", *reads)
     actions = (
-        "CancelInstanceRefresh",
-        "CreateAutoScalingGroup",
-        "CreateOrUpdateTags",
-        "DeleteAutoScalingGroup",
-        "DeleteLifecycleHook",
-        "DeleteTags",
-        "DisableMetricsCollection",
-        "EnableMetricsCollection",
-        "PutLifecycleHook",
-        "ResumeProcesses",
-        "SetDesiredCapacity",
-        "SetInstanceProtection",
-        "StartInstanceRefresh",
-        "SuspendProcesses",
-        "TerminateInstanceInAutoScalingGroup",
-        "UpdateAutoScalingGroup",
+        *("CancelInstanceRefresh", "CreateAutoScalingGroup", "CreateOrUpdateTags"),
+        *("DeleteAutoScalingGroup", "DeleteLifecycleHook", "DeleteTags"),
+        *("DisableMetricsCollection", "EnableMetricsCollection"),
+        *("PutLifecycleHook", "ResumeProcesses", "SetDesiredCapacity"),
+        *("SetInstanceProtection", "StartInstanceRefresh", "SuspendProcesses"),
+        *("TerminateInstanceInAutoScalingGroup", "UpdateAutoScalingGroup"),
     )
     pattern = f"autoScalingGroup:*:autoScalingGroupName/{place.named()}"
     yield Statement(prefixed("autoscaling", actions), (place.arn("autoscaling", pattern),))
@@ -106,28 +86,16 @@ def _bucket(place: Place) -> Iterator[Statement]:
     tags = ("GetBucketTagging", "PutBucketTagging")
     # The plugin reads all settings of a bucket, used or not.
     reads = (
-        "GetAccelerateConfiguration",
-        "GetBucketAcl",
-        "GetBucketCORS",
-        "GetBucketLocation",
-        "GetBucketLogging",
-        "GetBucketObjectLockConfiguration",
-        "GetBucketPolicy",
-        "GetBucketRequestPayment",
-        "GetBucketVersioning",
-        "GetBucketWebsite",
-        "GetEncryptionConfiguration",
-        "GetLifecycleConfiguration",
-        "GetReplicationConfiguration",
+        *("GetAccelerateConfiguration", "GetBucketAcl", "GetBucketCORS", "GetBucketLocation"),
+        *("GetBucketLogging", "GetBucketObjectLockConfiguration", "GetBucketPolicy"),
+        *("GetBucketRequestPayment", "GetBucketVersioning", "GetBucketWebsite"),
+        *("GetEncryptionConfiguration", "GetLifecycleConfiguration"),
+        *("GetReplicationConfiguration",),
     )
     yield Statement(prefixed("s3", (*actions, *blocks, *tags, *reads)), (own,))
     objects = (
-        "DeleteObject",
-        "DeleteObjectVersion",
-        "GetObject",
-        "GetObjectTagging",
-        "PutObject",
-        "PutObjectTagging",
+        *("DeleteObject", "DeleteObjectVersion", "GetObject", "GetObjectTagging"),
+        *("PutObject", "PutObjectTagging"),
     )
     yield Statement(prefixed("s3", objects), (f"{own}/*",))
 
@@ -136,14 +104,9 @@ def _zone(place: Place) -> Iterator[Statement]:
     """List what is done with the zone of the scheduler's name, whose id is not known before."""
     yield unscoped("route53", "CreateHostedZone")
     actions = (
-        "AssociateVPCWithHostedZone",
-        "ChangeResourceRecordSets",
-        "ChangeTagsForResource",
-        "DeleteHostedZone",
-        "GetHostedZone",
-        "ListResourceRecordSets",
-        "ListTagsForResource",
-        "UpdateHostedZoneComment",
+        *("AssociateVPCWithHostedZone", "ChangeResourceRecordSets", "ChangeTagsForResource"),
+        *("DeleteHostedZone", "GetHostedZone", "ListResourceRecordSets"),
+        *("ListTagsForResource", "UpdateHostedZoneComment"),
     )
     own = place.everywhere("route53", "hostedzone/*")
     yield Statement(prefixed("route53", actions), (own,))

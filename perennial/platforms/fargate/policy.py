@@ -71,11 +71,8 @@ def _names(place: Place) -> Iterator[Statement]:
     yield unscoped("route53", "CreateHostedZone", "ListHostedZonesByName")
     yield Statement(("route53:GetChange",), (place.everywhere("route53", "change/*"),))
     zones = (
-        "ChangeResourceRecordSets",
-        "DeleteHostedZone",
-        "GetHostedZone",
-        "ListResourceRecordSets",
-        "AssociateVPCWithHostedZone",
+        *("ChangeResourceRecordSets", "DeleteHostedZone", "GetHostedZone"),
+        *("ListResourceRecordSets", "AssociateVPCWithHostedZone"),
     )
     yield Statement(prefixed("route53", zones), (place.everywhere("route53", "hostedzone/*"),))
     yield unscoped("ec2", "DescribeRegions")
@@ -86,29 +83,15 @@ def _balancer(place: Place) -> Iterator[Statement]:
     kinds = ("loadbalancer/net/", "listener/net/", "targetgroup/")
     every = tuple(place.arn(service, f"{kind}{pattern}") for kind in kinds)
     reads = (
-        "DescribeListeners",
-        "DescribeLoadBalancerAttributes",
-        "DescribeLoadBalancers",
-        "DescribeTags",
-        "DescribeTargetGroupAttributes",
-        "DescribeTargetGroups",
-        "DescribeCapacityReservation",
-        "DescribeListenerAttributes",
+        *("DescribeListeners", "DescribeLoadBalancerAttributes", "DescribeLoadBalancers"),
+        *("DescribeTags", "DescribeTargetGroupAttributes", "DescribeTargetGroups"),
+        *("DescribeCapacityReservation", "DescribeListenerAttributes"),
     )
     yield unscoped(service, *reads, "DescribeTargetHealth")
     actions = (
-        "AddTags",
-        "CreateListener",
-        "CreateLoadBalancer",
-        "CreateTargetGroup",
-        "DeleteListener",
-        "DeleteLoadBalancer",
-        "DeleteTargetGroup",
-        "ModifyListener",
-        "ModifyLoadBalancerAttributes",
-        "ModifyTargetGroup",
-        "ModifyTargetGroupAttributes",
-        "RemoveTags",
-        "SetSecurityGroups",
+        *("AddTags", "CreateListener", "CreateLoadBalancer", "CreateTargetGroup"),
+        *("DeleteListener", "DeleteLoadBalancer", "DeleteTargetGroup"),
+        *("ModifyListener", "ModifyLoadBalancerAttributes", "ModifyTargetGroup"),
+        *("ModifyTargetGroupAttributes", "RemoveTags", "SetSecurityGroups"),
     )
     yield Statement(prefixed(service, (*actions, "SetSubnets")), every)
