@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test labs labs-all soak bench bench-hosts bench-kubernetes bench-scaler docs lint lock changelog format clean
+.PHONY: help up down test labs local labs-all soak bench bench-hosts bench-kubernetes bench-scaler docs lint lock changelog format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,13 @@ test: $(STAMP) ## the tests that need no lab
 LABS := -n 3 --dist loadfile --no-loadscope-reorder -W default
 labs: $(STAMP) ## each real platform's life, in minutes
 	$(PYTEST) -m "smoke and lab and not soak" $(LABS) $(ARGS)
+
+# What of it needs nothing but this machine, and is no part of `make labs`.
+ELSEWHERE := tests/labs/hosts tests/labs/kubernetes tests/labs/aws tests/stacks
+local: $(STAMP) ## every test of clusters on this machine, but for those of make labs
+	$(call quietly,lab)
+	$(PYTEST) -m "lab and not soak and not quiet and not smoke" $(LABS) \
+		$(addprefix --ignore=,$(ELSEWHERE)) $(ARGS)
 
 labs-all: $(STAMP) ## every test on real platforms
 	$(call quietly,lab)
