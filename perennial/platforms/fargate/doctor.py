@@ -82,21 +82,21 @@ def services(running: Running) -> Iterator[Finding]:
 
 def secrets(running: Running) -> Iterator[Finding]:
     """Say which secret is not there: no task that reads it can start."""
-    manager, name = running.aws.client("secretsmanager"), running.spec.name
+    name = running.spec.name
     roles = ["scheduler", "worker", *({"jupyter", "scaler"} & set(running.keys))]
-    missing = []
-    for role in sorted(roles):
-        wanted = names.secret_name(name, role)
-        look = lambda wanted=wanted: running.aws.call(  # noqa: E731
-            f"look at the secret {wanted}", manager.describe_secret, SecretId=wanted
-        )
-        if unless(Cause.MISSING, look) is None:
-            missing.append(wanted)
+    wanted = [names.secret_name(name, role) for role in sorted(roles)]
+    missing = [each for each in wanted if not _is_there(running.aws, each)]
     if missing:
         remedy = f"no task that reads it starts; {command('up', name)} makes it"
         yield Finding("secrets", "error", f"missing: {', '.join(missing)}; {remedy}")
     else:
         yield Finding("secrets", "ok", f"{len(roles)} there, one of each role")
+
+
+def _is_there(aws: Aws, secret: str) -> bool:
+    look = aws.client("secretsmanager").describe_secret
+    what = f"look at the secret {secret}"
+    return unless(Cause.MISSING, lambda: aws.call(what, look, SecretId=secret)) is not None
 
 
 def certificates(spec: ClusterSpec) -> Iterator[Finding]:

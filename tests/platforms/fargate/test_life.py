@@ -117,6 +117,10 @@ def test_a_size_belongs_to_who_has_set_it(aws: Lab, operator: Operator, home: Pa
 
     operator.run("restart", "cpu", "--force")
 
+    found = operator.run("doctor", "-c", "lab")
+    assert "tasks that run: scheduler 1/1, cpu 4/4" in found
+    assert "2 there, one of each role" in found
+
     other = Operator(aws, home / "other")
     (home / "other").mkdir(exist_ok=True)
     refused = other.run("up", "-f", str(file), "--yes", code=1)
