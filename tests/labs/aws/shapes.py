@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import ParamValidationError
 from botocore.model import (
     ListShape,
     MapShape,
@@ -45,12 +44,6 @@ def faults(operation: OperationModel, params: Mapping[str, Any]) -> list[str]:
     """Return what AWS would refuse of a call's parameters, a line each."""
     shape = operation.input_shape
     return list(_faults(shape, params, operation.name)) if shape is not None else []
-
-
-def validate(params: Mapping[str, Any], model: OperationModel, **_: Any) -> None:
-    """Refuse a call in the process that makes it: a handler of ``provide-client-params``."""
-    if found := faults(model, params):
-        raise ParamValidationError(report="; ".join(found))
 
 
 def _faults(shape: Shape, value: Any, path: str) -> Iterator[str]:

@@ -10,9 +10,8 @@ import pytest
 
 from tests.labs.aws.lab import Lab
 from tests.labs.aws.programs import TAGS, containers, network, raw
-from tests.labs.aws.provider import servicer
-from tests.labs.aws.provider.kind import KINDS
 from tests.labs.aws.provider.schema import schema
+from tests.labs.aws.provider.servicer import KINDS
 from tests.labs.aws.stack import Body, Program
 
 
@@ -30,6 +29,7 @@ def lived(lab: Lab, folder: Path, body: Body) -> Program:
     return program
 
 
+@pytest.mark.lab
 def test_a_network(aws: Lab, tmp_path: Path) -> None:
     program = lived(aws, tmp_path, network)
     group = next(each for each in aws.leftovers() if each.kind == "SecurityGroups")
@@ -46,6 +46,7 @@ def test_a_network(aws: Lab, tmp_path: Path) -> None:
     assert aws.leftovers() == []
 
 
+@pytest.mark.lab
 def test_containers(aws: Lab, tmp_path: Path) -> None:
     program = lived(aws, tmp_path, containers)
     service = aws.client("ecs").describe_services(cluster="lab", services=["scheduler"])
@@ -64,7 +65,6 @@ def test_containers(aws: Lab, tmp_path: Path) -> None:
     assert aws.leftovers() == []
 
 
-assert servicer.MODULES
 VPC = "aws:ec2/vpc:Vpc"
 #: Resources, and what is said of them before anything is made.
 CHECKED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -94,6 +94,7 @@ def test_what_the_sdk_does_not_know_is_refused(name: str) -> None:
     assert any(wanted in f"{path}: {why}" for path, why in faults), faults
 
 
+@pytest.mark.lab
 def test_what_is_refused_is_not_made(aws: Lab, tmp_path: Path) -> None:
     resources = {name: [token, inputs] for name, (token, inputs, _) in CALLED.items()}
     program = Program(aws, tmp_path, partial(raw, resources=resources))

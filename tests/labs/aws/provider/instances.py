@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from tests.labs.aws.provider.kind import (
@@ -200,10 +199,6 @@ class Group(Kind):
         if refresh and keys & {*launched, *(refresh.get("triggers") or ())}:
             given = request(client, "start_instance_refresh", refresh, triggers="")
             client.start_instance_refresh(AutoScalingGroupName=id_, **given)
-
-    def replaced(self, old: Values, new: Values) -> Collection[str]:
-        # Hooks that are there already can be told from their own resources only.
-        return self.replaces
 
     def delete(self, aws: Aws, id_: str, known: Values) -> None:
         client = aws.client("autoscaling")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -260,8 +260,3 @@ def _made_name(urn: str, seed: bytes, longest: int) -> str:
     name = urn.rpartition("::")[2]
     end = hashlib.sha256(seed or os.urandom(8)).hexdigest()[:7]
     return f"{name[: longest - 8]}-{end}"
-
-
-def configured(variables: Mapping[str, str]) -> Values:
-    """Return a provider's configuration by its plain names."""
-    return {key.rpartition(":")[2]: text for key, text in variables.items()}
