@@ -185,7 +185,7 @@ class AwsOptions(PlatformOptions):
     tags: dict[TagKey, TagValue] = Field(
         default_factory=dict, max_length=MOST_TAGS, examples=[{"cost-centre": "physics"}]
     )
-    """Tags of everything that is made, beside `perennial:cluster` and `perennial:part`."""
+    """Tags of everything that is made, beside those that name the cluster and the part."""
 
     permissions_boundary: Arn | None = None
     """Permissions boundary of every role that is made."""

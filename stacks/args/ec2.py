@@ -101,7 +101,7 @@ class Ec2OptionsArgs:
     notebooks: AwsNotebooksArgs | Mapping[str, Any] | None = None
     """A file system for notebooks; they stand on the scheduler's volume when it is not given."""
     tags: Mapping[str, pulumi.Input[str]] | None = None
-    """Tags of everything that is made, beside `perennial:cluster` and `perennial:part`."""
+    """Tags of everything that is made, beside those that name the cluster and the part."""
     permissions_boundary: pulumi.Input[str] | None = None
     """Permissions boundary of every role that is made."""
     python: pulumi.Input[str] | None = None

@@ -65,7 +65,7 @@ class FargateOptionsArgs:
     notebooks: AwsNotebooksArgs | Mapping[str, Any] | None = None
     """A file system for notebooks; they are gone with their machine when it is not given."""
     tags: Mapping[str, pulumi.Input[str]] | None = None
-    """Tags of everything that is made, beside `perennial:cluster` and `perennial:part`."""
+    """Tags of everything that is made, beside those that name the cluster and the part."""
     permissions_boundary: pulumi.Input[str] | None = None
     """Permissions boundary of every role that is made."""
     image: pulumi.Input[str]
@@ -79,9 +79,9 @@ class FargateOptionsArgs:
     user: pulumi.Input[int] | None = None
     """Number of the user and the group that run every container. Default: `10001`."""
     exec: pulumi.Input[bool] | None = None
-    """Whether whoever may do `ecs:ExecuteCommand` reaches the scheduler and JupyterLab by SSM,
-    as `perennial connect --port-forward` and `perennial open` do; never the workers. Default:
-    `True`."""
+    """Whether whoever has the right `ExecuteCommand` of ECS reaches the scheduler and JupyterLab
+    by SSM, as `perennial connect --port-forward` and `perennial open` do; never the workers.
+    Default: `True`."""
     load_balancer: pulumi.Input[bool] | None = None
     """An internal load balancer for clients from other networks. It passes TLS through. Default:
     `False`."""

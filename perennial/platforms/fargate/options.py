@@ -115,8 +115,8 @@ class Options(AwsOptions):
     """Number of the user and the group that run every container."""
 
     exec: bool = True
-    """Whether whoever may do `ecs:ExecuteCommand` reaches the scheduler and JupyterLab by SSM, as
-    `perennial connect --port-forward` and `perennial open` do; never the workers."""
+    """Whether whoever has the right `ExecuteCommand` of ECS reaches the scheduler and JupyterLab by
+    SSM, as `perennial connect --port-forward` and `perennial open` do; never the workers."""
 
     load_balancer: bool = False
     """An internal load balancer for clients from other networks. It passes TLS through."""
