@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import tempfile
@@ -311,6 +312,8 @@ def _packed(spec: ClusterSpec, key: str) -> tuple[str, str, str]:
     path = Path(tempfile.gettempdir(), f"perennial-{digest[:32]}.tar")
     if not path.exists():
         write_atomic(path, data)
+        # The engine has read it before the program ends.
+        atexit.register(path.unlink, missing_ok=True)
     return bundle.bundle_key(machine, digest), str(path), digest
 
 
