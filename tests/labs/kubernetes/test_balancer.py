@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -37,7 +39,7 @@ frontend tls
     tcp-request content accept if {{ req.ssl_hello_type 1 }}
     use_backend scheduler if {{ req.ssl_sni -i {host} }}
 backend scheduler
-    server scheduler {ip}:8786
+    server scheduler {pod}
 """
 CODE = """
 from distributed import Client
@@ -110,70 +112,58 @@ def test_a_plain_client_uses_the_balancers_address(lab: Lab, tmp_path: Path) -> 
     person.run("down", "--force")
 
 
-@pytest.fixture
-def controller(lab: Lab, tmp_path: Path) -> Iterator[Path]:
-    """Pass TLS through as the controller of an Ingress does, by the host's name alone.
+def admit(lab: Lab, stop: threading.Event) -> None:
+    """Be the Ingress's controller: write its own address, for which pulumi-kubernetes waits."""
+    where = ("-n", "dask", "get", "ingress", "lab-scheduler", "--ignore-not-found")
+    while not lab.kubectl(*where):
+        if stop.wait(0.5):
+            return
+    status = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}})
+    named = ("-n", "dask", "patch", "ingress", "lab-scheduler", "--type=merge", "-p", status)
+    lab.kubectl(*named, "--subresource=status")
 
-    What it leads to is read from the Ingress. Returns a file that names its address.
-    """
+
+@contextmanager
+def passing_through(lab: Lab, folder: Path) -> Iterator[None]:
+    """Pass TLS through to the pods of the Ingress's Service, as its controller does."""
+
+    def read(kind: str, name: str) -> Any:
+        return json.loads(lab.kubectl("-n", "dask", "get", kind, name, "-o", "json"))
+
+    (rule,) = read("ingress", "lab-scheduler")["spec"]["rules"]
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    (subset,) = read("endpoints", backend["name"])["subsets"]
+    (port,) = [each["port"] for each in subset["ports"] if each["name"] == backend["port"]["name"]]
+    pod = f"{subset['addresses'][0]['ip']}:{port}"
+    config = folder / "haproxy.cfg"
+    config.write_text(PASSED.format(host=rule["host"], pod=pod, address=ADDRESS))
+    words = ("nsenter", "--net=/run/netns/lab-n1", "haproxy", "-f", str(config))
+    with subprocess.Popen(words) as process:
+        yield
+        process.terminate()
+
+
+def test_a_plain_client_uses_an_ingress_that_passes_tls_through(lab: Lab, tmp_path: Path) -> None:
     install("haproxy")
-    process: list[subprocess.Popen[bytes]] = []
-
-    def serve(stop: threading.Event) -> None:
-        where = (
-            "-n",
-            "dask",
-            "get",
-            "ingress",
-            "lab-scheduler",
-            "--ignore-not-found",
-            "-o",
-            "json",
-        )
-        while not (found := lab.kubectl(*where)):
-            if stop.wait(0.5):
-                return
-        (rule,) = json.loads(found)["spec"]["rules"]
-        backend = rule["http"]["paths"][0]["backend"]["service"]
-        assert backend["port"] == {"name": "comm"}
-        service = json.loads(lab.kubectl("-n", "dask", "get", "svc", backend["name"], "-o", "json"))
-        (tmp_path / "haproxy.cfg").write_text(
-            PASSED.format(host=rule["host"], ip=service["spec"]["clusterIP"], address=ADDRESS)
-        )
-        # As controllers do: pulumi-kubernetes waits for it.
-        status = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}})
-        lab.kubectl(
-            *("-n", "dask", "patch", "ingress", "lab-scheduler"),
-            *("--subresource=status", "--type=merge", "-p", status),
-        )
-        inside = ("nsenter", "--net=/run/netns/lab-n1", "haproxy", "-f")
-        process.append(subprocess.Popen([*inside, str(tmp_path / "haproxy.cfg")]))
-
-    stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(stop,))
-    thread.start()
-    hosts = tmp_path / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n")
-    yield hosts
-    stop.set()
-    thread.join()
-    for each in process:
-        each.terminate()
-        each.wait(30)
-
-
-def test_a_plain_client_uses_an_ingress_that_passes_tls_through(
-    lab: Lab, controller: Path, tmp_path: Path
-) -> None:
     spec = yaml.safe_load(CLUSTER)
     spec["workers"]["cpu"]["count"] = 1
     ingress = {"host": HOST, "annotations": {"example.org/ssl-passthrough": "true"}}
     spec["kubernetes"]["scheduler"] = {"ingress": ingress}
-    person = Person(tmp_path, spec)
-    mounts = f'mount --bind {controller} /etc/hosts && exec "$@"'
+    person, stop = Person(tmp_path, spec), threading.Event()
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n")
+    mounts = f'mount --bind {hosts} /etc/hosts && exec "$@"'
     person.starter = ("unshare", "--mount", "sh", "-c", mounts, "sh")
-    assert f"tls://{HOST}:443" in person.run("up", "--yes")
+    controller = threading.Thread(target=admit, args=(lab, stop))
+    controller.start()
+    try:
+        said = person.run("up", "--yes")
+    finally:
+        stop.set()
+        controller.join()
+    assert f"tls://{HOST}:443" in said
     assert not forwarded(person)
-    assert computed(person) == [f"tls://{HOST}:443", "6"]
-    assert "unchanged in" in person.run("up", "--yes")
+    with passing_through(lab, tmp_path):
+        assert computed(person) == [f"tls://{HOST}:443", "6"]
+        assert "unchanged in" in person.run("up", "--yes")
     person.run("down", "--force")
