@@ -41,12 +41,26 @@ def refuse_strangers(cluster: str, aws: Aws) -> None:
 
 
 def _is_gone(arn: str, aws: Aws) -> bool:
-    """Whether it is a cluster or a service of ECS that AWS remembers for an hour."""
+    """Whether AWS remembers for an hour what has ended: of ECS, or an instance."""
+    if ":instance/" in arn:
+        return _has_ended(arn.rpartition("/")[2], aws)
     if ":ecs:" not in arn or ":cluster/" not in arn:
         return ":ecs:" in arn
     call = aws.client("ecs").describe_clusters
     answer = aws.call("look at a cluster of ECS", call, clusters=[arn])
     return not any(each["status"] == "ACTIVE" for each in answer["clusters"])
+
+
+def _has_ended(instance: str, aws: Aws) -> bool:
+    look = aws.client("ec2").describe_instances
+    found = unless(
+        Cause.MISSING, lambda: aws.call(f"look at {instance}", look, InstanceIds=[instance])
+    )
+    return all(
+        each["State"]["Name"] in ("shutting-down", "terminated")
+        for reservation in (found or {}).get("Reservations", ())
+        for each in reservation["Instances"]
+    )
 
 
 def _network(options: AwsOptions, aws: Aws) -> Iterator[str]:

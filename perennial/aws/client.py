@@ -54,13 +54,14 @@ class Aws:
 
     def _called(self, what: str, method: Any, call: Callable[[], Any]) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             return call()
         except ClientError as error:
             service = method.__self__.meta.service_model.signing_name
             raise failure(what, self.region, _of_api(error, service)) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             raise failure(what, self.region, _of_botocore(error)) from None
 
     def account(self) -> str:
@@ -105,4 +106,6 @@ def _of_api(error: Any, service: str) -> Answer:
 
 
 def _of_botocore(error: Exception) -> Answer:
-    return Answer(code=type(error).__name__, message=str(error))
+    """Read what botocore has said; after its first line comes a whole page of a gateway's."""
+    first, *_ = str(error).splitlines() or [""]
+    return Answer(code=type(error).__name__, message=first)

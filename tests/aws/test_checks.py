@@ -75,3 +75,21 @@ def test_a_cluster_of_somebody_else(aws: Lab) -> None:
     refuse_strangers("other", Aws(REGION))
     client.delete_cluster(cluster="there")
     refuse_strangers("lab", Aws(REGION))
+
+
+def test_an_instance_that_has_ended_is_nobodys(aws: Lab) -> None:
+    client = aws.client("ec2")
+    image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"Key": "perennial:cluster", "Value": "lab"}]
+    made = client.run_instances(
+        ImageId=image,
+        InstanceType="m7i.large",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    instance = made["Instances"][0]["InstanceId"]
+    with pytest.raises(PerennialError, match=f"lab: arn:aws:ec2:.*{instance} is there"):
+        refuse_strangers("lab", Aws(REGION))
+    client.terminate_instances(InstanceIds=[instance])
+    refuse_strangers("lab", Aws(REGION))

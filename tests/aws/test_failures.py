@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
 import boto3
 import pytest
 
@@ -68,6 +71,25 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_page_of_a_gateway_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b"<html>\n<body>\nno such thing\n</body>\n</html>")
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        with pytest.raises(AwsError) as caught:
+            Aws("eu-central-1").account()
+        server.shutdown()
+    assert "\n" not in str(caught.value)
+    assert "html" not in str(caught.value)
+
+
 def test_botocore_without_credentials() -> None:
     with pytest.raises(AwsError, match="cannot ask who you are: no AWS credentials found") as found:
         Aws("eu-central-1").account()
