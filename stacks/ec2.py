@@ -96,7 +96,6 @@ class _Scheduler:
     def __init__(self, account: Account, where: PlacedNetwork, role: iam.Role) -> None:
         self._account = account
         self._where = where
-        options = account.spec.options
         subnet = where.subnets[0][1]
         self.zone = route53.Zone(
             account.title("domain"),
@@ -108,23 +107,34 @@ class _Scheduler:
             tags=account.tags("network"),
             opts=account.options(),
         )
-        self.volume = ebs.Volume(
-            account.title("volume"),
-            availability_zone=_zone(account, where, subnet),
-            size=account.value(lambda spec: -(-spec.options.scheduler.volume // GIB)),
-            type="gp3",
-            encrypted=True,
-            tags=account.tags("notebooks"),
-            opts=account.options(retain_on_delete=options.scheduler.keep_volume),
-        )
+        self.volume, self._volume_arn = self._data(subnet)
         self.scaler = self._scaler(role) if account.spec.scaled else None
         self._rights(role)
         self.ready: tuple[pulumi.Resource, ...] = ()
 
+    def _data(self, subnet: pulumi.Input[str]) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
+        """Register the volume that outlives the instance, or take the one that is given."""
+        account, own = self._account, self._account.spec.options.scheduler
+        if own.volume_id is not None:
+            return (
+                account.value(lambda spec: spec.options.scheduler.volume_id),
+                account.value(rights.given_volume),
+            )
+        volume = ebs.Volume(
+            account.title("volume"),
+            availability_zone=_zone(account, self._where, subnet),
+            size=account.value(lambda spec: -(-spec.options.scheduler.volume // GIB)),
+            type="gp3",
+            encrypted=True,
+            tags=account.tags("notebooks"),
+            opts=account.options(retain_on_delete=own.keep_volume),
+        )
+        return volume.id, volume.arn
+
     def told(self, group: ec2.SecurityGroup) -> dict[str, pulumi.Input[str]]:
         """Return what the instance is told of them."""
         found: dict[str, pulumi.Input[str]] = {
-            "volume": self.volume.id,
+            "volume": self.volume,
             "zone": self.zone.zone_id,
         }
         if self.scaler is not None:
@@ -168,7 +178,7 @@ class _Scheduler:
             _scheduler_rights,
             spec=self._account.value(_same),
             zone=self.zone.arn,
-            volume=self.volume.arn,
+            volume=self._volume_arn,
             scaler=self.scaler.arn if self.scaler is not None else None,
         )
         iam.RolePolicy(

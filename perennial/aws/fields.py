@@ -24,6 +24,7 @@ SecurityGroupId = Annotated[str, _identity("security group", "sg")]
 FileSystemId = Annotated[str, _identity("file system of EFS", "fs")]
 AccessPointId = Annotated[str, _identity("access point of EFS", "fsap")]
 ImageId = Annotated[str, _identity("machine image", "ami")]
+VolumeId = Annotated[str, _identity("volume of EBS", "vol")]
 
 Region = Annotated[
     str,

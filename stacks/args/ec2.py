@@ -34,8 +34,11 @@ class SchedulerInstanceArgs:
     volume: pulumi.Input[str | int] | None = None
     """Size of the volume that outlives the instance: notebooks, and what the scaler remembers.
     Default: `20 GiB`."""
+    volume_id: pulumi.Input[str] | None = None
+    """A volume that exists, in the zone of the first subnet, such as one that `perennial down`
+    has left; it always stays. One is made when it is not given."""
     keep_volume: pulumi.Input[bool] | None = None
-    """Whether the volume stays when the cluster is taken down. Default: `True`."""
+    """Whether a volume that was made stays when the cluster is taken down. Default: `True`."""
 
 
 @dataclass(kw_only=True)

@@ -145,6 +145,14 @@ def test_a_network_of_the_same_program(account: Account) -> None:
     assert account.inputs["lab-cpu-template"]["imageId"] == "ami-0a1b2c3d4e5f60718"
 
 
+def test_a_volume_that_exists_is_taken(account: Account) -> None:
+    run(with_(scheduler={"volume_id": "vol-0a1b2c3d"}))
+    assert "lab-volume" not in account.inputs
+    place = json.loads(account.inputs["lab-scheduler-place"]["policy"])["Statement"]
+    attached = [each["Resource"] for each in place if "ec2:AttachVolume" in each["Action"]]
+    assert ["arn:aws:ec2:eu-central-1:*:volume/vol-0a1b2c3d"] in attached
+
+
 def test_who_is_sized_by_the_scaler_is_protected(account: Account) -> None:
     run(TREE)
     cpu, gpu = account.inputs["lab-cpu-instances"], account.inputs["lab-gpu-x-instances"]

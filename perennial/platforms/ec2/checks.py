@@ -18,7 +18,8 @@ from perennial.spec import ClusterSpec
 def check(spec: ClusterSpec, aws: Aws) -> None:
     """Refuse what AWS would refuse later: network, types and images, one line for each fault."""
     before(spec.name, spec.options, aws)
-    faults = [*_types(spec, aws, _zones(spec, aws)), *_images(spec, aws)]
+    zones = _zones(spec, aws)
+    faults = [*_types(spec, aws, zones), *_images(spec, aws), *_volume(spec, aws, zones[0])]
     if faults:
         raise PerennialError("\n".join(f"{spec.name}: {fault}" for fault in faults))
 
@@ -68,6 +69,22 @@ def _wanted(spec: ClusterSpec) -> dict[str, tuple[str, ...]]:
         for name, group in spec.workers.items()
     }
     return {f"ec2.{SCHEDULER}.instance_type": (options.scheduler.instance_type,), **found}
+
+
+def _volume(spec: ClusterSpec, aws: Aws, zone: str) -> Iterator[str]:
+    """Refuse a data volume that is not there, or where the scheduler's instance cannot have it."""
+    volume = spec.options.scheduler.volume_id
+    if volume is None:
+        return
+    look = aws.client("ec2").describe_volumes
+    found = unless(Cause.MISSING, lambda: aws.call(f"look at {volume}", look, VolumeIds=[volume]))
+    listed = found["Volumes"] if found else []
+    at = f"ec2.{SCHEDULER}.volume_id"
+    if not listed:
+        yield f"{at}: {volume} is not in the region {spec.options.region}; correct it"
+    elif listed[0]["AvailabilityZone"] != zone:
+        have = listed[0]["AvailabilityZone"]
+        yield f"{at}: {volume} is in {have}; allowed: one in {zone}, the zone of the first subnet"
 
 
 def _images(spec: ClusterSpec, aws: Aws) -> Iterator[str]:

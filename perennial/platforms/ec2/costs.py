@@ -44,7 +44,8 @@ def _instances(spec: ClusterSpec) -> Iterator[tuple[str, Instance, int, int]]:
 def _fixed(spec: ClusterSpec) -> Iterator[float]:
     """Yield what the rest costs, whatever the groups' sizes are."""
     options: Options = spec.options
-    yield options.scheduler.volume / GIB * MONTHLY["disk gib"]
+    if options.scheduler.volume_id is None:
+        yield options.scheduler.volume / GIB * MONTHLY["disk gib"]
     yield MONTHLY["private domain"]
     yield len(parts.contents(spec)) * MONTHLY["secret"]
     if options.alarms is not None:

@@ -71,10 +71,16 @@ def _written(value: object) -> str:
 def kept(spec: ClusterSpec) -> list[str]:
     """Say what a cluster that is taken down leaves in the account, one line each."""
     options, found = spec.options, []
-    if options.scheduler.keep_volume:
+    own = options.scheduler
+    if own.volume_id is not None:
+        found.append(f"notebooks stay on the volume {own.volume_id}")
+    elif own.keep_volume:
         tags = f"Name=tag:perennial:cluster,Values={spec.name}"
         listed = f"`aws ec2 describe-volumes --filters {tags}`"
-        found.append(f"notebooks stay on the scheduler's volume; {listed} lists it")
+        found.append(
+            f"notebooks stay on the scheduler's volume; {listed} lists it, and"
+            " ec2.scheduler.volume_id gives it to the next cluster"
+        )
     if options.notebooks is not None and options.notebooks.file_system is None:
         found.append("notebooks stay in the file system of EFS; the console of AWS removes it")
     if options.logs.keep:

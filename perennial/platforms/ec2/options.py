@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from perennial.aws.fields import Arn
+from perennial.aws.fields import Arn, VolumeId
 from perennial.aws.options import AwsNotebooks, AwsOptions
 from perennial.platforms.ec2.capacity import architecture, capacity, fitting
 from perennial.spec.strict import Model
@@ -83,8 +83,12 @@ class SchedulerInstance(Instance):
     volume: Size = 20 * GIB
     """Size of the volume that outlives the instance: notebooks, and what the scaler remembers."""
 
+    volume_id: VolumeId | None = None
+    """A volume that exists, in the zone of the first subnet, such as one that `perennial down` has
+    left; it always stays. One is made when it is not given."""
+
     keep_volume: bool = True
-    """Whether the volume stays when the cluster is taken down."""
+    """Whether a volume that was made stays when the cluster is taken down."""
 
 
 class SpotInstances(Model):

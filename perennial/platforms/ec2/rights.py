@@ -43,6 +43,12 @@ def instance(key: str, bucket: str, secrets: Sequence[str], logs: str) -> list[S
     ]
 
 
+def given_volume(spec: ClusterSpec) -> str:
+    """Return the name of a volume that the file gives, in whichever account."""
+    region, volume = spec.options.region, spec.options.scheduler.volume_id
+    return f"arn:{partition(region)}:ec2:{region}:*:volume/{volume}"
+
+
 def scheduler(spec: ClusterSpec, zone: str, volume: str, scaler: str | None) -> list[Statement]:
     """Return what the scheduler's instance may do beside: its name, its volume, its scaler."""
     begin = f"arn:{partition(spec.options.region)}:ec2:{spec.options.region}:*:instance/*"
