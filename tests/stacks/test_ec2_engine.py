@@ -254,6 +254,10 @@ def test_doctor_finds_what_is_missing(operator: Operator) -> None:
             "ec2.scheduler.instance_type: m99.large is not offered in eu-central-1a",
         ),
         ({"network": {"zones": ["g"]}}, "network.zones: found g; allowed in eu-central-1"),
+        (
+            {"scheduler": {"volume_id": "vol-0a1b2c3d"}},
+            "ec2.scheduler.volume_id: vol-0a1b2c3d is not in the region eu-central-1; correct it",
+        ),
     ],
 )
 def test_what_aws_knows_to_be_wrong_is_said_before_anything_is_made(
