@@ -14,7 +14,7 @@ import yaml
 from tests.homes import PERENNIAL, run
 from tests.labs.aws.lab import Lab
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(900)]
 
 FILE = """\
 name: lab

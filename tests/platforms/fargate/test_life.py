@@ -60,7 +60,6 @@ def services(aws: Lab) -> dict[str, Any]:
     return {each["serviceName"]: each for each in found}
 
 
-@pytest.mark.smoke
 def test_the_example_lives_and_leaves_nothing_but_notebooks(aws: Lab, operator: Operator) -> None:
     plan = operator.run("plan", "-f", str(EXAMPLE))
     assert "2 tasks of 4 vCPU with 16 GiB, some on Spot" in plan
