@@ -18,7 +18,22 @@ from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec
 from perennial.spec.units import GIB
 
-from .args import Ec2ClusterArgs
+from .args import (
+    AwsAlarmsArgs,
+    AwsLogsArgs,
+    AwsNetworkArgs,
+    AwsNotebooksArgs,
+    Ec2ClusterArgs,
+    Ec2OptionsArgs,
+    EnvironmentArgs,
+    GroupInstancesArgs,
+    JupyterArgs,
+    ScaleArgs,
+    SchedulerArgs,
+    SchedulerInstanceArgs,
+    SpotInstancesArgs,
+    WorkerGroupArgs,
+)
 from .aws import PATH, PLUGINS, Account, Grants, SecretFiles, gathered
 from .aws_network import Opening, PlacedNetwork, clients, network, open_to, security_group
 from .base import ClusterComponent
@@ -28,7 +43,27 @@ from .ec2_planning import described, stop_scheduler
 from .inputs import Inputs
 from .resources import Authority
 
-__all__ = ["PLUGINS", "Cluster", "Ec2Cluster", "Ec2ClusterArgs", "described", "stop_scheduler"]
+__all__ = [
+    "PLUGINS",
+    "AwsAlarmsArgs",
+    "AwsLogsArgs",
+    "AwsNetworkArgs",
+    "AwsNotebooksArgs",
+    "Cluster",
+    "Ec2Cluster",
+    "Ec2ClusterArgs",
+    "Ec2OptionsArgs",
+    "EnvironmentArgs",
+    "GroupInstancesArgs",
+    "JupyterArgs",
+    "ScaleArgs",
+    "SchedulerArgs",
+    "SchedulerInstanceArgs",
+    "SpotInstancesArgs",
+    "WorkerGroupArgs",
+    "described",
+    "stop_scheduler",
+]
 
 
 class Ec2Cluster(ClusterComponent):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 from typing import Any
 
+EXAMPLES = Path(__file__).parents[3] / "examples" / "pulumi"
 TAGS = {"perennial:cluster": "lab"}
 TRUST = json.dumps(
     {
@@ -18,6 +21,15 @@ TRUST = json.dumps(
         ],
     }
 )
+
+
+def example(name: str, **values: str) -> None:
+    """Run an example of `examples/pulumi`, with these values of its configuration."""
+    import pulumi
+
+    for key, value in values.items():
+        pulumi.runtime.set_config(f"{pulumi.get_project()}:{key}", value)
+    runpy.run_path(str(EXAMPLES / name / "__main__.py"), run_name="__main__")
 
 
 def network(cidr: str = "10.0.0.0/16", **tags: str) -> Any:
