@@ -39,12 +39,13 @@ test: $(STAMP) ## the tests that need no lab
 # middle closes nothing, so warnings are no errors.
 LABS := -n 3 --dist loadfile --no-loadscope-reorder -W default
 labs: $(STAMP) ## each real platform's life, in minutes
-	$(PYTEST) -m "smoke and lab and not soak" $(LABS) $(ARGS)
+	$(call quietly,lab and smoke)
+	$(PYTEST) -m "smoke and lab and not soak and not quiet" $(LABS) $(ARGS)
 
 # What of it needs nothing but this machine, and is no part of `make labs`.
 ELSEWHERE := tests/labs/hosts tests/labs/kubernetes tests/labs/aws tests/stacks
 local: $(STAMP) ## every test of clusters on this machine, but for those of make labs
-	$(call quietly,lab)
+	$(call quietly,lab and not smoke)
 	$(PYTEST) -m "lab and not soak and not quiet and not smoke" $(LABS) \
 		$(addprefix --ignore=,$(ELSEWHERE)) $(ARGS)
 

@@ -18,6 +18,7 @@ from perennial.platforms.fargate import start
 from perennial.platforms.fargate.parts import ecs_cluster, parts
 from perennial.platforms.fargate.tasks import References, task_definition
 from perennial.spec import ClusterSpec, loads
+from perennial.tls import Tls
 from tests.homes import wait_until
 from tests.platforms.fargate.containers import Machine, Names, Task, names
 from tests.platforms.fargate.controller import ecs
@@ -122,8 +123,7 @@ class Cluster:
 
         from perennial.scheduler_connection import SchedulerConnection
 
-        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client-key.pem"}
-        tls = {key: str(self.tls / name) for key, name in files.items()}
+        tls = Tls.in_folder(self.tls)
 
         async def asked() -> Any:
             connection = SchedulerConnection(f"tls://{address}:{self.port}", tls)
