@@ -13,7 +13,7 @@ from perennial.cli.life import named
 from perennial.errors import PerennialError
 
 #: What these are about is a file or nothing; a bundle or a name in the case of `connect`.
-OTHERS = {"init", "check", "schema", "render", "plan", "up", "version", "list", "connect"}
+OTHERS = {"init", "check", "schema", "render", "plan", "up", "version", "list", "connect", "aws"}
 #: What these are about is a chart's values, or a release that no cluster file describes.
 OTHERS |= {"import", "adopt"}
 #: Whose -f has been "follow" in every log command that people know.

@@ -23,7 +23,7 @@ from perennial.platforms.hosts.resizing import Asked, Standing
 from perennial.sizes import of_each
 from perennial.spec import ClusterSpec, dump
 from perennial.stacked import StackDeployer
-from perennial.stacks import planning
+from perennial.stacks import engine, hosts, planning
 from perennial.stacks.provider.hosts import HostServices
 from perennial.stacks.provider.kinds import MEANT
 from tests.platforms.hosts.clusters import machines, spec_of
@@ -52,7 +52,7 @@ class Driver:
         raise DeployedError
 
 
-PARTS = {"driver": Driver(), "planning": planning}
+PARTS = {"driver": Driver(), "planning": planning, "engine": engine, "hosts": hosts}
 
 
 @pytest.fixture
