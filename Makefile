@@ -43,7 +43,8 @@ labs: $(STAMP) ## each real platform's life, in minutes
 	$(PYTEST) -m "smoke and lab and not soak and not quiet" $(LABS) $(ARGS)
 
 # What of it needs nothing but this machine, and is no part of `make labs`.
-ELSEWHERE := tests/labs/hosts tests/labs/kubernetes tests/labs/aws tests/stacks
+ELSEWHERE := tests/labs/hosts tests/labs/kubernetes tests/labs/aws tests/labs/test_pulumi.py tests/stacks \
+	tests/platforms/fargate
 local: $(STAMP) ## every test of clusters on this machine, but for those of make labs
 	$(call quietly,lab and not smoke)
 	$(PYTEST) -m "lab and not soak and not quiet and not smoke" $(LABS) \
