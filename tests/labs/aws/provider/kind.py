@@ -119,7 +119,7 @@ def request(client: Any, operation: str, given: Mapping[str, Any], **names: str)
     return structure(shape, given, operation, **names)
 
 
-def structure(shape: Shape, given: Mapping[str, Any], path: str, **names: str) -> Values:
+def structure(shape: Shape, given: Mapping[str, Any], path: str, /, **names: str) -> Values:
     """Return inputs as a structure of an API."""
     assert isinstance(shape, StructureShape)
     members = {plain_name(name): name for name in shape.members}
