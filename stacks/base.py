@@ -11,6 +11,7 @@ from perennial.spec import ClusterSpec
 from perennial.stack_outputs import describe
 
 from . import inputs
+from .resources import Authority
 
 #: What every cluster tells, on every platform.
 OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets", "cluster")
@@ -75,3 +76,20 @@ class ClusterComponent(pulumi.ComponentResource):
         return pulumi.ResourceOptions(
             parent=self, depends_on=list(after), custom_timeouts=times, delete_before_replace=True
         )
+
+
+def outputs_of(
+    spec: ClusterSpec, found: pulumi.Output[Any], authority: Authority, reached: pulumi.Input[str]
+) -> dict[str, Any]:
+    """Return what a cluster with an authority tells; clients find its scheduler at ``reached``."""
+    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
+    connection = {
+        "cluster": spec.name,
+        "scheduler_address": reached,
+        "dashboard_link": None,
+        "jupyter_url": found["jupyter_url"],
+        "token": authority.token if spec.jupyter is not None else None,
+        "tls": tls if spec.security.tls else None,
+    }
+    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
+    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}

@@ -36,7 +36,7 @@ from .args import (
 )
 from .aws import PATH, PLUGINS, Account, Grants, SecretFiles, gathered
 from .aws_network import Opening, PlacedNetwork, clients, network, open_to, security_group
-from .base import ClusterComponent
+from .base import ClusterComponent, outputs_of
 from .ec2_alarms import alarms
 from .ec2_groups import Instances, scheduler_group, template, worker_group
 from .ec2_planning import described, stop_scheduler
@@ -367,16 +367,7 @@ def _outputs(account: Account, authority: Authority) -> dict[str, Any]:
         }
 
     found = pulumi.Output.from_input(account.value(told))
-    connection = {
-        "cluster": account.spec.name,
-        "scheduler_address": found["scheduler_address"],
-        "dashboard_link": None,
-        "jupyter_url": found["jupyter_url"],
-        "token": authority.token if account.spec.jupyter is not None else None,
-        "tls": {"ca": authority.ca, "cert": authority.client, "key": authority.client_key},
-    }
-    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
-    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+    return outputs_of(account.spec, found, authority, found["scheduler_address"])
 
 
 #: What the registry of stacks looks for.

@@ -92,9 +92,7 @@ def alarms(account: Account, standing: Mapping[str, autoscaling.Group]) -> None:
             evaluation_periods=rule.minutes,
             threshold=1,
             comparison_operator=rule.comparison,
-            treat_missing_data="breaching"
-            if rule.comparison.startswith("Less")
-            else "notBreaching",
+            treat_missing_data=rule.missing,
             alarm_actions=topic,
             ok_actions=topic,
             tags=account.tags(rule.part),

@@ -32,7 +32,7 @@ from .args import (
     WorkerGroupArgs,
 )
 from .aws import PLUGINS, Account, gathered
-from .base import ClusterComponent
+from .base import ClusterComponent, outputs_of
 from .fargate_alarms import alarms
 from .fargate_ground import Ground, ground, whole
 from .fargate_planning import described, first, stop_scheduler
@@ -260,17 +260,7 @@ def _outputs(account: Account, authority: Authority, standing: Ground) -> dict[s
 
     host = standing.balancer.host if standing.balancer else None
     found = gathered(told, spec=account.value(whole), balanced=host)
-    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
-    connection = {
-        "cluster": spec.name,
-        "scheduler_address": found["scheduler_address"],
-        "dashboard_link": None,
-        "jupyter_url": found["jupyter_url"],
-        "token": authority.token if spec.jupyter is not None else None,
-        "tls": tls,
-    }
-    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
-    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+    return outputs_of(spec, found, authority, found["scheduler_address"])
 
 
 #: What the registry of stacks looks for.

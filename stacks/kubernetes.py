@@ -42,7 +42,7 @@ from .args import (
     StorageArgs,
     WorkerGroupArgs,
 )
-from .base import ClusterComponent
+from .base import ClusterComponent, outputs_of
 from .inputs import Inputs, resolved
 from .kubernetes_planning import described, first, stop_scheduler
 from .resources import Authority, Certificate
@@ -306,17 +306,7 @@ def _outputs(spec: ClusterSpec, whole: Any, authority: Authority) -> dict[str, A
         }
 
     found = pulumi.Output.from_input(_applied(whole, addresses))
-    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
-    connection = {
-        "cluster": spec.name,
-        "scheduler_address": found["client_address"],
-        "dashboard_link": None,
-        "jupyter_url": found["jupyter_url"],
-        "token": authority.token if spec.jupyter is not None else None,
-        "tls": tls if spec.security.tls else None,
-    }
-    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
-    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+    return outputs_of(spec, found, authority, found["client_address"])
 
 
 #: What the registry of stacks looks for.
