@@ -22,7 +22,7 @@ from perennial.spec import ClusterSpec
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
 from .events import DeploymentLog, reason
-from .program import deploy, own
+from .program import deploy_and_yield, own
 from .provider.servicer import AT_ONCE
 from .provider.values import Values
 from .watch import Hopeless, Watch
@@ -195,7 +195,7 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
 
 
 def _stack(folder: Path, spec: ClusterSpec) -> engine.Stack:
-    program = partial(deploy, spec, force=True)
+    program = partial(deploy_and_yield, spec)
     needed: tuple[dict[str, str], ...] = (own(spec, "PLUGINS", {}), own(spec, "VARIABLES", {}))
     return engine.open_stack(folder, spec.name, program, *needed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,6 +57,16 @@ def deploy(args: ClusterSpec | inputs.Inputs, force: bool = False) -> None:
     cluster = import_module(PLATFORMS[spec.platform].stack).Cluster(spec.name, args, force=force)
     for output in OUTPUTS:
         pulumi.export(output, getattr(cluster, output))
+
+
+async def deploy_and_yield(spec: ClusterSpec) -> None:
+    """Register a cluster, and let the requests begin before Pulumi looks which there are.
+
+    It waits for requests one by one, but where it finds none, for all outputs at once, and anew
+    after each: a minute for a thousand machines.
+    """
+    deploy(spec, force=True)
+    await asyncio.sleep(0)
 
 
 def is_secret() -> bool:

@@ -1,7 +1,5 @@
 """The provider's own resources, as a program registers them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

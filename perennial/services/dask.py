@@ -26,6 +26,9 @@ from perennial.spec import ClusterSpec, WorkerGroup, pinned
 #: that hangs is Dask's part: it has its nanny restart it after as long (scheduler.worker-ttl).
 NANNY_WATCHDOG = 300.0
 
+#: The one in C, where PyYAML has it: a plan of many machines writes thousands of these files.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 #: Where the system's programs are: what systemd gives its services as well.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -251,7 +254,7 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
         "perennial": {"cluster": spec.name, **ours},
     }
     chosen = merge(nested(pinned.settings()), nested(dask))
-    return yaml.safe_dump(merge(chosen, fixed), sort_keys=True, allow_unicode=True)
+    return yaml.dump(merge(chosen, fixed), Dumper=_Dumper, sort_keys=True, allow_unicode=True)
 
 
 def _variables(config: str, site: Site, own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
