@@ -46,8 +46,9 @@ STARTUP = 2.0
 TICK = 0.5
 #: Seconds that the scheduler may take to answer before its port is tried.
 ANSWER = 0.5
-#: Seconds that the scheduler's port may take to accept a connection.
-CONNECT = 1.0
+#: Seconds that the scheduler's port may take to accept a connection. One that is closed says so at
+#: once. A busy machine drops the first packets, and they are sent again after 1, 3 and 7 s.
+CONNECT = 8.0
 #: Seconds that one call to the worker waits for a running task to end.
 TASK_WAIT = 10.0
 #: Seconds before a step that could not be completed is tried again.
@@ -308,11 +309,11 @@ class Drain:
             try:
                 while not (await asyncio.wait({call}, timeout=ANSWER))[0]:
                     await reach(self.scheduler.address)
-                return call.result()
-            except OSError:
-                await reach(self.scheduler.address)
+                with suppress(OSError):
+                    return call.result()
             finally:
                 call.cancel()
+            await reach(self.scheduler.address)
         raise OSError(f"no answer from {self.scheduler.address}")
 
     async def _abandoned(self) -> str:

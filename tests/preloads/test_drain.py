@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distributed import Client, Future, secede
 
+from perennial.preloads.drain import CONNECT, reach
 from tests.preloads.conftest import DRAIN, Lab, Relay, made, until
 
 
@@ -266,12 +271,44 @@ def test_a_scheduler_whose_host_is_gone() -> None:
         begun = time.monotonic()
         process.terminate()
         until(lambda: "without a complete drain" in lab.log("far"), "the drain has ended")
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 15
         end(lab, "t")
         process.wait(20)
         assert "is gone" in lab.log("far")
         assert "abandons 1 task (t) and what only it holds" in lab.log("far")
         assert future.status == "pending"
+
+
+def test_a_scheduler_that_is_too_busy_to_accept_connections_is_not_gone() -> None:
+    """Its machine drops what comes to a full queue, and it is sent again a second later."""
+    with socket.socket() as busy, ExitStack() as others:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for _ in range(4):
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(busy.getsockname())
+
+        def accept() -> None:
+            busy.settimeout(10)
+            with suppress(OSError):  # until it is closed
+                while True:
+                    busy.accept()[0].close()
+
+        later = threading.Timer(1.5, accept)
+        later.start()
+        begun = time.monotonic()
+        asyncio.run(reach(f"tcp://127.0.0.1:{busy.getsockname()[1]}"))
+        assert time.monotonic() - begun >= 1.5, "it was accepted at once"
+
+
+def test_a_port_that_is_closed_is_known_at_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        begun = time.monotonic()
+        with pytest.raises(ConnectionRefusedError):
+            asyncio.run(reach(f"tcp://127.0.0.1:{closed.getsockname()[1]}"))
+        assert time.monotonic() - begun < CONNECT / 2
 
 
 @pytest.mark.parametrize("at", ["Start Nanny", "Waiting to connect"])

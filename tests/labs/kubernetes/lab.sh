@@ -139,7 +139,7 @@ authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {c
 authorization: {mode: Webhook}
 registerNode: true
 enforceNodeAllocatable: [pods]
-systemReserved: {memory: 14Gi}
+systemReserved: {memory: 12Gi}
 evictionHard: {memory.available: 200Mi, nodefs.available: 1Gi, imagefs.available: 1Gi}
 nodeStatusUpdateFrequency: 4s
 syncFrequency: 10s

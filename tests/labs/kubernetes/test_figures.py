@@ -32,10 +32,14 @@ IDLE = 120
 DASK = "app.kubernetes.io/name=dask"
 #: How often what varies is measured.
 TURNS = 3
-#: Eight members that leave, and two that take their data.
+#: Eight members that leave, and two that take their data: the node holds just as much, so nothing
+#: grows beside them.
 MANY = CLUSTER.replace(
     "cpu: {count: 3, memory: 256 MiB, drain: 20 s}",
-    "cpu: {count: 8, memory: 512 MiB, drain: 5 min}\n  keep: {count: 2, memory: 2 GiB}",
+    "cpu: {count: 8, memory: 448 MiB, drain: 5 min}",
+).replace(
+    "big: {memory: 256 MiB, resources: {BIG: 1}, scale: {min: 1, max: 3, idle: 1 h}}",
+    "keep: {memory: 1280 MiB, scale: {min: 2, max: 2}}",
 )
 #: Holds a GB on eight members: moves it once by a task, and waits until they have drained. A
 #: result that is computed again is another one.
@@ -67,16 +71,17 @@ while len(named("cpu")) < 8 or len(named("keep")) < 2:
 stay = sorted(named("keep"))
 data = made()
 begun = time.monotonic()
-halves = zip((data[::2], data[1::2]), stay)
-moved = sum(c.gather([c.submit(size, half, workers=[a], pure=False) for half, a in halves]))
+sizes = [c.submit(size, data[i::2], workers=[a], pure=False) for i, a in enumerate(stay)]
+moved = sum(c.gather(sizes))
 transfer = time.monotonic() - begun
-del data
+del data, sizes
 while any(c.has_what().values()):
     time.sleep(0.1)
 data = made()
 before = c.gather(c.map(zlib.crc32, data, pure=False))
 print(json.dumps("ready"), flush=True)
-while "closing_gracefully" not in named("cpu").values():
+while "closing_gracefully" not in (seen := named("cpu")).values():
+    assert len(seen) == 8, "gone, and never seen to drain"
     time.sleep(0.02)
 begun = time.monotonic()
 while named("cpu"):
