@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import pulumi
@@ -18,7 +19,7 @@ from perennial.aws.rights import Statement, document, trust
 from perennial.spec import ClusterSpec
 
 from .base import ClusterComponent
-from .inputs import Inputs, resolved
+from .inputs import Inputs, has_outputs, resolved
 from .resources import Authority, Certificate
 
 Value = TypeVar("Value")
@@ -42,8 +43,10 @@ class Account:
         self.spec = given.spec
         #: Rights and rules without which nothing starts: whatever runs depends on them.
         self.needed: list[pulumi.Resource] = []
+        #: All keys of the cluster file but the platform's own.
+        self.common = tuple(key for key in given.tree if key != given.spec.platform)
         self._component = component
-        self._whole = resolved(given)
+        self._given, self._whole = given, resolved(given)
         self._provider: Provider | None = None
         if component.get_provider("aws:index/provider:Provider") is None:
             options = given.spec.options
@@ -58,16 +61,26 @@ class Account:
         """Return the logical name of a resource."""
         return f"{self.name}-{own}"
 
-    def value(self, read: Callable[[ClusterSpec], Value]) -> pulumi.Input[Value]:
-        """Read the cluster file; where a value in it is an Output, once that is known."""
-        if isinstance(self._whole, pulumi.Output):
+    def value(self, read: Callable[[ClusterSpec], Value], *keys: str) -> pulumi.Input[Value]:
+        """Read the cluster file; where a value in it is an Output, once all are known.
+
+        ``keys`` are all that is read, as ``options.tags``, so that a preview shows what does not
+        depend on an Output; without any it is the whole file.
+        """
+        if isinstance(self._whole, pulumi.Output) and has_outputs(self._given, keys):
             found: pulumi.Output[Value] = self._whole.apply(read)
             return found
-        return read(self._whole)
+        return read(self.spec)
+
+    def at(self, key: str) -> pulumi.Input[Any]:
+        """Read one key of the cluster file, such as ``options.network.vpc``."""
+        return self.value(attrgetter(key), key)
 
     def tags(self, part: str, group: str | None = None) -> pulumi.Input[Mapping[str, str]]:
         """Return the tags of a resource."""
-        return self.value(lambda spec: names.tags(spec.name, part, spec.options.tags, group))
+        return self.value(
+            lambda spec: names.tags(spec.name, part, spec.options.tags, group), "options.tags"
+        )
 
     def options(
         self, *after: pulumi.Resource, renewed: bool = False, **more: Any
@@ -100,7 +113,7 @@ class Account:
             "ca": authority.ca,
             "ca_key": authority.ca_key,
             "role": role,
-            "names": self.value(lambda spec: [*reached(spec)]),
+            "names": self.value(lambda spec: [*reached(spec)], "options.network.domain"),
         }
         title = self.title(f"{role}-certificate")
         return Certificate(title, props, opts=self._component.child())
@@ -126,7 +139,7 @@ class Account:
 
     def role(self, part: str, service: str, granted: Grants) -> iam.Role:
         """Register a role that a service of AWS takes on, with no more than what is granted."""
-        boundary = self.value(lambda spec: spec.options.permissions_boundary)
+        boundary = self.at("options.permissions_boundary")
         made = iam.Role(
             self.title(f"{part}-role"),
             name=names.role_name(self.spec.name, self.spec.options.region, part),
@@ -161,7 +174,7 @@ class Account:
         return cloudwatch.LogGroup(
             self.title("logs"),
             name=names.log_group(self.spec.name),
-            retention_in_days=self.value(lambda spec: int(spec.options.logs.retention)),
+            retention_in_days=self.at("options.logs.retention"),
             tags=self.tags("logs"),
             opts=self.options(retain_on_delete=keep),
         )
@@ -174,9 +187,9 @@ class Account:
         if wanted is None:
             return None
         if wanted.file_system is not None:
-            found = self.value(lambda spec: str(spec.options.notebooks.file_system))
+            found = self.at("options.notebooks.file_system")
             given = wanted.access_point is not None
-            own = self.value(lambda spec: str(spec.options.notebooks.access_point))
+            own = self.at("options.notebooks.access_point")
             region = self.spec.options.region
             who = pulumi.Output.from_input(get_caller_identity_output(opts=self.invoked()))
             arn = pulumi.Output.concat(
@@ -243,6 +256,11 @@ class FileSystem:
     access_point: pulumi.Input[str] | None
     #: What has to be there before it can be mounted.
     targets: tuple[pulumi.Resource, ...] = field(default=())
+
+
+def whole(spec: ClusterSpec) -> ClusterSpec:
+    """Return a cluster file as a whole, for `Account.value`."""
+    return spec
 
 
 def gathered(function: Callable[..., Value], **parts: pulumi.Input[Any]) -> pulumi.Output[Value]:

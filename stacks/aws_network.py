@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -12,11 +13,12 @@ from pulumi_aws import ec2, vpc
 from perennial.aws import names
 from perennial.aws.addresses import ZoneSubnets, subnets
 
-from .aws import Account
+from .aws import Account, gathered
 
 #: Ports of everything.
 ALL = "-1"
 _ANYWHERE = "0.0.0.0/0"
+_CLIENTS = "options.network.clients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class Opening:
 
     #: What is reached, in a word: it names the rule.
     title: str
-    first: int
-    last: int
-    #: A security group, or a network.
+    first: pulumi.Input[int]
+    last: pulumi.Input[int]
+    #: A security group, or a network; the other one is None.
     group: pulumi.Input[str] | None = None
     cidr: pulumi.Input[str] | None = None
 
@@ -49,12 +51,10 @@ def network(account: Account, endpoints: Sequence[str]) -> PlacedNetwork:
     """Return the given VPC, or register one; ``endpoints`` names services such as ``ecr.api``."""
     wanted = account.spec.options.network
     if not wanted.is_made:
-        every = account.value(lambda spec: [*spec.options.network.subnets])
+        every = account.at("options.network.subnets")
         listed = pulumi.Output.from_input(every)
         one_by_one = tuple((str(place), listed[place]) for place in range(len(wanted.subnets)))
-        return PlacedNetwork(
-            account.value(lambda spec: str(spec.options.network.vpc)), one_by_one, every
-        )
+        return PlacedNetwork(account.at("options.network.vpc"), one_by_one, every)
     made = ec2.Vpc(
         account.title("vpc"),
         cidr_block=wanted.cidr,
@@ -108,14 +108,20 @@ def security_group(account: Account, part: str, where: PlacedNetwork) -> ec2.Sec
     return made
 
 
+def with_given(account: Account, group: ec2.SecurityGroup) -> pulumi.Output[list[str]]:
+    """List the security groups of a service: one of ours, and those that the file names."""
+    return gathered(_joined, own=group.id, more=account.at("options.network.security_groups"))
+
+
+def _joined(own: str, more: list[str]) -> list[str]:
+    return [own, *more]
+
+
 def open_to(
     account: Account, part: str, group: ec2.SecurityGroup, openings: Iterable[Opening]
 ) -> None:
     """Open ports of a security group, one rule each."""
     for each in openings:
-        source: dict[str, Any] = {"cidr_ipv4": each.cidr}
-        if each.group is not None:
-            source = {"referenced_security_group_id": each.group}
         vpc.SecurityGroupIngressRule(
             account.title(f"{part}-from-{each.title}"),
             security_group_id=group.id,
@@ -123,27 +129,34 @@ def open_to(
             from_port=each.first,
             to_port=each.last,
             description=f"from {each.title}",
+            referenced_security_group_id=each.group,
+            cidr_ipv4=each.cidr,
             tags=account.tags(part),
             opts=account.options(),
-            **source,
         )
 
 
-def clients(account: Account, port: int, what: str) -> list[Opening]:
-    """Open a port to each network and security group that the file names as clients."""
-    found = []
-    for place, written in enumerate(account.spec.options.network.clients):
-        value = account.value(_client(place))
-        title = f"{what}-client-{place}"
-        if "/" in written:
-            found.append(Opening(title, port, port, cidr=value))
-        else:
-            found.append(Opening(title, port, port, group=value))
-    return found
+def clients(account: Account, key: str) -> Iterator[Opening]:
+    """Open the port of a service to each network and security group that the file names."""
+    port, named = account.at(f"{key}.port"), pulumi.Output.from_input(account.at(_CLIENTS))
+    for place in range(len(account.spec.options.network.clients)):
+        yield Opening(
+            f"{key}-client-{place}",
+            port,
+            port,
+            # Which of the two it is says only its value, which may be an Output.
+            group=named.apply(partial(_client, place, False)),
+            cidr=named.apply(partial(_client, place, True)),
+        )
 
 
-def _client(place: int) -> Any:
-    return lambda spec: str(spec.options.network.clients[place])
+def _client(place: int, is_network: bool, every: Sequence[str]) -> Any:
+    return every[place] if ("/" in every[place]) is is_network else None
+
+
+def longest(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return of the ranges of ports that begin with the same one the longest."""
+    return sorted(dict(sorted(ranges)).items())
 
 
 def _subnet(

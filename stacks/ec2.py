@@ -34,8 +34,17 @@ from .args import (
     SpotInstancesArgs,
     WorkerGroupArgs,
 )
-from .aws import PATH, PLUGINS, Account, Grants, SecretFiles, gathered
-from .aws_network import Opening, PlacedNetwork, clients, network, open_to, security_group
+from .aws import PATH, PLUGINS, Account, Grants, SecretFiles, gathered, whole
+from .aws_network import (
+    Opening,
+    PlacedNetwork,
+    clients,
+    longest,
+    network,
+    open_to,
+    security_group,
+    with_given,
+)
 from .base import ClusterComponent, outputs_of
 from .ec2_alarms import alarms
 from .ec2_groups import Instances, scheduler_group, template, worker_group
@@ -108,7 +117,7 @@ class Ec2Cluster(ClusterComponent):
         role = _role(account, SCHEDULER, bucket, logs, secrets)
         made = _Scheduler(account, where, role)
         told: pulumi.Output[dict[str, str]] = gathered(dict, **made.told(groups["scheduler"]))
-        instances = Instances(SCHEDULER, role, _ids(account, groups["scheduler"]), told)
+        instances = Instances(SCHEDULER, role, with_given(account, groups["scheduler"]), told)
         first = template(account, instances, bucket)
         after = [*ready, *made.ready]
         standing = {
@@ -117,7 +126,7 @@ class Ec2Cluster(ClusterComponent):
         for group in given.spec.workers:
             role = _role(account, group, bucket, logs, secrets)
             instances = Instances(
-                group, role, _ids(account, groups["workers"]), pulumi.Output.from_input({})
+                group, role, with_given(account, groups["workers"]), pulumi.Output.from_input({})
             )
             launched = template(account, instances, bucket)
             standing[group] = worker_group(account, group, launched, where.every_subnet, ready)
@@ -134,7 +143,7 @@ class _Scheduler:
         subnet = where.subnets[0][1]
         self.zone = route53.Zone(
             account.title("domain"),
-            name=account.value(parts.domain),
+            name=account.value(parts.domain, "options.network.domain"),
             comment=f"Names of the Dask cluster {account.spec.name}",
             vpcs=[route53.ZoneVpcArgs(vpc_id=where.vpc)],
             # The record in it is the instance's own.
@@ -152,13 +161,15 @@ class _Scheduler:
         account, own = self._account, self._account.spec.options.scheduler
         if own.volume_id is not None:
             return (
-                account.value(lambda spec: spec.options.scheduler.volume_id),
-                account.value(rights.given_volume),
+                account.at("options.scheduler.volume_id"),
+                account.value(rights.given_volume, "options.scheduler.volume_id"),
             )
         volume = ebs.Volume(
             account.title("volume"),
             availability_zone=_zone(account, self._where, subnet),
-            size=account.value(lambda spec: -(-spec.options.scheduler.volume // GIB)),
+            size=account.value(
+                lambda spec: -(-spec.options.scheduler.volume // GIB), "options.scheduler.volume"
+            ),
             type="gp3",
             encrypted=True,
             tags=account.tags("notebooks"),
@@ -187,7 +198,7 @@ class _Scheduler:
     def _scaler(self, instance: iam.Role) -> iam.Role:
         """Register the role of the scaler, which the scheduler's instance alone may take."""
         account = self._account
-        boundary = account.value(lambda spec: spec.options.permissions_boundary)
+        boundary = account.at("options.permissions_boundary")
         role = iam.Role(
             account.title("scaler-role"),
             name=names.role_name(account.spec.name, account.spec.options.region, "scaler"),
@@ -202,7 +213,7 @@ class _Scheduler:
             account.title("scaler-rights"),
             name="scaler",
             role=role.name,
-            policy=account.value(lambda spec: document(rights.scaler(spec))),
+            policy=document(rights.scaler(account.spec)),
             opts=account.options(),
         )
         return role
@@ -211,7 +222,7 @@ class _Scheduler:
         """Let the instance use them."""
         policy = gathered(
             _scheduler_rights,
-            spec=self._account.value(_same),
+            spec=self._account.value(whole, "options.network.domain"),
             zone=self.zone.arn,
             volume=self._volume_arn,
             scaler=self.scaler.arn if self.scaler is not None else None,
@@ -236,7 +247,7 @@ def _role(
     machine = next(each for each in parts.machines(account.spec) if each.key == key)
     statements = gathered(
         _instance_rights,
-        spec=account.value(_same),
+        spec=account.spec,
         key=key,
         bucket=bucket.arn,
         secrets=pulumi.Output.all(*(secrets[role].secret.arn for role in machine.secrets)),
@@ -244,7 +255,10 @@ def _role(
     )
     count = len(account.spec.options.group(key).policies) if machine.is_group else 0
     own = pulumi.Output.from_input(
-        account.value(lambda spec: [*spec.options.group(key).policies] if count else [])
+        account.value(
+            lambda spec: [*spec.options.group(key).policies] if count else [],
+            f"options.workers.{key}.policies",
+        )
     )
     granted = Grants(statements, tuple(own[place] for place in range(count)))
     return account.role(key, "ec2", granted)
@@ -259,10 +273,6 @@ def _instance_rights(
 
 def _scheduler_rights(spec: ClusterSpec, zone: str, volume: str, scaler: str | None) -> str:
     return document(rights.scheduler(spec, zone, volume, scaler))
-
-
-def _same(spec: ClusterSpec) -> ClusterSpec:
-    return spec
 
 
 def _secrets(account: Account, authority: Authority) -> dict[str, SecretFiles]:
@@ -293,14 +303,14 @@ def _security_groups(account: Account, where: PlacedNetwork) -> dict[str, ec2.Se
     spec = parts.pinned(account.spec)
     scheduler = security_group(account, "scheduler", where)
     workers = security_group(account, "workers", where)
-    port = spec.scheduler.port
-    own = [Opening("workers", port, port, group=workers.id), *clients(account, port, "scheduler")]
+    port = account.at("scheduler.port")
+    own = [Opening("workers", port, port, group=workers.id), *clients(account, "scheduler")]
     if spec.jupyter is not None:
-        own += clients(account, spec.jupyter.port, "jupyter")
+        own += clients(account, "jupyter")
     if spec.options.notebooks is not None and spec.options.notebooks.file_system is None:
         own.append(Opening("notebooks", 2049, 2049, group=scheduler.id))
     open_to(account, "scheduler", scheduler, own)
-    ranges = sorted({each.ports for each in spec.workers.values() if each.ports is not None})
+    ranges = longest(each.ports for each in spec.workers.values() if each.ports is not None)
     open_to(
         account,
         "workers",
@@ -312,16 +322,6 @@ def _security_groups(account: Account, where: PlacedNetwork) -> dict[str, ec2.Se
         ],
     )
     return {"scheduler": scheduler, "workers": workers}
-
-
-def _ids(account: Account, group: ec2.SecurityGroup) -> pulumi.Output[list[str]]:
-    """List the security groups of instances: one of ours, and those that the file names."""
-    more = account.value(lambda spec: [*spec.options.network.security_groups])
-    return gathered(_joined, own=group.id, more=more)
-
-
-def _joined(own: str, more: list[str]) -> list[str]:
-    return [own, *more]
 
 
 def _zone(account: Account, where: PlacedNetwork, subnet: pulumi.Input[str]) -> pulumi.Input[str]:
@@ -366,7 +366,8 @@ def _outputs(account: Account, authority: Authority) -> dict[str, Any]:
             "fleets": written(parts.fleets(spec)),
         }
 
-    found = pulumi.Output.from_input(account.value(told))
+    read = account.value(told, *account.common, "options.network.domain")
+    found = pulumi.Output.from_input(read)
     return outputs_of(account.spec, found, authority, found["scheduler_address"])
 
 

@@ -22,10 +22,12 @@ from perennial.platforms.ec2.parts import SCHEDULER, Machine
 from perennial.spec import ClusterSpec
 from perennial.spec.units import GIB
 
-from .aws import Account, gathered
+from .aws import Account, gathered, whole
 
 #: Seconds in which an instance must have booted, and in which one that drains gives a sign of life.
 BOOTS, ALIVE = 1800, 300
+#: Keys of the platform's own that a bundle is made of.
+_BUNDLED = ("metadata", "network.domain", "notebooks", "python")
 #: Metrics of a group, which cost nothing; alarms look at them.
 METRICS = [
     autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
@@ -64,6 +66,17 @@ def types(spec: ClusterSpec, key: str) -> tuple[str, ...]:
     return options.types(key, spec.workers[key])
 
 
+def _below(key: str) -> str:
+    """Return the key of the cluster file below which one kind of instances is described."""
+    return "options.scheduler" if key == SCHEDULER else f"options.workers.{key}"
+
+
+def _typed(key: str) -> tuple[str, ...]:
+    """List the keys of the cluster file by which the types of instances are chosen."""
+    sizes = (f"workers.{key}.{each}" for each in ("threads", "processes", "memory"))
+    return f"{_below(key)}.instance_type", f"{_below(key)}.instance_types", *sizes
+
+
 def image(spec: ClusterSpec, key: str) -> str:
     """Return the image of one kind of instances."""
     found: str = spec.options.image_of(own(spec, key), types(spec, key)[0])
@@ -87,9 +100,15 @@ def template(account: Account, made_of: Instances, bucket: s3.Bucket) -> ec2.Lau
         account.title(f"{key}-template"),
         name=names.name_of(account.spec.name, key),
         update_default_version=True,
-        image_id=account.value(lambda spec: image(spec, key)),
-        instance_type=account.value(lambda spec: types(spec, key)[0]),
-        key_name=account.value(lambda spec: own(spec, key).key_pair or spec.options.key_pair),
+        image_id=account.value(
+            lambda spec: image(spec, key), "options.image", f"{_below(key)}.image", *_typed(key)
+        ),
+        instance_type=account.value(lambda spec: types(spec, key)[0], *_typed(key)),
+        key_name=account.value(
+            lambda spec: own(spec, key).key_pair or spec.options.key_pair,
+            "options.key_pair",
+            f"{_below(key)}.key_pair",
+        ),
         iam_instance_profile=ec2.LaunchTemplateIamInstanceProfileArgs(arn=profile.arn),
         # Version 2 of the metadata alone, and nothing beyond the instance, such as a container.
         metadata_options=ec2.LaunchTemplateMetadataOptionsArgs(
@@ -119,7 +138,8 @@ def _bundle(
 ) -> tuple[s3.BucketObjectv2, pulumi.Output[str]]:
     """Register the bundle of one kind of instances; return it, and the user data that names it."""
     key = made_of.key
-    packed = account.value(lambda spec: _packed(spec, key))
+    keys = (*account.common, *(f"options.{each}" for each in _BUNDLED))
+    packed = account.value(lambda spec: _packed(spec, key), *keys)
     known = pulumi.Output.from_input(packed)
     stored = s3.BucketObjectv2(
         account.title(f"{key}-bundle"),
@@ -132,7 +152,7 @@ def _bundle(
     )
     user_data = gathered(
         _user_data,
-        spec=account.value(_whole),
+        spec=account.value(whole, *keys),
         key=key,
         packed=packed,
         bucket=bucket.bucket,
@@ -143,7 +163,8 @@ def _bundle(
 
 def _disk(account: Account, key: str) -> ec2.LaunchTemplateBlockDeviceMappingArgs:
     """Describe the root disk: encrypted, and gone with its instance."""
-    disk = account.value(lambda spec: spec.options.disk_of(own(spec, key)))
+    keys = (f"{at}.{each}" for at in ("options", _below(key)) for each in ("disk", "root_device"))
+    disk = account.value(lambda spec: spec.options.disk_of(own(spec, key)), *keys)
     root = pulumi.Output.from_input(disk)
     return ec2.LaunchTemplateBlockDeviceMappingArgs(
         device_name=root.apply(lambda each: each[0]),
@@ -256,7 +277,7 @@ def _mixed(
     """Describe the types of a group, and how many of its members are spot."""
     spot = account.spec.options.group(key).spot
     every = len(types(account.spec, key))
-    chosen = pulumi.Output.from_input(account.value(lambda spec: types(spec, key)))
+    chosen = pulumi.Output.from_input(account.value(lambda spec: types(spec, key), *_typed(key)))
     return autoscaling.GroupMixedInstancesPolicyArgs(
         launch_template=autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
             launch_template_specification=(
@@ -298,10 +319,6 @@ def _tags(account: Account, part: str, group: str | None) -> Any:
             for key, value in sorted(known.items())
         ]
     )
-
-
-def _whole(spec: ClusterSpec) -> ClusterSpec:
-    return spec
 
 
 def _packed(spec: ClusterSpec, key: str) -> tuple[str, str, str]:

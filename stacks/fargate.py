@@ -31,10 +31,11 @@ from .args import (
     SchedulerArgs,
     WorkerGroupArgs,
 )
-from .aws import PLUGINS, Account, gathered
+from .aws import PLUGINS, Account, gathered, whole
+from .aws_network import with_given
 from .base import ClusterComponent, outputs_of
 from .fargate_alarms import alarms
-from .fargate_ground import Ground, ground, whole
+from .fargate_ground import Ground, below, ground
 from .fargate_planning import described, first, stop_scheduler
 from .inputs import Inputs
 from .resources import Authority
@@ -120,20 +121,25 @@ def _task(account: Account, standing: Ground, part: Part) -> ecs.TaskDefinition:
     )
     own = standing.roles[role]
     disk = part.task.ephemeral_storage
+    sizes = (f"{below(part)}.cpu", f"{below(part)}.memory", f"workers.{key}", f"{key}.memory")
     return ecs.TaskDefinition(
         account.title(f"{key}-task"),
         family=names.name_of(account.spec.name, key),
         requires_compatibilities=["FARGATE"],
         network_mode="awsvpc",
-        cpu=account.value(lambda spec: str(spec.options.size(spec, key).cpu)),
-        memory=account.value(lambda spec: str(spec.options.size(spec, key).memory)),
+        cpu=account.value(lambda spec: str(spec.options.size(spec, key).cpu), *sizes),
+        memory=account.value(lambda spec: str(spec.options.size(spec, key).memory), *sizes),
         runtime_platform=ecs.TaskDefinitionRuntimePlatformArgs(
             operating_system_family="LINUX",
-            cpu_architecture=account.value(lambda spec: spec.options.architecture.upper()),
+            cpu_architecture=account.value(
+                lambda spec: spec.options.architecture.upper(), "options.architecture"
+            ),
         ),
         execution_role_arn=own.execution.arn,
         task_role_arn=own.task.arn,
-        container_definitions=gathered(_containers(key), spec=account.value(whole), secret=read),
+        container_definitions=gathered(
+            _containers(key), spec=account.value(whole, *_contained(account, part)), secret=read
+        ),
         ephemeral_storage=(
             ecs.TaskDefinitionEphemeralStorageArgs(size_in_gib=disk) if disk else None
         ),
@@ -142,6 +148,12 @@ def _task(account: Account, standing: Ground, part: Part) -> ecs.TaskDefinition:
         # The one that runs stays until the service runs the next.
         opts=account.options(renewed=True),
     )
+
+
+def _contained(account: Account, part: Part) -> Sequence[str]:
+    """List the keys of the cluster file that the container of a part is made of."""
+    own = (f"options.{each}" for each in ("image", "user", "exec", "network.domain", "notebooks"))
+    return (*account.common, f"{below(part)}.image", *own)
 
 
 def _containers(key: str) -> Any:
@@ -198,7 +210,7 @@ def _service(
             )
             for each in tasks.capacity(spec, part)
         ],
-        platform_version=account.value(lambda spec: spec.options.platform_version),
+        platform_version=account.at("options.platform_version"),
         # It would stop members that nobody has drained, to have as many in each zone.
         availability_zone_rebalancing="DISABLED",
         deployment_minimum_healthy_percent=rolled.minimum,
@@ -211,7 +223,7 @@ def _service(
         propagate_tags="SERVICE",
         network_configuration=ecs.ServiceNetworkConfigurationArgs(
             subnets=standing.where.every_subnet,
-            security_groups=_joined(account, standing.groups[role].id),
+            security_groups=with_given(account, standing.groups[role]),
             assign_public_ip=False,
         ),
         service_registries=(
@@ -229,16 +241,6 @@ def _service(
             custom_timeouts=_STEADY,
         ),
     )
-
-
-def _joined(account: Account, own: pulumi.Input[str]) -> Sequence[pulumi.Input[str]]:
-    """Add the security groups that the file names."""
-    places = range(len(account.spec.options.network.security_groups))
-    return [own, *(account.value(_group(place)) for place in places)]
-
-
-def _group(place: int) -> Any:
-    return lambda spec: str(spec.options.network.security_groups[place])
 
 
 def _outputs(account: Account, authority: Authority, standing: Ground) -> dict[str, Any]:
@@ -259,7 +261,8 @@ def _outputs(account: Account, authority: Authority, standing: Ground) -> dict[s
         }
 
     host = standing.balancer.host if standing.balancer else None
-    found = gathered(told, spec=account.value(whole), balanced=host)
+    read = account.value(whole, *account.common, "options.network.domain")
+    found = gathered(told, spec=read, balanced=host)
     return outputs_of(spec, found, authority, found["scheduler_address"])
 
 

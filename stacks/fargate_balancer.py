@@ -20,7 +20,7 @@ class Balancer:
 
     host: pulumi.Output[str]
     #: The target group and the port of each role.
-    targets: Mapping[str, tuple[lb.TargetGroup, int]]
+    targets: Mapping[str, tuple[lb.TargetGroup, pulumi.Input[int]]]
     #: What has to be there before a service is found by it.
     listeners: Sequence[pulumi.Resource]
 
@@ -41,12 +41,11 @@ def balancer(
 ) -> Balancer:
     """Register it, with a port for the scheduler and one for JupyterLab."""
     spec = account.spec
-    ports = {"scheduler": spec.scheduler.port}
-    if spec.jupyter is not None:
-        ports["jupyter"] = spec.jupyter.port
+    roles = ("scheduler", *(("jupyter",) if spec.jupyter is not None else ()))
+    ports = {role: account.at(f"{role}.port") for role in roles}
     own = security_group(account, "balancer", where)
     for role, port in ports.items():
-        open_to(account, "balancer", own, clients(account, port, role))
+        open_to(account, "balancer", own, clients(account, role))
         open_to(account, role, groups[role], [Opening("balancer", port, port, own.id)])
     made = lb.LoadBalancer(
         account.title("balancer"),

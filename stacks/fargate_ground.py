@@ -12,10 +12,17 @@ from pulumi_aws import cloudwatch, ec2, ecs, iam, servicediscovery
 from perennial.platforms.fargate import parts, rights
 from perennial.platforms.fargate.costs import ENDPOINTS
 from perennial.platforms.fargate.parts import Part
-from perennial.spec import ClusterSpec
 
-from .aws import Account, FileSystem, Grants, SecretFiles, gathered
-from .aws_network import Opening, PlacedNetwork, clients, network, open_to, security_group
+from .aws import Account, FileSystem, Grants, SecretFiles, gathered, whole
+from .aws_network import (
+    Opening,
+    PlacedNetwork,
+    clients,
+    longest,
+    network,
+    open_to,
+    security_group,
+)
 from .fargate_balancer import Balancer, balancer
 from .resources import Authority
 
@@ -50,6 +57,11 @@ class Ground:
     balancer: Balancer | None
     #: What has to be there before a service is made.
     ready: tuple[pulumi.Resource, ...]
+
+
+def below(part: Part) -> str:
+    """Return the key of the cluster file below which the tasks of a part are described."""
+    return f"options.workers.{part.key}" if part.service.group else f"options.{part.key}"
 
 
 def ground(account: Account, authority: Authority, every: Sequence[Part]) -> Ground:
@@ -98,11 +110,11 @@ def _openings(
 ) -> Iterator[tuple[str, list[Opening]]]:
     """Say who reaches which ports: each role its own, and nobody from the internet."""
     spec = account.spec
-    port = spec.scheduler.port
+    port = account.at("scheduler.port")
     inside = [role for role in groups if role != "scheduler"]
     from_roles = [Opening(role, port, port, groups[role].id) for role in inside]
-    yield "scheduler", [*from_roles, *clients(account, port, "scheduler")]
-    ranges = dict.fromkeys(parts.ports_of(spec, group) for group in spec.workers)
+    yield "scheduler", [*from_roles, *clients(account, "scheduler")]
+    ranges = longest(parts.ports_of(spec, group) for group in spec.workers)
     asking = [role for role in ("scheduler", "worker", "jupyter") if role in groups]
     yield (
         "worker",
@@ -113,7 +125,7 @@ def _openings(
         ],
     )
     if spec.jupyter is not None:
-        yield "jupyter", clients(account, spec.jupyter.port, "jupyter")
+        yield "jupyter", [*clients(account, "jupyter")]
 
 
 def _secrets(
@@ -146,7 +158,7 @@ def _registries(
     """Register the private domain, and in it a name for each service that others look for."""
     domain = servicediscovery.PrivateDnsNamespace(
         account.title("domain"),
-        name=account.value(lambda spec: parts.host(spec, "").lstrip(".")),
+        name=account.value(lambda spec: parts.host(spec, "").lstrip("."), "options.network.domain"),
         description=f"names of the Dask cluster {account.spec.name}",
         vpc=where.vpc,
         tags=account.tags("domain"),
@@ -194,36 +206,28 @@ def _roles(
     notebooks: FileSystem | None,
 ) -> TaskRoles:
     """Register the two roles of the tasks of a role of Dask's, which know nothing of others."""
+    tasks = [f"workers.{group}" for group in account.spec.workers] if role == "worker" else [role]
+    images = ("options.image", *(f"options.{each}.image" for each in tasks))
     to_start = gathered(
         rights.execution,
-        spec=account.value(whole),
+        spec=account.value(whole, *images),
         role=role,
         log_group=logs.arn,
         secret=secret.secret.arn if secret else None,
     )
     once_started = gathered(
         rights.task,
-        spec=account.value(whole),
+        spec=account.value(whole, "options.exec"),
         role=role,
         cluster=cluster.arn,
         file_system=notebooks.arn if notebooks else "",
     )
-    policies: list[pulumi.Input[str]] = []
-    if role in ("worker", "jupyter"):
-        places = range(len(account.spec.options.policies))
-        policies = [account.value(_policy(place)) for place in places]
+    named = pulumi.Output.from_input(account.at("options.policies"))
+    count = len(account.spec.options.policies) if role in ("worker", "jupyter") else 0
+    policies = [named[place] for place in range(count)]
     # Whether there is any statement is known without names.
     known = rights.task(account.spec, role, "", "known" if notebooks else "")
     return TaskRoles(
         account.role(f"{role}-execution", "ecs-tasks", Grants(to_start)),
         account.role(role, "ecs-tasks", Grants(once_started if known else None, policies)),
     )
-
-
-def _policy(place: int) -> Any:
-    return lambda spec: str(spec.options.policies[place])
-
-
-def whole(spec: ClusterSpec) -> ClusterSpec:
-    """Return a cluster file as a whole, for `Account.value`."""
-    return spec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,9 @@ _STRUCTURE = re.compile(
     r"|[a-z0-9]+\.machines\[\d+\]\.(name|roles|init)(\[\d+\])?(\..*)?"
     r"|[a-z0-9]+\.network\.(policies|cidr|nat|endpoints|clients|zones(\[\d+\])?)"
     r"|[a-z0-9]+\.jupyter\.(ingress|storage)|[a-z0-9]+\.(region|profile|notebooks|alarms|logs\.keep)"
+    r"|[a-z0-9]+\.(exec|load_balancer|policies|scheduler\.keep_volume)"
+    r"|[a-z0-9]+\.workers\.[^.]+\.(base|healthy|instance_types(\[\d+\])?|on_demand|policies)"
+    r"|[a-z0-9]+\.workers\.[^.]+\.(spot(\..*)?|surge)"
 )
 
 #: Keys of a platform's own which have to be there, or by which something more is made: so much is
@@ -94,6 +97,19 @@ def resolved(given: Inputs) -> ClusterSpec | pulumi.Output[ClusterSpec]:
             raise refused(error, given.spec.name) from None
 
     return pulumi.Output.from_input(given.tree).apply(whole)
+
+
+def has_outputs(given: Inputs, keys: Sequence[str] = ()) -> bool:
+    """Whether a value at or below one of these keys is an Output; at any key without them.
+
+    The platform's own are below ``options``, as in a spec.
+    """
+    own = given.spec.platform
+    wanted = [tuple(re.sub(r"^options\b", own, key).split(".")) for key in keys]
+    return any(
+        not keys or any(at[: len(key)] == key or key[: len(at)] == at for key in wanted)
+        for at, _ in _outputs(given.tree)
+    )
 
 
 def refused(error: SpecError, name: str) -> pulumi.RunError:
