@@ -35,6 +35,11 @@ def members(size: int, have: Collection[int]) -> tuple[int, ...]:
     return tuple(sorted([*staying, *islice(free, size - len(staying))]))
 
 
+def least(group: WorkerGroup) -> int:
+    """Return the smallest number of members that a group has at any time."""
+    return group.scale.least if group.scale else group.count
+
+
 def check_sizes(spec: ClusterSpec, wanted: Mapping[str, int], force: bool = False) -> None:
     """Refuse sizes that a cluster file does not allow."""
     for group, size in wanted.items():

@@ -43,6 +43,8 @@ class Account:
         self.spec = given.spec
         #: Rights and rules without which nothing starts: whatever runs depends on them.
         self.needed: list[pulumi.Resource] = []
+        #: When each certificate of the cluster ends.
+        self.ends: list[pulumi.Output[str]] = []
         #: All keys of the cluster file but the platform's own.
         self.common = tuple(key for key in given.tree if key != given.spec.platform)
         self._component = component
@@ -103,7 +105,9 @@ class Account:
     def authority(self) -> Authority:
         """Register the certificate authority of the cluster."""
         props = {"cluster": self.spec.name}
-        return Authority(self.title("authority"), props, opts=self._component.child())
+        made = Authority(self.title("authority"), props, opts=self._component.child())
+        self.ends.append(made.ends)
+        return made
 
     def certificate(
         self, authority: Authority, role: str, reached: Callable[[ClusterSpec], Sequence[str]]
@@ -116,7 +120,9 @@ class Account:
             "names": self.value(lambda spec: [*reached(spec)], "options.network.domain"),
         }
         title = self.title(f"{role}-certificate")
-        return Certificate(title, props, opts=self._component.child())
+        made = Certificate(title, props, opts=self._component.child())
+        self.ends.append(made.ends)
+        return made
 
     def secret(self, role: str, files: Files) -> SecretFiles:
         """Register the secret that one role reads: its files, in one JSON text."""

@@ -12,6 +12,7 @@ from perennial.aws import names
 from perennial.aws.rights import Statement, document
 from perennial.fleet import written
 from perennial.platforms.ec2 import parts, rights
+from perennial.platforms.ec2.alarms import rules
 from perennial.platforms.ec2.costs import ENDPOINTS
 from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.services import scheduler_address
@@ -35,6 +36,7 @@ from .args import (
     WorkerGroupArgs,
 )
 from .aws import PATH, PLUGINS, Account, Grants, SecretFiles, gathered, whole
+from .aws_alarms import alarms
 from .aws_network import (
     Opening,
     PlacedNetwork,
@@ -46,7 +48,6 @@ from .aws_network import (
     with_given,
 )
 from .base import ClusterComponent, outputs_of
-from .ec2_alarms import alarms
 from .ec2_groups import Instances, scheduler_group, template, worker_group
 from .ec2_planning import described, stop_scheduler
 from .inputs import Inputs
@@ -130,7 +131,7 @@ class Ec2Cluster(ClusterComponent):
             )
             launched = template(account, instances, bucket)
             standing[group] = worker_group(account, group, launched, where.every_subnet, ready)
-        alarms(account, standing)
+        alarms(account, rules(given.spec), standing, logs)
         return _outputs(account, authority)
 
 

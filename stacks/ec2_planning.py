@@ -31,7 +31,7 @@ _SHARED = {
 }
 #: What belongs to the instances of one part.
 _OWN = r"bundle|role|rights|place|policy-\d+|profile|template|instances"
-_ALARM = r".+-(no-scheduler|no-workers|drain-overdue)"
+_ALARM = r".+-(no-scheduler|no-workers|drain-overdue)(-lines)?|certificate-expiry"
 #: What an update of a group's template leads to: each instance is replaced.
 _TEMPLATE, _GROUP = "LaunchTemplate", "Group"
 #: Properties of a group that follow from its template.

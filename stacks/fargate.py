@@ -12,6 +12,7 @@ from pulumi_aws import ecs
 from perennial.aws import names
 from perennial.fleet import written
 from perennial.platforms.fargate import parts, tasks
+from perennial.platforms.fargate.alarms import rules
 from perennial.platforms.fargate.parts import Part
 from perennial.services import scheduler_address
 from perennial.spec import ClusterSpec
@@ -32,9 +33,9 @@ from .args import (
     WorkerGroupArgs,
 )
 from .aws import PLUGINS, Account, gathered, whole
+from .aws_alarms import alarms
 from .aws_network import with_given
 from .base import ClusterComponent, outputs_of
-from .fargate_alarms import alarms
 from .fargate_ground import Ground, below, ground
 from .fargate_planning import described, first, stop_scheduler
 from .inputs import Inputs
@@ -106,7 +107,7 @@ class FargateCluster(ClusterComponent):
         for part in every:
             after = [services["scheduler"]] if part.service.role != "scheduler" else []
             services[part.key] = _service(account, standing, part, tasks_of[part.key], after)
-        alarms(account, standing.cluster, services)
+        alarms(account, rules(given.spec), services, standing.logs)
         return _outputs(account, authority, standing)
 
 

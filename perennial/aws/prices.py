@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from perennial.aws.alarms import NAMESPACE, Rule
 from perennial.aws.options import AwsNetwork
 
 #: Where and when these were the prices; other regions cost up to a third more.
@@ -29,7 +30,7 @@ HOURLY: Mapping[str, float] = MappingProxyType(
 )
 #: USD a month.
 MONTHLY: Mapping[str, float] = MappingProxyType(
-    {"secret": 0.40, "private domain": 0.50, "disk gib": 0.08, "alarm": 0.10}
+    {"secret": 0.40, "private domain": 0.50, "disk gib": 0.08, "alarm": 0.10, "own metric": 0.30}
 )
 #: USD an hour of an instance of 4 vCPUs (``xlarge``), by family.
 _XLARGE: Mapping[str, float] = MappingProxyType(
@@ -88,6 +89,13 @@ def network(wanted: AwsNetwork, endpoints: int) -> float:
     made = endpoints * zones if wanted.endpoints else 0
     hourly = gateways * HOURLY["nat gateway"] + made * HOURLY["endpoint in a zone"]
     return hourly * MONTH
+
+
+def alarms(rules: Iterable[Rule]) -> float:
+    """Estimate what alarms cost a month, that of the certificates and the metric of ours too."""
+    every = [*rules]
+    counted = any(each.metric.namespace == NAMESPACE for each in every)
+    return (len(every) + 1) * MONTHLY["alarm"] + counted * MONTHLY["own metric"]
 
 
 def written(amount: float) -> str:

@@ -298,6 +298,8 @@ class Drains:
         self.tracker.empty(drain, ready)
         if ready or drain.stays:
             self.news.set()
+        elif late:
+            _log(drain, now)
 
     async def _give_up(self, drain: Drain) -> None:
         """Let the member go with what it runs and holds, as the group's rule is."""
@@ -328,6 +330,14 @@ class Drains:
                 self.tracker.take(who, Event.RETURN)
                 self.news.set()
         await self._heard()
+
+
+def _log(drain: Drain, now: float) -> None:
+    """Write now and then that a drain is overdue: an alarm of a platform may count these lines."""
+    again = drain.logged is None or now - drain.logged >= timing.OVERDUE
+    if again and (said := drain.overdue(now)):
+        logger.warning("%s", said)
+        drain.logged = now
 
 
 def _to_park(drain: Drain, now: float) -> bool:

@@ -35,6 +35,8 @@ class Drain:
     settled: float | None = None
     refused: float | None = None
     absent: float | None = None
+    #: When the log had a line last that it is overdue.
+    logged: float | None = None
     #: Whether one of its processes is about to end.
     ending: bool = False
     #: Why it must stay; empty when it need not.
@@ -64,6 +66,10 @@ class Drain:
             return f"{self.member} stays: {self.stays}"
         if self.silent is not None:
             return f"{self.member} does not answer; asks it again"
+        return self.overdue(now)
+
+    def overdue(self, now: float) -> str:
+        """Say that it takes longer than it may, and what for; empty where it does not."""
         late = now - self.since - self.deadline
         if late <= 0 or not (self.tasks or self.unique):
             return ""

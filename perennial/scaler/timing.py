@@ -63,6 +63,8 @@ REFUSED = 5.0
 ABSENT = 30.0
 #: That a nanny's own drain gets when the group's rule is to stop at the deadline.
 HASTE = 2.0
+#: Between two lines of the log about one that is overdue.
+OVERDUE = 240.0
 #: Beside its drain, for which a member can be parked by somebody else, such as its nanny.
 STRAY = 60.0
 

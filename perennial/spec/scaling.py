@@ -246,6 +246,11 @@ class Scale(Model):
         return low, self.max if schedule.max is None else schedule.max
 
     @property
+    def least(self) -> int:
+        """The smallest number of members at any time."""
+        return min([self.min, *(self.bounds(schedule)[0] for schedule in self.schedules)])
+
+    @property
     def most(self) -> int:
         """The largest number of members at any time."""
         return max(self.max, *(self.bounds(schedule)[1] for schedule in self.schedules), 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from perennial.aws.alarms import OVERDUE
 from perennial.errors import NoCapacity
 from perennial.fleet import FixedFleet
 from perennial.scaler import loop as loops
@@ -345,12 +346,16 @@ def test_a_refusal_is_tried_again_after_a_pause(
     assert world.lost == []
 
 
-def test_past_the_deadline_it_waits_and_says_for_what(tmp_path: Path) -> None:
+def test_past_the_deadline_it_waits_and_says_for_what(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = at_work(2, 2, "long")
     pinned(world, 1)
     loop = scaler(tmp_path, world, drain=0.2)
-    run(loop, lambda: "past the deadline" in trouble(loop))
+    run(loop, lambda: "past the deadline" in trouble(loop) and OVERDUE in caplog.text)
     assert "waits for 1 task (long-cpu-" in trouble(loop)
+    # Once in a while, in words that an alarm on AWS counts.
+    assert caplog.text.count(OVERDUE) == 1
     assert world.platform.asked == []
     run(scaler(tmp_path, world, drain=0.2), lambda: size(world) == 1)
     assert world.lost == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -170,11 +171,18 @@ def test_alarms_where_there_is_a_topic(account: Account) -> None:
     run(with_(alarms={"topic": topic}))
     alarms = {name for typ, name in account.made if typ.endswith(":MetricAlarm")}
     assert alarms == {
-        "lab-scheduler-no-scheduler",
+        *("lab-scheduler-no-scheduler", "lab-scaler-drain-overdue", "lab-certificate-expiry"),
         *("lab-cpu-no-workers", "lab-cpu-drain-overdue"),
         *("lab-gpu-x-no-workers", "lab-gpu-x-drain-overdue"),
     }
     assert account.inputs["lab-cpu-no-workers"]["alarmActions"] == [topic]
+    filters = [inputs for name, inputs in account.inputs.items() if name.endswith("-lines")]
+    assert [each["pattern"] for each in filters] == ['"past the deadline of its drain"']
+    expiry = account.inputs["lab-certificate-expiry"]
+    # A fortnight before the worker's certificate ends, which is the first.
+    assert expiry["threshold"] == datetime(2027, 5, 1, 12, tzinfo=UTC).timestamp()
+    assert expiry["alarmActions"] == [topic]
+    assert [each.get("expression") for each in expiry["metricQueries"]] == [None, "EPOCH(any)"]
     # A minute of drain, two for leaving, and five more.
     assert account.inputs["lab-cpu-drain-overdue"]["evaluationPeriods"] == 8.0
 

@@ -164,6 +164,7 @@ def test_everything_that_can_has_the_tags(operator: Operator) -> None:
 
 #: What AWS itself makes, or what knows no tags.
 UNTAGGED = {"NetworkInterfaces", "Volumes", "Targets", "Records", "InstanceProfiles"}
+UNTAGGED |= {"MetricFilters"}
 
 
 def test_an_unchanged_up_changes_nothing(operator: Operator) -> None:

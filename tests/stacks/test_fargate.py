@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -156,8 +157,18 @@ def test_alarms_where_there_is_a_topic(account: Account) -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
     run(with_(alarms={"topic": topic}))
     alarms = {name for typ, name in account.made if typ.endswith(":MetricAlarm")}
-    assert alarms == {"lab-scheduler-no-scheduler", "lab-cpu-no-workers", "lab-gpu-x-no-workers"}
+    assert alarms == {
+        *("lab-scheduler-no-scheduler", "lab-scaler-drain-overdue", "lab-certificate-expiry"),
+        *("lab-cpu-no-workers", "lab-gpu-x-no-workers"),
+    }
     assert account.inputs["lab-cpu-no-workers"]["alarmActions"] == [topic]
+    filters = [inputs for name, inputs in account.inputs.items() if name.endswith("-lines")]
+    assert [each["pattern"] for each in filters] == ['"past the deadline of its drain"']
+    expiry = account.inputs["lab-certificate-expiry"]
+    # A fortnight before the worker's certificate ends, which is the first.
+    assert expiry["threshold"] == datetime(2027, 5, 1, 12, tzinfo=UTC).timestamp()
+    assert expiry["alarmActions"] == [topic]
+    assert [each.get("expression") for each in expiry["metricQueries"]] == [None, "EPOCH(any)"]
 
 
 def test_without_nat_there_is_an_endpoint_for_what_tasks_reach(account: Account) -> None:

@@ -40,6 +40,10 @@ hosts:
 LOCAL = "{name: lab, platform: local, workers: {cpu: {count: 1}}}"
 
 
+#: When certificates end that do not end with all others.
+ENDS = {"lab-worker-certificate": "2027-05-15T12:00:00+00:00"}
+
+
 class Recorder(pulumi.runtime.Mocks):
     """Remembers what is registered, and makes up what only a deployment can tell."""
 
@@ -53,6 +57,8 @@ class Recorder(pulumi.runtime.Mocks):
         told: dict[str, Any] = {}
         for kind in (Authority, Certificate):
             told |= dict.fromkeys(kind.computed, "made") if args.typ == kind.type else {}
+        if "ends" in told:
+            told["ends"] = ENDS.get(args.name, "2027-06-30T12:00:00+00:00")
         if args.typ.endswith("LocalServices"):
             spec = parse(yaml.safe_dump(decoded(args.inputs["cluster"]))).spec
             told = {

@@ -79,6 +79,9 @@ def _alarms(place: Place) -> Iterator[Statement]:
     actions = ("DeleteAlarms", "DescribeAlarms", "ListTagsForResource", "PutMetricAlarm")
     own = place.arn("cloudwatch", f"alarm:{place.named()}")
     yield Statement(prefixed("cloudwatch", (*actions, "TagResource", "UntagResource")), (own,))
+    filters = ("DeleteMetricFilter", "DescribeMetricFilters", "PutMetricFilter")
+    group = place.arn("logs", f"log-group:{names.log_group(place.cluster)}")
+    yield Statement(prefixed("logs", filters), (group, f"{group}:*"))
 
 
 def _notebooks(place: Place, options: AwsOptions) -> Iterator[Statement]:

@@ -8,7 +8,9 @@ from math import ceil
 from perennial.aws import prices
 from perennial.aws.prices import MONTHLY, Estimate
 from perennial.platforms.ec2 import parts
+from perennial.platforms.ec2.alarms import rules
 from perennial.platforms.ec2.options import Instance, Options
+from perennial.sizes import least
 from perennial.spec import ClusterSpec
 from perennial.spec.units import GIB
 
@@ -36,9 +38,8 @@ def _instances(spec: ClusterSpec) -> Iterator[tuple[str, Instance, int, int]]:
     options: Options = spec.options
     yield options.scheduler.instance_type, options.scheduler, 1, 1
     for name, group in spec.workers.items():
-        bounds = (group.scale.min, group.scale.most) if group.scale else (group.count, group.count)
         if types := options.types(name, group):
-            yield types[0], options.group(name), *bounds
+            yield types[0], options.group(name), least(group), group.most
 
 
 def _fixed(spec: ClusterSpec) -> Iterator[float]:
@@ -49,5 +50,5 @@ def _fixed(spec: ClusterSpec) -> Iterator[float]:
     yield MONTHLY["private domain"]
     yield len(parts.contents(spec)) * MONTHLY["secret"]
     if options.alarms is not None:
-        yield (1 + 2 * len(spec.workers)) * MONTHLY["alarm"]
+        yield prices.alarms(rules(spec))
     yield prices.network(options.network, len(ENDPOINTS))

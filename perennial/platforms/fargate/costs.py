@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from perennial.aws import prices
 from perennial.aws.prices import Estimate
+from perennial.platforms.fargate.alarms import rules
 from perennial.platforms.fargate.parts import Part, count, options_of, parts
+from perennial.sizes import least
 from perennial.spec import ClusterSpec
 
 #: GiB of disk that cost nothing.
@@ -41,7 +43,8 @@ def of_ground(spec: ClusterSpec) -> float:
     fixed = roles * prices.MONTHLY["secret"] + prices.MONTHLY["private domain"]
     balancer = prices.HOURLY["network load balancer"] * prices.MONTH
     made = prices.network(options.network, len(ENDPOINTS))
-    return fixed + made + (balancer if options.load_balancer else 0)
+    alarms = prices.alarms(rules(spec)) if options.alarms is not None else 0
+    return fixed + made + alarms + (balancer if options.load_balancer else 0)
 
 
 def estimate(spec: ClusterSpec) -> Estimate:
@@ -56,6 +59,6 @@ def estimate(spec: ClusterSpec) -> Estimate:
 
 def _members(spec: ClusterSpec, part: Part, most: bool) -> int | None:
     group = spec.workers.get(part.key)
-    if group is None or group.scale is None:
+    if group is None:
         return None
-    return group.most if most else group.scale.min
+    return group.most if most else least(group)

@@ -107,6 +107,8 @@ def _watching(client: Client) -> Iterator[Leftover]:
         arn = each["arn"].removesuffix(":*")
         tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
         yield Leftover("LogGroups", each["logGroupName"], tags)
+    for each in _every(logs, "describe_metric_filters", "metricFilters"):
+        yield Leftover("MetricFilters", each["filterName"])
     for each in _every(cloudwatch, "describe_alarms", "MetricAlarms"):
         tags = cloudwatch.list_tags_for_resource(ResourceARN=each["AlarmArn"])["Tags"]
         yield Leftover("Alarms", each["AlarmName"], tags_of(tags))

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.smoke, pytest.mark.timeout(900)]
 KEPT = {"fargate": {"FileSystems", "AccessPoints"}, "ec2": {"Volumes"}}
 #: What AWS makes by itself, without tags: interfaces, zones of Cloud Map, disks of instances.
 UNTAGGED = {"NetworkInterfaces", "HostedZones", "MountTargets", "EcsTasks", "Volumes"}
+UNTAGGED |= {"MetricFilters"}
 
 
 class Operator:
@@ -36,6 +37,8 @@ class Operator:
         self.spec: dict[str, Any] = yaml.safe_load((ROOT / f"examples/{platform}.yaml").read_text())
         # A group of a fixed size is resized without asking the scheduler, which does not run here.
         self.spec["workers"]["fixed"] = {"count": 1, "threads": 1, "memory": "2 GiB"}
+        topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
+        self.spec[platform]["alarms"] = {"topic": topic}
         self.environment = {
             **lab.environment_of(folder / "states"),
             "HOME": str(folder),

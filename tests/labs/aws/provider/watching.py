@@ -143,6 +143,36 @@ def _query(client: Any, given: Values) -> Values:
     return call
 
 
+class LogMetricFilter(Kind):
+    token = "aws:cloudwatch/logMetricFilter:LogMetricFilter"
+    named = ("name", 512)
+    replaces = ("name", "logGroupName")
+
+    def create(self, aws: Aws, inputs: Values) -> str:
+        self.update(aws, inputs["name"], {}, inputs)
+        return str(inputs["name"])
+
+    def update(self, aws: Aws, id_: str, old: Values, new: Values) -> None:
+        client = aws.client("logs")
+        names = {"name": "filterName", "pattern": "filterPattern"}
+        one = {"name": "metricName", "namespace": "metricNamespace", "value": "metricValue"}
+        names |= {f"metricTransformation.{key}": value for key, value in one.items()}
+        client.put_metric_filter(**request(client, "put_metric_filter", new, **names))
+
+    def read(self, aws: Aws, id_: str, known: Values) -> Values | None:
+        listed = aws.client("logs").describe_metric_filters(
+            logGroupName=known["logGroupName"], filterNamePrefix=id_
+        )["metricFilters"]
+        for each in listed:
+            if each["filterName"] == id_:
+                return {"name": id_, "pattern": each["filterPattern"]}
+        return None
+
+    def delete(self, aws: Aws, id_: str, known: Values) -> None:
+        client = aws.client("logs")
+        absent(client.delete_metric_filter, logGroupName=known["logGroupName"], filterName=id_)
+
+
 class Topic(Kind):
     token = "aws:sns/topic:Topic"
     named = ("name", 256)
