@@ -84,7 +84,7 @@ def up(
     strict: Strict = False,
     install: Install = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Allow more workers than the machines have memory for.")
+        bool, typer.Option("--force", help="Allow more workers than there is room for.")
     ] = False,
     wait: Annotated[
         bool,

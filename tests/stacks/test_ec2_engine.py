@@ -272,6 +272,18 @@ def test_what_aws_knows_to_be_wrong_is_said_before_anything_is_made(
     assert operator.lab.leftovers() == others
 
 
+def test_what_would_grow_beyond_a_quota_is_refused(operator: Operator) -> None:
+    operator.write(FILE.replace("max: 4", "max: 100"))
+    said = operator.run("up", "-f", "cluster.yaml", "--yes", code=1)
+    wanted = "scheduler, cpu, batch: up to 404 vCPUs; allowed: 256 by the quota Running On-Demand"
+    assert f"lab: {wanted} Standard instances (L-1216C47A) in eu-central-1; raise it in" in said
+    assert operator.groups()["perennial-lab-cpu"]["MaxSize"] == 4
+    said = operator.run("up", "-f", "cluster.yaml", "--yes", "--force")
+    assert operator.groups()["perennial-lab-cpu"]["MaxSize"] == 100
+    # It is not asked again for what it may do already.
+    assert "lab is up: " in operator.run("up", "-f", "cluster.yaml", "--yes")
+
+
 def test_down_leaves_nothing_of_ours_and_all_of_others(operator: Operator) -> None:
     ec2 = operator.lab.client("ec2")
     other = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]

@@ -5,6 +5,6 @@ asks for the cluster's tag.
 """
 
 from perennial.aws.policy.place import Place
-from perennial.aws.policy.shared import linked, shared
+from perennial.aws.policy.shared import linked, quotas, shared
 
-__all__ = ["Place", "linked", "shared"]
+__all__ = ["Place", "linked", "quotas", "shared"]

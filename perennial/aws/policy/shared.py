@@ -25,6 +25,13 @@ def shared(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterato
         yield from _notebooks(place, options)
 
 
+def quotas(place: Place, service: str) -> Statement:
+    """Let be asked how much of a service the account may run."""
+    return Statement(
+        ("servicequotas:GetServiceQuota",), (place.arn("servicequotas", f"{service}/*"),)
+    )
+
+
 def linked(place: Place, *services: str) -> Statement:
     """Let AWS make its own roles of services, the first time in an account."""
     return Statement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from perennial.aws import quotas
 from perennial.aws.checks import before
 from perennial.aws.client import Aws, unless
 from perennial.aws.failures import Cause
@@ -12,6 +13,7 @@ from perennial.errors import PerennialError
 from perennial.platforms.ec2.capacity import architecture
 from perennial.platforms.ec2.options import Options
 from perennial.platforms.ec2.parts import SCHEDULER
+from perennial.platforms.ec2.quotas import needs, preferred
 from perennial.spec import ClusterSpec
 
 
@@ -22,6 +24,22 @@ def check(spec: ClusterSpec, aws: Aws) -> None:
     faults = [*_types(spec, aws, zones), *_images(spec, aws), *_volume(spec, aws, zones[0])]
     if faults:
         raise PerennialError("\n".join(f"{spec.name}: {fault}" for fault in faults))
+
+
+def check_quotas(spec: ClusterSpec, earlier: ClusterSpec | None, aws: Aws) -> None:
+    """Refuse a cluster that may grow beyond a quota of the account, unless it could before."""
+    specs = [each for each in (spec, earlier) if each is not None]
+    types = sorted({type_ for each in specs for type_ in preferred(each)})
+    client = aws.client("ec2")
+    listed = aws.pages(
+        "look at the types of instances",
+        client.describe_instance_types,
+        "InstanceTypes",
+        InstanceTypes=types,
+    )
+    vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in listed}
+    wanted, had = [*needs(spec, vcpus)], [*needs(earlier, vcpus)] if earlier else []
+    quotas.check(spec.name, wanted, had, aws)
 
 
 def _zones(spec: ClusterSpec, aws: Aws) -> list[str]:

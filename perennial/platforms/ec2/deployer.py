@@ -24,16 +24,19 @@ class Ec2Deployer(StackDeployer):
     }
 
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
-        """Ask AWS for the network, the images and the types of instances."""
+        """Ask AWS for the network, the images, the types of instances and the quotas."""
         from perennial.aws.checks import refuse_strangers
         from perennial.aws.client import Aws
-        from perennial.platforms.ec2.checks import check
+        from perennial.platforms.ec2.checks import check, check_quotas
 
         say("asking AWS for the network, images and types of instances")
-        aws = Aws(spec.options.region, spec.options.profile)
+        aws, paths = Aws(spec.options.region, spec.options.profile), cluster_state(spec.name)
         check(spec, aws)
-        if not cluster_state(spec.name).spec.exists():
+        before = deployed(paths) if paths.spec.exists() else None
+        if before is None:
             refuse_strangers(spec.name, aws)
+        if not force:
+            check_quotas(spec, before, aws)
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
         """Ask the engine what it would do; say what a month costs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perennial.aws import names
-from perennial.aws.policy import Place, linked, shared
+from perennial.aws.policy import Place, linked, quotas, shared
 from perennial.aws.policy.place import prefixed, unscoped
 from perennial.aws.rights import Statement
 from perennial.spec import ClusterSpec
@@ -16,6 +16,7 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
     place = Place(spec.name, spec.options.region, account)
     yield from shared(place, spec.options, ("ec2",))
     yield linked(place, "autoscaling", "spot")
+    yield quotas(place, "ec2")
     yield from _profiles(place)
     yield from _instances(place, spec)
     yield from _groups(place)

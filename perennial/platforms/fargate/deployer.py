@@ -32,15 +32,20 @@ class FargateDeployer(StackDeployer):
     }
 
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
-        """Ask AWS who is asking, and whether what the file names is there."""
+        """Ask AWS who is asking, for what the file names, and for the quotas."""
+        from perennial.aws import quotas
         from perennial.aws.checks import before, refuse_strangers
         from perennial.aws.client import Aws
+        from perennial.platforms.fargate.quotas import needs
 
         say("asking AWS for the account, the region and the network")
-        aws = Aws(spec.options.region, spec.options.profile)
+        aws, paths = Aws(spec.options.region, spec.options.profile), cluster_state(spec.name)
         before(spec.name, spec.options, aws)
-        if not cluster_state(spec.name).spec.exists():
+        had = deployed(paths) if paths.spec.exists() else None
+        if had is None:
             refuse_strangers(spec.name, aws)
+        if not force:
+            quotas.check(spec.name, [*needs(spec)], [*needs(had)] if had else [], aws)
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
         """Ask the engine what it would do; say what a month costs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perennial.aws import names
-from perennial.aws.policy import Place, linked, shared
+from perennial.aws.policy import Place, linked, quotas, shared
 from perennial.aws.policy.place import prefixed, unscoped
 from perennial.aws.rights import Statement
 from perennial.platforms.fargate.parts import ecs_cluster
@@ -18,6 +18,7 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
     yield from shared(place, spec.options, ("ecs-tasks",))
     services = ("ecs", *(("elasticloadbalancing",) if spec.options.load_balancer else ()))
     yield linked(place, *services)
+    yield quotas(place, "fargate")
     yield from _services(place)
     yield from _sessions(place)
     yield from _names(place)

@@ -21,7 +21,7 @@ from tests.labs.aws.provider.kind import ACCOUNT, tags_of
 #: Prefixes of actions, where they are not botocore's names of services.
 PREFIXES = {
     **{"elbv2": "elasticloadbalancing", "efs": "elasticfilesystem"},
-    "resourcegroupstaggingapi": "tag",
+    **{"resourcegroupstaggingapi": "tag", "service-quotas": "servicequotas"},
 }
 #: Rights of S3 that are named otherwise than its calls.
 S3 = {
@@ -248,6 +248,7 @@ def _resource(call: Call) -> str:
     group = params.get("AutoScalingGroupName") or _group(params)
     named = {
         "logs": f"log-group:{params.get('logGroupName')}",
+        "service-quotas": f"{params.get('ServiceCode')}/{params.get('QuotaCode')}",
         "secretsmanager": f"secret:{params.get('Name') or params.get('SecretId')}-AbCdEf",
         "autoscaling": f"autoScalingGroup:0a:autoScalingGroupName/{group}",
         "cloudwatch": f"alarm:{params.get('AlarmName') or (params.get('AlarmNames') or [''])[0]}",

@@ -31,6 +31,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 from tests.labs.aws.groups import refreshing
+from tests.labs.aws.quotas import granted
 from tests.labs.aws.shapes import faults, service
 from tests.platforms.fargate.controller import scheduling
 
@@ -179,7 +180,7 @@ def main(port: int) -> None:
         "127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler
     )
     print(f"serving on {server.server_address[1]}", flush=True)
-    with scheduling(), refreshing():
+    with scheduling(), refreshing(), granted():
         server.serve_forever()
 
 
