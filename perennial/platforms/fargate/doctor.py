@@ -12,7 +12,7 @@ from perennial.aws.client import Aws, unless
 from perennial.aws.failures import Cause
 from perennial.doctor import Finding, checks, guarded
 from perennial.paths import cluster_state
-from perennial.platforms.fargate.ecs import Ecs
+from perennial.platforms.fargate.ecs import Ecs, EcsService
 from perennial.platforms.fargate.troubles import of_service, of_task
 from perennial.state import command
 
@@ -74,10 +74,26 @@ def services(running: Running) -> Iterator[Finding]:
                     yield Finding("services", "error", f"{key}-{task.id}: {trouble.text}")
         if service.deployments > 1:
             yield Finding("services", "warning", f"{key}: a new version is rolled out just now")
+        elif said := _rolled_back(running, service):
+            good = False
+            yield Finding("services", "error", said)
     if good:
         counts = ", ".join(f"{key} {found[key].running}/{found[key].desired}" for key in found)
         whole = all(each.running == each.desired for each in found.values())
         yield Finding("services", "ok" if whole else "warning", f"tasks that run: {counts}")
+
+
+def _rolled_back(running: Running, service: EcsService) -> str:
+    """Say that a service does not run the newest version of its task; empty where it does."""
+    newest = running.ecs.newest(names.name_of(running.spec.name, service.name))
+    if newest == service.definition:
+        return ""
+    runs, new = (arn.rpartition("/")[2] for arn in (service.definition, newest))
+    up = command("up", running.spec.name)
+    return (
+        f"{service.name}: runs {runs}, the newest is {new}; ECS goes back where a version does not"
+        f" start: correct the cluster file, then {up}"
+    )
 
 
 def secrets(running: Running) -> Iterator[Finding]:

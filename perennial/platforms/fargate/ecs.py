@@ -131,6 +131,15 @@ class Ecs:
             done |= {each["taskArn"] for each in answer.get("protectedTasks", ())}
         return frozenset(done)
 
+    def newest(self, family: str) -> str:
+        """Return the ARN of the newest version of a task."""
+        answer = self._aws.call(
+            f"look at the task definition {family}",
+            self._client.describe_task_definition,
+            taskDefinition=family,
+        )
+        return str(answer["taskDefinition"]["taskDefinitionArn"])
+
     def resize(self, service: str, size: int) -> None:
         """Give a service a size."""
         self._aws.call(

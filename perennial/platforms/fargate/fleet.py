@@ -23,6 +23,9 @@ from perennial.platforms.fargate.parts import FargateHandle
 #: Words of ECS's events: it finds no room, or it has found some since.
 _NO_ROOM = ("was unable to place", "is unable to consistently start")
 _ROOM = ("has started", "has reached a steady state")
+#: What they say where AWS itself has none, as of Spot, and what helps.
+_UNAVAILABLE = "Capacity is unavailable"
+_SHORTAGE = "add zones, or give the group a share on_demand in fargate.workers"
 #: What a task that left says of why it stopped.
 REASON = "drained, and not needed any more"
 
@@ -136,9 +139,10 @@ class FargateFleet:
                 return
             if any(word in event for word in _NO_ROOM):
                 said = event.partition("Reason: ")[2].partition(". For more")[0] or event
+                fix = _SHORTAGE if _UNAVAILABLE in event else "raise the quota, or lower scale.max"
                 raise NoCapacity(
                     f"{self.group}: Fargate has no room for more than {service.running} members:"
-                    f" {said.rstrip('.')}; raise the quota, or lower scale.max"
+                    f" {said.rstrip('.')}; {fix}"
                 )
 
     def _look(self) -> tuple[EcsService, list[EcsTask]]:

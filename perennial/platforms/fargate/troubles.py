@@ -7,9 +7,9 @@ from typing import Literal
 
 from perennial.platforms.fargate.ecs import EcsService, EcsTask
 
-#: ``ended``: it was told to; ``taken``: AWS took it back; ``image`` and ``secret``: it cannot
-#: start; ``crash``: its process ended by itself.
-Kind = Literal["ended", "taken", "image", "secret", "memory", "crash", "other"]
+#: ``ended``: it was told to; ``taken``: AWS took it back; ``image``, ``secret`` and ``address``: it
+#: cannot start; ``crash``: its process ended by itself.
+Kind = Literal["ended", "taken", "image", "secret", "address", "memory", "crash", "other"]
 
 #: Whose words stand in the reason of a task that stopped → what it is.
 _WORDS: tuple[tuple[str, Kind], ...] = (
@@ -17,6 +17,7 @@ _WORDS: tuple[tuple[str, Kind], ...] = (
     ("CannotPullImageManifest", "image"),
     ("unable to pull secrets", "secret"),
     ("secretsmanager", "secret"),
+    ("InsufficientFreeAddressesInSubnet", "address"),
     ("OutOfMemory", "memory"),
     ("Spot Task was interrupted", "taken"),
     ("maintenance on the underlying infrastructure", "taken"),
@@ -30,6 +31,8 @@ _REMEDIES: dict[Kind, str] = {
     "image": "correct fargate.image, and look whether its tasks reach the registry by NAT or by"
     " endpoints",
     "secret": "`perennial up` makes it; its tasks reach Secrets Manager by NAT or by an endpoint",
+    "address": "its subnets have no free address: name more in fargate.network.subnets, or lower"
+    " the group's size",
     "memory": "raise fargate's memory of it, or lower the memory of its processes",
     "crash": "see `perennial logs {part}`",
     "other": "see `perennial logs {part}`",

@@ -120,6 +120,16 @@ def test_a_size_belongs_to_who_has_set_it(aws: Lab, operator: Operator, home: Pa
     assert "tasks that run: scheduler 1/1, cpu 4/4" in found
     assert "2 there, one of each role" in found
 
+    # As where ECS has gone back from a version of which no task started.
+    ecs = aws.client("ecs")
+    newer = ecs.describe_task_definition(taskDefinition="perennial-lab-cpu")["taskDefinition"]
+    kept = ("family", "containerDefinitions", "networkMode", "cpu", "memory")
+    made = ecs.register_task_definition(**{key: newer[key] for key in kept})["taskDefinition"]
+    found = operator.run("doctor", "-c", "lab", code=1)
+    runs, new = (each["taskDefinitionArn"].rpartition("/")[2] for each in (newer, made))
+    assert f"cpu: runs {runs}, the newest is {new}; ECS goes back where" in found
+    ecs.deregister_task_definition(taskDefinition=made["taskDefinitionArn"])
+
     other = Operator(aws, home / "other")
     (home / "other").mkdir(exist_ok=True)
     refused = other.run("up", "-f", str(file), "--yes", code=1)

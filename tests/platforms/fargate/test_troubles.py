@@ -24,6 +24,13 @@ STOPPED: list[tuple[str, int | None, Kind, str]] = [
         "secret",
         "Secrets Manager by NAT or by an endpoint",
     ),
+    (
+        "Unexpected EC2 error while attempting to Create Network Interface with public IP"
+        " assignment disabled in subnet 'subnet-0a1b2c3d': InsufficientFreeAddressesInSubnet",
+        None,
+        "address",
+        "name more in fargate.network.subnets",
+    ),
     ("OutOfMemoryError: Container killed due to memory usage", 137, "memory", "raise fargate's"),
     ("Essential container in task exited", 137, "memory", "lower the memory of its processes"),
     ("Essential container in task exited", 1, "crash", "exited with 1; see `perennial logs cpu`"),
