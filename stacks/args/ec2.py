@@ -37,7 +37,7 @@ class SchedulerInstanceArgs:
     volume_id: pulumi.Input[str] | None = None
     """A volume that exists, in the zone of the first subnet, such as one that `perennial down`
     has left; it always stays. One is made when it is not given."""
-    keep_volume: pulumi.Input[bool] | None = None
+    keep_volume: bool | None = None
     """Whether a volume that was made stays when the cluster is taken down. Default: `True`."""
 
 
@@ -45,9 +45,9 @@ class SchedulerInstanceArgs:
 class SpotInstancesArgs:
     """How much of a group is spot; the rest is on demand."""
 
-    base: pulumi.Input[int] | None = None
+    base: int | None = None
     """Members that are on demand in any case: the first ones. Default: `0`."""
-    share: pulumi.Input[int] | None = None
+    share: int | None = None
     """Percentage of the other members that is spot. Default: `100`."""
 
 
@@ -66,7 +66,7 @@ class GroupInstancesArgs:
     Ubuntu's, when it is not given."""
     key_pair: pulumi.Input[str] | None = None
     """Key pair for SSH, for those who can reach the instance; none when it is not given."""
-    instance_types: Sequence[pulumi.Input[str]] | None = None
+    instance_types: Sequence[str] | None = None
     """Types that may be started, the preferred first; several of them make a spot interruption
     less likely. One that fits threads and memory when it is not given."""
     spot: SpotInstancesArgs | Mapping[str, Any] | None = None

@@ -35,16 +35,16 @@ class FargateTaskArgs:
 class FargateGroupArgs(FargateTaskArgs):
     """The tasks of a worker group."""
 
-    base: pulumi.Input[int] | None = None
+    base: int | None = None
     """Members that are never on Spot; the others are divided by the two weights. Default: `0`."""
-    on_demand: pulumi.Input[int] | None = None
+    on_demand: int | None = None
     """Weight of members that AWS does not take back. Default: `1`."""
-    spot: pulumi.Input[int] | None = None
+    spot: int | None = None
     """Weight of members on Fargate Spot, which AWS may take back with two minutes' notice.
     Default: `0`."""
-    healthy: pulumi.Input[int] | None = None
+    healthy: int | None = None
     """Per cent of the group that stays while a new version is rolled out. Default: `100`."""
-    surge: pulumi.Input[int] | None = None
+    surge: int | None = None
     """Per cent of the group that a rolled out version may start beyond its size. Default: `100`."""
 
 
@@ -78,11 +78,11 @@ class FargateOptionsArgs:
     """Platform version of Fargate. Default: `LATEST`."""
     user: pulumi.Input[int] | None = None
     """Number of the user and the group that run every container. Default: `10001`."""
-    exec: pulumi.Input[bool] | None = None
+    exec: bool | None = None
     """Whether whoever has the right `ExecuteCommand` of ECS reaches the scheduler and JupyterLab
     by SSM, as `perennial connect --port-forward` and `perennial open` do; never the workers.
     Default: `True`."""
-    load_balancer: pulumi.Input[bool] | None = None
+    load_balancer: bool | None = None
     """An internal load balancer for clients from other networks. It passes TLS through. Default:
     `False`."""
     policies: Sequence[pulumi.Input[str]] | None = None

@@ -143,7 +143,7 @@ def structure(shape: Shape, given: Mapping[str, Any], path: str, /, **names: str
     return found
 
 
-def shaped(shape: Shape, value: Any, path: str, **names: str) -> Any:
+def shaped(shape: Shape, value: Any, path: str, /, **names: str) -> Any:
     """Return an input's value as an API takes it."""
     if isinstance(shape, StructureShape):
         if isinstance(value, list) and len(value) == 1:
