@@ -46,6 +46,12 @@ FOREIGN = (
     "PULUMI_CONFIG_PASSPHRASE",
     "PULUMI_CONFIG_PASSPHRASE_FILE",
     "PULUMI_STACK",
+    # Where and how it writes the state, which is read here as well.
+    *(
+        f"PULUMI_{prefix}_{key}"
+        for prefix in ("DIY_BACKEND", "SELF_MANAGED_STATE")
+        for key in ("LEGACY_LAYOUT", "GZIP", "ZSTD")
+    ),
 )
 
 #: Types of a machine's resources; those of an earlier version end alike.
