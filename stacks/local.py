@@ -50,7 +50,8 @@ class LocalCluster(ClusterComponent):
     opts : pulumi.ResourceOptions or None
         Pulumi's own options.
     force : bool
-        Deploy members although this machine cannot hold what they may use.
+        Deploy members although this machine cannot hold what they may use, and take over a cluster
+        of this name that `perennial up` or another stack has deployed.
 
     Raises
     ------

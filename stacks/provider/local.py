@@ -16,7 +16,7 @@ from perennial.errors import PerennialError, SpecError
 from perennial.files import make_private, write_atomic
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.spec import ClusterSpec, parse
-from perennial.state import Stack
+from perennial.state import Stack, command
 
 from .kinds import MEANT, HalfMadeError, Kind, Made, Refusal, Say, State, lost, missing, refused
 from .remembered import LocalOutputs
@@ -42,6 +42,8 @@ class LocalServices(Kind):
         if not is_known(new) or old.get("cluster") == new["cluster"]:
             return new, ()
         try:
+            if not old:
+                _refuse_other_stack(new)
             deploy.check_room(read(new), force=bool(new.get("force")), meant=MEANT)
         except SpecError as error:
             return new, refused(error)
@@ -77,6 +79,7 @@ class LocalServices(Kind):
     def create(self, new: Values, say: Say) -> Made:
         """Start the cluster; what was begun is remembered."""
         name, owner = new["cluster"]["name"], uuid4().hex[:12]
+        _refuse_other_stack(new)
         try:
             return Made(name, _applied(new, owner, say).values())
         except PerennialError as error:
@@ -131,6 +134,22 @@ def _owner(paths: ClusterPaths) -> Path:
 def _owns(paths: ClusterPaths, owner: str) -> bool:
     file = _owner(paths)
     return not owner or not file.exists() or file.read_text(encoding="utf-8") == owner
+
+
+def _refuse_other_stack(new: Values) -> None:
+    """Refuse a cluster that stands here and is deployed by others, unless that is meant."""
+    name = new["cluster"]["name"]
+    paths = cluster_state(name)
+    if new.get("force") or "stack" not in new or not paths.spec.exists():
+        return
+    stack = Stack.load(paths)
+    if stack == Stack(new["stack"], os.getcwd()):
+        return
+    who = "`perennial up`" if stack is None else f"Pulumi's stack {stack}"
+    raise PerennialError(
+        f"{name}: {who} owns it; rename this cluster, take that one down with"
+        f" {command('down', name)}, or, to take it over, {MEANT}"
+    )
 
 
 def _begun(paths: ClusterPaths, owner: str) -> bool:
