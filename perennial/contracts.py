@@ -58,6 +58,10 @@ class Observer(Protocol):
     def asks(self) -> bool:
         """Whether a person decides on the plan, so that it has to be known in full."""
 
+    @property
+    def force(self) -> bool:
+        """Whether what is refused at first is meant."""
+
     def say(self, text: str) -> None:
         """Hear what happens now."""
 

@@ -81,7 +81,7 @@ class StackDeployer(contracts.Deployer):
         known = token_file(paths).exists()
         try:
             fresh = not paths.connection.exists()
-            done = driver.up(spec, watched.say, fresh, self.hopeless(spec))
+            done = driver.up(spec, watched.say, fresh, self.hopeless(spec), watched.force)
         except driver.PartlyError as error:
             # Those machines that are as they should be can be used all the same.
             store_outputs(spec, paths, error.outputs)

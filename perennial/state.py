@@ -18,6 +18,9 @@ PULUMI = {
     "down": "destroy",
     "forget": "state delete URN",
 }
+#: What deploys a cluster where no stack of the user's own does. Such a stack can have the project
+#: and the name of ours; no name has a space.
+UP = "perennial up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "f
 TIMEOUT = "4h"
 
 
+def stack() -> str:
+    """Return the stack that is deployed, with its project; two of an organization are alike."""
+    return f"{pulumi.get_project()}/{pulumi.get_stack()}"
+
+
 class ClusterComponent(pulumi.ComponentResource):
     """A standing Dask cluster.
 

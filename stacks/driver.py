@@ -17,11 +17,13 @@ from pulumi.automation import CommandError
 
 from perennial.errors import FleetError, PerennialError
 from perennial.paths import ClusterPaths, cluster_state
-from perennial.spec import ClusterSpec
+from perennial.spec import ClusterSpec, plain
+from perennial.state import UP
 
 from . import engine, journal
 from .engine import MissingEngineError, find_command, install, installable
 from .events import DeploymentLog, reason
+from .inputs import Inputs
 from .program import deploy_and_yield, own
 from .provider.servicer import AT_ONCE
 from .provider.values import Values
@@ -60,7 +62,11 @@ class Outcome:
 
 
 def up(
-    spec: ClusterSpec, say: Say, fresh: bool = False, hopeless: Hopeless | None = None
+    spec: ClusterSpec,
+    say: Say,
+    fresh: bool = False,
+    hopeless: Hopeless | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Deploy a cluster, or change what runs; what was found to be other is mended as well.
 
@@ -70,7 +76,7 @@ def up(
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if not fresh and (same := _unchanged(spec, folder, say)):
         return Outcome(DeploymentLog({"unchanged": same}), time.monotonic() - began)
-    stack, log = _open(folder, spec, say), DeploymentLog()
+    stack, log = _open(folder, spec, say, force), DeploymentLog()
     book, had = journal.Journal(folder), _deployed(folder, spec.name)
     wanted: journal.Entries = own(spec, "entries", lambda _spec: {})(spec)
     book.write(wanted)
@@ -181,10 +187,10 @@ def folder_of(paths: ClusterPaths) -> Path:
     return paths.root / "pulumi"
 
 
-def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
+def _open(folder: Path, spec: ClusterSpec, say: Say, force: bool = True) -> engine.Stack:
     """Open the stack, with nothing of a killed deployment in its way."""
     with _in_one_line(spec.name):
-        stack = _stack(folder, spec)
+        stack = _stack(folder, spec, force)
         engine.settle(stack, folder)
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.
@@ -194,8 +200,8 @@ def _open(folder: Path, spec: ClusterSpec, say: Say) -> engine.Stack:
     return stack
 
 
-def _stack(folder: Path, spec: ClusterSpec) -> engine.Stack:
-    program = partial(deploy_and_yield, spec)
+def _stack(folder: Path, spec: ClusterSpec, force: bool = True) -> engine.Stack:
+    program = partial(deploy_and_yield, Inputs(spec, plain(spec), UP), force)
     needed: tuple[dict[str, str], ...] = (own(spec, "PLUGINS", {}), own(spec, "VARIABLES", {}))
     return engine.open_stack(folder, spec.name, program, *needed)
 

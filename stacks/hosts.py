@@ -13,8 +13,10 @@ from perennial.fleet import written
 from perennial.platforms.hosts import deploy, machine_services, machine_spec
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.machine_spec import MachineInputs, Values
+from perennial.platforms.hosts.ownership import Owner
 from perennial.platforms.hosts.secrets import own_certificate
 from perennial.spec import ClusterSpec
+from perennial.state import UP
 
 from .args import (
     EnvironmentArgs,
@@ -26,7 +28,7 @@ from .args import (
     SchedulerArgs,
     WorkerGroupArgs,
 )
-from .base import ClusterComponent
+from .base import ClusterComponent, stack
 from .host_planning import described, first
 from .inputs import Inputs, refused
 from .journal import entries
@@ -75,7 +77,8 @@ class HostsCluster(ClusterComponent):
     opts : pulumi.ResourceOptions or None
         Pulumi's own options.
     force : bool
-        Deploy members although their machine cannot hold what they may use.
+        Deploy members although their machine cannot hold what they may use, and take over machines
+        on which another stack has deployed a cluster of this name.
 
     Raises
     ------
@@ -103,11 +106,15 @@ class HostsCluster(ClusterComponent):
             f"{name}-authority", {"cluster": spec.name}, "authority", self.child()
         )
         secrets = _secrets(given, authority)
+        owner = {"stack": given.deployer or stack(), **({"force": True} if force else {})}
         begun: list[pulumi.Resource] = []
         for machine in sorted(specs, key=lambda machine: "scheduler" not in specs[machine]["runs"]):
-            props = {**specs[machine], "secrets": secrets, **({"force": True} if force else {})}
+            props = {**specs[machine], "secrets": secrets, **owner}
             assigned = by_machine[machine]
-            own = {**environment_inputs(spec, specs[machine], assigned), "claims": claims(assigned)}
+            own = {
+                **environment_inputs(spec, specs[machine], assigned),
+                **{"claims": claims(assigned), **owner},
+            }
             environment = HostEnvironment(
                 f"{name}-{machine}-environment", own, f"{machine}-environment", self.child()
             )
@@ -176,7 +183,7 @@ def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str],
         if name in had and assigned.runs("scheduler"):
             with suppress(PerennialError):  # what is in the way is said when it is removed
                 say(f"stopping the scheduler on {name}")
-                deploy.stop_scheduler(assigned, say)
+                deploy.stop_scheduler(assigned, say, Owner(stack=UP))
 
 
 def _secrets(given: Inputs, authority: Authority) -> pulumi.Output[Values]:

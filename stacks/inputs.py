@@ -65,6 +65,8 @@ class Inputs:
     spec: ClusterSpec
     #: All of it; its values may be Outputs.
     tree: Tree
+    #: Who deploys it, where that is no stack of a user's own.
+    deployer: str = ""
 
 
 def read(args: Any, platform: str, source: str = "args") -> Inputs:

@@ -14,7 +14,9 @@ from typing import Any, TypedDict
 from perennial.errors import PerennialError
 from perennial.files import read_json, write_json
 from perennial.platforms.hosts.environment import EnvironmentSpec
+from perennial.platforms.hosts.ownership import Owner
 from perennial.spec import ClusterSpec
+from perennial.state import UP
 
 
 class Entry(TypedDict):
@@ -78,7 +80,7 @@ def clean(entries: Mapping[str, Entry], say: Callable[[str], None]) -> tuple[lis
         try:
             assigned = from_json(entry["share"])
             say(f"removing what was half made on {name}")
-            deploy.remove_services(assigned, say)
+            deploy.remove_services(assigned, say, Owner(stack=UP))
             deploy.remove_environment(assigned.target, entry["wish"])
             done.append(name)
         except PerennialError as error:

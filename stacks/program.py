@@ -59,13 +59,13 @@ def deploy(args: ClusterSpec | inputs.Inputs, force: bool = False) -> None:
         pulumi.export(output, getattr(cluster, output))
 
 
-async def deploy_and_yield(spec: ClusterSpec) -> None:
+async def deploy_and_yield(args: inputs.Inputs, force: bool) -> None:
     """Register a cluster, and let the requests begin before Pulumi looks which there are.
 
     It waits for requests one by one, but where it finds none, for all outputs at once, and anew
     after each: a minute for a thousand machines.
     """
-    deploy(spec, force=True)
+    deploy(args, force)
     await asyncio.sleep(0)
 
 

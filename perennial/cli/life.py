@@ -84,7 +84,11 @@ def up(
     strict: Strict = False,
     install: Install = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Allow more workers than there is room for.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Allow more workers than there is room for, and machines of another owner.",
+        ),
     ] = False,
     wait: Annotated[
         bool,

@@ -40,7 +40,7 @@ class UpOptions:
     strict: bool = False
     #: Install what is lacking.
     install: bool = False
-    #: Start more than the machines hold.
+    #: Start more than the machines hold, and take over what another stack deploys.
     force: bool = False
 
 
@@ -53,6 +53,7 @@ class _Watcher:
         self._document, self._wishes, self._progress = document, options, progress
         self._judged = judged
         self.say: Say = progress
+        self.force = options.force
         self.asks = cluster_state(document.spec.name).spec.exists() and not options.yes
         #: What a plain Client() does; empty until it was asked for.
         self.client = "" if options.connect else "not connected"

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
-from perennial import sizes
+from perennial import capacity, sizes
 from perennial.capacity import Use
 from perennial.errors import PerennialError, SpecError
 from perennial.platforms.hosts import libraries, machine_spec
@@ -31,8 +31,10 @@ from perennial.platforms.hosts.machine_services import (
     to_json,
 )
 from perennial.platforms.hosts.machine_services import target as share_target
+from perennial.platforms.hosts.ownership import NOBODY, Owner
 from perennial.platforms.hosts.plan import MachineState, fingerprints, steps
 from perennial.spec import ClusterSpec
+from perennial.state import UP
 
 from ..rollout import slots
 from .authority import ends_soon
@@ -48,7 +50,7 @@ class HostEnvironment(Kind):
     """Makes the Python environment on a machine."""
 
     type: ClassVar[str] = "perennial:index:HostEnvironment"
-    ignored: ClassVar[tuple[str, ...]] = ("claims", "target.connect_timeout")
+    ignored: ClassVar[tuple[str, ...]] = ("claims", "force", "stack", "target.connect_timeout")
     computed: ClassVar[tuple[str, ...]] = ("facts", "drift")
     identity: ClassVar[tuple[str, ...]] = ("environment.cluster",)
 
@@ -81,7 +83,7 @@ class HostEnvironment(Kind):
         from perennial.platforms.hosts import deploy
 
         deploy.reach(target(new), say)
-        return Made(new["target"]["name"], self._made(new, say).values())
+        return Made(new["target"]["name"], self._made(new, say, _owner(new)).values())
 
     def read(self, state: State, _say: Say) -> Values:
         """Look what it is now; a machine that is off must not keep the others from being mended."""
@@ -114,12 +116,12 @@ class HostEnvironment(Kind):
 
         deploy.remove_environment(target(state.inputs), environment(state.inputs))
 
-    def _made(self, new: Values, say: Say) -> EnvironmentOutputs:
+    def _made(self, new: Values, say: Say, owner: Owner = NOBODY) -> EnvironmentOutputs:
         from perennial.platforms.hosts import deploy
 
         where, named = target(new), _named(new["target"]["name"], say)
-        facts = deploy.make_environment(where, environment(new), named, new.get("claims") or ())
-        return EnvironmentOutputs(facts)
+        wanted, claims = environment(new), new.get("claims") or ()
+        return EnvironmentOutputs(deploy.make_environment(where, wanted, named, claims, owner))
 
 
 class HostServices(Kind):
@@ -165,8 +167,12 @@ class HostServices(Kind):
 
     def compared(self, state: State, new: Values) -> tuple[Values, Values]:
         """Compare what this version makes of the inputs; the others say why it differs."""
-        if "digest" in new and state.inputs.get("digest") == new["digest"]:
-            return {"secrets": state.inputs.get("secrets")}, {"secrets": new["secrets"]}
+        had, new = state.inputs, dict(new)
+        if "stack" not in had:  # to an earlier version; a machine learns it with the next change
+            new.pop("stack", None)
+        if "digest" in new and had.get("digest") == new["digest"]:
+            keys = new.keys() & {"secrets", "stack"}
+            return {key: had.get(key) for key in keys}, {key: new[key] for key in keys}
         return super().compared(state, new)
 
     def pending(self, state: State, _new: Values) -> Sequence[str]:
@@ -190,7 +196,7 @@ class HostServices(Kind):
         deploy.reach(wanted.target, say)
         name, owner = wanted.target.name, uuid4().hex[:12]
         try:
-            outcome = self._applied(wanted, new, owner, say)
+            outcome = self._applied(wanted, new, _owner(new, owner), say)
         except PerennialError as error:
             half = ServicesOutputs({}, [str(error)], owner)
             raise HalfMadeError(Made(name, half.values()), str(error)) from None
@@ -221,7 +227,7 @@ class HostServices(Kind):
             # They are in other folders, under another service manager, and on the same ports.
             self.delete(state, say)
             _leave(state)
-        outcome = self._applied(wanted, new, owner, say)
+        outcome = self._applied(wanted, new, _owner(new, owner), say)
         before = had.outcome.get("machine")
         # Another address can well be the same machine: only the machine's own id tells.
         if before and before != outcome.get("machine"):
@@ -235,11 +241,11 @@ class HostServices(Kind):
 
         had = wanted_services(state.inputs)
         named = _named(had.target.name, say)
-        owner = ServicesOutputs.read(state.outputs).owner or had.target.name
+        owner = Owner(ServicesOutputs.read(state.outputs).owner or had.target.name)
         for left in deploy.remove_services(had, named, owner):
             named(f"left in place: {left}", keep=True)  # see `perennial.stacks.events.LEFT`
 
-    def _applied(self, wanted: MachineServices, new: Values, owner: str, say: Say) -> Outcome:
+    def _applied(self, wanted: MachineServices, new: Values, owner: Owner, say: Say) -> Outcome:
         from perennial.platforms.hosts import deploy
         from perennial.platforms.hosts.secrets import Secrets
 
@@ -250,16 +256,17 @@ class HostServices(Kind):
         return {**outcome, "services": fingerprints(wanted, outcome["init"])}
 
     def _refusal(self, wanted: MachineServices, old: Values, new: Values) -> str:
-        """Say why a machine cannot hold what is new there; empty where it can."""
+        """Say why a machine cannot have what is new there; empty where it can."""
         from perennial.platforms.hosts.resizing import Asked, refuse_services
 
         before = self.upgraded(State(old)).inputs if old else {}
         if before.get("digest") == new["digest"]:
             return ""
         uses = _uses(new)
-        asked = Asked(uses, _uses(before) or uses, meant="" if new.get("force") else MEANT)
+        asked = Asked(uses, _uses(before) or uses, meant=_meant(new))
         try:
-            refuse_services(wanted, asked)
+            # What is known already may be of a stack that was renamed: the resource tells then.
+            refuse_services(wanted, asked, NOBODY if old else _owner(new))
         except PerennialError as error:
             return str(error)
         return ""
@@ -276,6 +283,18 @@ class _named:  # noqa: N801  (a function that remembers)
 
         mark = "!" if keep or ABANDONED in text else ""
         self._say(f"{mark}{self._machine}: {text}")
+
+
+def _owner(new: Values, resource: str = "") -> Owner:
+    """Say who deploys to a machine."""
+    return Owner(resource, new.get("stack", ""), _meant(new))
+
+
+def _meant(new: Values) -> str:
+    """Say how what is refused is meant; empty where it is."""
+    if new.get("force"):
+        return ""
+    return capacity.MEANT if new.get("stack") == UP else MEANT
 
 
 def environment_inputs(

@@ -53,7 +53,10 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
     ),
     "HostEnvironment": (
         "The Python environment on a machine.",
-        {"target": _MAP, "environment": _MAP, "claims": _ANY},
+        {
+            **{"target": _MAP, "environment": _MAP, "claims": _ANY},
+            **{"stack": _TEXT, "force": {"type": "boolean"}},
+        },
         {"facts": _MAP, "drift": _LINES},
     ),
     "HostServices": (
@@ -61,7 +64,7 @@ _PARTS: dict[str, tuple[str, Spec, Spec]] = {
         {
             **dict.fromkeys(("cluster", "machine", "members", "everywhere", "secrets"), _MAP),
             "runs": _LINES,
-            **dict.fromkeys(("python", "scheduler_host", "digest"), _TEXT),
+            **dict.fromkeys(("python", "scheduler_host", "digest", "stack"), _TEXT),
             **{key: {"type": "boolean"} for key in ("dashboard", "force")},
             "max_unavailable": {"type": "integer"},
         },
@@ -122,7 +125,8 @@ def _part(name: str) -> Spec:
 
 def _component(whole: Node) -> Spec:
     keys = {key: node for key, node in whole["properties"].items() if key != "platform"}
-    force = {"type": "boolean", "description": "Deploy members that their machine cannot hold."}
+    said = "Deploy what is refused: too many members, or on what another stack owns."
+    force = {"type": "boolean", "description": said}
     return {
         "isComponent": True,
         **_described(whole),

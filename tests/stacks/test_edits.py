@@ -2,13 +2,15 @@
 
 The engine is real and machines are folders. Each step edits one or two properties, or none, and
 then has Pulumi do something: preview, up, up of some resources alone, replace one, refresh, destroy
-some, forget one. Sometimes a machine does not answer meanwhile.
+some, forget one, rename the stack. Sometimes a machine does not answer meanwhile; sometimes a stack
+of somebody else's asks for the same machines, and gets none.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import zlib
@@ -29,12 +31,12 @@ Args = dict[str, Any]
 #: What Pulumi is asked for; "broken" is an `up` while a machine does not answer.
 DEEDS = (
     *("preview", "refresh", "up", "up", "up", "replace"),
-    *("target", "broken", "broken", "destroy", "delete"),
+    *("target", "broken", "broken", "destroy", "delete", "rename", "stranger"),
 )
 
 #: A program that does what it is told, line by line: one process for many deployments.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pulumi import automation
 from perennial.errors import PerennialError
 from perennial.stacks.hosts import HostsCluster
@@ -45,11 +47,21 @@ def program():
     for name, args in told.items():
         HostsCluster(name, args)
 
-project = automation.ProjectSettings("p", "python")
-options = automation.LocalWorkspaceOptions(work_dir=".", project_settings=project)
-stack = automation.create_or_select_stack("s", "p", program=program, opts=options)
+def opened(name, project):
+    os.makedirs(project, exist_ok=True)
+    options = automation.LocalWorkspaceOptions(
+        work_dir=project, project_settings=automation.ProjectSettings(project, "python"))
+    return automation.create_or_select_stack(name, project, program=program, opts=options)
+
+def run(*words):
+    workspace = stack.workspace
+    words = ["stack", *words] if words[0] == "rename" else ["state", *words]
+    workspace.pulumi_command.run(
+        [*words, "--stack", stack.name], workspace.work_dir, workspace.env_vars)
+
 for line in sys.stdin:
     asked = json.loads(line)
+    stack = opened(asked["stack"], asked["project"])
     told.clear()
     told.update(asked["told"])
     steps, errors = [], []
@@ -62,9 +74,10 @@ for line in sys.stdin:
     failed = ""
     try:
         if asked["do"] == "delete":
-            stack.workspace.pulumi_command.run(
-                ["state", "delete", asked["urn"], "--yes", "--force", "--stack", "s"],
-                stack.workspace.work_dir, stack.workspace.env_vars)
+            run("delete", asked["urn"], "--yes", "--force")
+        elif asked["do"] == "rename":
+            run("rename", asked["options"]["to"])
+            stack = opened(asked["options"]["to"], asked["project"])
         else:
             getattr(stack, asked["do"])(on_event=hear, **asked["options"])
     except automation.CommandError as error:
@@ -80,7 +93,7 @@ class Editor:
     """A Pulumi program under edits, and what becomes of the machines."""
 
     def __init__(self, site: Site, seed: int) -> None:
-        self.site, self.chance = site, random.Random(seed)
+        self.site, self.chance, self.stack = site, random.Random(seed), "s"
         self.history: list[str] = []
         self.told: dict[str, Any] = {"lab": self._cluster("lab", ["ma", "mb", "mc"])}
         self.resources: list[dict[str, Any]] = []
@@ -201,7 +214,7 @@ class Editor:
         do = self.chance.choice(DEEDS)
         if do in ("replace", "target", "destroy", "delete") and not urns:
             do = "up"
-        if do == "delete" and edits:
+        if do in ("delete", "rename", "stranger") and edits:
             do = "up"  # what is forgotten is found again only where it is still wanted
         before = self.machines()
         options: dict[str, Any] = {}
@@ -212,11 +225,32 @@ class Editor:
         elif do == "broken":
             every = [one for args in self.told.values() for one in args["hosts"]["machines"]]
             (self.site.root / "broken").write_text(self.chance.choice(every)["address"])
-        verb = {"replace": "up", "target": "up", "broken": "up"}.get(do, do)
-        self.ask(verb, self.chance.choice(urns) if do == "delete" else "", **options)
+        if do == "stranger":
+            self.intrude()
+        elif do == "rename":
+            self.rename()
+        else:
+            verb = {"replace": "up", "target": "up", "broken": "up"}.get(do, do)
+            self.ask(verb, self.chance.choice(urns) if do == "delete" else "", **options)
         (self.site.root / "broken").unlink(missing_ok=True)
         assert do not in ("preview", "refresh") or self.machines() == before, self.story()
         self.settle()
+
+    def intrude(self) -> None:
+        """Have a stack of another project ask for the same: each machine is refused."""
+        before, ours = self.machines(), self.resources
+        done = self.ask("up", project="q")
+        self.resources = ours
+        machines = {one["name"] for each in self.told.values() for one in each["hosts"]["machines"]}
+        owned = rf"(\w+): Pulumi's stack p/{self.stack} owns "
+        assert {*re.findall(owned, "\n".join(done["errors"]))} == machines, self.story(done)
+        assert self.machines() == before, self.story(done)
+
+    def rename(self) -> None:
+        """Give the stack another name, of which no machine knows until the next `up`."""
+        to = f"{self.stack}x" if len(self.stack) < 9 else "s"
+        self.ask("rename", to=to)
+        self.stack = to
 
     def settle(self) -> None:
         """Deploy what the program says; compare it with the machines."""
@@ -227,12 +261,15 @@ class Editor:
         assert not again["failed"], self.story(again)
         assert again["steps"] == [], self.story(again)
 
-    def ask(self, do: str, urn: str = "", **options: Any) -> dict[str, Any]:
+    def ask(self, do: str, urn: str = "", *, project: str = "p", **options: Any) -> dict[str, Any]:
         """Have Pulumi do something."""
         self.history.append(f"{do} {urn or options or ''}")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        asked = {"do": do, "urn": urn, "options": options, "told": self.told}
+        asked = {
+            **{"do": do, "urn": urn, "options": options, "told": self.told},
+            **{"project": project, "stack": self.stack},
+        }
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -330,6 +367,24 @@ def test_an_environment_does_not_stay_on_a_machine_whose_services_went_first(sit
         [first] = [one["urn"] for one in editor.resources if one["urn"].endswith("ma-services")]
         editor.ask("destroy", target=[first], target_dependents=True)
         editor.settle()
+    finally:
+        editor.close()
+
+
+@pytest.mark.smoke
+def test_another_stack_takes_a_machine_over_only_where_that_is_meant(site: Site) -> None:
+    editor = Editor(site, 0)
+    try:
+        editor.settle()
+        editor.intrude()
+        editor.rename()
+        done = editor.ask("up")
+        assert [how for how, _ in done["steps"]] == ["update"] * 3, "the machines are told"
+        editor.settle()
+        editor.intrude()
+        for each in (site.root / "owners").iterdir():
+            each.write_text(json.dumps({"owner": "1"}))  # an earlier version has deployed them
+        assert not editor.ask("up", project="q")["failed"]
     finally:
         editor.close()
 

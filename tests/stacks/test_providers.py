@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +17,13 @@ from pulumi.runtime.rpc import UNKNOWN
 import perennial.platforms.hosts
 from perennial.capacity import PER_CORE
 from perennial.certificates import Pair, ends, fault
-from perennial.errors import FleetError
+from perennial.errors import FleetError, PerennialError
 from perennial.paths import cluster_state
 from perennial.platforms.hosts.machine_spec import machine_specs
+from perennial.platforms.hosts.ownership import NOBODY, Owner
 from perennial.platforms.local.deploy import make_secrets
 from perennial.platforms.local.machine import this_machine
-from perennial.spec import loads, plain
+from perennial.spec import dump, loads, plain
 from perennial.stacks.provider.authority import Authority
 from perennial.stacks.provider.hosts import (
     HostEnvironment,
@@ -32,7 +34,9 @@ from perennial.stacks.provider.hosts import (
 )
 from perennial.stacks.provider.kinds import MEANT, HalfMadeError, State
 from perennial.stacks.provider.local import LocalServices, credentials
+from perennial.stacks.provider.values import differences
 from perennial.stacks.rollout import slots
+from perennial.state import Stack
 
 SPEC = loads(
     "{name: lab, platform: hosts, environment: {python: /p}, workers: {cpu: {}},"
@@ -198,6 +202,42 @@ def test_another_address_may_be_the_same_machine(
     assert removed == cleaned
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "differs"),
+    [
+        ({}, {"stack": "p/dev"}, []),  # an earlier version has not said it: nothing changes
+        ({"stack": "p/dev"}, {"stack": "p/dev"}, []),
+        ({"stack": "p/dev"}, {"stack": "p/prod"}, ["stack"]),
+    ],
+)
+def test_a_stack_that_is_renamed_tells_its_machines(
+    before: dict[str, str], now: dict[str, str], differs: list[str]
+) -> None:
+    kind = HostServices()
+    compared = kind.compared(State({**INPUTS, **before}), {**INPUTS, **now})
+    assert [path for path, _ in differences(*compared)] == differs
+    # With another change it is named only where it was known.
+    other = {**INPUTS, **now, "python": "/q", "digest": "another"}
+    found = [path for path, _ in differences(*kind.compared(State({**INPUTS, **before}), other))]
+    assert sorted(found) == sorted(["digest", "python", *differs])
+
+
+def test_a_machine_is_told_who_deploys_it(deploy: SimpleNamespace) -> None:
+    told: list[Owner] = []
+    made = {"machine": "1", "expires": "", "init": "systemd"}
+    deploy.apply_services = lambda *_, owner, **__: told.append(owner) or made
+    deploy.make_environment = lambda *given: told.append(given[-1]) or {}
+    new = {**INPUTS, "stack": "p/dev"}
+    had = outputs(owner="1")
+    HostServices().update(State(INPUTS, had), new, print)
+    HostServices().update(State(INPUTS, had), {**new, "force": True}, print)
+    environment = {"target": {"name": "ma", "address": "ma"}, "environment": {}, "stack": "p/dev"}
+    HostEnvironment().create(environment, print)
+    HostEnvironment().update(State(environment, {}), environment, print)
+    meant = Owner("1", "p/dev", MEANT)
+    assert told == [meant, replace(meant, meant=""), replace(meant, resource=""), NOBODY]
+
+
 def test_environment_drift_names_packages() -> None:
     before = {"digest": "1", "packages": {"dask": "1", "numpy": "2"}}
     now = {"digest": "2", "packages": {"dask": "2"}}
@@ -263,6 +303,39 @@ def test_local_refuses_what_this_machine_cannot_hold(
     assert failures(many, {}, force=True) == []
     [why] = failures(99_999, {}, force=True)
     assert why.endswith("idle ones; ask for fewer")
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        (None, "lab: `perennial up` owns it; rename this cluster, take that one down with `peren"),
+        (Stack("dev", "/other"), "lab: Pulumi's stack dev in /other owns it; rename this cluster"),
+    ],
+)
+def test_local_refuses_what_another_stack_deploys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: Stack | None, said: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    spec = loads("{name: lab, platform: local, workers: {cpu: {count: 1}}}")
+    inputs, paths = {"cluster": plain(spec), "stack": "dev"}, cluster_state("lab")
+    kind = LocalServices()
+    assert kind.check({}, inputs)[1] == ()
+    paths.root.mkdir(parents=True)
+    paths.spec.write_text(dump(spec))
+    if owner is not None:
+        owner.save(paths)
+    [refusal] = kind.check({}, inputs)[1]
+    assert refusal.reason.startswith(said)
+    assert refusal.reason.endswith(f", or, to take it over, {MEANT}")
+    with pytest.raises(PerennialError, match="owns it"):
+        kind.create(inputs, print)
+    assert not (paths.root / "owner").exists()
+    # Meant, known already, or its own that this state has lost.
+    assert kind.check({}, {**inputs, "force": True})[1] == ()
+    assert kind.check({"cluster": {}}, inputs)[1] == ()
+    Stack("dev", str(tmp_path)).save(paths)
+    assert kind.check({}, inputs)[1] == ()
 
 
 def test_another_resource_may_own_what_this_one_has_made(

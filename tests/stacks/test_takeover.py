@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,8 @@ def earlier(site: Site) -> Site:
     site.up()
     make_earlier(site.state / "pulumi/.pulumi/stacks/perennial/lab.json")
     for owner in (site.root / "owners").iterdir():
-        owner.write_text(owner.name)  # a machine was owned by its name alone
+        # A machine was owned by its name alone, and no stack stood there.
+        owner.write_text(json.dumps({"owner": owner.name}))
     return site
 
 

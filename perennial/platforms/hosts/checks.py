@@ -9,6 +9,7 @@ from perennial.platforms.hosts.agent.answers import Look
 from perennial.platforms.hosts.claims import claims, refuse
 from perennial.platforms.hosts.desired_state import Init
 from perennial.platforms.hosts.machine_services import MachineServices
+from perennial.platforms.hosts.ownership import Owner, refuse_other_stack
 from perennial.platforms.hosts.remote import Agent
 
 #: Seconds by which two clocks may differ; certificates are valid from five minutes before.
@@ -54,9 +55,10 @@ def manager(assigned: MachineServices, found: Look) -> Init:
     return "systemd"
 
 
-def check(assigned: MachineServices, found: Look) -> None:
+def check(assigned: MachineServices, found: Look, owner: Owner) -> None:
     """Refuse what cannot work, before anything is changed."""
     name = assigned.target.name
+    refuse_other_stack(name, assigned.cluster, found["manifest"], owner)
     refuse(name, assigned.cluster, found["clashes"])
     if abs(found["ahead"]) > SKEW:
         way = "ahead of" if found["ahead"] > 0 else "behind"

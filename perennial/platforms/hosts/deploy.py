@@ -40,6 +40,7 @@ from perennial.platforms.hosts.drift import (
     spoilt,
 )
 from perennial.platforms.hosts.machine_services import MachineServices, Target
+from perennial.platforms.hosts.ownership import NOBODY, Owner
 from perennial.platforms.hosts.programs import MARK
 from perennial.platforms.hosts.provision import (
     look_environment,
@@ -87,7 +88,7 @@ def apply_services(
     turn: Turn = lambda _group: nullcontext(),
     scaled: Mapping[str, int] | None = None,
     lost: Lost | None = None,
-    owner: str = "",
+    owner: Owner = NOBODY,
 ) -> Outcome:
     """Change what runs on a machine into its services; ``owner`` alone removes it later.
 
@@ -99,7 +100,7 @@ def apply_services(
     with alone(assigned, say) as agent:
         found = look(agent, assigned)
         init = manager(assigned, found)
-        check(assigned, found)
+        check(assigned, found, owner)
         home = None if assigned.target.needs_root else _home(agent, found, say)
         manifest = found["manifest"]
         now = chosen(assigned, manifest, found["members"]) | dict(scaled or {})
@@ -184,13 +185,20 @@ def look_services(assigned: MachineServices, outcome: Outcome) -> list[str]:
         return drift(assigned.cluster, look(agent, assigned), outcome)
 
 
-def remove_services(assigned: MachineServices, say: Say, owner: str | None = None) -> list[str]:
+def remove_services(assigned: MachineServices, say: Say, owner: Owner = NOBODY) -> list[str]:
     """Stop what runs on a machine, drained, and remove all that is the cluster's, or an owner's.
 
     What members abandon is reported as `apply_services` does.
     """
     with alone(assigned, say) as agent:
-        return _remove(agent, assigned, _reporting(say), owner=owner)
+        if _is_others(agent, assigned, owner):
+            return []
+        return _remove(agent, assigned, _reporting(say), owner=owner.resource or None)
+
+
+def _is_others(agent: Agent, assigned: MachineServices, owner: Owner) -> bool:
+    """Whether another stack has taken over what is there."""
+    return bool(owner.other_stack(agent.ask("manifest", cluster=assigned.cluster)))
 
 
 def _remove(agent: Agent, assigned: MachineServices, lost: Lost, **asked: Any) -> list[str]:
@@ -208,12 +216,14 @@ def _reporting(say: Say) -> Lost:
     return lambda member, what: say(f"{member}{ABANDONED}{what}")
 
 
-def stop_scheduler(assigned: MachineServices, say: Say) -> None:
+def stop_scheduler(assigned: MachineServices, say: Say, owner: Owner) -> None:
     """Stop the scheduler before all is taken down: with it no drain has a meaning.
 
     The scaler stops before it, so that it replaces nobody.
     """
     with borrowed(assigned.target, say) as agent:
+        if _is_others(agent, assigned, owner):
+            return
         found = agent.ask("members", cluster=assigned.cluster)
         for name in ("scaler", "scheduler"):
             unit = f"dask-{assigned.cluster}-{name}.service"
@@ -238,7 +248,7 @@ def _put(
     wanted: DesiredState,
     found: Look,
     renewed: Sequence[str],
-    owner: str = "",
+    owner: Owner,
 ) -> None:
     """Bring the files there, those that differ."""
     assigned, parts = what
@@ -252,7 +262,7 @@ def _put(
         users=[{"name": name, "home": home} for name, home in wanted.users.items()],
         remember={
             "init": wanted.init,
-            **({"owner": owner} if owner else {}),
+            **owner.remembered,
             # What is no longer wanted is still there, until `finish`.
             "units": [*wanted.units, *sorted(gone)],
             "targets": list(wanted.targets),

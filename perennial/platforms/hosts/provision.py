@@ -15,6 +15,7 @@ from perennial.platforms.hosts.agent.answers import Environment
 from perennial.platforms.hosts.claims import refuse
 from perennial.platforms.hosts.environment import EnvironmentSpec, content
 from perennial.platforms.hosts.machine_services import Target
+from perennial.platforms.hosts.ownership import NOBODY, Owner, refuse_other_stack
 from perennial.platforms.hosts.remote import OLDEST, Agent, borrowed
 from perennial.spec.named_files import wheels as wheels_in
 
@@ -49,11 +50,15 @@ def make_environment(
     environment: EnvironmentSpec,
     say: Callable[[str], None] = lambda _text: None,
     claims: Sequence[str] = (),
+    owner: Owner = NOBODY,
 ) -> Environment:
     """Find an environment on a machine, or make it."""
     with borrowed(target, say) as agent:
+        cluster = environment["cluster"]
+        if owner.stack:
+            manifest = agent.ask("manifest", cluster=cluster)
+            refuse_other_stack(target.name, cluster, manifest, owner)
         if claims:
-            cluster = environment["cluster"]
             refuse(target.name, cluster, agent.ask("clashes", cluster=cluster, claims=claims))
         if environment["kind"] == "requirements":
             _make(agent, environment)

@@ -12,11 +12,13 @@ from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent.answers import Manifest
 from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.operator import Operator, Say, at
+from perennial.platforms.hosts.ownership import Owner, refuse_other_stack
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.sizes import spread
 from perennial.platforms.hosts.standing_members import chosen, counted
 from perennial.sizes import check_sizes, of_each
 from perennial.spec import ClusterSpec
+from perennial.state import UP
 
 #: Group → machine → members.
 Sizes = Mapping[str, Mapping[str, int]]
@@ -62,8 +64,8 @@ def refuse(
         raise FleetError(f"{machine}: {why}")
 
 
-def refuse_services(assigned: MachineServices, asked: Asked) -> None:
-    """Refuse services that their machine cannot hold.
+def refuse_services(assigned: MachineServices, asked: Asked, owner: Owner) -> None:
+    """Refuse services that their machine cannot hold, or that another stack has deployed there.
 
     A machine that does not answer is left out: whoever goes there says what is in the way.
     """
@@ -72,6 +74,7 @@ def refuse_services(assigned: MachineServices, asked: Asked) -> None:
             now = look(agent, assigned.cluster)
     except FleetError:
         return
+    refuse_other_stack(assigned.target.name, assigned.cluster, now.manifest, owner)
     refuse(assigned, now, _sizes(assigned, now), asked)
 
 
@@ -121,11 +124,12 @@ def scale(
 
 
 def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> None:
-    """Refuse a cluster file whose members some machine cannot hold."""
+    """Refuse a cluster file whose members some machine cannot hold, or has of another stack."""
     asked = Asked(of_each(operator.spec), of_each(before), "" if force else MEANT)
+    owner = Owner(stack=UP, meant=asked.meant)
 
     def check(machine: str) -> None:
-        refuse_services(operator.assigned[machine], asked)
+        refuse_services(operator.assigned[machine], asked, owner)
 
     for refused in operator.everywhere(check).values():
         if refused is not None:

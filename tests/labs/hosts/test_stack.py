@@ -26,9 +26,9 @@ import json, sys
 from pathlib import Path
 from pulumi import automation
 from perennial.stacks.program import main
-action, told = sys.argv[1], Path("cluster.yaml").read_text()
+action, name, told = *sys.argv[1:], Path("cluster.yaml").read_text()
 stack = automation.create_or_select_stack(
-    "dev", "project", main, opts=automation.LocalWorkspaceOptions(work_dir="project")
+    name, "project", main, opts=automation.LocalWorkspaceOptions(work_dir="project")
 )
 stack.set_config("perennial:cluster", automation.ConfigValue(told))
 getattr(stack, action)(on_output=print)
@@ -53,11 +53,12 @@ class Deployed(Cluster):
         (self.operator.home / "project" / "Pulumi.yaml").write_text(json.dumps(project))
         self.write(cluster_file(workers=GROUPS, hosts={"machines": ["machine-a", "machine-b"]}))
 
-    def pulumi(self, action: str) -> None:
-        """Do what `pulumi up` or `pulumi destroy` does."""
-        self.operator.run(
-            *(sys.executable, "-c", PULUMI, action), env=self.environment, timeout=200
-        )
+    def pulumi(self, action: str, stack: str = "dev", check: bool = True) -> str:
+        """Do what `pulumi up` or `pulumi destroy` does; return what is said."""
+        words = (sys.executable, "-c", PULUMI, action, stack)
+        done = self.operator.run(*words, env=self.environment, timeout=200, check=check)
+        assert check or done.returncode, "refused"
+        return done.stdout
 
     def attach(self, *words: str) -> str:
         """Run `perennial connect --stack`."""
@@ -74,6 +75,19 @@ def cluster(network: Network) -> Deployed:
 
 def test_nothing_is_known_before(cluster: Deployed) -> None:
     assert "no clusters found" in cluster.perennial("status", check=False).stderr
+
+
+def test_nobody_else_gets_its_machines(cluster: Deployed) -> None:
+    """Where nothing is known of the stack, the machines tell; nothing is begun."""
+    owns = "machine-a: Pulumi's stack project/dev owns lab there; rename this cluster, take that"
+    for words in ("plan", "up --yes"):
+        done = cluster.perennial(*words.split(), check=False)
+        assert done.returncode == 1
+        assert owns in done.stderr
+        assert done.stderr.endswith("or, to take it over, add --force\n")
+    assert not (cluster.operator.home / ".local/state/perennial/lab").exists()
+    for action in ("preview", "up"):
+        assert owns in cluster.pulumi(action, "prod", check=False)
 
 
 def test_it_works_as_after_up(cluster: Deployed) -> None:
@@ -112,6 +126,16 @@ def test_another_pulumi_up_is_taken_over(cluster: Deployed) -> None:
     cluster.pulumi("up")
     cluster.attach()
     assert "big" in " ".join(cluster.services())
+
+
+def test_another_name_of_the_stack_changes_what_the_machines_know(cluster: Deployed) -> None:
+    before = cluster.pids()
+    for old, new in (("dev", "next"), ("next", "dev")):
+        words = ("pulumi", "-C", "project", "stack", "rename", new, "--stack", old)
+        cluster.operator.run(*words, env=cluster.environment)
+        assert "2 updated" in cluster.pulumi("up", new)
+        assert "unchanged" in cluster.pulumi("up", new)
+    assert cluster.pids() == before
 
 
 def test_a_laptop_without_a_route_connects_through_a_bastion(cluster: Deployed) -> None:

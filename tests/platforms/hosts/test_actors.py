@@ -25,6 +25,7 @@ from perennial.platforms.hosts.agent import journal, manifest, supervisord, syst
 from perennial.platforms.hosts.agent.main import Server
 from perennial.platforms.hosts.desired_state import Steps
 from perennial.platforms.hosts.machine_services import services_by_machine
+from perennial.platforms.hosts.ownership import Owner
 from perennial.preloads.drain import LEAVES
 from perennial.spec import dump
 from perennial.supervision.single_instance import abandoned_mark
@@ -249,7 +250,7 @@ def test_a_machine_that_leaves_the_file_says_what_its_members_abandon(here: Here
 def test_a_machine_that_another_resource_owns_by_now_tells_nothing(here: Here) -> None:
     write_json(manifest.path("lab"), {"init": "supervisord", "owner": "another"})
     assigned = services_by_machine(spec_of())["machine-b"]
-    assert deploy.remove_services(assigned, here.said.append, owner="this") == []
+    assert deploy.remove_services(assigned, here.said.append, owner=Owner("this")) == []
     assert here.said == ["another resource owns the services of this machine by now; they stay"]
     assert here.run.exists()
 

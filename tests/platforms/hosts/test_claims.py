@@ -15,6 +15,7 @@ from perennial.platforms.hosts.agent import facts, manifest, systemd
 from perennial.platforms.hosts.checks import check
 from perennial.platforms.hosts.claims import claims
 from perennial.platforms.hosts.machine_services import MachineServices, services_by_machine
+from perennial.platforms.hosts.ownership import NOBODY
 from tests.platforms.hosts.clusters import arranged, spec_of
 
 
@@ -75,10 +76,11 @@ def test_a_name_of_another_cluster_is_refused(
         "ahead": 0.0,
         "taken": {},
         "clashes": facts.clashes(assigned.cluster, claims(assigned)),
+        "manifest": {},
     }
     kind = "unit" if "." in name else "user"
     with pytest.raises(FleetError) as caught:
-        check(assigned, found)
+        check(assigned, found, NOBODY)
     assert str(caught.value) == (
         f"machine-a: the {kind} {name} of {here[0]} is also that of the cluster {there[0]} there;"
         f" rename {here[0]} or its group, or deploy it to another machine"

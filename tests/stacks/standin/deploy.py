@@ -1,8 +1,8 @@
 """What `perennial.platforms.hosts.deploy` promises, with machines that are folders.
 
 A machine's folder, named after its address, holds `environment` and `services` when they are whole,
-with `.half` behind the name while they are being made. The folder `owners` says whose services
-each has. A file `broken` in STANDIN lists machines that refuse.
+with `.half` behind the name while they are being made. The folder `owners` has what each remembers
+of its owner. A file `broken` in STANDIN lists machines that refuse.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from perennial.errors import FleetError
 from perennial.platforms.hosts.machine_services import members, to_json
+from perennial.platforms.hosts.ownership import NOBODY, refuse_other_stack
 from perennial.services import fingerprint
 
 ROOT = Path(os.environ["STANDIN"])
@@ -27,7 +28,8 @@ def reach(target, say):
     (ROOT / "reached" / target.address).write_text(json.dumps({**how, "private_key": key}))
 
 
-def make_environment(target, wish, say=None, claims=None):
+def make_environment(target, wish, say=None, claims=None, owner=NOBODY):
+    refuse_other_stack(target.name, wish["cluster"], _manifest(target.address), owner)
     _write(target.address, "environment", wish["python"])
     facts = {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
     return {**facts, "machine": target.address}
@@ -42,12 +44,14 @@ def remove_environment(target, wish):
         _remove(target.address, "environment")
 
 
-def apply_services(assigned, secrets, say, turn=None, owner=""):
+def apply_services(assigned, secrets, say, turn=None, owner=NOBODY):
     assert secrets.ca_key.startswith("-----BEGIN")
+    known = _manifest(assigned.target.address)
+    refuse_other_stack(assigned.target.name, assigned.cluster, known, owner)
     say("starting")
     _write(assigned.target.address, "services", _text(assigned))
-    _owner(assigned).parent.mkdir(exist_ok=True)
-    _owner(assigned).write_text(owner)
+    _owner(assigned.target.address).parent.mkdir(exist_ok=True)
+    _owner(assigned.target.address).write_text(json.dumps({**known, **owner.remembered}))
     return {
         "init": "systemd",
         "address": assigned.target.address,
@@ -64,17 +68,19 @@ def look_services(assigned, outcome):
     return [] if path.read_text() == _text(assigned) else ["a file was edited"]
 
 
-def remove_services(assigned, say, owner=None):
-    if owner and _owner(assigned).exists() and _owner(assigned).read_text() != owner:
+def remove_services(assigned, say, owner=NOBODY):
+    known = _manifest(assigned.target.address)
+    is_own = not owner.resource or known.get("owner", owner.resource) == owner.resource
+    if not is_own or owner.other_stack(known):
         return []
     _remove(assigned.target.address, "services")
-    _owner(assigned).unlink(missing_ok=True)
+    _owner(assigned.target.address).unlink(missing_ok=True)
     return (
         ["/home/dask/notebooks"] if "jupyter" in {part.role for part in assigned.services} else []
     )
 
 
-def stop_scheduler(assigned, say):
+def stop_scheduler(assigned, say, owner):
     say("the scheduler stops first")
 
 
@@ -82,8 +88,12 @@ def _text(assigned):
     return json.dumps(to_json(assigned), sort_keys=True)
 
 
-def _owner(assigned):
-    return ROOT / "owners" / assigned.target.address
+def _owner(address):
+    return ROOT / "owners" / address
+
+
+def _manifest(address):
+    return json.loads(_owner(address).read_text()) if _owner(address).exists() else {}
 
 
 def _machine(name):

@@ -39,6 +39,7 @@ class Manifest(TypedDict, total=False):
 
     init: str
     owner: str
+    stack: str
     machine: str
     whole: bool
     environment: str | None
