@@ -81,6 +81,15 @@ def test_life(site: Site) -> None:
     assert not (site.state / "pulumi").exists()
 
 
+def test_how_the_user_s_own_pulumi_writes_its_states_does_not_matter(site: Site) -> None:
+    for way in ("DIY_BACKEND_GZIP", "SELF_MANAGED_STATE_LEGACY_LAYOUT"):
+        site.environment[f"PULUMI_{way}"] = "true"
+    site.up()
+    assert "7 unchanged" in site.up()
+    site.run("down", "--force")
+    assert site.machines() == {}
+
+
 def test_a_machine_comes_and_goes(site: Site) -> None:
     site.spec["workers"]["cpu"]["count"] = 4
     machines = [{"address": "ma", "roles": ["scheduler"]}]
