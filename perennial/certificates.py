@@ -36,13 +36,7 @@ _BACKDATED = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its private key.
-
-    Parameters
-    ----------
-    cert, key : bytes
-        Both in PEM; empty where there is none.
-    """
+    """A certificate and its private key, both PEM; empty where there is none."""
 
     cert: bytes
     key: bytes
@@ -51,15 +45,7 @@ class Pair:
 def make_authority(cluster: str, now: datetime, key: bytes = b"") -> Pair:
     """Make the authority of a cluster.
 
-    Parameters
-    ----------
-    cluster : str
-        The cluster's name.
-    now : datetime.datetime
-        The time, with its zone.
-    key : bytes
-        An existing key of the authority, for which only the certificate is made again; what
-        it has signed stays valid.
+    With an existing key of it, only the certificate is made again; what it has signed stays valid.
     """
     private = _load_key(key) or _new_key()
     name = _name("ca", f"dask-perennial {cluster}")
@@ -80,22 +66,10 @@ def make_certificate(
     key: bytes = b"",
     person: str = "",
 ) -> Pair:
-    """Make the certificate of a role.
+    """Make the certificate of a role, signed by an authority.
 
-    Parameters
-    ----------
-    authority : Pair
-        Signs it.
-    role : str
-        ``scheduler``, ``worker`` or ``client``.
-    names : sequence of str
-        Addresses and names under which a server is reached; loopback is added.
-    now : datetime.datetime
-        The time, with its zone.
-    key : bytes
-        The key to go on with; without one, or with a damaged one, a new key is made.
-    person : str
-        Whom it is issued to, beside the role in its subject; empty for nobody in particular.
+    A server's names are those under which it is reached; loopback is added. Without a key, or
+    with a damaged one, a new key is made. The person stands beside the role in the subject.
     """
     ca, ca_key = _load_cert(authority.cert), _load_key(authority.key)
     if ca is None or ca_key is None:
@@ -159,20 +133,7 @@ def serial(cert: bytes) -> int:
 
 
 def fault(ca: bytes, pair: Pair) -> str | None:
-    """Say what is wrong with a certificate and its key under an authority, but for its dates.
-
-    Parameters
-    ----------
-    ca : bytes
-        The authority's certificate.
-    pair : Pair
-        The certificate and its key.
-
-    Returns
-    -------
-    str or None
-        None when they belong together.
-    """
+    """Say what is wrong with a certificate and its key under an authority, but for its dates."""
     authority, cert, key = _load_cert(ca), _load_cert(pair.cert), _load_key(pair.key)
     if authority is None:
         return "the authority's certificate is damaged"
@@ -209,15 +170,7 @@ def fingerprint(cert: bytes) -> str:
 
 
 def covers(cert: bytes, names: Sequence[str]) -> bool:
-    """Whether a server's certificate holds all of these names and addresses, and loopback.
-
-    Parameters
-    ----------
-    cert : bytes
-        The certificate; a damaged one holds nothing.
-    names : sequence of str
-        The names and addresses.
-    """
+    """Whether a server's certificate holds all of these names and addresses, and loopback."""
     loaded = _load_cert(cert)
     if loaded is None:
         return False
@@ -229,36 +182,18 @@ def covers(cert: bytes, names: Sequence[str]) -> bool:
 
 
 def ends(cert: bytes) -> datetime | None:
-    """When a certificate ends; None for one that is missing or damaged.
-
-    Parameters
-    ----------
-    cert : bytes
-        The certificate.
-    """
+    """When a certificate ends; None for one that is missing or damaged."""
     loaded = _load_cert(cert)
     return None if loaded is None else loaded.not_valid_after_utc
 
 
 def is_key(pem: bytes) -> bool:
-    """Whether this is a private key that a certificate can be made for.
-
-    Parameters
-    ----------
-    pem : bytes
-        Anything.
-    """
+    """Whether this is a private key that a certificate can be made for."""
     return _load_key(pem) is not None
 
 
 def same_authority(one: bytes, other: bytes) -> bool:
-    """Whether two certificates are of the same authority, by their public keys.
-
-    Parameters
-    ----------
-    one, other : bytes
-        Certificates; a damaged one is the same as no other.
-    """
+    """Whether two certificates have the same public key; False where one is damaged."""
     first, second = _load_cert(one), _load_cert(other)
     return first is not None and second is not None and first.public_key() == second.public_key()
 

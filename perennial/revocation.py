@@ -30,20 +30,13 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that was issued to a person.
+    """A certificate that was issued to a person."""
 
-    Parameters
-    ----------
-    person : str
-        The name that ``--for`` has given.
-    serial : str
-        The certificate's serial number, in hexadecimal.
-    revoked : str
-        When it was revoked, in ISO 8601; empty while it holds.
-    """
-
+    #: The name that ``--for`` has given.
     person: str
+    #: The certificate's serial number, in hexadecimal.
     serial: str
+    #: When it was revoked, in ISO 8601; empty while it holds.
     revoked: str = ""
 
 

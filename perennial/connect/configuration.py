@@ -114,13 +114,7 @@ def current() -> Connection | None:
 
 
 def dask_config(connection: Connection) -> Config:
-    """Write Dask's configuration for a client of the cluster.
-
-    Parameters
-    ----------
-    connection : Connection
-        How it is reached.
-    """
+    """Write Dask's configuration for a client of the cluster."""
     config: Config = {}
     for path, value in settings(connection).items():
         inner = config
@@ -136,11 +130,6 @@ def link_template(link: str) -> str:
     """Write a dashboard's link as Dask wants it, with ``{port}`` for the dashboard's port.
 
     Dask uses the same template for a LocalCluster, whose dashboard has another port.
-
-    Parameters
-    ----------
-    link : str
-        The link as a browser takes it.
     """
     escaped = link.replace("{", "{{").replace("}", "}}")
     return _DASHBOARD_PORT.sub("{port}", escaped, count=1)

@@ -129,25 +129,13 @@ def load(cluster: paths.ClusterPaths) -> Connection:
 
 
 def received(name: str) -> Connection:
-    """Read the connection to a cluster elsewhere, kept when its bundle was read.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-    """
+    """Read the connection to a cluster elsewhere, kept when its bundle was read."""
     file = received_file(name)
     return _read(file, "read the bundle again with `perennial connect FILE`")
 
 
 def received_file(name: str) -> Path:
-    """Where the connection to a cluster elsewhere is kept.
-
-    Parameters
-    ----------
-    name : str
-        The cluster's name.
-    """
+    """Where the connection to a cluster elsewhere is kept."""
     return paths.received_connection(name) / "connection.json"
 
 
@@ -214,13 +202,7 @@ def expiry_notices(connection: Connection) -> tuple[str, ...]:
 
 
 def renewal(connection: Connection) -> str:
-    """Say what renews the client's certificate: on hosts it is `up`.
-
-    Parameters
-    ----------
-    connection : Connection
-        How the cluster is reached.
-    """
+    """Say what renews the client's certificate: on hosts it is `up`."""
     state = paths.cluster_state(connection.cluster)
     if connection.tls == Tls.in_folder(state.tls) and state.spec.exists():
         from perennial.spec import load as load_spec

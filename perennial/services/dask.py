@@ -227,18 +227,7 @@ def dask_config(spec: ClusterSpec, site: Site, dask: Mapping[str, Any], **ours: 
 
     Dask reads ``~/.config/dask`` as well, where `perennial connect` may have put the address
     and the certificate of another cluster, and a person an idle timeout; so what a standing
-    service relies on is always set, also to nothing.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    site : Site
-        Where things are.
-    dask : mapping
-        The user's own configuration for this service, nested.
-    **ours
-        What our preloads have to know.
+    service relies on is always set, also to nothing. Our preloads read ``ours``.
     """
     # Not `true`: it would forbid a user's own LocalCluster in a notebook. With certificates on
     # their command line, the scheduler and the workers accept nothing but TLS anyway.
@@ -292,28 +281,12 @@ def _metrics(site: Site) -> Config:
 
 
 def metrics_files(site: Site) -> tuple[str, ...]:
-    """File with the token that opens the metrics; none where nobody reads them.
-
-    Parameters
-    ----------
-    site : Site
-        Where things are.
-    """
+    """File with the token that opens the metrics; none where nobody reads them."""
     return (f"{site.tls}/metrics-token",) if site.metrics else ()
 
 
 def tls_files(spec: ClusterSpec, site: Site, role: str) -> tuple[str, ...]:
-    """Files of a role's certificate: the authority's, its own, and its key; none without TLS.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    site : Site
-        Where things are.
-    role : str
-        ``scheduler``, ``worker`` or ``client``.
-    """
+    """Files of a role's certificate: the authority's, its own, and its key; none without TLS."""
     if not spec.security.tls:
         return ()
     return tuple(f"{site.tls}/{name}.pem" for name in ("ca", role, f"{role}-key"))

@@ -67,17 +67,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> Servi
 
 
 def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> dict[str, object]:
-    """Say what a scaler is told, see `perennial.scaler.settings`.
-
-    Parameters
-    ----------
-    spec : ClusterSpec
-        The cluster file.
-    site : Site
-        Where things are.
-    fleets : mapping of str to Handle
-        How the fleet of each group is reached.
-    """
+    """Say what a scaler is told, see `perennial.scaler.settings`."""
     if spec.scaler is None:
         raise ValueError("the cluster has no scaler")
     tls = tls_files(spec, site, "client")

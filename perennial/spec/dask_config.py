@@ -29,18 +29,7 @@ Setting = tuple[str, ...]
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:
-    """Validate configuration: text keys, JSON values, no setting twice, Dask's own structure.
-
-    Parameters
-    ----------
-    config : dict
-        Configuration as a person wrote it.
-
-    Raises
-    ------
-    pydantic_core.PydanticCustomError
-        With a refusal for each thing that is wrong.
-    """
+    """Validate configuration: text keys, JSON values, no setting twice, Dask's own structure."""
     refusals = list(_unsound(config, ()))
     if not refusals and config:
         refusals = [*_twice(config), *_misplaced(config)]
@@ -52,20 +41,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def mistyped(config: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Find keys that nearly match one of Dask's.
-
-    Parameters
-    ----------
-    config : mapping
-        Configuration that `check` accepted.
-
-    Yields
-    ------
-    location : tuple of str
-        Where the key stands.
-    meant : str
-        The key, dotted, that was probably meant.
-    """
+    """Find keys that nearly match one of Dask's: where each stands, and what was probably meant."""
     for setting, location, _ in _leaves(config):
         if meant := _meant(setting):
             yield location, meant

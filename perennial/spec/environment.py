@@ -62,15 +62,7 @@ Requirements = Annotated[
 
 
 def names(lines: list[str], package: str) -> bool:
-    """Whether some requirements name a package.
-
-    Parameters
-    ----------
-    lines : list of str
-        Requirements.
-    package : str
-        Its name, with dashes.
-    """
+    """Whether some requirements name a package, which is written with dashes."""
     pattern = re.compile(rf"\s*{package.replace('-', '[-_.]+')}\s*($|[^\w.\s-])", re.IGNORECASE)
     return any(pattern.match(line) for line in lines)
 

@@ -30,17 +30,11 @@ _BOOLEANS = {
 
 @dataclass(frozen=True)
 class Explainer:
-    """Turns pydantic's errors into faults.
+    """Turns pydantic's errors into faults."""
 
-    Parameters
-    ----------
-    tree : Tree
-        The file, for lines and for what stands there.
-    platform : str or None
-        The platform that the file names, if there is such a platform.
-    """
-
+    #: The file, for lines and for what stands there.
     tree: Tree
+    #: The platform that the file names, if there is such a platform.
     platform: str | None
     data: Mapping[str, Any] = field(repr=False)
 
@@ -49,13 +43,7 @@ class Explainer:
         return schemas.shared(tuple(PLATFORMS))
 
     def explain(self, error: ValidationError) -> list[Fault]:
-        """List the faults behind an error of pydantic's.
-
-        Parameters
-        ----------
-        error : pydantic.ValidationError
-            What it raised for the file.
-        """
+        """List the faults behind an error of pydantic's."""
         faults = []
         errors = error.errors(include_url=False, include_input=False)
         # A required key that was mistyped is one fault, not two.

@@ -27,13 +27,7 @@ def schema() -> JsonSchema:
 
 @cache
 def shared(platforms: tuple[str, ...]) -> JsonSchema:
-    """Make the schema once for some platforms; nobody may change it.
-
-    Parameters
-    ----------
-    platforms : tuple of str
-        Platforms of the registry.
-    """
+    """Make the schema once for some platforms; callers must not change it."""
     merged: JsonSchema = {
         "$schema": DIALECT,
         "$id": IDENTIFIER,
@@ -63,15 +57,7 @@ def shared(platforms: tuple[str, ...]) -> JsonSchema:
 
 
 def find(root: JsonSchema, location: Iterable[str | int]) -> JsonSchema:
-    """Look up the part of the schema that holds at a key path; empty where there is none.
-
-    Parameters
-    ----------
-    root : dict
-        The schema.
-    location : iterable of str or int
-        The key path.
-    """
+    """Look up the part of the schema that holds at a key path; empty where there is none."""
     node = root
     for step in location:
         node = plain(root, node)
@@ -104,13 +90,7 @@ def absence(node: JsonSchema) -> str:
 
 
 def describe(node: JsonSchema) -> str:
-    """Say in words what may stand somewhere.
-
-    Parameters
-    ----------
-    node : dict
-        A part of the schema, after `plain`.
-    """
+    """Say in words what may stand somewhere, by a part of the schema after `plain`."""
     if "enum" in node:
         return ", ".join(map(str, node["enum"]))
     kind = node.get("type")

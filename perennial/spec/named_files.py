@@ -22,19 +22,7 @@ _CORRECT = "correct the path"
 
 
 def settle(data: dict[str, Any], tree: Tree, base: Path, look: bool) -> list[Fault]:
-    """Make paths absolute and read requirements, in the values of a cluster file.
-
-    Parameters
-    ----------
-    data : dict
-        The values; changed in place.
-    tree : Tree
-        The file, for lines.
-    base : pathlib.Path
-        Folder from which paths go.
-    look : bool
-        Whether the files have to be there.
-    """
+    """Make paths absolute and read requirements, in place; ``look`` requires the files."""
     faults = _variables(data, tree, base)
     places: list[tuple[tuple[str, str], Callable[[Path], Any], str]] = [
         (_REQUIREMENTS, _lines, "a file of requirements"),
@@ -98,13 +86,7 @@ def _first_line(path: Path) -> str:
 
 
 def wheels(folder: Path) -> Iterator[tuple[str, int]]:
-    """List the packages of a wheelhouse, name and size, in the order of the names.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The wheelhouse.
-    """
+    """List the packages of a wheelhouse, name and size, in the order of the names."""
     for path in sorted(folder.iterdir()):
         if path.name.endswith(_WHEELS) and path.is_file():
             yield path.name, path.stat().st_size

@@ -106,13 +106,7 @@ def settings() -> dict[str, Any]:
 def refusals(
     leaves: Mapping[Setting, tuple[tuple[str | int, ...], Any]],
 ) -> Iterator[Refusal]:
-    """Refuse values that a standing service cannot live with.
-
-    Parameters
-    ----------
-    leaves : mapping
-        Setting → where it stands, and its value.
-    """
+    """Refuse values that a standing service cannot live with; each with where it stands."""
     pinned = {tuple(each.setting.split(".")): each for each in PINNED}
     for setting, (location, value) in leaves.items():
         one = pinned.get(setting)

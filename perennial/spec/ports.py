@@ -28,33 +28,18 @@ class _Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PortUse:
-    """What stands on one machine, as far as ports go.
+    """What stands on one machine, as far as ports go."""
 
-    Parameters
-    ----------
-    services : frozenset of str
-        ``scheduler`` and ``jupyter``, where they are there.
-    members : mapping of str to int
-        The most members of each group there.
-    machine : str
-        Name of the machine; empty where there is no other.
-    """
-
+    #: ``scheduler`` and ``jupyter``, where they are there.
     services: frozenset[str]
+    #: The most members of each group there.
     members: Mapping[str, int]
+    #: Name of the machine; empty where there is no other.
     machine: str = ""
 
 
 def refusals(spec: _Cluster, places: Iterable[PortUse]) -> Iterator[Refusal]:
-    """Refuse ports that meet, and ranges that hold too few of them.
-
-    Parameters
-    ----------
-    spec : perennial.spec.ClusterSpec
-        The cluster file.
-    places : iterable of Place
-        The machines.
-    """
+    """Refuse ports that meet, and ranges that hold too few of them."""
     fixed = {path: (port, port) for path, port in spec.ports().items()}
     yield from _meeting(spec, fixed)
     alike: set[tuple[frozenset[str], frozenset[str]]] = set()

@@ -40,13 +40,7 @@ _NUMERIC = re.compile(r"[-+]?\.?[0-9][-+0-9_.:a-fA-FxXoTtZ \t]*")
 
 
 class AmbiguousError(ValueError):
-    """Readers of YAML disagree on a word.
-
-    Parameters
-    ----------
-    allowed, fix : str
-        What may stand there, and what to do.
-    """
+    """Readers of YAML disagree on a word."""
 
     def __init__(self, allowed: str, fix: str) -> None:
         super().__init__(allowed)
@@ -55,18 +49,7 @@ class AmbiguousError(ValueError):
 
 
 def resolve(text: str) -> Scalar:
-    """Give the value of a word that stands without quotes.
-
-    Parameters
-    ----------
-    text : str
-        The word.
-
-    Raises
-    ------
-    AmbiguousError
-        Where YAML 1.1 and 1.2 disagree.
-    """
+    """Give the value of a word that stands without quotes."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) > _LONGEST:

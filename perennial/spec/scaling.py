@@ -235,13 +235,7 @@ class Scale(Model):
                 yield Refusal(allowed, fix, ("schedules", second, "from"))
 
     def bounds(self, schedule: Schedule) -> tuple[int, int]:
-        """Bounds while a schedule holds.
-
-        Parameters
-        ----------
-        schedule : Schedule
-            One of the schedules.
-        """
+        """Bounds while a schedule holds."""
         low = self.min if schedule.min is None else schedule.min
         return low, self.max if schedule.max is None else schedule.max
 
@@ -285,13 +279,7 @@ class Scaler(Model):
 
 
 def weekdays(days: str) -> list[int]:
-    """Days of the week, Monday is 0: ``mon-fri``, ``fri-mon``, ``sat, sun``.
-
-    Parameters
-    ----------
-    days : str
-        As it stands in a cluster file.
-    """
+    """Days of the week, Monday is 0: ``mon-fri``, ``fri-mon``, ``sat, sun``."""
     found: set[int] = set()
     for span in days.replace(" ", "").split(","):
         first, _, last = span.partition("-")

@@ -34,17 +34,7 @@ _COMPLAINTS = (
 
 
 def syntax_fault(error: yaml.YAMLError, text: str, path: str) -> Fault:
-    """Turn an error of the YAML parser into a fault.
-
-    Parameters
-    ----------
-    error : yaml.YAMLError
-        What the parser raised.
-    text : str
-        The whole document.
-    path : str
-        Key path that was being read.
-    """
+    """Turn an error of the YAML parser into a fault at a key path."""
     context = str(getattr(error, "context", None) or "")
     problem = str(getattr(error, "problem", None) or error)
     mark = getattr(error, "problem_mark", None)

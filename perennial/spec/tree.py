@@ -35,20 +35,13 @@ _KEYS = "keys such as name, platform and workers"
 
 @dataclass(slots=True)
 class Node:
-    """A value and where it stands.
+    """A value and where it stands."""
 
-    Parameters
-    ----------
-    value : object
-        A scalar, a list of nodes, or a mapping of keys to entries.
-    line : int
-        Line of its first letter, from 1.
-    size, height : int
-        Values in it, itself included, and levels of nesting; with its anchors expanded.
-    """
-
+    #: A scalar, a list of nodes, or a mapping of keys to entries.
     value: Scalar | list[Node] | dict[str, Entry]
+    #: Line of its first letter, from 1.
     line: int
+    #: Values in it, itself included, and levels of nesting; with its anchors expanded.
     size: int = 1
     height: int = 1
 
@@ -62,13 +55,7 @@ class Entry:
 
 
 class BrokenError(Exception):
-    """The text cannot be read any further.
-
-    Parameters
-    ----------
-    faults : list of Fault
-        All that was found until then.
-    """
+    """The text cannot be read any further; has all faults that were found until then."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__()
@@ -77,33 +64,19 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous(Fault):
-    """A word without quotes that readers of YAML take for different things.
+    """A word without quotes that readers of YAML take for different things."""
 
-    Parameters
-    ----------
-    location : tuple of str or int
-        Where it stands; empty for a key.
-    text : str
-        The word.
-    """
-
+    #: Where it stands; empty for a key.
     location: tuple[str | int, ...] = ()
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A document that could be read, and the faults that did not stop the reading.
-
-    Parameters
-    ----------
-    root : Node
-        A mapping.
-    faults : tuple of Fault
-        Duplicate keys, words that are read differently, tags.
-    """
+    """A document that could be read."""
 
     root: Node
+    #: What did not stop the reading: duplicate keys, ambiguous words, tags.
     faults: tuple[Fault, ...]
 
     def line(self, location: tuple[str | int, ...]) -> int:
@@ -152,18 +125,7 @@ def _plain(node: Node) -> Any:
 
 
 def read_tree(text: str) -> Tree:
-    """Read a YAML document whose top is a mapping.
-
-    Parameters
-    ----------
-    text : str
-        The document.
-
-    Raises
-    ------
-    BrokenError
-        For text that is too long, is no YAML, or holds no single mapping.
-    """
+    """Read a YAML document whose top is a mapping; raises `BrokenError` for any other text."""
     text = text.removeprefix("\ufeff")
     _check_letters(text)
     composer = _Composer(text)

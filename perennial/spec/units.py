@@ -89,15 +89,7 @@ class Refusal:
 
 
 def refuse(allowed: str, fix: str, *at: str | int) -> PydanticCustomError:
-    """Make a validation error that says what is allowed and what to do.
-
-    Parameters
-    ----------
-    allowed, fix : str
-        The two halves of the message; what was found is added by the reader of the file.
-    *at : str or int
-        Keys from the validated value to the one that is wrong.
-    """
+    """Make a validation error of one refusal; `at` leads to the value that is wrong."""
     return refuse_all([Refusal(allowed, fix, at)])
 
 
@@ -113,19 +105,7 @@ def refuse_all(refusals: Iterable[Refusal]) -> PydanticCustomError:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """A text of a certain form, for `Annotated`.
-
-    Parameters
-    ----------
-    description : str
-        What it is.
-    example : str
-        One that may stand there.
-    pattern : str
-        What it matches, from its first letter to its last.
-    allowed, fix : str
-        The two halves of the message for one that does not.
-    """
+    """A text that matches a pattern from its first letter to its last, for `Annotated`."""
 
     description: str
     example: str

@@ -24,13 +24,7 @@ def one_line(text: str) -> str:
 
 
 def show(value: object) -> str:
-    """Write a value as a person would in YAML; only the size of a mapping or a list.
-
-    Parameters
-    ----------
-    value : object
-        What stands in the file.
-    """
+    """Write a value as a person would in YAML; only the size of a mapping or a list."""
     if isinstance(value, str):
         return f"'{shorten(value)}'"
     if isinstance(value, Mapping):
@@ -44,13 +38,7 @@ def show(value: object) -> str:
 
 
 def key_path(location: Iterable[str | int]) -> str:
-    """Join keys to a path such as ``workers.cpu.memory`` or ``dask.preload[0]``.
-
-    Parameters
-    ----------
-    location : iterable of str or int
-        Keys of mappings and places in lists, from the top of the file.
-    """
+    """Join keys to a path such as ``workers.cpu.memory`` or ``dask.preload[0]``."""
     path = ""
     for step in location:
         if isinstance(step, int):
@@ -66,17 +54,7 @@ def show_key(key: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Find the known word that was most likely meant.
-
-    Parameters
-    ----------
-    word : str
-        What was written.
-    known : iterable of str
-        What may be written.
-    cutoff : float
-        How alike the two must be, from 0 to 1.
-    """
+    """Find the known word that was most likely meant, if one is as alike as the cutoff (0 to 1)."""
     # The comparison takes time that grows with the square of the length.
     near = get_close_matches(word[:_LONGEST], list(known), n=1, cutoff=cutoff)
     return near[0] if near else None
