@@ -8,12 +8,12 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def core_limit(cores: int, root: Path = CGROUPS) -> int:
+def core_limit(cores: int) -> int:
     """Find how many of the cores a container's own limit leaves; cores without one."""
-    quota, _, period = _text(root / "cpu.max").partition(" ")
+    quota, _, period = _text(CGROUPS / "cpu.max").partition(" ")
     if not quota:
-        quota = _text(root / "cpu" / "cpu.cfs_quota_us")
-        period = _text(root / "cpu" / "cpu.cfs_period_us")
+        quota = _text(CGROUPS / "cpu" / "cpu.cfs_quota_us")
+        period = _text(CGROUPS / "cpu" / "cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit() and int(period):
         return max(1, min(cores, -(-int(quota) // int(period))))
     return cores

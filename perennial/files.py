@@ -54,9 +54,9 @@ def read_json(path: Path, missing: Any = None) -> Any:
         ) from error
 
 
-def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, with its keys in order, so that nobody ever reads half of it."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode)
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -47,7 +47,7 @@ def described(spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list[S
     instances: dict[str, list[StepEventMetadata]] = {}
     for step in changes:
         title = step.urn.rpartition("::")[2].removeprefix(f"{spec.name}-")
-        part, kind = part_of(title, keys), kind_of(step)
+        part, kind = part_of(title), kind_of(step)
         if not part:
             strange.append(in_pulumis_words(step))
         elif kind in (_TEMPLATE, _GROUP) and title.endswith(("-template", "-instances")):
@@ -66,7 +66,7 @@ def described(spec: ClusterSpec, changes: Sequence[StepEventMetadata]) -> list[S
     return found
 
 
-def part_of(title: str, keys: Collection[str]) -> str:
+def part_of(title: str) -> str:
     """Return the part that a resource belongs to, by its name; empty for none. Pure."""
     if re.fullmatch(_ALARM, title):
         return "alarms"

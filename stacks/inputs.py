@@ -77,7 +77,7 @@ def read(args: Any, platform: str, source: str = "args") -> Inputs:
         return Inputs(args, plain(args))
     tree: Tree = {"platform": platform, **_values(args)}
     outputs = dict(_outputs(tree))
-    if faults := [_structural(at, source) for at in outputs if is_structure(at)]:
+    if faults := [_structural(at) for at in outputs if is_structure(at)]:
         raise SpecError(faults, source)
     try:
         spec = loads(dumped(_without(tree, outputs, platform)), source)
@@ -170,7 +170,7 @@ def is_structure(at: Location) -> bool:
     return _STRUCTURE.fullmatch(key_path(at)) is not None
 
 
-def _structural(at: Location, source: str) -> Fault:
+def _structural(at: Location) -> Fault:
     machine = isinstance(at[-1], int) and at[-2] == "machines"
     fix = "give it a name, and make its address the Output" if machine else "write a plain value"
     return Fault(key_path(at), "an Output", "a value that is known when the program runs", fix)

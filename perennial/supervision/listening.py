@@ -52,10 +52,10 @@ def holder(address: str, port: int) -> int | None:
     return next((pid for ip, at, pid in listeners() if at == port and meets(ip, address)), None)
 
 
-def is_of(lock_path: str | os.PathLike[str], port: int, address: str = LOOPBACK) -> bool:
-    """Whether what listens on a port is the service that holds a lock, or its child."""
+def is_of(lock_path: str | os.PathLike[str], port: int) -> bool:
+    """Whether what listens on a port of loopback is the service that holds a lock, or its child."""
     pid, _ = single_instance.holder(lock_path)
-    return bool(pid) and belongs(holder(address, port), {pid})
+    return bool(pid) and belongs(holder(LOOPBACK, port), {pid})
 
 
 def describe(pid: int | None) -> str:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 #: Bytes at the end of a log in which the reason of a service's end is looked for.
 END = 16384
+#: Letters of a line that are shown, the last ones.
+LONGEST = 300
 #: The last line of a traceback, and a line that Python's logging has marked.
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
 _MARKED = re.compile(r"\b(ERROR|CRITICAL)\b|^(Usage|Error|usage|error|jupyter): ")
 
 
-def informative_line(log: Path, limit: int = 300) -> str:
+def informative_line(log: Path) -> str:
     """Say the line of a log that tells why its service ended: an error's, else the last one."""
     try:
         with log.open("rb") as file:
@@ -28,7 +30,7 @@ def informative_line(log: Path, limit: int = 300) -> str:
     errors = (
         line for mark in (_RAISED.match, _MARKED.search) for line in reversed(said) if mark(line)
     )
-    return repr(next(errors, said[-1])[-limit:])
+    return repr(next(errors, said[-1])[-LONGEST:])
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -6,8 +6,6 @@ import pytest
 
 from perennial.stacks.ec2_planning import part_of
 
-KEYS = ("scheduler", "cpu", "gpu-x")
-
 
 @pytest.mark.parametrize(
     ("title", "part"),
@@ -32,4 +30,4 @@ KEYS = ("scheduler", "cpu", "gpu-x")
     ],
 )
 def test_a_resource_belongs_to_a_part(title: str, part: str) -> None:
-    assert part_of(title, KEYS) == part
+    assert part_of(title) == part

@@ -27,8 +27,6 @@ OPT = "/opt/dask-perennial"
 PORTS, PORTS_EACH = 40000, 4
 #: Seconds beyond its drain in which an instance may leave: its services stop, the group hears it.
 LEAVES = 120
-#: Longest that a lifecycle hook waits without a sign of life.
-LONGEST_HOOK = 7200
 
 
 @dataclass(frozen=True, slots=True)

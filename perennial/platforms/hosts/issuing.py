@@ -62,7 +62,7 @@ def issue(
     for role in assigned.roles:
         cert, key = paths[f"{role}.pem"], paths[f"{role}-key.pem"]
         known = before.get(role)
-        if _stays(role, assigned, known, found, (cert, key), secrets) and known is not None:
+        if _stays(assigned, known, found, (cert, key), secrets) and known is not None:
             files |= {cert: "", key: ""}
             remember[role] = known
         else:
@@ -89,7 +89,6 @@ def issue(
 
 
 def _stays(
-    role: str,
     assigned: MachineServices,
     known: Certificate | None,
     found: Look,

@@ -271,7 +271,7 @@ def _ask(need: Need, where: Sequence[Candidate]) -> None:
     for place in where:
         view = place.room.view
         there = view.running + view.starting + place.room.new
-        rest -= _put(need, place, min(rest, place.free(there, place.room.held)))
+        rest -= _put(place, min(rest, place.free(there, place.room.held)))
     for place in opens:
         if rest <= LITTLE:
             return
@@ -279,12 +279,12 @@ def _ask(need: Need, where: Sequence[Candidate]) -> None:
         place.room.left -= new
         place.room.new += new
         place.room.probes |= bool(new) and need.unknown > need.known
-        rest -= _put(need, place, min(rest, new * place.least))
+        rest -= _put(place, min(rest, new * place.least))
     if rest > LITTLE and opens:
         home.room.beyond += round_up(rest / home.least)
 
 
-def _put(need: Need, place: Candidate, tasks: float) -> float:
+def _put(place: Candidate, tasks: float) -> float:
     """Put tasks on to a group; say how many."""
     if tasks > 0:
         place.take(tasks, place.room.held)
@@ -314,12 +314,12 @@ def needed_members(
         for place in where:
             free = place.free(place.room.view.running, place.room.held)
             speed += free
-            rest -= _put(need, place, min(rest, free))
+            rest -= _put(place, min(rest, free))
         for place in where:
             view = place.room.view
             left = 1 - speed * view.arrives / need.work if need.work else 1.0
             later = need.slots(max(0.0, left), horizon, home.least) - speed
             free = place.free(view.running + view.starting, place.room.held)
-            rest -= _put(need, place, min(rest, later, free))
+            rest -= _put(place, min(rest, later, free))
         home.room.beyond += round_up(max(0.0, rest) / home.least)
     return rooms

@@ -13,11 +13,13 @@ from perennial.platforms.hosts.agent import facts
 if TYPE_CHECKING:
     from perennial.platforms.hosts.agent.answers import Usage
 
+#: Seconds over which the processor time is measured.
+INTERVAL = 0.2
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def usage(cluster: str, interval: float = 0.2) -> dict[str, Usage]:
+def usage(cluster: str) -> dict[str, Usage]:
     """Measure each service with all that it has started."""
     members = facts.members(cluster)
     families = {
@@ -25,7 +27,7 @@ def usage(cluster: str, interval: float = 0.2) -> dict[str, Usage]:
         for name, member in members.items()
     }
     before = {name: sum(map(_ticks, pids)) for name, pids in families.items()}
-    time.sleep(interval)
+    time.sleep(INTERVAL)
     found: dict[str, Usage] = {}
     for name, pids in families.items():
         spent = max(0, sum(map(_ticks, pids)) - before[name])
@@ -33,7 +35,7 @@ def usage(cluster: str, interval: float = 0.2) -> dict[str, Usage]:
             **members[name],
             "uptime": _uptime(pids[0]) if pids else 0.0,
             "memory": sum(map(_memory, pids)),
-            "cpu": spent / _TICKS / interval,
+            "cpu": spent / _TICKS / INTERVAL,
         }
     return found
 
