@@ -235,7 +235,7 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             sizes = wanted if not isinstance(n, int) else {self._only(None): n}
             for group, size in sizes.items():
                 scaler_client.check_size(self._heard(), group, size, self.name, force)
-            await self._wish(
+            await self._request(
                 *(scaler_client.pin(group, size, seconds, force) for group, size in sizes.items())
             )
 
@@ -275,14 +275,14 @@ class Cluster(DaskCluster):  # type: ignore[misc]
             bounds = (
                 scaler_client.unbound(name) if own else scaler_client.bounds(name, minimum, maximum)
             )
-            await self._wish(scaler_client.unpin(name), bounds)
+            await self._request(scaler_client.unpin(name), bounds)
 
         asked = self.sync(adapted)
         if asked is not None:
             asked = asyncio.ensure_future(asked)
         return Bounds(minimum, maximum, asked)
 
-    async def _wish(self, *requests: Mapping[str, Any]) -> None:
+    async def _request(self, *requests: Mapping[str, Any]) -> None:
         for request in requests:
             scaler_client.check_group(self._heard(), request["group"], self.name)
         await scaler_client.request(self.scheduler_comm, *requests)

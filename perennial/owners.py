@@ -10,7 +10,7 @@ import stat
 _MOST_LINKS = 40
 
 
-def foreign_part(path: str) -> str | None:
+def untrusted_part(path: str) -> str | None:
     """Say which part of a path others than root can change; None where there is none.
 
     The parts are each folder above it, each link on the way and all that this one leads through.

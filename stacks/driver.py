@@ -220,7 +220,7 @@ def _deployed(folder: Path, name: str) -> set[str]:
 def _failure(log: DeploymentLog, act: Callable[..., Any], name: str, say: Say) -> str:
     """Run the engine; return what failed, one line each, empty when nothing did."""
 
-    def hear(event: Any) -> None:
+    def on_event(event: Any) -> None:
         text = log.record(event)
         if text:
             say(text)
@@ -228,7 +228,7 @@ def _failure(log: DeploymentLog, act: Callable[..., Any], name: str, say: Say) -
     # What it says of a stream that was cut off is told below, in one line.
     warnings.filterwarnings("ignore", "Error in event stream")
     try:
-        act(on_event=hear)
+        act(on_event=on_event)
     except CommandError as error:
         return "\n".join(log.errors) or f"{name}: {reason(error)}"
     except KeyboardInterrupt:

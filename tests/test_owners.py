@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.owners import foreign_part
+from perennial.owners import untrusted_part
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what is root's")
 
@@ -35,23 +35,23 @@ def python(folder: Path) -> Path:
 
 def test_what_is_roots_in_every_part(python: Path, folder: Path) -> None:
     (folder / "python").symlink_to("env/bin/../bin/python")
-    assert foreign_part(str(python)) is None
-    assert foreign_part(str(folder / "python")) is None
-    assert foreign_part(str(folder / "missing" / "python")) is None
+    assert untrusted_part(str(python)) is None
+    assert untrusted_part(str(folder / "python")) is None
+    assert untrusted_part(str(folder / "missing" / "python")) is None
 
 
 def test_a_part_is_another_users(python: Path) -> None:
     os.chown(python, 12345, 12345)
-    assert foreign_part(str(python)) == f"{python} belongs to user 12345"
+    assert untrusted_part(str(python)) == f"{python} belongs to user 12345"
     os.chown(python, 0, 0)
     os.chown(python.parent, 65534, 0)
-    assert foreign_part(str(python)) == f"{python.parent} belongs to user nobody"
+    assert untrusted_part(str(python)) == f"{python.parent} belongs to user nobody"
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
 def test_others_may_write_to_a_part(python: Path, mode: int) -> None:
     python.parents[1].chmod(mode)
-    assert foreign_part(str(python)) == f"others than root may write to {python.parents[1]}"
+    assert untrusted_part(str(python)) == f"others than root may write to {python.parents[1]}"
 
 
 def test_links_are_followed_part_by_part(python: Path, folder: Path) -> None:
@@ -61,14 +61,14 @@ def test_links_are_followed_part_by_part(python: Path, folder: Path) -> None:
     (theirs / "env").symlink_to(folder / "env")
     (folder / "ours").symlink_to(theirs)
     foreign = f"{theirs} belongs to user 12345"
-    assert foreign_part(str(folder / "ours" / "env" / "bin" / "python")) == foreign
+    assert untrusted_part(str(folder / "ours" / "env" / "bin" / "python")) == foreign
     link = folder / "link"
     link.symlink_to(python)
     os.chown(link, 12345, 12345, follow_symlinks=False)
-    assert foreign_part(str(link)) == f"{link} belongs to user 12345"
+    assert untrusted_part(str(link)) == f"{link} belongs to user 12345"
 
 
 def test_links_in_a_circle_lead_nowhere(folder: Path) -> None:
     (folder / "a").symlink_to("b")
     (folder / "b").symlink_to("a")
-    assert foreign_part(str(folder / "a")) is None
+    assert untrusted_part(str(folder / "a")) is None

@@ -50,7 +50,7 @@ class _Watcher:
     def __init__(self, document: Document, options: UpOptions, progress: Progress, judged: bool):
         from perennial.paths import cluster_state
 
-        self._document, self._wishes, self._progress = document, options, progress
+        self._document, self._options, self._progress = document, options, progress
         self._judged = judged
         self.say: Say = progress
         self.force = options.force
@@ -63,7 +63,7 @@ class _Watcher:
         if plan is not None and not plan.steps:
             return
         if not self._judged:
-            judge(self._document, self._wishes.strict)
+            judge(self._document, self._options.strict)
         if self.asks and plan is not None:
             with self._progress.paused():
                 show_plan(self._document.spec.name, with_actors(self._document.spec, plan))

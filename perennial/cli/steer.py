@@ -178,7 +178,7 @@ def _request(
                 )
                 scaler_client.check_size(found, *request)
 
-    async def wished(scheduler: Any) -> tuple[Report, Report]:
+    async def requested(scheduler: Any) -> tuple[Report, Report]:
         before = await scaler_client.report(scheduler)
         for group in groups or ():
             scaler_client.check_group(before, group, connection.cluster)
@@ -186,7 +186,7 @@ def _request(
         await scaler_client.request(scheduler, *requests)
         return before, await scaler_client.wait(scheduler, before, done, TAKEN_UP)
 
-    before, after = ask(connection, wished, timing.SCHEDULER_ANSWER + LOOKS * LOOK + TAKEN_UP)
+    before, after = ask(connection, requested, timing.SCHEDULER_ANSWER + LOOKS * LOOK + TAKEN_UP)
     if not done(after):
         why = after.silence or "the scaler has not taken it up yet; see `perennial explain`"
         raise PerennialError(f"{connection.cluster}: the scheduler keeps the request, but {why}")

@@ -59,12 +59,12 @@ def _found(expected: Mapping[str, str]) -> str | None:
     found = {key: config.get(key, None) for key in expected}
     for key, value in expected.items():
         if found[key] != value:
-            return _led_astray(key, found[key])
+            return _other_target(key, found[key])
     error = _connect({key.rpartition("tls.")[2]: value for key, value in expected.items()})
     return error and f"does not reach it: {expected[_ADDRESS]}: {error}"
 
 
-def _led_astray(key: str, value: Any) -> str:
+def _other_target(key: str, value: Any) -> str:
     """Say where Client() leads instead, and by what."""
     if value is None:
         does = "starts a LocalCluster" if key == _ADDRESS else "does not reach it"

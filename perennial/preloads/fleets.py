@@ -45,10 +45,10 @@ NUMBERS = 100_000
 def dask_setup(scheduler: Any) -> None:
     """Answer the keepers and the scaler."""
     if isinstance(scheduler, Scheduler):
-        board = Mailbox(scheduler)
-        scheduler.handlers["perennial_keep"] = board.exchange
-        scheduler.handlers["perennial_fleet"] = board.fleet
-        scheduler.handlers["perennial_size"] = board.size
+        mailbox = Mailbox(scheduler)
+        scheduler.handlers["perennial_keep"] = mailbox.exchange
+        scheduler.handlers["perennial_fleet"] = mailbox.fleet
+        scheduler.handlers["perennial_size"] = mailbox.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _REFUSED = "403: the metrics are at /metrics, for `Authorization: Bearer TOKEN` 
 LOOK = 10.0
 
 
-class Door(Router):
+class MetricsGate(Router):
     """Stands before the pages of a server, and lets the metrics through."""
 
     def __init__(self, pages: Any, token: Path) -> None:
@@ -83,7 +83,9 @@ async def dask_setup(server: Any) -> None:
         shown = Certificate(tls["cert"], tls["key"])
         shown.follow(server, "perennial-metrics", LOOK)
         context = shown.context
-    made = HTTPServer(Door(server.http_application, Path(settings["token"])), ssl_options=context)
+    made = HTTPServer(
+        MetricsGate(server.http_application, Path(settings["token"])), ssl_options=context
+    )
     try:
         made.listen(port)
     except OSError as error:

@@ -151,7 +151,7 @@ class AdoptedSource(HttpSource):
 
     async def wait_for_change(self) -> bool:
         """Wait for a request."""
-        return await self.desk.news(timing.NEWS)
+        return await self.desk.news(timing.CHANGE)
 
     async def _asked(self) -> Any:
         """Ask for the workers; the scheduler itself where Dask cannot write the page.

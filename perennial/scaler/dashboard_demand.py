@@ -71,7 +71,7 @@ class HttpSource:
 
     async def wait_for_change(self) -> bool:
         """Wait: a dashboard tells nothing by itself. See `Source.wait_for_change`."""
-        await asyncio.sleep(timing.NEWS)
+        await asyncio.sleep(timing.CHANGE)
         return False
 
     async def close(self) -> None:

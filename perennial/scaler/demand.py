@@ -119,9 +119,9 @@ class PreloadSource:
         """
         known = self._heard
         try:
-            patience = timing.NEWS + self.patience
+            patience = timing.CHANGE + self.patience
             told = await self._news.ask(
-                "perennial_news", patience, known=known, seconds=timing.NEWS
+                "perennial_news", patience, known=known, seconds=timing.CHANGE
             )
         except OSError:  # a timeout is one
             told = None

@@ -348,7 +348,7 @@ def _to_park(drain: Drain, now: float) -> bool:
         return True
     known = {task for left in drain.left.values() for task in left.tasks}
     running = {task for tasks in drain.running.values() for task in tasks}
-    if known - running and now - drain.parked >= timing.ASTRAY:
+    if known - running and now - drain.parked >= timing.PARK_AGAIN:
         return True
     return bool(drain.left) and not known and bool(running)
 

@@ -130,7 +130,7 @@ class Loop:
         wanted = detail_wanted(rules, standings, self.memory.history, now)
         demand = await self._read(wanted)
         if demand is not None:
-            rules = self.rules(datetime.now(UTC))  # with what was wished just now
+            rules = self.rules(datetime.now(UTC))  # with what was requested just now
         known = {name: self._registered(name, demand) for name in self.fleets}
         self._live(known)
         standings = {name: self._standing(name) for name in self.fleets}
@@ -317,7 +317,7 @@ class Loop:
                     self._woken.set()
             except Exception:  # a tick comes all the same, only later
                 logger.exception("Listening for news has failed; tried again")
-                await asyncio.sleep(timing.NEWS_AGAIN)
+                await asyncio.sleep(timing.CHANGE_AGAIN)
 
     async def _between(self, stop: asyncio.Event, begun: float) -> None:
         """Wait for the next tick; members that are drained meanwhile leave at once."""

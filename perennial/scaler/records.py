@@ -81,7 +81,7 @@ def _says(before: Record | None, record: Record) -> bool:
         return True
     same = all(before[key] == record[key] for key in record if key not in _TIMES)
     age = record["time"] - before["time"]
-    pause = timing.DULL if same else timing.LIVELY
+    pause = timing.SAME_AGAIN if same else timing.FIGURES_AGAIN
     return not 0 <= age < pause  # below 0: the clock was set back
 
 

@@ -84,9 +84,9 @@ class Report:
 
 def pin(group: str, size: int, seconds: float | None = None, force: bool = False) -> Request:
     """Request a size for a group whatever the demand."""
-    wished: Request = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
+    requested: Request = {"kind": "pin", "group": group, "size": size, "seconds": seconds}
     # Said only where it matters: a scheduler of an earlier release does not know it.
-    return {**wished, "force": True} if force else wished
+    return {**requested, "force": True} if force else requested
 
 
 def unpin(group: str) -> Request:

@@ -109,7 +109,11 @@ def state(loop: Loop) -> ScalerState:
 async def _alive(loop: Loop) -> None:
     """Tell the service manager when it is ready, and that it is alive as long as ticks end."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
-    pause = min(timing.ALIVE, int(microseconds) / 2e6) if microseconds.isdigit() else timing.ALIVE
+    pause = (
+        min(timing.HEARTBEAT, int(microseconds) / 2e6)
+        if microseconds.isdigit()
+        else timing.HEARTBEAT
+    )
     while loop.health.ended is None:
         await asyncio.sleep(0.05)
     _notify("READY=1")

@@ -20,14 +20,14 @@ DASHBOARD_ANSWER = 20.0
 #: A platform's; then the loop goes on without it.
 PLATFORM_ANSWER = 30.0
 #: For which the scheduler lets a question for news wait.
-NEWS = 30.0
+CHANGE = 30.0
 #: That the scheduler has to move what a worker holds; then it is asked again.
 MOVE = 300.0
 
 # After which something that has failed is tried again
 
 #: Listening for news.
-NEWS_AGAIN = 10.0
+CHANGE_AGAIN = 10.0
 #: A scheduler without the preload.
 PRELOAD_AGAIN = 60.0
 #: A dashboard's page that Dask could not write, and the preload of a scheduler that had none.
@@ -53,7 +53,7 @@ SILENT = 10.0
 #: After which a worker is parked again: a task can have been on its way to it.
 PARK = 5.0
 #: The same, where the scheduler counts on it for a task that it does not run.
-ASTRAY = 1.0
+PARK_AGAIN = 1.0
 #: Without unique data, after which copies that Dask keeps there are left behind.
 SETTLED = 2.0
 #: For which nobody can take the data until the drain is given up.
@@ -79,12 +79,12 @@ STOPPING = 8.0
 #: Between two times that what the policy remembers is written down.
 SAVE = 30.0
 #: Until a record is written although it says nothing new, and nothing new but figures.
-DULL, LIVELY = 60.0, 10.0
+SAME_AGAIN, FIGURES_AGAIN = 60.0, 10.0
 
 # Signs of life
 
 #: Between two of them, where no watchdog asks for more.
-ALIVE = 10.0
+HEARTBEAT = 10.0
 #: Without the end of a tick, after which none is given any more.
 HUNG = 4 * PLATFORM_ANSWER
 #: After which a scaler that has said nothing counts as away.

@@ -30,9 +30,9 @@ from perennial.spec.units import (
     NAME_PATTERN,
     AbsolutePath,
     Amount,
-    BesidePath,
     Duration,
     Folder,
+    LocalPath,
     Name,
     Port,
     PortRange,
@@ -90,7 +90,7 @@ class Environment(Model):
     Each machine makes its environment from them. dask-perennial is sent there from where
     `perennial` runs, whether they name it or not."""
 
-    wheelhouse: BesidePath | None = None
+    wheelhouse: LocalPath | None = None
     """Folder of wheels, from the folder of the cluster file. Packages come from it alone, for
     machines without internet."""
 
@@ -217,12 +217,12 @@ class Jupyter(Model):
     idle: Duration = 0.0
     """A kernel that has done nothing for so long is shut down; `0 s` never."""
 
-    certificate: BesidePath | None = Field(default=None, examples=["jupyter.pem"])
+    certificate: LocalPath | None = Field(default=None, examples=["jupyter.pem"])
     """File of the certificate with which JupyterLab speaks HTTPS, from the folder of the cluster
     file; one of the cluster's own authority when it is not given. Not on the platform local,
     where JupyterLab is on loopback."""
 
-    key: BesidePath | None = Field(default=None, examples=["jupyter-key.pem"])
+    key: LocalPath | None = Field(default=None, examples=["jupyter-key.pem"])
     """File of the certificate's private key."""
 
     @model_validator(mode="after")

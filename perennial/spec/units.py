@@ -355,7 +355,7 @@ Folder = Annotated[
 
 
 #: A file or a folder beside the cluster file.
-BesidePath = Annotated[
+LocalPath = Annotated[
     str,
     Worded(
         "A path, absolute, under ~/ or from the folder of the cluster file.",

@@ -44,7 +44,7 @@ class Bastion:
 
     async def connect(self, forwards: Sequence[Forward]) -> BastionLink:
         """Connect to the bastion; when it fails, nothing stays open."""
-        return await asyncio.to_thread(_dial, self._hop, forwards)
+        return await asyncio.to_thread(_connect, self._hop, forwards)
 
     def check(self, places: Sequence[Endpoint]) -> list[str]:
         """Connect once, to find out whether it can work: empty for a place where it can."""
@@ -107,7 +107,7 @@ def endpoints_of(connection: Connection) -> list[Endpoint]:
     return list(dict.fromkeys(found))
 
 
-def _dial(bastion: Hop, forwards: Sequence[Forward]) -> BastionLink:
+def _connect(bastion: Hop, forwards: Sequence[Forward]) -> BastionLink:
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(Session(bastion))
         sockets = {each: folder() / f"to-{number}" for number, each in enumerate(forwards)}

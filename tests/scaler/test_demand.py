@@ -166,7 +166,7 @@ def test_news_are_told_at_once_and_once() -> None:
                 await asyncio.sleep(0.3)
                 assert not listening.done(), what
                 act()
-                async with asyncio.timeout(timing.NEWS / 2):
+                async with asyncio.timeout(timing.CHANGE / 2):
                     assert await listening, what
                 told.append(what)
 
@@ -184,7 +184,7 @@ def test_news_are_told_at_once_and_once() -> None:
             await asyncio.sleep(0.5)
             assert not listening.done()
             needs = client.submit(abs, 1, resources={"GPU": 1}, pure=False)  # of another kind
-            async with asyncio.timeout(timing.NEWS / 2):
+            async with asyncio.timeout(timing.CHANGE / 2):
                 assert await listening
             assert told == ["a wish", "a client", "work"]
             await client.cancel([*futures, needs])
@@ -227,7 +227,7 @@ def test_more_work_than_members_can_do_is_told_at_once(
                     ran.append(client.submit(wait, number, resources=needs, pure=False))
                     if number < least - 1:
                         await asyncio.sleep(0.3)
-                async with asyncio.timeout(timing.NEWS / 2):
+                async with asyncio.timeout(timing.CHANGE / 2):
                     assert await listening
                 slow.touch()
                 await client.gather(ran)

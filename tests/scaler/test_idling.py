@@ -56,4 +56,4 @@ def test_nothing_is_done_and_nothing_grows(tmp_path: Path, days: float, held: bo
     assert names == {path.name for path in records.files(tmp_path)}
     assert all(path.stat().st_size <= SIZE for path in tmp_path.iterdir())
     # What says nothing new is written once a minute for each group.
-    assert written <= len(groups) * (days * DAY / timing.DULL + 10)
+    assert written <= len(groups) * (days * DAY / timing.SAME_AGAIN + 10)

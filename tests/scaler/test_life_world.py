@@ -30,7 +30,7 @@ from perennial.scaler.workers import RUNNING
 from tests.scaler.world import Killed, Life, World, scaler
 
 #: Each end of each of these is reached in the next step: steps come as the machine wants.
-AT_ONCE = ("QUICK", "SLOW", "PARK", "ASTRAY", "SETTLED", "REFUSED", "ABSENT", "SILENT", "STRAY")
+AT_ONCE = ("QUICK", "SLOW", "PARK", "PARK_AGAIN", "SETTLED", "REFUSED", "ABSENT", "SILENT", "STRAY")
 #: What a scaler does, in this order unless a kill or a delay comes between.
 DEEDS = ("tick", "round", "remove")
 #: How much it can do until it is killed.

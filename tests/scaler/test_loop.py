@@ -27,7 +27,7 @@ from tests.scaler.world import Life, World, WorldFleet, live, scaler
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in less time."""
-    scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
+    scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "PARK_AGAIN": 0.05, "SETTLED": 0.03}
     for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
         monkeypatch.setattr(timing, name, value)
 
@@ -132,7 +132,7 @@ def test_news_are_looked_at_again_soon(tmp_path: Path) -> None:
 def test_news_are_heard_again_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timing, "NEWS_AGAIN", 0.01)
+    monkeypatch.setattr(timing, "CHANGE_AGAIN", 0.01)
     world = World(0)
     loop = scaler(tmp_path, world)
     heard, usual = [0], loop.source.wait_for_change

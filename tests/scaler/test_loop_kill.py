@@ -17,7 +17,7 @@ from tests.scaler.world import Life, World, live, scaler
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in less time."""
-    scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "ASTRAY": 0.05, "SETTLED": 0.03}
+    scale = {"QUICK": 0.005, "SLOW": 0.01, "PARK": 0.1, "PARK_AGAIN": 0.05, "SETTLED": 0.03}
     for name, value in {**scale, "REFUSED": 0.1, "ABSENT": 0.2, "SHARE": 1.0}.items():
         monkeypatch.setattr(timing, name, value)
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from perennial.aws.fields import Arn
 from perennial.aws.options import AwsOptions
-from perennial.platforms.fargate.sizes import MIB, PROCESSORS, TaskSize, Wish, nearest
+from perennial.platforms.fargate.sizes import MIB, PROCESSORS, SizeRequest, TaskSize, nearest
 from perennial.spec.strict import Model
 from perennial.spec.units import Refusal, Size, Worded, about, refuse
 
@@ -158,14 +158,14 @@ class Options(AwsOptions):
 
     def size(self, spec: ClusterSpec, key: str) -> TaskSize:
         """Return the size of the tasks of a service or a group."""
-        found = self._wish(spec, key).smallest()
+        found = self._request(spec, key).smallest()
         if found is None:
             raise ValueError(f"{key}: no such size, which `refusals` has said")
         return found
 
-    def _wish(self, spec: ClusterSpec, key: str) -> Wish:
+    def _request(self, spec: ClusterSpec, key: str) -> SizeRequest:
         own, (processors, memory) = self.task(key), needed(spec, key)
-        return Wish(processors, memory, own.cpu, own.memory)
+        return SizeRequest(processors, memory, own.cpu, own.memory)
 
     def refusals(self, spec: ClusterSpec) -> Iterator[Refusal]:
         """Refuse what a task cannot have."""
@@ -219,19 +219,19 @@ class Options(AwsOptions):
 
     def _of_size(self, spec: ClusterSpec, key: str) -> Iterator[Refusal]:
         at = ("fargate", key) if key in _SERVICES else ("fargate", "workers", key)
-        wish = self._wish(spec, key)
-        size = wish.smallest()
+        request = self._request(spec, key)
+        size = request.smallest()
         if size is None:
-            near = "; ".join(map(str, nearest(wish.asked)))
+            near = "; ".join(map(str, nearest(request.asked)))
             yield Refusal(
                 f"a size that Fargate has for the tasks of {key}, of which the nearest are: {near}",
                 "choose one, or change threads, processes or memory",
                 at,
-                found=str(wish.asked),
+                found=str(request.asked),
             )
-        elif size.memory * MIB < wish.memory:
+        elif size.memory * MIB < request.memory:
             yield Refusal(
-                f"at least {about(wish.memory)} for the tasks of {key}: its processes need them",
+                f"at least {about(request.memory)} for the tasks of {key}: its processes need them",
                 "raise it, or lower the memory of its processes",
                 (*at, "memory"),
             )

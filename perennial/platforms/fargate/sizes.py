@@ -23,7 +23,7 @@ PROCESSORS = tuple(units / UNITS for units in TABLE)
 
 @dataclass(frozen=True, slots=True, order=True)
 class TaskSize:
-    """A pair of Fargate's, or one that somebody wishes."""
+    """A pair of Fargate's, or one that a cluster file asks for."""
 
     #: Units of ECS: 1024 are one virtual processor.
     cpu: int
@@ -39,7 +39,7 @@ EVERY = tuple(TaskSize(cpu, memory) for cpu, memories in TABLE.items() for memor
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SizeRequest:
     """What a task needs, and what a person has asked for in its place."""
 
     processors: float
@@ -81,5 +81,5 @@ def nearest(size: TaskSize) -> tuple[TaskSize, ...]:
     above = min((each for each in memories if each >= size.memory), default=None)
     below = max((each for each in memories if each <= size.memory), default=None)
     beside = {TaskSize(size.cpu, each) for each in (above, below) if each is not None}
-    larger = Wish(size.cpu / UNITS, size.memory * MIB).smallest() or EVERY[-1]
+    larger = SizeRequest(size.cpu / UNITS, size.memory * MIB).smallest() or EVERY[-1]
     return tuple(sorted({*beside, larger}))

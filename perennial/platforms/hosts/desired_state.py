@@ -16,9 +16,9 @@ from perennial import render
 from perennial.paths import ClusterPaths, supervisord_folder
 from perennial.platforms.hosts.agent import answers
 from perennial.platforms.hosts.agent.answers import FileState, Folder
-from perennial.platforms.hosts.keeper import united
+from perennial.platforms.hosts.keeper import as_one_service
 from perennial.platforms.hosts.machine_services import Size, numbers
-from perennial.platforms.hosts.program import carried
+from perennial.platforms.hosts.program import with_program
 from perennial.platforms.hosts.programs import FOLDER, MARK
 from perennial.services import Service, fingerprint
 from perennial.supervision.program import Program, health, held
@@ -126,7 +126,7 @@ def desired_state(
     watch: tuple[str, float] = ("", 0.0),
 ) -> DesiredState:
     """Say what shall stand on a machine: the system's own, or in the home folder of a user."""
-    parts = united(parts) if home else carried(parts)
+    parts = as_one_service(parts) if home else with_program(parts)
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
     if home is None:

@@ -11,8 +11,8 @@ from perennial import render
 from perennial.paths import ClusterPaths, is_long
 from perennial.platforms.hosts.agent.answers import Look, Manifest, Member, Outcome
 from perennial.platforms.hosts.desired_state import DesiredState, Init
-from perennial.platforms.hosts.keeper import united
-from perennial.platforms.hosts.program import carried
+from perennial.platforms.hosts.keeper import as_one_service
+from perennial.platforms.hosts.program import with_program
 from perennial.platforms.hosts.programs import FOLDER
 from perennial.services import Service
 
@@ -99,7 +99,7 @@ def outdated(found: Look) -> dict[str, int]:
 def reads(cluster: str, init: Init, parts: Sequence[Service]) -> dict[str, list[str]]:
     """List the files from which each unit or program is started; of a group, without numbers."""
     found = {}
-    for part in united(parts) if init == "supervisord" else carried(parts):
+    for part in as_one_service(parts) if init == "supervisord" else with_program(parts):
         files = [file.path for file in part.files]
         if init == "supervisord":
             found[part.name if part.group is None else part.member("").name] = files

@@ -10,7 +10,7 @@ from perennial import render
 from perennial.platforms.hosts.environment import python
 from perennial.platforms.hosts.machine_services import MachineServices, members, services_of
 from perennial.platforms.hosts.machine_spec import MachineInputs, machine_specs, read
-from perennial.platforms.hosts.program import carried
+from perennial.platforms.hosts.program import with_program
 from perennial.spec import ClusterSpec
 from perennial.templating import Format
 
@@ -37,7 +37,7 @@ def _of_machine(assigned: MachineServices, form: Format) -> dict[str, str]:
         counts = {
             name: None if name in assigned.scaled else n for name, n in assigned.counts.items()
         }
-        return render.systemd(carried(parts), assigned.cluster, counts)
+        return render.systemd(with_program(parts), assigned.cluster, counts)
     found: dict[str, str] = {}
     for name, anywhere in members(assigned).items():
         if anywhere.role in ("scaler", "relay", "keeper"):

@@ -96,7 +96,7 @@ def keeper(
     )
 
 
-def united(parts: Sequence[Service]) -> tuple[Service, ...]:
+def as_one_service(parts: Sequence[Service]) -> tuple[Service, ...]:
     """Let the relay be the keeper as well, where all services run as one user without root."""
     by_role = {part.role: part for part in parts}
     asks, keeps = by_role.get("relay"), by_role.get("keeper")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perennial.platforms.hosts.agent.answers import Manifest
-from perennial.platforms.hosts.keeper import united
+from perennial.platforms.hosts.keeper import as_one_service
 from perennial.platforms.hosts.machine_services import MachineServices, Size, numbers
 
 
@@ -32,7 +32,7 @@ def placed_on(
     sizes |= manifest.get("numbers", {})
     booted = manifest.get("init", "systemd") == "systemd"
     found = []
-    for part in assigned.services if booted else united(assigned.services):
+    for part in assigned.services if booted else as_one_service(assigned.services):
         members: Sequence[int | None] = [None] if part.group is None else numbers(sizes[part.group])
         for number in members:
             name = part.name if number is None else part.member(str(number)).name

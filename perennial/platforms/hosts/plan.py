@@ -213,14 +213,16 @@ def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def _members(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> list[Step]:
-    from perennial.platforms.hosts.keeper import united
+    from perennial.platforms.hosts.keeper import as_one_service
     from perennial.platforms.hosts.machine_services import from_json, members
 
     before, after = from_json(old.assigned or {}), from_json(assigned)
     init = after.target.init or old.init
     prints = old.services or fingerprints(before, init), fingerprints(after, init)
     if init == "supervisord":
-        before, after = (replace(each, services=united(each.services)) for each in (before, after))
+        before, after = (
+            replace(each, services=as_one_service(each.services)) for each in (before, after)
+        )
     # Which members the scaler has chosen is not known here, and they stay.
     chosen = [group for group in after.scaled if group in before.scaled]
     # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.
@@ -253,10 +255,10 @@ def _members(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> li
 
 def fingerprints(assigned: MachineServices, init: str | None) -> dict[str, str]:
     """Say in 16 letters what each group and service is, before the machine's facts are known."""
-    from perennial.platforms.hosts.keeper import united
+    from perennial.platforms.hosts.keeper import as_one_service
     from perennial.services import fingerprint
 
-    parts = united(assigned.services) if init == "supervisord" else assigned.services
+    parts = as_one_service(assigned.services) if init == "supervisord" else assigned.services
     return {part.group or part.name: fingerprint(part) for part in parts}
 
 

@@ -43,7 +43,7 @@ MODULES = (
 )
 
 
-def carried(parts: Iterable[Service]) -> tuple[Service, ...]:
+def with_program(parts: Iterable[Service]) -> tuple[Service, ...]:
     """Give a keeper the file that it runs; the others stay as they are."""
     return tuple(
         replace(part, files=(*part.files, File(path, text())))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from perennial.capacity import MachineResources
 from perennial.errors import Fault
-from perennial.owners import foreign_part
+from perennial.owners import untrusted_part
 from perennial.paths import fault_of_owner, state_home
 from perennial.platforms.local import processes as needs
 from perennial.platforms.local.layout import interpreter
@@ -164,7 +164,7 @@ def _disk(spec: ClusterSpec) -> Iterator[Fault]:
 
 def _interpreter(spec: ClusterSpec) -> Iterator[Fault]:
     python = spec.environment.python or sys.executable
-    if foreign := foreign_interpreter(spec):
+    if foreign := untrusted_interpreter(spec):
         yield foreign
         return
     names = (*_SERVICES, *(_JUPYTER if spec.jupyter is not None else ()))
@@ -193,13 +193,13 @@ def _interpreter(spec: ClusterSpec) -> Iterator[Fault]:
         )
 
 
-def foreign_interpreter(spec: ClusterSpec) -> Fault | None:
+def untrusted_interpreter(spec: ClusterSpec) -> Fault | None:
     """Refuse to run as root what others can change; the interpreter that runs this already does."""
     python = spec.environment.python
     own = {os.path.abspath(sys.executable), interpreter()}
     if os.geteuid() != 0 or python is None or os.path.abspath(python) in own:
         return None
-    part = foreign_part(python)
+    part = untrusted_part(python)
     if part is None:
         return None
     return Fault(

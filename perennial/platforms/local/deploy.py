@@ -16,7 +16,7 @@ from perennial.files import make_private, write_atomic
 from perennial.pages import socket_of
 from perennial.paths import ClusterPaths, cluster_state, fault_of_owner, is_long
 from perennial.platforms.local import background, room
-from perennial.platforms.local.checks import foreign_interpreter
+from perennial.platforms.local.checks import untrusted_interpreter
 from perennial.platforms.local.layout import programs, site
 from perennial.services import scheduler_address
 from perennial.sizes import members, of_names, sizes
@@ -153,7 +153,7 @@ def _repairs(cluster: Cluster) -> list[Change]:
 def apply(deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
     """Carry the plan out. The caller holds the cluster's lock."""
     spec, paths = deployment.spec, deployment.paths
-    if foreign := foreign_interpreter(spec):  # `pulumi up` has not judged the file
+    if foreign := untrusted_interpreter(spec):  # `pulumi up` has not judged the file
         raise PerennialError(foreign.render(spec.name))
     room.check(spec, deployment.state.sizes, Use(), meant="")
     make_private(paths.root)

@@ -182,7 +182,7 @@ class LocalFleet:
         # The unit goes first: cut off here, the member still counts as told to leave.
         for name in gone:
             (self.paths.units / f"{name}.conf").unlink(missing_ok=True)
-        left = self._see_off(supervisor, {n: p for n, p in found.items() if n not in staying})
+        left = self._stop_removed(supervisor, {n: p for n, p in found.items() if n not in staying})
         more = to - len(staying)
         if more > 0:
             more = min(more, self._idle(self._spec(), self._names(self._programs_of(supervisor))))
@@ -192,7 +192,7 @@ class LocalFleet:
         self._remember(len(staying) + len(new))
         supervisor.reload()
         known = {name: found[name] for name in found if name in staying}
-        self._raise(supervisor, [*staying, *new], known)
+        self._start_missing(supervisor, [*staying, *new], known)
         if len(staying) < to and not new and not gone:
             raise NoCapacity(
                 f"{self.group}: {len(staying):,} members; this machine's memory holds at"
@@ -218,7 +218,7 @@ class LocalFleet:
         free = this_machine().most - sizes.of_names(spec, names).processes
         return max(0, free) // spec.workers[self.group].processes
 
-    def _see_off(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
+    def _stop_removed(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
         """Stop those who have no unit any more, forget who has stopped; who is still there."""
         left = set()
         for name, process in found.items():
@@ -255,7 +255,7 @@ class LocalFleet:
         if state.sizes.get(self.group) != size:
             replace(state, sizes={**state.sizes, self.group: size}).save(self.paths)
 
-    def _raise(
+    def _start_missing(
         self, supervisor: Supervisor, names: Sequence[str], known: Mapping[str, Process]
     ) -> None:
         """Start those who have a unit and no process."""

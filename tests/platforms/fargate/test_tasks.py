@@ -17,7 +17,15 @@ from perennial.errors import PerennialError, SpecError
 from perennial.platforms.fargate import rights
 from perennial.platforms.fargate.files import files
 from perennial.platforms.fargate.parts import Part, parts
-from perennial.platforms.fargate.sizes import EVERY, MIB, TABLE, UNITS, TaskSize, Wish, nearest
+from perennial.platforms.fargate.sizes import (
+    EVERY,
+    MIB,
+    TABLE,
+    UNITS,
+    SizeRequest,
+    TaskSize,
+    nearest,
+)
 from perennial.platforms.fargate.tasks import (
     References,
     capacity,
@@ -206,7 +214,7 @@ def test_what_fargate_cannot_have_is_one_line(changes: dict[str, Any], said: str
 
 @given(st.floats(0.1, 20), st.integers(1, 150 * 1024))
 def test_the_smallest_size_that_will_do(processors: float, memory: int) -> None:
-    wish = Wish(processors, memory * MIB)
+    wish = SizeRequest(processors, memory * MIB)
     size = wish.smallest()
     fitting = [
         each for each in EVERY if each.cpu >= int(processors * UNITS) and each.memory >= memory

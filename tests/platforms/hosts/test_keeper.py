@@ -25,7 +25,7 @@ from perennial.platforms.hosts.agent.keeper import PACE
 from perennial.platforms.hosts.agent.machine import this_machine
 from perennial.platforms.hosts.agent.reconciling import LONGEST
 from perennial.platforms.hosts.machine_services import services_by_machine
-from perennial.platforms.hosts.program import carried
+from perennial.platforms.hosts.program import with_program
 from perennial.services import File, fingerprint
 from tests import dask_processes
 from tests.homes import wait_until
@@ -291,7 +291,7 @@ def test_root_runs_one_file_in_the_machines_own_python(tmp_path: Path) -> None:
     [keeper] = [
         part for part in services_by_machine(SCALED)["machine-b"].services if part.role == "keeper"
     ]
-    [kept] = carried([keeper.at("10.0.0.9", "/usr/bin/python3.11")])
+    [kept] = with_program([keeper.at("10.0.0.9", "/usr/bin/python3.11")])
     argv = kept.command.argv
     assert argv[:3] == ("/usr/bin/python3.11", "-I", "-S")
     assert SCALED.environment.python not in argv
@@ -310,7 +310,7 @@ def test_root_runs_one_file_in_the_machines_own_python(tmp_path: Path) -> None:
     # Whoever runs it is restarted for another program.
     other = replace(kept, files=(File(argv[3], "other"), *kept.files[:-1]))
     assert fingerprint(other) != fingerprint(kept)
-    assert carried([kept]) == (kept,)
+    assert with_program([kept]) == (kept,)
 
 
 def test_roots_part_imports_the_standard_library_alone() -> None:

@@ -88,4 +88,4 @@ if __name__ == "__main__":
         settings = relay.read(folder / "relay.json")
         asyncio.run(relay.relay(settings, lambda message: respond(own, message), interval=0.2))
     else:
-        keeper.run(own, keeper.Door(told.socket, told.user))
+        keeper.run(own, keeper.RelaySocket(told.socket, told.user))

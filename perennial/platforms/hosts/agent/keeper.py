@@ -117,7 +117,7 @@ class SystemdUnits:
         return [f"{self._prefixes[group]}{number:d}.service" for number in numbers]
 
 
-class Door:
+class RelaySocket:
     """The socket on which one user's process may ask, one packet for each message."""
 
     def __init__(self, path: Path, user: str) -> None:
@@ -254,7 +254,7 @@ def keeper(settings: Settings, units: Units, lock: Path) -> Keeper:
     return Keeper(settings.groups, settings.state / FILE, lock, units, settings.bounds)
 
 
-def run(own: Keeper, door: Door) -> None:
+def run(own: Keeper, relay: RelaySocket) -> None:
     """Do what the relay asks, and keep running what shall run without it, for ever."""
     message: bytes | None = None
     blind, ready = "", False
@@ -272,9 +272,9 @@ def run(own: Keeper, door: Door) -> None:
         blind = failed
         notify(*(["READY=1"] if ready else []), "WATCHDOG=1", f"STATUS={now}")
         if message:
-            door.answer(said.encode())
+            relay.answer(said.encode())
         time.sleep(max(0.0, began + PACE - time.monotonic()))
-        message = door.receive(QUIET)
+        message = relay.receive(QUIET)
 
 
 def status(report: KeeperReport) -> str:
@@ -290,8 +290,8 @@ def main(path: str) -> int:
     try:
         settings = read(Path(path))
         units = SystemdUnits(settings.cluster, settings.bounds.uses)
-        door = Door(settings.socket, settings.user)
-        run(keeper(settings, units, manifest.lock(settings.cluster)), door)
+        relay = RelaySocket(settings.socket, settings.user)
+        run(keeper(settings, units, manifest.lock(settings.cluster)), relay)
     except PerennialError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
