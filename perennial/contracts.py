@@ -175,8 +175,8 @@ class PlatformPart(Protocol):
     """What `Deployer` and `Runtime` share."""
 
     platform: str
-    #: What this platform cannot do → what to say instead; ``{name}`` stands for the cluster,
-    #: ``{up}`` and ``{down}`` for the commands that deploy it and take it down.
+    #: What this platform cannot do → the message; ``{name}`` and ``{platform}`` stand for the
+    #: cluster's, ``{up}`` and ``{down}`` for the commands that deploy it and take it down.
     cannot: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, platform: str) -> None:
@@ -186,7 +186,7 @@ class PlatformPart(Protocol):
         """Refuse what the platform cannot do, before anything is asked or locked."""
         if why := self.cannot.get(verb):
             commands = {word: command(word, name) for word in ("up", "down")}
-            raise PerennialError(why.format(name=name, **commands))
+            raise PerennialError(why.format(name=name, platform=self.platform, **commands))
         if getattr(type(self), verb).__module__ == __name__:  # it is only declared, below
             raise PerennialError(f"the platform {self.platform} has no {verb.replace('_', ' ')}")
 

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 #: Part of the certificate that a stack gives a client → its file.
 _TLS = {"ca": "ca.pem", "cert": "client.pem", "key": "client-key.pem"}
 
+_REVOKE = "{name}: no single certificate can be revoked on {platform}"
+#: What no cluster of a stack can do, see `perennial.contracts.PlatformPart.cannot`.
+CANNOT = {
+    "rotate_authority": "{name}: its authority is in Pulumi's state and is not replaced under"
+    " running services; {down} and then {up} make a new one, which makes all bundles invalid",
+    "issue": f"{_REVOKE}, so none is issued to one person; export without --for, which hands out"
+    " the cluster's own client certificate",
+    "revoke": f"{_REVOKE}; {{down}} and then {{up}} make a new authority, which makes all bundles"
+    " invalid",
+    "supervisor": "{name}: --wait is for the platform local, found {platform}",
+}
+
 
 class StackDeployer(contracts.Deployer):
     """Deploys the component that the registry names. A platform may know more of its cluster."""

@@ -25,7 +25,7 @@ from perennial.ssh.attempt import (
 #: which for a process that no shell waits for gets lost on the way.
 KILLED = 128
 
-_FIREWALL = "look whether the machine is up and whether a firewall is in between"
+_FIREWALL = "check whether the machine is up and whether a firewall is in between"
 _OFFERED = re.compile(r"^debug1: Offering public key: (.+) \S+ SHA256:\S+( explicit)?( agent)?")
 _UNREAD = re.compile(r'^Load key "[^"]*": (.+)', re.MULTILINE)
 _ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+")
@@ -54,7 +54,7 @@ def _why(attempt: Attempt, lines: Sequence[str]) -> PerennialError:
         )
     if "jumphost loop" in log:
         return PerennialError(
-            f"{where}: found a jump host that is its own ({last(lines)}); look whether ProxyJump"
+            f"{where}: found a jump host that is its own ({last(lines)}); check whether ProxyJump"
             " in ~/.ssh/config leads in a circle"
         )
     return _of(lines, attempt, where) or FleetError(
@@ -84,7 +84,7 @@ def _hop(attempt: Attempt) -> PerennialError | None:
     if found := _REFUSED_BY_HOP.search(attempt.words):
         fault = UnreachableError(
             f"{attempt.where}: {nearest} cannot connect to {attempt.host} port {attempt.port} "
-            f"({found[1].strip()}); look whether it may (AllowTcpForwarding) and whether sshd"
+            f"({found[1].strip()}); check whether it may (AllowTcpForwarding) and whether sshd"
             " listens"
         )
         fault.passes = "prohibited" not in found[1]
@@ -222,7 +222,7 @@ def _ended(attempt: Attempt, where: str, lines: Sequence[str]) -> UnreachableErr
         )
     return UnreachableError(
         f"{where}: port {attempt.port} of {attempt.host} ended the connection before the login "
-        f"({last(lines)}); look whether sshd listens there, and at its log"
+        f"({last(lines)}); check whether sshd listens there, and at its log"
     )
 
 

@@ -241,7 +241,7 @@ def _check(
     if first:
         raise FleetError(
             f"{cluster}: {carrier.name} cannot connect to the scheduler at {host}:{port} ({first});"
-            f" look whether the cluster is up, and {carrier.remedy}"
+            f" check whether the cluster is up, and {carrier.remedy}"
         )
     for (host, port), fault in zip(endpoints[1:], others, strict=True):
         if fault:

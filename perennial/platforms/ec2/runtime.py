@@ -31,7 +31,7 @@ from perennial.platforms.ec2.fleet import Ec2Fleet
 from perennial.platforms.ec2.groups import Standing
 from perennial.platforms.ec2.parts import SCHEDULER
 from perennial.services import scheduler_address
-from perennial.stacked import deployed, token_file
+from perennial.stacked import CANNOT, deployed, token_file
 
 if TYPE_CHECKING:
     from perennial.doctor import Finding
@@ -54,14 +54,11 @@ class Ec2Runtime(contracts.Runtime):
     """Instances of a cluster, as AWS sees them."""
 
     cannot: ClassVar = {
+        **CANNOT,
         "rotate": "{name}: {up} renews what ends within 30 days; `perennial restart` reads it",
-        "rotate_authority": "{name}: no new authority for a cluster that stands on ec2 yet",
-        "issue": "{name}: no certificates for single people on ec2 yet",
-        "revoke": "{name}: no certificates for single people on ec2 yet",
         "dashboard": "{name}: JupyterLab has the dashboard behind its login; `perennial open`",
         "enable": "{name}: Auto Scaling starts its instances by itself",
         "disable": "{name}: Auto Scaling keeps its instances running until {down}",
-        "supervisor": "{name}: --wait is for the platform local, found ec2",
     }
 
     @cached_property

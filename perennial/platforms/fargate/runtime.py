@@ -30,7 +30,7 @@ from perennial.platforms.fargate import logs, troubles
 from perennial.platforms.fargate.ecs import Ecs, EcsTask
 from perennial.platforms.fargate.parts import RUN, ecs_cluster
 from perennial.platforms.fargate.sessions import run
-from perennial.stacked import deployed, token_file
+from perennial.stacked import CANNOT, deployed, token_file
 
 if TYPE_CHECKING:
     from perennial.connect import Connection
@@ -43,13 +43,10 @@ class FargateRuntime(contracts.Runtime):
     """The services of a cluster of ECS, as the API describes them."""
 
     cannot: ClassVar = {
+        **CANNOT,
         "rotate": "{name}: {up} renews what ends within 30 days, and rolls it out",
-        "rotate_authority": "{name}: no new authority for a cluster that stands on fargate yet",
-        "issue": "{name}: no certificates for single people on fargate yet",
-        "revoke": "{name}: no certificates for single people on fargate yet",
         "enable": "{name}: ECS starts its tasks by itself",
         "disable": "{name}: ECS keeps its tasks running until {down}",
-        "supervisor": "{name}: --wait is for the platform local, found fargate",
     }
 
     @cached_property

@@ -28,7 +28,7 @@ _WORDS: tuple[tuple[str, Kind], ...] = (
     ("Essential container in task exited", "crash"),
 )
 _REMEDIES: dict[Kind, str] = {
-    "image": "correct fargate.image, and look whether its tasks reach the registry by NAT or by"
+    "image": "correct fargate.image, and check whether its tasks reach the registry by NAT or by"
     " endpoints",
     "secret": "`perennial up` makes it; its tasks reach Secrets Manager by NAT or by an endpoint",
     "address": "its subnets have no free address: name more in fargate.network.subnets, or lower"

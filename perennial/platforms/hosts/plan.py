@@ -220,9 +220,8 @@ def _members(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> li
     init = after.target.init or old.init
     prints = old.services or fingerprints(before, init), fingerprints(after, init)
     if init == "supervisord":
-        before, after = (
-            replace(each, services=as_one_service(each.services)) for each in (before, after)
-        )
+        before = replace(before, services=as_one_service(before.services))
+        after = replace(after, services=as_one_service(after.services))
     # Which members the scaler has chosen is not known here, and they stay.
     chosen = [group for group in after.scaled if group in before.scaled]
     # A count in the file is a first size: unchanged, the size belongs to `perennial scale`.

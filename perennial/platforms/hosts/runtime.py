@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from perennial import contracts
 from perennial.contracts import LogLine, Lost, Overview, Resized, Say, Status, WebPage
 from perennial.errors import PerennialError
+from perennial.stacked import CANNOT
 
 if TYPE_CHECKING:
     from perennial.doctor import Finding
@@ -21,28 +22,19 @@ if TYPE_CHECKING:
 #: Seconds in which a scheduler must accept a connection to count as up in `list`.
 OVERVIEW_TIMEOUT = 1.0
 
-_REVOKE = "{name}: machines over SSH cannot revoke one certificate"
-
 
 class HostsRuntime(contracts.Runtime):
     """Services on machines over SSH, each under its own service manager."""
 
     cannot: ClassVar = {
+        **CANNOT,
         "rotate": "{name}: certificates of machines are renewed by {up} in the last 30"
         " days of their year, services drained one after another; there is nothing to rotate by"
         " hand",
-        "rotate_authority": "{name}: its authority is in Pulumi's state and is not replaced under"
-        " running machines; {down} and then {up} make a new one, which makes all bundles invalid",
-        "issue": f"{_REVOKE}, so none is issued to one person; export without --for, which hands"
-        " out the operator's certificate",
-        "revoke": f"{_REVOKE}; {{down}} and then {{up}} make a new authority, which makes"
-        " all bundles invalid",
         "dashboard": "{name}: on hosts JupyterLab shows the dashboard at /dashboard/status:"
         " `perennial open`; it has to be on the scheduler's machine",
         "enable": "{name}: services on hosts come back at boot by themselves",
         "disable": "{name}: services on hosts come back at boot until {down}",
-        "supervisor": "{name}: --wait is for the platform local, found hosts; its services are kept"
-        " by the machines themselves",
     }
 
     @cached_property

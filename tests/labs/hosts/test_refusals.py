@@ -152,7 +152,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     ),
     "silent": (
         lambda _, ill: faults.silent_sshd(ill),
-        ("no answer within", "look whether the machine is up"),
+        ("no answer within", "check whether the machine is up"),
     ),
     "unknown": (
         lambda cluster, _: _stranger(cluster),

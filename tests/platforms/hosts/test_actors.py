@@ -281,14 +281,14 @@ def test_a_scheduler_that_does_not_answer_is_no_reason_to_ask(
     [
         (
             ["revoke", "ada"],
-            "lab: machines over SSH cannot revoke one certificate; `perennial down`",
+            "lab: no single certificate can be revoked on hosts; `perennial down`",
         ),
         (["rotate", "--ca"], "lab: its authority is in Pulumi's state and is not replaced under"),
         (["rotate", "--ca", "--force"], "lab: its authority is in Pulumi's state and is not"),
         (["rotate"], "lab: certificates of machines are renewed by `perennial up` in the last 30"),
         (
             ["connect", "lab", "--export", "lab.bundle", "--for", "ada"],
-            "lab: machines over SSH cannot revoke one certificate, so none is issued to one",
+            "lab: no single certificate can be revoked on hosts, so none is issued to one",
         ),
     ],
 )
