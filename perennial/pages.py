@@ -12,6 +12,8 @@ SOCKET = "http"
 #: The token that opens the pages on their port.
 TOKEN = "token"  # noqa: S105 - the file's name
 
+#: Page with the scheduler's numbers.
+COUNTS = "/json/counts.json"
 #: Pages with the names of the workers: our own, and Dask's for a scheduler without it, which
 #: fails while there is work (see `perennial.preloads.roster`).
 ROSTER = "/perennial/workers.json"

@@ -92,7 +92,7 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
         bool,
         typer.Option(
             "--port-forward",
-            help="On Kubernetes: connect through the API server, by a process in the background.",
+            help="Connect by what the platform has for it, such as Kubernetes' API server.",
         ),
     ] = False,
 ) -> None:

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from perennial.fetching import get
-from perennial.pages import ROSTER, WORKERS, Counts, Worker, counts_of, parsed, workers_of
+from perennial.pages import COUNTS, ROSTER, WORKERS, Counts, Worker, counts_of, parsed, workers_of
 from perennial.supervision import listening
 from perennial.unix import UnixConnection
 
@@ -60,5 +60,5 @@ class Dashboard:
 
     def counts(self) -> Counts | None:
         """Read the scheduler's numbers; None when there is no answer."""
-        found = self._json("/json/counts.json")
+        found = self._json(COUNTS)
         return counts_of(found, self._json(ROSTER)) if found else None

@@ -134,8 +134,7 @@ def open_tunnel(
     way = way or (current.way if current else None)
     if way is None:
         raise PerennialError(
-            f"{connection.cluster}: no tunnel; name a bastion with --ssh, or on Kubernetes add"
-            " --port-forward"
+            f"{connection.cluster}: no tunnel; name a bastion with --ssh, or add --port-forward"
         )
     carrier = _transport(way)
     endpoints = carrier.endpoints(connection)
@@ -150,6 +149,12 @@ def open_tunnel(
             write_json(files.tunnel, asdict(wanted))
             _start(files, connection.cluster)
     return _rewritten(connection, wanted.forwards)
+
+
+def forwarded(connection: Connection, say: Callable[[str], None] = lambda _: None) -> Connection:
+    """Keep the tunnel that there is, of a bastion say, or one by the cluster's own platform."""
+    has_tunnel = paths.tunnel(connection.cluster).is_file()
+    return open_tunnel(connection, None if has_tunnel else by_platform(connection), say)
 
 
 def close_tunnel(cluster: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ import websocket
 from distributed.dashboard.scheduler import applications
 from distributed.http.utils import get_handlers
 
-from perennial.pages import socket_of, token_of
+from perennial.pages import counts_of, socket_of, token_of
 from perennial.unix import UnixConnection
 from tests.homes import wait_until
 from tests.jupyterlab import gate, process
@@ -98,6 +100,16 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     told = {"address": "::1", "names": ["machine-a.example.org"]}
     with serving(tmp_path_factory.mktemp("open"), open=told) as found:
         yield found
+
+
+def test_the_numbers_are_read_beside_the_scheduler(pages: Pages) -> None:
+    argv = [sys.executable, "-P", "-m", "perennial.counts_page"]
+    socket_path = socket_of(str(pages.folder))
+    said = subprocess.run([*argv, socket_path], capture_output=True, timeout=60, check=True).stdout
+    counts = counts_of(*json.loads(said))
+    assert counts is not None and (counts.workers, counts.clients) == (0, 0)
+    said = subprocess.run([*argv, f"{socket_path}-other"], capture_output=True, timeout=60).stdout
+    assert counts_of(*json.loads(said)) is None
 
 
 def routes(pages: Pages) -> list[str]:

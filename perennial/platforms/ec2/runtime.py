@@ -23,9 +23,8 @@ from perennial.contracts import (
     WebPage,
 )
 from perennial.errors import PerennialError
-from perennial.pages import Counts, socket_of
+from perennial.pages import Counts, counts_of, socket_of
 from perennial.paths import cluster_state
-from perennial.paths import tunnel as tunnel_file
 from perennial.platforms.ec2 import commands, groups, parts
 from perennial.platforms.ec2.fleet import Ec2Fleet
 from perennial.platforms.ec2.groups import Standing
@@ -160,8 +159,7 @@ class Ec2Runtime(contracts.Runtime):
         link = connect.load(state)
         if link.jupyter_url is None:
             return None
-        kept = tunnel_file(self.name).is_file()
-        link = tunnel.open_tunnel(link, None if kept else tunnel.by_platform(link))
+        link = tunnel.forwarded(link)
         return WebPage(str(link.jupyter_url), token_file(state), state.secrets)
 
     # Inside
@@ -176,10 +174,9 @@ class Ec2Runtime(contracts.Runtime):
         if not instance:
             return None
         socket = socket_of(parts.site(self.spec).pages)
-        argv = (parts.python(self.spec), "-P", "-m", "perennial.platforms.ec2.counts", socket)
+        argv = (parts.python(self.spec), "-P", "-m", "perennial.counts_page", socket)
         try:
-            found = json.loads(commands.run(self.aws, instance, shlex.join(argv), ends=20.0))
-            return None if found is None else Counts(**found)
+            return counts_of(*json.loads(commands.run(self.aws, instance, shlex.join(argv), 20.0)))
         except (PerennialError, ValueError, TypeError):
             return None
 

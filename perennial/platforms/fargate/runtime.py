@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
-from perennial import connect, contracts, paths, tunnel
+from perennial import connect, contracts, tunnel
 from perennial.aws.client import Aws
 from perennial.contracts import (
     LogLine,
@@ -24,7 +24,7 @@ from perennial.contracts import (
 )
 from perennial.errors import PerennialError
 from perennial.files import write_atomic
-from perennial.pages import ROSTER, counts_of, socket_of, token_of
+from perennial.pages import counts_of, socket_of, token_of
 from perennial.paths import cluster_state
 from perennial.platforms.fargate import logs, troubles
 from perennial.platforms.fargate.ecs import Ecs, EcsTask
@@ -33,7 +33,6 @@ from perennial.platforms.fargate.sessions import run
 from perennial.stacked import CANNOT, deployed, token_file
 
 if TYPE_CHECKING:
-    from perennial.connect import Connection
     from perennial.doctor import Finding
     from perennial.pages import Counts
     from perennial.spec import ClusterSpec
@@ -93,9 +92,8 @@ class FargateRuntime(contracts.Runtime):
 
     def counts(self) -> Counts | None:
         """Ask in the scheduler's task, by SSM: nobody else reaches its pages."""
-        module = "perennial.platforms.fargate.page"
         try:
-            said = self._run(f"-m {module} {socket_of(f'{RUN}/pages')} /json/counts.json {ROSTER}")
+            said = self._run(f"-m perennial.counts_page {socket_of(f'{RUN}/pages')}")
             return counts_of(*json.loads(said))
         except (PerennialError, OSError, ValueError, TypeError, subprocess.TimeoutExpired):
             return None
@@ -177,14 +175,14 @@ class FargateRuntime(contracts.Runtime):
         if link.jupyter_url is None:
             return None
         if not self.spec.options.load_balancer:
-            link = self._forwarded(link)
+            link = tunnel.forwarded(link)
         return WebPage(str(link.jupyter_url), token_file(state), state.secrets)
 
     def dashboard(self) -> WebPage:
         """Find Dask's dashboard, and its token in the scheduler's task."""
         state = cluster_state(self.name)
         link = connect.load(state)
-        self._forwarded(link)
+        tunnel.forwarded(link)
         place = str(urlsplit(link.scheduler_address).hostname)
         port = tunnel.local(self.name, place, self.spec.scheduler.dashboard_port)
         if port is None:
@@ -196,11 +194,6 @@ class FargateRuntime(contracts.Runtime):
         file = state.secrets / "dashboard-token"
         write_atomic(file, token)
         return WebPage(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
-
-    def _forwarded(self, link: Connection) -> Connection:
-        """Keep a tunnel to the cluster; a bastion's that is there is one as well."""
-        kept = paths.tunnel(self.name).is_file()
-        return tunnel.open_tunnel(link, None if kept else tunnel.by_platform(link))
 
     def _require(self, key: str) -> None:
         if key not in self.keys:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from perennial.contracts import LogLine, ServiceStatus, Status
 from perennial.errors import FleetError, PerennialError
-from perennial.pages import ROSTER, Counts, counts_of, parsed, workers_of
+from perennial.pages import COUNTS, ROSTER, Counts, counts_of, parsed, workers_of
 from perennial.paths import ClusterPaths, cluster_state
 from perennial.plan import Holder
 from perennial.platforms.hosts import deploy
@@ -77,7 +77,7 @@ class Operator:
             return self._counts(agent)
 
     def _counts(self, agent: Agent) -> Counts | None:
-        return counts_of(self._page(agent, "/json/counts.json"), self._page(agent, ROSTER))
+        return counts_of(self._page(agent, COUNTS), self._page(agent, ROSTER))
 
     def awaited(self) -> set[str]:
         """Return the workers that must register before the cluster is whole.
