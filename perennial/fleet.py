@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
@@ -12,7 +12,7 @@ from perennial import registry
 from perennial.errors import Busy, FleetMissing, NoCapacity, PerennialError
 from perennial.observation import Member, Observation
 
-__all__ = ["FixedHandle", "Fleet", "Handle", "opened", "read", "refusals", "written"]
+__all__ = ["FixedHandle", "Fleet", "Handle", "chosen", "opened", "read", "refusals", "written"]
 
 
 class Handle(BaseModel):
@@ -112,6 +112,15 @@ class FixedFleet:
     def resize(self, to: int, leaving: Sequence[Member] = ()) -> int:
         """Give the size, which nobody changes; see `perennial.fleet.Fleet`."""
         return len(self.members)
+
+
+def chosen(members: Sequence[Member], to: int, named: Collection[str]) -> list[str]:
+    """Choose who goes: those that are named, and the newest of what has not started. Pure."""
+    there = [one for one in members if one.state != "leaving"]
+    going = [one.id for one in there if one.id in named]
+    staying = [one for one in there if one.id not in named]
+    unstarted = [one.id for one in staying if one.state == "starting"]
+    return going + unstarted[::-1][: max(0, len(staying) - to)]
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import Busy, NoCapacity
-from perennial.fleet import FixedFleet, FixedHandle, opened, read
+from perennial.fleet import FixedFleet, FixedHandle, chosen, opened, read
+from perennial.observation import Member
 from perennial.platforms.memory import MemoryFleet, PickingFleet, Timing
 from tests.platforms.contract import Contract, Platform, there
 
@@ -149,3 +150,13 @@ def test_a_running_member_leaves_only_when_it_is_named(steps: list[tuple[int, se
         assert fleet.resize(to, leaving) == size
         assert fleet.observe() == after
         clock.now += 1.0
+
+
+def test_the_newest_of_what_has_not_started_goes() -> None:
+    running = [Member(name, f"cpu-{name}", "running") for name in ("a", "b", "c")]
+    starting = [Member(name, f"cpu-{name}", "starting") for name in ("d", "e", "f")]
+    everyone = [*running, *starting, Member("g", "cpu-g", "leaving")]
+    assert chosen(everyone, 5, ()) == ["f"]
+    assert chosen(everyone, 0, ()) == ["f", "e", "d"]
+    assert chosen(everyone, 4, {"a"}) == ["a", "f"]
+    assert chosen(everyone, 9, {"a", "g", "z"}) == ["a"]

@@ -107,8 +107,10 @@ def test_the_numbers_are_read_beside_the_scheduler(pages: Pages) -> None:
     socket_path = socket_of(str(pages.folder))
     said = subprocess.run([*argv, socket_path], capture_output=True, timeout=60, check=True).stdout
     counts = counts_of(*json.loads(said))
-    assert counts is not None and (counts.workers, counts.clients) == (0, 0)
-    said = subprocess.run([*argv, f"{socket_path}-other"], capture_output=True, timeout=60).stdout
+    assert counts is not None
+    assert (counts.workers, counts.clients) == (0, 0)
+    argv.append(f"{socket_path}-other")
+    said = subprocess.run(argv, capture_output=True, timeout=60, check=True).stdout
     assert counts_of(*json.loads(said)) is None
 
 

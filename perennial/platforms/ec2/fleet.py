@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from perennial.aws.client import Aws
 from perennial.aws.failures import AwsError, Cause
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleet import refusals
+from perennial.fleet import chosen, refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.ec2.parts import Ec2Handle
 
@@ -84,7 +84,7 @@ class Ec2Fleet:
 
     def _resize(self, to: int, named: set[str]) -> int:
         held = self._held()
-        going = chosen(held, to, named)
+        going = chosen(held.members, to, named)
         size = size_of(held, to, {*going})
         if size == held.desired and not going:
             return size
@@ -178,15 +178,6 @@ def member_of(group: str, instance: Mapping[str, Any]) -> Member:
     name = str(instance["InstanceId"])
     state = _STATES[instance["LifecycleState"].partition(":")[0]]
     return Member(name, f"{group}-{name}", state)
-
-
-def chosen(held: Held, to: int, named: set[str]) -> list[str]:
-    """Choose who goes: those that are named, and of what has not started what is too much. Pure."""
-    there = [one for one in held.members if one.state != "leaving"]
-    going = [one.id for one in there if one.id in named]
-    staying = [one for one in there if one.id not in named]
-    unstarted = [one.id for one in staying if one.state == "starting"]
-    return going + unstarted[: max(0, len(staying) - to)]
 
 
 def size_of(held: Held, to: int, going: set[str]) -> int:

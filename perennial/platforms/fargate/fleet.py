@@ -15,7 +15,7 @@ from typing import ClassVar
 from perennial.aws.client import Aws
 from perennial.aws.failures import AwsError, Cause
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleet import refusals
+from perennial.fleet import chosen, refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.fargate.ecs import Ecs, EcsService, EcsTask
 from perennial.platforms.fargate.parts import FargateHandle
@@ -82,8 +82,9 @@ class FargateFleet:
 
     def _resize(self, to: int, named: frozenset[str]) -> int:
         service, tasks = self._look()
-        going = chosen(tasks, to, named)
-        staying = [task for task in tasks if task not in going]
+        names = chosen([self._member(task) for task in tasks], to, named)
+        going = [task for task in tasks if task.id in names]
+        staying = [task for task in tasks if task.id not in names]
         # What is asked for and not there yet is no member: it can be given up.
         size = max(to, len(staying))
         if size == service.desired and not going:
@@ -168,14 +169,6 @@ class FargateFleet:
         if self._ecs is None:
             self._ecs = Ecs(Aws(self.region), self.cluster)
         return self._ecs
-
-
-def chosen(tasks: Sequence[EcsTask], to: int, named: frozenset[str]) -> list[EcsTask]:
-    """Choose who goes: those that are named, and the newest of what has not started. Pure."""
-    going = [task for task in tasks if task.id in named]
-    staying = [task for task in tasks if task.id not in named]
-    unstarted = [task for task in staying if not task.is_running]
-    return going + unstarted[::-1][: max(0, len(staying) - to)]
 
 
 def state_of(task: EcsTask) -> MemberState:

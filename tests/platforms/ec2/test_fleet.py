@@ -17,8 +17,9 @@ from moto.autoscaling.models import FakeAutoScalingGroup, InstanceState, autosca
 
 from perennial.aws.client import Aws
 from perennial.errors import Busy, FleetMissing, NoCapacity
+from perennial.fleet import chosen
 from perennial.observation import Member
-from perennial.platforms.ec2.fleet import Ec2Fleet, Held, chosen, held_of, size_of
+from perennial.platforms.ec2.fleet import Ec2Fleet, Held, held_of, size_of
 from tests.examples import examples
 from tests.platforms.contract import Contract, Platform, ids, there
 
@@ -241,7 +242,7 @@ def test_nobody_who_runs_and_is_not_named_goes(
     ]
     held = held_of("cpu", {"DesiredCapacity": desired, "MaxSize": 20, "Instances": instances})
     names = {f"i-{place}" for place in named}
-    going = chosen(held, to, names)
+    going = chosen(held.members, to, names)
     running = {one.id for one in held.members if one.state == "running"}
     assert running & {*going} <= names
     assert len(going) == len({*going})

@@ -11,8 +11,8 @@ import pytest
 
 from perennial.aws.client import Aws
 from perennial.errors import Busy, FleetMissing
-from perennial.platforms.fargate.ecs import Ecs, EcsTask
-from perennial.platforms.fargate.fleet import FargateFleet, chosen
+from perennial.platforms.fargate.ecs import Ecs
+from perennial.platforms.fargate.fleet import FargateFleet
 from tests.homes import wait_until
 from tests.platforms import contract
 from tests.platforms.fargate.controller import REGION, Controller, ecs
@@ -177,13 +177,3 @@ def test_stopping_what_has_stopped_is_well(platform: Services) -> None:
     task = own.tasks("cpu")[0]
     own.stop(task, "test")
     own.stop(task, "test")
-
-
-def test_the_newest_of_what_has_not_started_goes() -> None:
-    running = [EcsTask(f"c/{number}", "RUNNING") for number in range(3)]
-    starting = [EcsTask(f"c/{number}", "PENDING") for number in range(3, 6)]
-    everyone = [*running, *starting]
-    assert chosen(everyone, 5, frozenset()) == [starting[2]]
-    assert chosen(everyone, 0, frozenset()) == starting[::-1]
-    assert chosen(everyone, 4, frozenset({"0"})) == [running[0], starting[2]]
-    assert chosen(everyone, 9, frozenset({"0", "7"})) == [running[0]]
