@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perennial.state import Stack
 
 Say = Callable[[str], None]
-#: Is given a member's name and what it abandoned.
+#: Called with a member's name and what it abandoned.
 Lost = Callable[[str, str], None]
 
 
@@ -52,7 +52,7 @@ class Lacking:
 
 
 class Observer(Protocol):
-    """Who watches an `up`."""
+    """Callbacks of an `up`."""
 
     @property
     def asks(self) -> bool:
@@ -63,16 +63,16 @@ class Observer(Protocol):
         """Whether what is refused at first is meant."""
 
     def say(self, text: str) -> None:
-        """Hear what happens now."""
+        """Report what happens now."""
 
     def planned(self, plan: Plan | None) -> None:
-        """Hear what will be done, before it is; None where that is not known. Raises to stop it."""
+        """Show what will be done, before it is; None where that is not known. Raises to stop it."""
 
     def lost(self, member: str, what: str) -> None:
-        """Hear what a member abandoned when it was stopped."""
+        """Report what a member abandoned when it was stopped."""
 
     def ready(self, connection: Connection) -> None:
-        """Hear that clients can connect; workers may still be on their way."""
+        """Report that clients can connect; workers may still be starting."""
 
 
 @dataclass(frozen=True, slots=True)

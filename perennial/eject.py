@@ -191,7 +191,7 @@ def _readme(form: Format, spec: ClusterSpec, site: Site, **values: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """Write a text for Python with double quotes, which the shell leaves alone in single ones."""
+    """Write a Python literal with double quotes, which the shell leaves alone in single ones."""
     return json.dumps(text)
 
 

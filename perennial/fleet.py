@@ -39,8 +39,8 @@ class FixedHandle(Handle):
 class Fleet(Protocol):
     """The members of one group on one platform.
 
-    Synchronous, because SDKs, SSH and batch systems block; the scaler calls it in a thread. A
-    fleet never clamps to a group's bounds, drains, sleeps or speaks to Dask.
+    Synchronous, because SDKs, SSH and batch systems block; the scaler calls it in a thread. A fleet
+    never clamps to a group's bounds, drains, sleeps or connects to Dask.
     """
 
     #: Whether the caller says who leaves. If not, the platform picks, and `observe` lists the
@@ -105,7 +105,7 @@ class FixedFleet:
         self.members = tuple(Member(name, name, "running") for name in members)
 
     def observe(self) -> Observation:
-        """Tell of all of them; see `perennial.fleet.Fleet`."""
+        """Return all of them; see `perennial.fleet.Fleet`."""
         size = len(self.members)
         return Observation(desired=size, members=self.members, settled=True, least=size, most=size)
 
@@ -160,7 +160,7 @@ def written(handles: Mapping[str, Handle]) -> dict[str, dict[str, object]]:
 
 
 def opened(platform: str, handle: Handle) -> Fleet:
-    """Make a fleet from what the platform's deployment has said of it.
+    """Make a fleet from the handle that its deployment has written.
 
     Parameters
     ----------

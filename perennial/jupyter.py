@@ -9,7 +9,7 @@ take part, all below those that a platform decides (`Place`):
 - ``<secrets>/jupyter``: what Jupyter writes while it runs, some of it secret: the token for
   its own command line tools, the keys of the kernels.
 
-On loopback it speaks HTTP. Anywhere else it speaks HTTPS, with the certificate
+On loopback it serves HTTP. Anywhere else it serves HTTPS, with the certificate
 ``<tls>/jupyter.pem``.
 """
 
@@ -83,7 +83,7 @@ def state_directory(site: JupyterSite) -> str:
 
 
 def certificate_files(site: JupyterSite) -> tuple[str, ...]:
-    """Certificate and key with which JupyterLab speaks HTTPS; none on loopback."""
+    """Certificate and key with which JupyterLab serves HTTPS; none on loopback."""
     if site.jupyter_address == _LOOPBACK:
         return ()
     return (f"{site.tls}/jupyter.pem", f"{site.tls}/jupyter-key.pem")

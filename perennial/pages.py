@@ -84,7 +84,7 @@ def workers_of(page: Mapping[str, Any]) -> list[Worker]:
 
 
 def _whole(value: object) -> int:
-    """Return a number of things; 0 for what is none."""
+    """Return a count; 0 for anything else."""
     return value if isinstance(value, int) and 0 <= value < _MANY else 0
 
 

@@ -1,4 +1,4 @@
-"""How a value is written so that a format's own parser gives exactly that value back. Pure.
+"""Quote values so that a format's own parser returns exactly the value. Pure.
 
 One function for each kind of place in a format. What a format cannot carry is refused with an
 error that names the place; nothing is ever shortened, dropped or replaced.

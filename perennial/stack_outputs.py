@@ -1,4 +1,4 @@
-"""What a stack tells of its clusters: the components write it, `connect --stack` reads it. Pure."""
+"""Clusters in a stack's outputs: the components write them, `connect --stack` reads them. Pure."""
 
 from __future__ import annotations
 

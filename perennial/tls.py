@@ -9,7 +9,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files with which a process proves who it is and knows the scheduler.
+    """Certificate files of a process: its own, its key, and the authority that it trusts.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from perennial.stack_outputs import describe
 from . import inputs
 from .resources import Authority
 
-#: What every cluster tells, on every platform.
+#: The outputs of every cluster, on every platform.
 OUTPUTS = ("scheduler_address", "dashboard_url", "jupyter_url", "connection", "fleets", "cluster")
 
 #: Time that a resource may take: a large environment over a slow line, a long drain.
@@ -86,7 +86,7 @@ class ClusterComponent(pulumi.ComponentResource):
 def outputs_of(
     spec: ClusterSpec, found: pulumi.Output[Any], authority: Authority, reached: pulumi.Input[str]
 ) -> dict[str, Any]:
-    """Return what a cluster with an authority tells; clients find its scheduler at ``reached``."""
+    """Return the outputs of a cluster with an authority and the address of its scheduler."""
     tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
     connection = {
         "cluster": spec.name,

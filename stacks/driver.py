@@ -51,7 +51,7 @@ Say = Callable[[str], None]
 class Outcome:
     """What a command did."""
 
-    #: What the engine told.
+    #: What the engine reported.
     log: DeploymentLog
     #: How long it took.
     seconds: float
@@ -94,7 +94,7 @@ def up(
 
 
 class PartlyError(FleetError):
-    """Some of it failed; the outputs and the events tell of the rest."""
+    """Some of it failed; outputs and events describe the rest."""
 
     def __init__(self, message: str, outputs: Values, log: DeploymentLog) -> None:
         super().__init__(message)
@@ -124,7 +124,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
 
 
 def refresh(spec: ClusterSpec, say: Say) -> Outcome:
-    """Look what became of the machines, and remember it; `up` mends it."""
+    """Read the state of the machines into the stack; `up` repairs what differs."""
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     stack, log = _open(folder, spec, say), DeploymentLog()
     log.preview = True
@@ -194,7 +194,7 @@ def _open(folder: Path, spec: ClusterSpec, say: Say, force: bool = True) -> engi
         engine.settle(stack, folder)
     if engine.half_made(engine.state(folder, spec.name)):
         # The journal knows these machines; the engine only warns of them for ever.
-        say("a deployment was cut off; looking what it has left")
+        say("a deployment was interrupted; looking for what it has left")
         refresh = partial(stack.refresh, clear_pending_creates=True)
         _failure(DeploymentLog(), refresh, spec.name, say)
     return stack
@@ -240,7 +240,7 @@ def _failure(log: DeploymentLog, act: Callable[..., Any], name: str, say: Say) -
 
 @contextmanager
 def _in_one_line(name: str) -> Iterator[None]:
-    """Say in one line what the engine's command line complains of."""
+    """Raise an error of the engine's command line as one line."""
     try:
         yield
     except CommandError as error:
@@ -250,7 +250,7 @@ def _in_one_line(name: str) -> Iterator[None]:
 def _sweep(
     book: journal.Journal, now: Mapping[str, Any], had: set[str], wanted: set[str], say: Say
 ) -> tuple[str, ...]:
-    """Clean machines that nobody wants and of which the engine knows nothing."""
+    """Clean machines that are in the journal, but neither in the file nor in the stack."""
     gone = set(book.entries()) - wanted - engine.machines(now)
     done, failed = journal.clean({m: book.entries()[m] for m in sorted(gone - had)}, say)
     book.strike([*done, *(gone & had)])

@@ -24,7 +24,7 @@ from perennial.spec.units import GIB
 
 from .aws import Account, gathered, whole
 
-#: Seconds in which an instance must have booted, and in which one that drains gives a sign of life.
+#: Seconds in which an instance must have booted, and between heartbeats of one that drains.
 BOOTS, ALIVE = 1800, 300
 #: Keys of the platform's own that a bundle is made of.
 _BUNDLED = ("metadata", "network.domain", "notebooks", "python")

@@ -41,7 +41,7 @@ LEFT = " left in place: "
 
 @dataclass(slots=True)
 class DeploymentLog:
-    """What a deployment did, as its events told it."""
+    """What a deployment did, from its events."""
 
     #: How many resources were made, changed, removed, and were as they should be.
     counts: dict[str, int] = field(default_factory=dict)

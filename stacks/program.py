@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def deploy(args: ClusterSpec | inputs.Inputs, force: bool = False) -> None:
-    """Register a cluster with the engine and export what it tells."""
+    """Register a cluster with the engine and export its outputs."""
     spec = args.spec if isinstance(args, inputs.Inputs) else args
     cluster = import_module(PLATFORMS[spec.platform].stack).Cluster(spec.name, args, force=force)
     for output in OUTPUTS:

@@ -1,4 +1,4 @@
-"""`doctor`: look for what will go wrong."""
+"""`doctor`: check a cluster and this machine for problems."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Stop:
 
 @contextmanager
 def until_asked() -> Iterator[Stop]:
-    """Note a SIGTERM, instead of dying of it; from before the cluster starts until it is down."""
+    """Record a SIGTERM instead of exiting, from before the cluster starts until it is down."""
     stop = Stop()
 
     def note(*_: object) -> None:

@@ -153,7 +153,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 def _say_adopted(release: Release, unknown: str) -> None:
-    """Say how it goes on; ``unknown`` says why the commands do not find it."""
+    """Print what to run next; ``unknown`` says why the commands do not find it."""
     from perennial.platforms.kubernetes.chart.scaler_objects import name_of
 
     name, made = release.name, name_of(release.name)

@@ -1,8 +1,8 @@
-"""How the command line speaks: progress on a terminal, plain lines into a pipe.
+"""Output of the command line: progress on a terminal, plain lines into a pipe.
 
 Names of workers and tasks, lines of logs, answers of machines and fields of bundles come from
-others, and a terminal obeys what is in them. So all that is printed goes through `guard` or
-`console`, which take control characters out; colours of our own are rich's, added after that.
+others, and may hold control sequences. So all that is printed goes through `guard` or `console`,
+which take control characters out; colours of our own are rich's, added after that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from perennial.plan import Plan
 
-#: Whole sequences first (colours, titles, links), so that their rest does not litter the line.
+#: Whole sequences first (colours, titles, links), so that no rest of them is shown.
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     # None within another: a line of nothing but beginnings would take the square of its length.
@@ -38,12 +38,12 @@ _CONTROLS = re.compile(
 
 
 def harmless(text: str) -> str:
-    """Take out of a text whatever a terminal would obey instead of showing it."""
+    """Remove from a text what a terminal would run instead of showing it."""
     return _CONTROLS.sub("", _SEQUENCES.sub("", text))
 
 
 class _Guarded:
-    """A text stream that writes harmless text alone; its bytes are out of reach."""
+    """A text stream that writes harmless text alone; its buffer is not accessible."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -72,7 +72,7 @@ def _have_streams() -> None:
 
 
 def guard() -> None:
-    """Let this process print harmless text alone, whoever prints it."""
+    """Make all output of this process harmless, whichever code prints it."""
     _have_streams()
     if not isinstance(sys.stdout, _Guarded):
         sys.stdout = cast(TextIO, _Guarded(sys.stdout))

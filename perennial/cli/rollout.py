@@ -161,7 +161,7 @@ def await_workers(running: Runtime, say: Say) -> None:
 def reachable(platform: str, connection: Connection, say: Say) -> tuple[Connection, str]:
     """Return how a cluster is reached from here, and why it is not.
 
-    Where its address has no meaning here, its platform carries connections to it.
+    Where its address is not reachable from here, its platform forwards connections to it.
     """
     from perennial import connect, paths
 

@@ -56,7 +56,7 @@ def resume(name: Cluster = None, file: ItsFile = None) -> None:
 
 
 def reach(name: str | None) -> Connection:
-    """Say how a cluster's scheduler is reached; through the tunnel where there is one."""
+    """Return how a cluster's scheduler is reached; through the tunnel where there is one."""
     from perennial import connect, paths
     from perennial.placement import require_here
 
@@ -117,7 +117,7 @@ class Standing:
 
 
 def standing(name: str) -> Standing | None:
-    """Tell how the scaler and its groups stand, for `perennial status`; None without a scaler."""
+    """Describe the scaler and its groups, for `perennial status`; None without a scaler."""
     if not scaled(name):
         return None
     from perennial.scaler import explaining, scaler_client

@@ -202,7 +202,7 @@ def env_command(name: Cluster = None, file: ItsFile = None) -> None:
 
 
 def _tunnelled(cluster: str) -> bool:
-    """Tell whether a cluster is reached through a tunnel; loads nothing of SSH."""
+    """Whether a cluster is reached through a tunnel; loads nothing of SSH."""
     return paths.tunnel(cluster).is_file()
 
 
@@ -223,7 +223,7 @@ def _tunnel(connection: Connection, ssh: str | None, forward: bool) -> tuple[Con
 
 
 def _hint(connection: Connection) -> str:
-    """Name what reaches a cluster whose address has no meaning here; empty for any other."""
+    """Name what reaches a cluster whose address is not reachable from here; empty for any other."""
     from perennial import tunnel
 
     unreachable = tunnel.is_unreachable(connection)
@@ -243,7 +243,7 @@ def _end_tunnels(name: str | None) -> bool:
 
 
 def _is_file(target: str) -> bool:
-    """Tell a bundle's file from a cluster's name, in which no dot or slash can stand."""
+    """Whether it is a bundle's file: no dot or slash can stand in a cluster's name."""
     from perennial import connect
 
     if target == "-" or "." in target or os.sep in target:

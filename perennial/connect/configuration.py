@@ -1,9 +1,9 @@
 """One file in the user's own Dask configuration, which makes a plain ``Client()`` work.
 
 What is written there reaches every Dask process of the user, their own ``LocalCluster()`` among
-them. So only what a client reads is written. ``distributed.comm.require-encryption`` is not:
-with it a plain ``LocalCluster()`` or ``dask scheduler`` does not start any more. Nothing is lost,
-because a client that is given a ``tls://`` address speaks TLS or not at all.
+them. So only what a client reads is written. ``distributed.comm.require-encryption`` is not: with
+it a plain ``LocalCluster()`` or ``dask scheduler`` does not start any more. Nothing is lost,
+because a client that is given a ``tls://`` address uses TLS or does not connect.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def link_template(link: str) -> str:
 
 
 def variables(connection: Connection) -> dict[str, str]:
-    """Name the environment variables that say the same as `write`, for one shell alone.
+    """Return the environment variables that do the same as `write`, for one shell alone.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def exports(connection: Connection) -> str:
 
 
 def settings(connection: Connection) -> dict[tuple[str, ...], str]:
-    """Say what Dask is told of a connection, by key path."""
+    """Return Dask's settings for a connection, by key path."""
     settings: dict[tuple[str, ...], str] = {_ADDRESS: connection.scheduler_address}
     if connection.tls is not None:
         settings.update(zip((_CA, _CERT, _KEY), _files(connection), strict=True))

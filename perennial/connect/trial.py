@@ -1,4 +1,4 @@
-"""What a plain ``Client()`` does in a new process, tried in one: which address, and is it there.
+"""Try a plain ``Client()`` in a new process: which address it uses, and whether that answers.
 
 The process has the caller's environment, so that Dask itself says which of its many sources wins.
 It makes a TLS connection with what it found and reads nothing from it, because whatever arrives by
@@ -65,7 +65,7 @@ def _found(expected: Mapping[str, str]) -> str | None:
 
 
 def _other_target(key: str, value: Any) -> str:
-    """Say where Client() leads instead, and by what."""
+    """Say where Client() connects instead, and which setting makes it do so."""
     if value is None:
         does = "starts a LocalCluster" if key == _ADDRESS else "does not reach it"
         return f"{does}: Dask finds no {key}; run `perennial connect`"

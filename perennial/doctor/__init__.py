@@ -1,4 +1,4 @@
-"""Look for what will go wrong: what a check finds, and what all checks share."""
+"""What a check of `doctor` finds, and what all checks share."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ PACKAGES = (
 
 
 def as_client(cluster: str, python: str | None, cut: bool) -> Iterator[Finding]:
-    """Go the way that a plain Client() goes; not at all where that is known to be cut."""
+    """Connect as a plain Client() does; not at all where the network is known to be blocked."""
     link = connect.find(cluster)
     if paths.tunnel(cluster).is_file():
         link = tunnel.through(link)

@@ -1,4 +1,4 @@
-"""Speak Dask's protocol in a process of its own, without the operator's secrets.
+"""Use Dask's protocol in a process of its own, without the operator's secrets.
 
 Whoever has a client's certificate may put code into what a scheduler answers: Dask unpickles every
 message. So a command never does so itself. It starts `perennial.isolated.child`, which connects,
@@ -60,7 +60,7 @@ class Scheduler:
 
 
 def _read(line: bytes) -> Any:
-    """Read one answer of the child; believes nothing of it but its form."""
+    """Read one answer of the child; only its form is relied on."""
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):

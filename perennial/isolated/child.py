@@ -1,4 +1,4 @@
-"""The process that speaks Dask's protocol for a command; see `perennial.isolated`.
+"""The process that uses Dask's protocol for a command; see `perennial.isolated`.
 
 One line of JSON for each question on its standard input, one for each answer on its output.
 """

@@ -22,14 +22,14 @@ MEMBER = (
 
 
 def work(counts: Counts, now: float) -> list[KindOfWork]:
-    """Put the sums into words: one entry for each kind of task, those with most tasks first."""
+    """List the sums: one entry for each kind of task, those with most tasks first."""
     sizes = {kind: sum(each.tasks for each in kind.sums) for kind in counts.kinds.values()}
     kinds = sorted((kind for kind in sizes if sizes[kind]), key=sizes.__getitem__, reverse=True)
     return [_entry(kind, now) for kind in kinds[:KINDS]]
 
 
 def _entry(kind: Kind, now: float) -> KindOfWork:
-    """Put a kind into words."""
+    """Describe a kind."""
     waiting = kind.held.get("waiting")
     oldest = next(iter(kind.waits.values()), now)
     return {

@@ -1,4 +1,4 @@
-"""Who asks for a page, by the token of a request; and the answer to anybody else."""
+"""Authenticates requests for pages by their token, and refuses others."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def bearer(request: HTTPServerRequest) -> str:
 
 
 def same(given: str, secret: str) -> bool:
-    """Compare without a hint how much of it was right; nothing is the same as no secret."""
+    """Compare in constant time; an empty secret equals nothing."""
     return bool(secret) and hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())

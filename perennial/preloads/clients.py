@@ -1,4 +1,4 @@
-"""Tell the clients of people from those that Dask has for itself."""
+"""Which clients are users', and which are Dask's own."""
 
 from __future__ import annotations
 

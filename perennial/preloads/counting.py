@@ -243,7 +243,7 @@ class Counts:
 
 
 def needs_of(task: Any, state: str = "") -> tuple[tuple[tuple[str, float], ...], bool]:
-    """Tell what a task needs: resources, sorted by name, and whether it names a worker or a host.
+    """Return what a task needs: resources, sorted by name, and whether it names a worker or a host.
 
     One with ``allow_other_workers`` may run anywhere; but once it waits for a worker, Dask looks
     only whether a new one is one of those that it names.

@@ -1,4 +1,4 @@
-"""Tell what the scheduler's work asks of each worker group. Given with ``--preload``.
+"""Count what the scheduler's work asks of each worker group. Given with ``--preload``.
 
 A plugin counts the tasks as they change their state (`perennial.preloads.counting`), so that
 the scaler's question is answered without a look at any task. Operations of the scheduler, over
@@ -126,7 +126,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         if scheduler.status == Status.running:
             turns.start()
 
-    # What the scheduler tells
+    # Hooks of the scheduler's
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """Count a task where it is now."""
@@ -188,7 +188,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             except Exception as error:
                 self.fail(error)
 
-    # What others ask
+    # Questions of the scaler and of clients
 
     def demand(
         self,

@@ -5,7 +5,7 @@ SSH stands on the cluster. So a keeper on each machine asks here, over the clust
 it shall run, and the scaler says so here. Operations of the scheduler:
 
 ``perennial_keep``
-    A keeper tells what it has, and gets what is asked of it.
+    A keeper reports what it has, and gets what is asked of it.
 ``perennial_fleet``
     The scaler looks at a group.
 ``perennial_size``
@@ -89,7 +89,7 @@ class MachineReport:
 
 
 class Mailbox:
-    """What the keepers have told, and what is asked of them."""
+    """The latest reports of the keepers, and what is asked of them."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -99,7 +99,7 @@ class Mailbox:
     def exchange(
         self, machine: str, groups: Mapping[str, KeptGroup], trouble: str = ""
     ) -> dict[str, Ask]:
-        """Take what a keeper tells; give what is asked of it, by group."""
+        """Take a keeper's report; return what is asked of it, by group."""
         if machine not in self.machines and len(self.machines) >= MACHINES:
             raise ValueError(f"{machine}: {MACHINES} machines have a keeper, the most allowed")
         if len(groups) > GROUPS:
@@ -119,7 +119,7 @@ class Mailbox:
         return {name: part.ask for name, part in found.groups.items() if part.ask is not None}
 
     def fleet(self, group: str) -> FleetOnMachines:
-        """Describe a group: how long the scheduler has run, and each machine that has told."""
+        """Describe a group: how long the scheduler has run, and each machine that has reported."""
         now = monotonic()
         own = {name: each for name, each in self.machines.items() if group in each.groups}
         silent = {f"{group}-{name}": name for name, each in own.items() if _silent(each, now)}

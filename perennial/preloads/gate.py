@@ -1,4 +1,4 @@
-"""Let nobody but the cluster's own see the scheduler's pages. Given to it with ``--preload``.
+"""Require a login for the scheduler's pages. Given to it with ``--preload``.
 
 Dask's dashboard shows logs, tracebacks with values and source to whoever reaches its port, and on
 loopback that is every user of the machine. So the pages are served on a unix socket in a folder of
@@ -51,9 +51,9 @@ _ELSEWHERE = (
 
 
 class Gate(Router):
-    """Stands before the scheduler's pages.
+    """Routes requests to the scheduler's pages, or refuses them.
 
-    With ``names`` it asks nobody for the token: the machine is known by them, or by an address.
+    With ``names`` no token is needed: a request names the machine by one of them, or by an address.
     """
 
     def __init__(self, pages: Any, token: str, names: Collection[str] = ()) -> None:
@@ -181,7 +181,7 @@ def _opened(port: int, settings: Mapping[str, Any]) -> tuple[list[socket.socket]
 
 
 def install() -> None:
-    """Put the gate before the pages of each scheduler that this process makes."""
+    """Install the gate in each scheduler that this process makes."""
     plain = Scheduler.start_http_server
 
     def start_http_server(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Who may leave, and what a drain asks again and again: of the workers that leave, of no others.
+"""Which members may leave, and the questions of a drain: about the workers that leave alone.
 
 Dask's own answers to these questions list all workers, or every key that one holds.
 """

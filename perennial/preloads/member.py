@@ -1,8 +1,7 @@
-"""Let a worker tell the scheduler which group and member it belongs to. Given with ``--preload``.
+"""Let a worker register with its group and member. Given with ``--preload``.
 
-What it says arrives as ``WorkerState.extra["perennial"]``. Without it the group would have to
-be guessed from the worker's name, and a group ``gpu`` beside one ``gpu-large`` makes a bad
-guess easy.
+The scheduler has them as ``WorkerState.extra["perennial"]``. Without it the group would have to be
+guessed from the worker's name, and a group ``gpu`` beside one ``gpu-large`` makes a bad guess easy.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import dask.config
 
 
 def dask_setup(worker: Any) -> None:
-    """Add group and member to what the worker says when it registers."""
+    """Add group and member to the worker's registration."""
     group = dask.config.get("perennial.group", None)
     if group is None:
         return

@@ -211,7 +211,7 @@ class Workers:
             process.sample()
 
     def names(self, since: int) -> Names:
-        """Tell the members' names: what has changed since a number, or all of them."""
+        """Return the members' names: what has changed since a number, or all of them."""
         oldest = self.change - len(self.changes)
         if oldest <= since <= self.change:
             newer = islice(self.changes, since - oldest, None)

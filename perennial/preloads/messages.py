@@ -10,7 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Request(TypedDict):
-    """What a person wants of the scaler; which fields there are, the kind says."""
+    """A request of a person to the scaler; its fields depend on its kind."""
 
     kind: Literal["pin", "unpin", "bounds", "unbound", "pause", "resume"]
     group: NotRequired[str]
@@ -100,7 +100,7 @@ class Room(TypedDict):
 
 
 class KeptGroup(Room):
-    """What a keeper tells of a group."""
+    """A keeper's report of a group."""
 
     #: Numbers of the members that it keeps running.
     wanted: list[int]
@@ -113,7 +113,7 @@ class KeptGroup(Room):
 
 
 class KeeperReport(TypedDict):
-    """What a keeper tells of its machine."""
+    """A keeper's report of its machine."""
 
     groups: dict[str, KeptGroup]
     #: Why it cannot do what is asked of it; empty when it can.

@@ -31,7 +31,7 @@ LOOK = 10.0
 
 
 class MetricsGate(Router):
-    """Stands before the pages of a server, and lets the metrics through."""
+    """Answers requests for the metrics, and refuses all others."""
 
     def __init__(self, pages: Any, token: Path) -> None:
         self._pages = pages

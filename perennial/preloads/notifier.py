@@ -1,4 +1,4 @@
-"""Tell the scaler at once of what it should not find out at its next tick."""
+"""Wakes the scaler between two ticks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 
 
 class Notifier:
-    """Counts what is worth a look, and lets others wait for more."""
+    """Counts events, and lets others wait for the next one."""
 
     def __init__(self) -> None:
         self.count = 0
         self._more = asyncio.Event()
 
     def notify(self) -> None:
-        """Say that there is something new. To be called where the event loop runs."""
+        """Count an event. To be called where the event loop runs."""
         self.count += 1
         self._more.set()
 
     async def wait(self, known: int, seconds: float) -> int:
-        """Wait until there is more than somebody knows."""
+        """Wait until there are more events than the caller knows."""
         try:
             async with asyncio.timeout(seconds):
                 while self.count == known:

@@ -1,4 +1,4 @@
-"""Put the scaler's page on the scheduler's dashboard. Given to it with ``--preload``.
+"""Add the scaler's page to the scheduler's dashboard. Given to it with ``--preload``.
 
 It has to be there before the scheduler makes its dashboard, and so takes effect when it is
 imported. Where Bokeh is missing there is no dashboard, and nothing is done.

@@ -26,7 +26,7 @@ class Scatters:
         self._scaled = scaled
 
     def install(self) -> None:
-        """Stand before the scheduler's own handler."""
+        """Replace the scheduler's own handler."""
         scatter = self.scheduler.handlers["scatter"]
 
         @wraps(scatter)

@@ -1,4 +1,4 @@
-"""Tell systemd how a service is (``sd_notify``); the standard library alone."""
+"""Notify systemd of a service's state (``sd_notify``); the standard library alone."""
 
 from __future__ import annotations
 

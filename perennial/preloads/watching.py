@@ -53,6 +53,6 @@ class Watched(ABC):
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Tell one version of a file from the next."""
+    """Identify a version of a file."""
     status = path.stat()
     return status.st_mtime_ns, status.st_ino, status.st_size

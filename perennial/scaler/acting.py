@@ -1,4 +1,4 @@
-"""Turn decisions into deeds: drains, returns, and sizes of fleets. Each deed can be cut off.
+"""Carry decisions out: drains, returns, and sizes of fleets. Each can be interrupted.
 
 What is begun with a member is written down before it is done (`perennial.scaler.intents`). A size
 needs no such note: it is absolute, and the platform holds it.

@@ -1,4 +1,4 @@
-"""The time between two lives of a scaler: by the machine's own clock, as long as it has not booted.
+"""Time between two runs of a scaler: by the machine's own clock, as long as it has not booted.
 
 A wall clock can be set; the seconds since a machine's boot cannot. They mean nothing in another
 boot.

@@ -1,7 +1,7 @@
 """Bounds by the calendar. Pure: the time is given.
 
-A schedule speaks of the clock on the wall: ``08:00`` is eight o'clock also on the days when the
-clocks are changed. A time that a day does not have counts as the next one that it has.
+A schedule is in local time: ``08:00`` is eight o'clock also on the days when the clocks are
+changed. A time that a day does not have counts as the next one that it has.
 """
 
 from __future__ import annotations

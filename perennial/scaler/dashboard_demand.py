@@ -70,7 +70,7 @@ class HttpSource:
             ) from None
 
     async def wait_for_change(self) -> bool:
-        """Wait: a dashboard tells nothing by itself. See `Source.wait_for_change`."""
+        """Wait: a dashboard notifies of nothing. See `Source.wait_for_change`."""
         await asyncio.sleep(timing.CHANGE)
         return False
 

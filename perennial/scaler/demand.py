@@ -27,7 +27,7 @@ OLDEST = (2026, 6)
 
 
 class DemandError(PerennialError):
-    """The demand is not known now; nothing may be decided that could not be undone."""
+    """The demand is not known now; no decision may be made that cannot be undone."""
 
 
 class SchedulerAway(DemandError):  # noqa: N818  (what it says of the scheduler)

@@ -41,7 +41,7 @@ class Desk:
         return list(self.channel.requests.values())
 
     async def news(self, seconds: float) -> bool:
-        """Wait for a request; whether there is one."""
+        """Wait for a request; return whether there is one."""
         known = self._news.count
         return await self._news.wait(known, seconds) != known
 

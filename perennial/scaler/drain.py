@@ -35,7 +35,7 @@ ENDING = frozenset({"closing", "closed", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a member is being told, and at which addresses."""
+    """A call to the processes of a member, at their addresses."""
 
     addresses: frozenset[str]
     task: asyncio.Task[Any]
@@ -216,7 +216,7 @@ class Drains:
         self._told[who] = _Call(frozenset(addresses), asyncio.create_task(call))
 
     async def _heard(self) -> None:
-        """Wait a while for workers that were told something; one that is slow delays no other."""
+        """Wait a while for answers of workers; one that is slow delays no other."""
         if not self._told:
             return
         begun = monotonic()
@@ -302,7 +302,7 @@ class Drains:
             _log(drain, now)
 
     async def _give_up(self, drain: Drain) -> None:
-        """Let the member go with what it runs and holds, as the group's rule is."""
+        """Let the member leave with what it runs and holds, as the group's rule says."""
         lost = [("task", drain.tasks)] * bool(drain.tasks)
         lost += [("key", drain.unique)] * bool(drain.unique)
         drain.given_up = " and ".join(listed(noun, keys) for noun, keys in lost)

@@ -1,4 +1,4 @@
-"""Say in sentences what the scaler has seen, weighed and decided. Pure."""
+"""Explain in sentences what the scaler has seen, weighed and decided. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def lasting(duration: float) -> str:
 
 
 def moment(text: str, now: datetime) -> float:
-    """Read a time as people say it."""
+    """Read a time such as ``14:05`` or ``10 min ago``."""
     words = text.strip()
     if found := _CLOCK.fullmatch(words):
         hour, minute, second = (int(each or 0) for each in found.groups())

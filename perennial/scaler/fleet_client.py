@@ -64,7 +64,7 @@ class FleetClient:
         return "; ".join(dict.fromkeys(filter(None, (self._unseen, self.trouble))))
 
     def content(self) -> None:
-        """Nothing more is wanted of the platform: what it has refused does not matter any more."""
+        """Forget what the platform has refused: nothing more is asked of it."""
         self.trouble = ""
         if self.free:
             self._failures = 0

@@ -1,7 +1,7 @@
 """The scaler's loop: look, decide, drain, resize, write down; again after some seconds.
 
 Each tick asks the fleets and the scheduler, has the policy decide, and acts. It comes early when
-the scheduler tells of work that nobody is there for. Nothing is acted on that is not known for
+the scheduler reports work for which there is no worker. Nothing is acted on that is not known for
 certain now. What takes longer than a tick, the drains, goes on beside it.
 """
 
@@ -41,7 +41,7 @@ class Health:
     started: float
     ticks: int = 0
     failed: int = 0
-    #: When the last tick ended, and the last one that knew the truth; seconds that it took.
+    #: When the last tick ended, and the last complete one; seconds that it took.
     ended: float | None = None
     truth: float | None = None
     seconds: float = 0.0

@@ -1,6 +1,6 @@
-"""``/metrics`` for Prometheus and a ``/health`` that tells the truth, on loopback.
+"""``/metrics`` for Prometheus, and ``/health``, on loopback.
 
-Served from a thread of its own, so that a loop that hangs is told of as well.
+Served from a thread of its own, so that a loop that hangs is reported as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from perennial.scaler import timing
 from perennial.scaler.desk import LARGEST, Desk, answered
 
 _PREFIX = "perennial_scaler"
-#: Key of a record → what Prometheus is told about it.
+#: Key of a record → the description of its metric.
 _GAUGES = {
     "seen": "Members that the scheduler can use.",
     "existing": "Members that the platform has.",
@@ -46,7 +46,7 @@ class ScalerState:
 
     mode: str
     interval: float
-    #: When the last tick ended, and the last one that knew the truth; None before the first.
+    #: When the last tick ended, and the last complete one; None before the first.
     ended: float | None
     truth: float | None
     #: How long the last tick took.
@@ -66,7 +66,7 @@ def health(state: ScalerState, now: float) -> tuple[int, dict[str, object]]:
     """Say whether the scaler does its work."""
     patience = timing.MISSED * state.interval + timing.GRACE
     reasons = []
-    for what, last in (("tick", state.ended), ("tick that knew the truth", state.truth)):
+    for what, last in (("tick", state.ended), ("complete tick", state.truth)):
         if last is None:
             reasons.append(f"no {what} has ended yet")
         elif now - last > patience:
@@ -83,7 +83,7 @@ def health(state: ScalerState, now: float) -> tuple[int, dict[str, object]]:
 
 
 class _Metrics(Collector):
-    """What Prometheus is told of a state at a time."""
+    """The metrics of a state at a time."""
 
     def __init__(self, state: ScalerState, now: float) -> None:
         self.state = state

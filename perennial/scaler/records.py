@@ -1,8 +1,8 @@
 """What was seen and decided, kept as JSON lines: one for each tick and group that says something.
 
-What a record holds is fixed: `perennial.scaler.history` reads it, today's and that of years ago.
-So that years of standing do not fill a disk, a record like the one before it is written once in
-a minute, one in which only figures differ every ten seconds, and the files are rotated.
+The fields of a record are fixed: `perennial.scaler.history` also reads those of years ago. So that
+years of standing do not fill a disk, a record like the one before it is written once in a minute,
+one in which only figures differ every ten seconds, and the files are rotated.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Report:
 
     @property
     def silence(self) -> str:
-        """Say that the scaler is away; empty when it is not."""
+        """Say for how long the scaler has not answered; empty when it answers."""
         if self.age is None:
             return "the scaler has not answered yet; see `perennial logs scaler`"
         if self.age <= timing.SILENCE:
@@ -126,7 +126,7 @@ def _report(answer: Any) -> Report:
 
 
 def _tried(found: Report) -> Report:
-    """Say all that is said of a report, so that a malformed one is found here."""
+    """Compute all properties of a report, so that a malformed one is found here."""
     for record in found.groups.values():
         explain(record, 0.0, {})
         line(record)

@@ -107,7 +107,7 @@ def state(loop: Loop) -> ScalerState:
 
 
 async def _alive(loop: Loop) -> None:
-    """Tell the service manager when it is ready, and that it is alive as long as ticks end."""
+    """Notify the service manager when it is ready, and that it is alive as long as ticks end."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     pause = (
         min(timing.HEARTBEAT, int(microseconds) / 2e6)

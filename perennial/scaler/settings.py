@@ -1,4 +1,4 @@
-"""What a scaler is told: the JSON file that the platform's deployment has written for it."""
+"""The scaler's configuration: the JSON file that the platform's deployment has written."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class GroupSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a scaler is told."""
+    """The scaler's configuration."""
 
     #: Names.
     cluster: str

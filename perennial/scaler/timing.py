@@ -19,14 +19,14 @@ WORKER_ANSWER = 10.0
 DASHBOARD_ANSWER = 20.0
 #: A platform's; then the loop goes on without it.
 PLATFORM_ANSWER = 30.0
-#: For which the scheduler lets a question for news wait.
+#: For which a question for changes waits at the scheduler.
 CHANGE = 30.0
 #: That the scheduler has to move what a worker holds; then it is asked again.
 MOVE = 300.0
 
 # After which something that has failed is tried again
 
-#: Listening for news.
+#: Waiting for changes.
 CHANGE_AGAIN = 10.0
 #: A scheduler without the preload.
 PRELOAD_AGAIN = 60.0
@@ -81,7 +81,7 @@ SAVE = 30.0
 #: Until a record is written although it says nothing new, and nothing new but figures.
 SAME_AGAIN, FIGURES_AGAIN = 60.0, 10.0
 
-# Signs of life
+# Heartbeats
 
 #: Between two of them, where no watchdog asks for more.
 HEARTBEAT = 10.0
@@ -89,6 +89,6 @@ HEARTBEAT = 10.0
 HUNG = 4 * PLATFORM_ANSWER
 #: After which a scaler that has said nothing counts as away.
 SILENCE = 30.0
-#: Intervals without a tick that knew the truth, after which it is not well; and what they may take
-#: beside them, for a slow platform is no reason to wake anybody.
+#: Intervals without a complete tick after which it is not healthy; and the seconds above them that
+#: a slow platform may take.
 MISSED, GRACE = 3, 5.0

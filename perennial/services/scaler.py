@@ -17,7 +17,7 @@ from perennial.tls import Tls
 #: Members that a group without bounds may have.
 MOST = 100_000
 
-#: Seconds without a sign of life after which it is restarted.
+#: Seconds of its watchdog.
 WATCHDOG = 120.0
 
 
@@ -67,7 +67,7 @@ def scaler(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> Servi
 
 
 def settings_of(spec: ClusterSpec, site: Site, fleets: Mapping[str, Handle]) -> dict[str, object]:
-    """Say what a scaler is told, see `perennial.scaler.settings`."""
+    """Return the scaler's configuration, see `perennial.scaler.settings`."""
     if spec.scaler is None:
         raise ValueError("the cluster has no scaler")
     tls = tls_files(spec, site, "client")

@@ -213,7 +213,7 @@ class Lifecycle:
     notifies : bool
         The process tells systemd when it is ready and that it is alive (``sd_notify``).
     watchdog : float
-        Seconds without a sign of life after which it is restarted; 0 for never.
+        Seconds without a keep-alive (``WATCHDOG=1``) after which it is restarted; 0 for never.
     health : str or None
         URL on loopback that answers 200 while the process is well.
     """
@@ -296,7 +296,7 @@ class Service:
 
 
 def fingerprint(service: Service) -> str:
-    """Say in 16 letters what a service is: what is different when it is another.
+    """Return 16 letters of a digest of a service.
 
     A change of the fingerprint is what restarts a process. The description is for people, and
     how many members a group has is no part of a service.

@@ -1,4 +1,4 @@
-"""What pydantic refuses, said in the words of the cluster file. Pure."""
+"""Turns errors of pydantic's into the words of the cluster file. Pure."""
 
 from __future__ import annotations
 

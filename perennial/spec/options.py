@@ -22,7 +22,7 @@ class PlatformOptions(Model):
         yield from ()
 
     def warnings(self, spec: ClusterSpec) -> Iterator[Fault]:
-        """Warn of what is valid but will surprise."""
+        """Warn of what is valid but probably not meant."""
         yield from ()
 
     def port_uses(self, spec: ClusterSpec) -> Iterator[PortUse]:

@@ -1,4 +1,4 @@
-"""A YAML parser's complaint, said in the words of the person who wrote the file. Pure."""
+"""Turns errors of the YAML parser into the words of the cluster file. Pure."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from perennial.errors import PerennialError
 from perennial.ssh.keys import ACCEPT_NEW
 from perennial.ssh.target import Hop, parse_jump
 
-#: Seconds between two signs of life; a cut network is noticed after three without an answer.
+#: Seconds between two keepalive messages; three without an answer end the connection.
 KEEPALIVE = 15.0
 _UNANSWERED = 3
 #: Seconds for which a connection that nobody uses stays, where nobody is left to close it.

@@ -1,4 +1,4 @@
-"""Speaks with the `ssh` process that holds a connection, over its control socket.
+"""Client of the control socket of the `ssh` process that holds a connection.
 
 The protocol is OpenSSH's own, which its ``PROTOCOL.mux`` describes; version 4 of it has been the
 same since OpenSSH 5.8. One socket serves one request: it stays open for as long as the process or

@@ -17,7 +17,7 @@ _MARKED = re.compile(r"\b(ERROR|CRITICAL)\b|^(Usage|Error|usage|error|jupyter): 
 
 
 def informative_line(log: Path) -> str:
-    """Say the line of a log that tells why its service ended: an error's, else the last one."""
+    """Return the line of a log that says why its service ended: an error's, else the last one."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - END))

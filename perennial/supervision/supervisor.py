@@ -1,4 +1,4 @@
-"""The cluster's own supervisord: start it, speak to it over its unix socket.
+"""The cluster's own supervisord: start it, and call it over its unix socket.
 
 XML-RPC with the standard library; supervisor's own client would import its whole server.
 """
@@ -243,7 +243,7 @@ def speaks_http(port: int) -> bool:
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Pick what the services may know of the shell that starts them."""
+    """Choose the variables of this shell that the services get."""
     return {
         key: value
         for key, value in environment.items()

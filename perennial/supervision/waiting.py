@@ -139,7 +139,7 @@ class Waiting:
 
 
 def does_not_stay_up(name: str, logs: Path) -> str:
-    """Say that a service keeps ending, with the line of its log that tells most."""
+    """Say that a service keeps ending, with the most informative line of its log."""
     log = logs / f"{name}.log"
     why = processes.cause_in(log) or f"see `perennial logs {name}`"
     return f"{name} does not stay up; its last line: {informative_line(log)}; {why}"

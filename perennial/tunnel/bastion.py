@@ -35,7 +35,7 @@ class Bastion:
 
     @staticmethod
     def words(told: Mapping[str, str]) -> str:
-        """Say which way it is."""
+        """Describe it in a message."""
         return f"tunnel through {told['bastion']}"
 
     def endpoints(self, connection: Connection) -> list[Endpoint]:

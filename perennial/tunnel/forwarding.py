@@ -1,4 +1,4 @@
-"""Carries connections from ports of this machine to a cluster's, and never gives up.
+"""Forwards connections from ports of this machine to a cluster's, and reconnects by itself.
 
 The ports stay ours while the way there is cut: nobody else can take them, and who connects waits
 for it for some seconds instead of being refused.
@@ -157,7 +157,7 @@ class Forwarder:
                 await link.close()
 
     def _say(self, fault: str | None) -> None:
-        """Tell of a change; a full disk keeps nobody from connecting again."""
+        """Write the state down; a full disk does not prevent reconnecting."""
         try:
             self._tell(fault)
         except OSError as error:

@@ -171,7 +171,7 @@ def close_tunnel(cluster: str) -> bool:
 
 
 def through(connection: Connection) -> Connection:
-    """Say how a cluster is reached through its tunnel, be it up or not."""
+    """Return how a cluster is reached through its tunnel, whether or not it is up."""
     current = _load(_files(connection.cluster))
     return _rewritten(connection, current.forwards if current else ())
 

@@ -28,9 +28,9 @@ STATE = ScalerState(
     [
         ({}, 100.0, None),
         ({}, 117.0, None),
-        ({}, 119.0, "the last tick that knew the truth ended 21 s ago"),
+        ({}, 119.0, "the last complete tick ended 21 s ago"),
         ({}, 200.0, "the last tick ended 101 s ago"),
-        ({"truth": None}, 100.0, "no tick that knew the truth has ended yet"),
+        ({"truth": None}, 100.0, "no complete tick has ended yet"),
         ({"ended": None}, 100.0, "no tick has ended yet"),
     ],
 )

@@ -28,7 +28,7 @@ def run(aws: Aws, instance: str, script: str, ends: float = ENDS) -> str:
         told = unless(
             Cause.OTHER,  # not there yet: the call took effect, and is not seen everywhere
             lambda: aws.call(
-                f"hear of the command on {instance}",
+                f"read the result of the command on {instance}",
                 client.get_command_invocation,
                 CommandId=sent,
                 InstanceId=instance,

@@ -154,7 +154,7 @@ class Ec2Fleet:
 
 
 def _raised(error: AwsError) -> type[FleetError]:
-    """Choose what is raised for a refusal of AWS's."""
+    """Choose the exception for an error of AWS's."""
     if error.code in ("ScalingActivityInProgress", "ResourceContention", "ResourceInUse"):
         return Busy
     if error.code == "ValidationError":

@@ -46,7 +46,7 @@ class PortForward:
 
     @staticmethod
     def words(told: Mapping[str, str]) -> str:
-        """Say which way it is."""
+        """Describe it in a message."""
         return f"port-forward by Systems Manager in {told['region']}"
 
     @staticmethod

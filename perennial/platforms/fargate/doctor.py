@@ -73,7 +73,7 @@ def services(running: Running) -> Iterator[Finding]:
                     good = False
                     yield Finding("services", "error", f"{key}-{task.id}: {trouble.text}")
         if service.deployments > 1:
-            yield Finding("services", "warning", f"{key}: a new version is rolled out just now")
+            yield Finding("services", "warning", f"{key}: a new version is being rolled out")
         elif said := _rolled_back(running, service):
             good = False
             yield Finding("services", "error", said)

@@ -207,5 +207,5 @@ def _row(key: str, task: EcsTask) -> ServiceStatus:
     state = "RUNNING" if task.is_running else "STARTING"
     uptime = (datetime.now(UTC) - task.started).total_seconds() if task.started else 0.0
     where = " ".join(filter(None, [task.zone, "Spot" if task.spot else ""]))
-    note = "ECS finds it unwell" if task.health == "UNHEALTHY" else None
+    note = "ECS reports it unhealthy" if task.health == "UNHEALTHY" else None
     return ServiceStatus(f"{key}-{task.id}", where or None, state, uptime=uptime, note=note)

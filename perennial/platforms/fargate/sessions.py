@@ -55,7 +55,7 @@ class Sessions:
 
     @staticmethod
     def words(told: Mapping[str, str]) -> str:
-        """Say which way it is."""
+        """Describe it in a message."""
         return f"port-forward by SSM in {told['region']}"
 
     @staticmethod
@@ -186,7 +186,7 @@ class SessionsLink:
         return running[-1]
 
     async def _carried(self, process: Process, local: int, part: str) -> None:
-        """Wait until the session's port takes connections."""
+        """Wait until the session's port accepts connections."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 while process.returncode is None:

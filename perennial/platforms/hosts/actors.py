@@ -1,4 +1,4 @@
-"""What members hold that nobody can take, actors; and what they have lost when they left."""
+"""The actors that members hold, and what members abandoned when they stopped."""
 
 from __future__ import annotations
 

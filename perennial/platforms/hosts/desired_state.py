@@ -259,7 +259,7 @@ def _is_kept(size: Size) -> bool:
 
 
 def _kept_by_itself(keeper: Service, paths: ClusterPaths) -> Service:
-    """Let a keeper speak to the supervisord that has started it."""
+    """Let a keeper connect to the supervisord that has started it."""
     argv = (*keeper.command.argv, str(paths.root))
     return replace(keeper, command=replace(keeper.command, argv=argv))
 

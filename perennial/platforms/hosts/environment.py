@@ -73,7 +73,7 @@ def own_path(cluster: str, root: bool = True) -> str:
 
 
 def _hash(text: str, wheelhouse: str | None) -> str:
-    """Say in 16 letters what an environment is made from: the requirements, and every wheel."""
+    """Return 16 letters of the digest of what an environment is made from."""
     digest = hashlib.sha256(text.encode())
     if wheelhouse is not None:
         try:

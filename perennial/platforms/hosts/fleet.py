@@ -21,7 +21,7 @@ from perennial.tls import Tls
 
 #: Seconds in which the scheduler must answer.
 ANSWER = 10.0
-#: Seconds after the scheduler's start in which every keeper must have told what it has.
+#: Seconds after the scheduler's start in which every keeper must have reported.
 GATHERING = 30.0
 #: Machines that are named with what they hold.
 NAMED = 3
@@ -50,7 +50,7 @@ class GroupOnMachine:
     pending: bool = False
     #: Why nothing can be asked of it now; empty when it can.
     trouble: str = ""
-    #: Whether its keeper is silent.
+    #: Whether its keeper has not reported of late.
     away: bool = False
     #: How many more it holds, for what they may use; None where it has not said so.
     room: int | None = None
@@ -112,7 +112,7 @@ class HostsFleet:
         self._tls = tls
 
     def observe(self) -> Observation:
-        """Look, in one read of what the keepers have told; changes nothing.
+        """Read the latest reports of the keepers; changes nothing.
 
         A machine whose keeper is silent is counted with those of its members that the
         scheduler still knows: they work, but nothing can be asked of them. The others of it are
@@ -282,7 +282,7 @@ def planned(
 
 
 def read(report: messages.GroupOnMachine) -> GroupOnMachine | None:
-    """Understand what a machine's keeper has told; None when it and all its members are away."""
+    """Read the report of a machine's keeper; None when it and all its members are gone."""
     wanted = frozenset(report["wanted"])
     if "registered" not in report:
         states = {int(number): state for number, state in report["states"].items()}

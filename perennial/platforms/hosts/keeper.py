@@ -26,7 +26,7 @@ from perennial.services.values import (
 from perennial.spec import ClusterSpec
 from perennial.tls import Tls
 
-#: Seconds without a sign of life after which each is restarted.
+#: Watchdog time of each, after which systemd restarts it.
 WATCHDOG = 120.0
 
 

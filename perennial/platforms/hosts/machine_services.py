@@ -226,7 +226,7 @@ def fleets(spec: ClusterSpec) -> dict[str, Handle]:
 
 
 def fleets_of(scheduler: MachineSpec, machines: Mapping[str, Values]) -> dict[str, Handle]:
-    """Say the same from what the scheduler's machine has to do, and the members of all machines."""
+    """Return the same, from the scheduler's machine and the members of all machines."""
     if scheduler.everywhere:
         return _fleets(scheduler)
     every = {name: Members.model_validate(own) for name, own in machines.items()}

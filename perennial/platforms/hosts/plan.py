@@ -253,7 +253,7 @@ def _members(machine: str, old: MachineState, assigned: Mapping[str, Any]) -> li
 
 
 def fingerprints(assigned: MachineServices, init: str | None) -> dict[str, str]:
-    """Say in 16 letters what each group and service is, before the machine's facts are known."""
+    """Return the fingerprint of each group and service, before the machine's facts are known."""
     from perennial.platforms.hosts.keeper import as_one_service
     from perennial.services import fingerprint
 

@@ -79,8 +79,8 @@ LATER = {
 }
 #: Oldest Python that runs the services, and so the agent.
 OLDEST = (3, 11)
-#: Seconds without any word from the machine after which it counts as lost: ten times what is
-#: between two signs of life of its agent. SSH itself notices a cut connection much sooner.
+#: Seconds without an answer after which a machine counts as lost: ten heartbeats of its agent. SSH
+#: itself notices a cut connection much sooner.
 SILENCE = 600.0
 
 _NO_PYTHON, _OLD_PYTHON, _IS_ROOT = 90, 91, 92
@@ -124,7 +124,7 @@ class Agent:
         return self._channel is not None and not self._session.lost()
 
     def send(self, say: Callable[[str], None]) -> None:
-        """Change who is told what happens there."""
+        """Change where its progress is reported."""
         self._say, self._said = say, ""
 
     def __enter__(self) -> Self:
@@ -361,7 +361,7 @@ def _source(name: str) -> str:
 
 
 def _bare(source: str) -> str:
-    """Leave comments, docstrings and annotations at home: half of what would be sent."""
+    """Remove comments, docstrings and annotations, half of what would be sent."""
     with _parsing:
         tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -73,7 +73,7 @@ def pages(dashboard: Dashboard) -> dict[str, object]:
 def _carry_out(
     request: Mapping[str, Any], say: Callable[[str], None], ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Have a request carried out; tell what is said of it, and raise what goes wrong."""
+    """Have a request carried out; report its progress, and raise its error."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "perennial.platforms.local.detached"],
         stdin=subprocess.PIPE,

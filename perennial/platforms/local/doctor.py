@@ -22,7 +22,7 @@ from perennial.platforms.local.ports import faults_of_ports
 from perennial.state import command
 from perennial.supervision import boot, listening, processes
 
-#: Open files below which a scheduler of some hundred workers stops to accept connections.
+#: Open files below which a scheduler of some hundred workers stops accepting connections.
 OPEN_FILES = 8192
 #: Share of the allowed processes and threads above which a task or a new member finds none left.
 ALMOST = 0.9
@@ -96,7 +96,7 @@ def ports(deployment: Deployment) -> Finding:
 
 
 def scaler(port: int, lock: Path) -> Finding:
-    """Check whether the scaler knows the truth and can act; nobody else is believed on its port."""
+    """Check whether the scaler is healthy; what another process answers on its port is ignored."""
     connection = http.client.HTTPConnection(listening.LOOPBACK, port, timeout=TIMEOUT)
     found = answer(connection, "/health") if listening.is_of(lock, port) else None
     if found is None:

@@ -219,7 +219,7 @@ class LocalFleet:
         return max(0, free) // spec.workers[self.group].processes
 
     def _stop_removed(self, supervisor: Supervisor, found: Mapping[str, Process]) -> set[str]:
-        """Stop those who have no unit any more, forget who has stopped; who is still there."""
+        """Stop members that have no unit any more; forget and leave out what has stopped."""
         left = set()
         for name, process in found.items():
             held = self._held(name)
@@ -258,7 +258,7 @@ class LocalFleet:
     def _start_missing(
         self, supervisor: Supervisor, names: Sequence[str], known: Mapping[str, Process]
     ) -> None:
-        """Start those who have a unit and no process."""
+        """Start members that have a unit and no process."""
         for name in names:
             if name not in known:
                 supervisor.add(name)

@@ -1,4 +1,4 @@
-"""Folders that users may write to, handled by root without believing what stands in them.
+"""Folders that users may write to, handled by root without trusting their content.
 
 A cluster's user runs everybody's tasks, so what is in its folders can be replaced at any moment, by
 a link to ``/etc`` for one. So root opens such a folder part by part, follows no link that somebody
@@ -15,7 +15,7 @@ from stat import S_ISREG
 
 from perennial.errors import PerennialError
 
-#: Left in a folder outside of ours by `give_to_root`, and believed if it is root's: what is root's
+#: Left in a folder outside of ours by `give_to_root`, and trusted if it is root's: what is root's
 #: there was the user's before.
 MARK = ".dask-perennial-kept"
 

@@ -25,8 +25,8 @@ from perennial.platforms.hosts.agent.operations import OPERATIONS, REPORTING
 
 #: Seconds to wait for another deploy.
 LOCK_TIMEOUT = 600.0
-#: Seconds between two signs of life.
-ALIVE = 60.0
+#: Seconds between two heartbeats.
+HEARTBEAT = 60.0
 
 
 class Server:
@@ -45,7 +45,7 @@ class Server:
         for line in self._requests:
             request = json.loads(line)
             try:
-                with self._signs_of_life():
+                with self._heartbeats():
                     result = self._do(request.pop("do"), request)
                 self._answer(ok=result)
             except PerennialError as error:
@@ -86,13 +86,13 @@ class Server:
         )
 
     @contextmanager
-    def _signs_of_life(self) -> Iterator[None]:
-        """Give them while a request is at work."""
+    def _heartbeats(self) -> Iterator[None]:
+        """Send heartbeats while a request is at work."""
         done = threading.Event()
 
         def give() -> None:
             with suppress(OSError):  # the operator is gone, as the request itself will find out
-                while not done.wait(ALIVE):
+                while not done.wait(HEARTBEAT):
                     self._answer(alive=True)
 
         thread = threading.Thread(target=give, daemon=True)
