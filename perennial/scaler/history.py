@@ -14,6 +14,7 @@ from typing import Any
 
 from perennial.errors import PerennialError
 
+#: What a tick has seen of a group and decided, see `perennial.scaler.records`.
 Record = Mapping[str, Any]
 
 #: The scaler's modes, and what each means.

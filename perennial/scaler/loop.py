@@ -19,9 +19,10 @@ from perennial.scaler import calendar, timing
 from perennial.scaler.acting import Actor
 from perennial.scaler.demand import DemandError, Source
 from perennial.scaler.fleet_client import FleetClient
+from perennial.scaler.history import Record
 from perennial.scaler.overrides import Overrides
 from perennial.scaler.policy import decide, detail_wanted
-from perennial.scaler.records import Log, Record, record
+from perennial.scaler.records import Log, record
 from perennial.scaler.settings import GroupSettings, Settings
 from perennial.scaler.state import SavedState
 from perennial.scaler.values import Decision, Decisions, Demand, Rules, Standing

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from perennial.files import make_private
 from perennial.scaler import timing
+from perennial.scaler.history import Record
 from perennial.scaler.values import Decision, Demand, Load, Rules, Standing
-
-Record = Mapping[str, Any]
 
 #: Name of the newest file; those before it have ``.1`` and ``.2`` after theirs.
 FILE = "records.jsonl"

@@ -16,6 +16,7 @@ from perennial.errors import PerennialError
 from perennial.preloads.messages import Request
 from perennial.scaler import timing
 from perennial.scaler.explaining import explain, infeasible, line
+from perennial.scaler.history import Record
 from perennial.tls import Tls
 
 Found = TypeVar("Found")
@@ -33,10 +34,10 @@ class Report:
     #: How many seconds ago; None when it never has.
     age: float | None
     #: Its latest records, the oldest first.
-    records: tuple[Mapping[str, Any], ...] = ()
+    records: tuple[Record, ...] = ()
 
     @property
-    def groups(self) -> dict[str, Mapping[str, Any]]:
+    def groups(self) -> dict[str, Record]:
         """The latest record of each group, by name."""
         return {
             str(name): {**record, "group": name}
