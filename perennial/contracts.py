@@ -266,7 +266,7 @@ class Runtime(PlatformPart, Protocol):
     def scaler(self) -> Any | None:
         """Return what keeps the scaler's reports where the scheduler does not; None where it does.
 
-        It has the scheduler's own questions for that, see `perennial.scaler.scaler_client`.
+        It answers the scheduler's own questions for that, see `perennial.scaler.scaler_client`.
         """
         return None
 

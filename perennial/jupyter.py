@@ -165,7 +165,7 @@ def dask_sidebar(title: str, group: str, dashboard_port: int) -> dict[str, Any]:
 
 
 def open_url_file(url: str, token: str, directory: Path) -> Path:
-    """Write a page that leads a browser to JupyterLab and logs it in.
+    """Write a page that redirects a browser to JupyterLab and logs it in.
 
     A browser is opened with a file's name, because what stands in an argument can be read by
     every user of the machine.

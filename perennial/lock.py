@@ -1,4 +1,4 @@
-"""One writer at a time: the second `perennial up` waits for the first and says for whom."""
+"""One writer at a time: a second `perennial up` waits for the first, and names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT = 600.0
 
 @contextmanager
 def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT) -> Iterator[None]:
-    """Hold a cluster's lock; the kernel lets go of it when this process ends, however it ends."""
+    """Hold a cluster's lock; the kernel releases it when this process ends, however it ends."""
     require_here(ClusterPaths(path.parent))
     make_private(path.parent)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -93,7 +93,7 @@ def require_reach(connection: Connection) -> None:
 
 
 def claim(paths: ClusterPaths) -> None:
-    """Remember that a cluster runs here."""
+    """Record that a cluster runs here."""
     now = asdict(here())
     if read_json(paths.machine) != now:
         write_json(paths.machine, now)

@@ -155,7 +155,7 @@ class StackDeployer(contracts.Deployer):
                 )
         stack.save(paths)
         store_outputs(spec, paths, {"connection": connection})
-        remember(spec, None, paths)  # at last: known, it is whole
+        remember(spec, None, paths)  # last: a cluster that is known is complete
         return connect.load(paths)
 
     def detach(self, name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 @contextmanager
 def short(path: str) -> Iterator[str]:
-    """Name a socket in few letters for a moment: 107 bytes are the most (unix(7))."""
+    """Yield a short path of a socket: it may have 107 bytes at most (unix(7))."""
     whole = PurePath(path)
     folder = os.open(whole.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -110,7 +110,7 @@ def plan(spec: ClusterSpec, say: Say) -> Outcome:
     began, folder = time.monotonic(), folder_of(cluster_state(spec.name))
     if same := _unchanged(spec, folder, say):
         return Outcome(DeploymentLog({"unchanged": same}), time.monotonic() - began)
-    with _kept_or_passing(folder, spec.name) as place:
+    with _folder_for_plan(folder, spec.name) as place:
         with _in_one_line(spec.name):
             stack = _stack(place, spec)
             engine.settle(stack, place)
@@ -258,8 +258,8 @@ def _sweep(
 
 
 @contextmanager
-def _kept_or_passing(folder: Path, name: str) -> Iterator[Path]:
-    """Give the engine's folder, or one that passes for a cluster that is not there yet."""
+def _folder_for_plan(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the engine's folder, or a temporary one for a cluster that is not there yet."""
     if engine.state_file(folder, name).exists():
         yield folder
         return

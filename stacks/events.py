@@ -1,4 +1,4 @@
-"""What the engine's events say, in the words of an operator. Pure."""
+"""Describes the engine's events for an operator. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DeploymentLog:
     machines: dict[str, str] = field(default_factory=dict)
 
     def record(self, event: EngineEvent) -> str | None:
-        """Take an event in; return what it says to a person who waits, if anything."""
+        """Record an event; return the line that it is worth to a person who waits, if any."""
         if event.diagnostic_event is not None:
             return self._record_diagnostic(event.diagnostic_event)
         if event.resource_pre_event is not None:
@@ -138,7 +138,7 @@ def last_line(text: str) -> str:
 
 
 def reason(error: CommandError) -> str:
-    """Say what the command line itself complained of."""
+    """Return the error of the command line itself."""
     lines = [line.strip().removeprefix("stderr: ") for line in str(error).splitlines()]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return f"pulumi: {said[0]}" if said else f"pulumi: {last_line(str(error))}"

@@ -1,4 +1,4 @@
-"""Bring Pulumi's command line here: the archive of a release, checked before anything of it is run.
+"""Download Pulumi's command line: a release's archive, checked before any of it is run.
 
 Pulumi's own installer is a script that is downloaded and run unchecked. Here the digest of each
 archive stands in the source; of an archive without one nothing is downloaded.

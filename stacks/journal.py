@@ -1,4 +1,4 @@
-"""Which machines a deployment may have touched, whatever became of it.
+"""The machines that a deployment may have changed, whatever became of it.
 
 Pulumi forgets a resource whose making failed or was killed. The machine does not: what was
 half made there is still there. So each machine is written down before anything is done to it,

@@ -1,4 +1,4 @@
-"""Ends a deployment early, where the platform knows that waiting is in vain."""
+"""Ends a deployment early, where the platform knows that a resource never becomes ready."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-#: Says what can never be ready, a line each.
+#: Returns what can never be ready, a line each.
 Hopeless = Callable[[], Sequence[str]]
 #: Seconds between two looks.
 LOOK = 3.0
 
 
 class Watch:
-    """Asks again and again while the engine works, in a thread."""
+    """Polls the platform in a thread while the engine works."""
 
     def __init__(self, interrupt: Callable[[], None], hopeless: Hopeless | None) -> None:
         self._interrupt = interrupt

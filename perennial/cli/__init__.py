@@ -1,4 +1,4 @@
-"""The command line: thin; what a command does stands in the modules it calls."""
+"""The command line. It is thin: what a command does is in the modules that it calls."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def judge(document: Document, strict: bool) -> None:
 
 
 def summary(spec: ClusterSpec) -> str:
-    """Say in one line what a cluster consists of."""
+    """Describe in one line what a cluster consists of."""
     from perennial.spec.units import about
     from perennial.spec.words import plural
 

@@ -21,7 +21,7 @@ _LOOK = 0.5
 
 @dataclass
 class Stop:
-    """Whether somebody wants this process to end."""
+    """Whether this process was asked to end."""
 
     asked: bool = False
 

@@ -58,10 +58,10 @@ def plan(file: File = DEFAULT_FILE, strict: Strict = False) -> None:
         part.log_in(spec.name, spec)
     with Progress(spec.name) as say:
         refused = _refusal(part, spec, say)
-        # What nobody gets is not planned either: that takes as long as there are members.
+        # Sizes that `up` would refuse are not planned: a plan of very many members takes long.
         if refused and _refusal(part, spec, say, force=True):
             raise PerennialError(refused)
-        # A cluster that is not there yet is planned without a trace.
+        # Planning a new cluster leaves no files.
         with exclusive(paths.lock, say) if paths.spec.exists() else nullcontext():
             planned = part.plan(spec, str(file.resolve()), say)
             if planned.steps:

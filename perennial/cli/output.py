@@ -57,7 +57,7 @@ class _Guarded:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # click would write past us
+        if name == "buffer":  # click would write to the buffer
             raise AttributeError(name)
         return getattr(self.stream, name)
 

@@ -1,4 +1,4 @@
-"""What `up` does on every platform: judge, plan, ask, deploy, wait, connect, and say where."""
+"""What `up` does on every platform: check, plan, ask, deploy, wait, connect, and print where."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class UpOptions:
 
 
 class _Watcher:
-    """Shows a person what an `up` does, and asks them."""
+    """Shows what an `up` does, and asks for confirmation."""
 
     def __init__(self, document: Document, options: UpOptions, progress: Progress, judged: bool):
         from perennial.paths import cluster_state
@@ -59,7 +59,7 @@ class _Watcher:
         self.client = "" if options.connect else "not connected"
 
     def planned(self, plan: Plan | None) -> None:
-        """Judge what is about to be done, and ask whether it shall be."""
+        """Show the plan, refuse what is not allowed, and ask for confirmation."""
         if plan is not None and not plan.steps:
             return
         if not self._judged:
@@ -88,7 +88,7 @@ def rollout(document: Document, file: Path, options: UpOptions) -> None:
     part = deployer(spec.platform, "up", spec.name)
     new = not paths.root.exists()
     if new:
-        judge(document, options.strict)  # refused, it leaves no trace at all
+        judge(document, options.strict)  # a refused file leaves no state behind
     equip(part, options.install)
     part.log_in(spec.name, spec)
     with Progress(spec.name) as say:
@@ -201,7 +201,7 @@ def connected(connection: Connection) -> str:
 
 
 def tried(connection: Connection, client: str) -> str:
-    """Say what a plain Client() does, found out as far as that can be done from here."""
+    """Say what a plain Client() does, as far as that can be tried from here."""
     if client != CONNECTED:
         return client
     from perennial.connect import trial

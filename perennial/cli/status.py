@@ -1,4 +1,4 @@
-"""`list` and `status`: what there is, and how it is."""
+"""`list` and `status`: the clusters, and the state of one."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def dask_setup(scheduler: Any) -> None:
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
-    """Let a hook fail without harm to the scheduler."""
+    """Keep errors of a hook from the scheduler."""
 
     @wraps(method)
     def hook(self: DemandPlugin, *args: Any, **kwargs: Any) -> None:
@@ -142,7 +142,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     @_guarded
     def add_worker(self, scheduler: Any, worker: str) -> None:
-        """Take a worker in."""
+        """Add a worker."""
         state, known = scheduler.workers[worker], self.workers.processes.get(worker)
         if known is None or known.worker is not state:
             self.workers.remove(worker)
@@ -150,18 +150,18 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     @_guarded
     def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
-        """Let a worker go."""
+        """Remove a worker."""
         self.workers.remove(worker)
 
     @_guarded
     def add_client(self, scheduler: Any, client: str) -> None:
-        """Notice that a person has come."""
+        """Notify of a user's client."""
         if is_user_client(client):
             self.notifier.notify()
 
     @_guarded
     def log_event(self, topic: str, msg: Any) -> None:
-        """Notice that a worker is parked, or not any more; Dask says so nowhere else."""
+        """Notice that a worker is parked, or not any more; Dask has no other event for it."""
         if isinstance(msg, Mapping) and msg.get("action") == "worker-status-change":
             process = self.workers.processes.get(topic)
             if process is not None:
@@ -257,7 +257,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         return monotonic() - self._asked < SILENCE
 
     def _followed(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """Let a handler of messages be followed by a count of the task that it is about."""
+        """Count the task of a message anew after the handler of the message."""
 
         @wraps(handler)
         def followed(*args: Any, **kwargs: Any) -> Any:

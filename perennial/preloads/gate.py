@@ -86,7 +86,7 @@ class Gate(Router):
 
 
 class _Login(RequestHandler):
-    """Gives a browser its cookie, and leads it to the page without the token in its address."""
+    """Sets a browser's cookie, and redirects it to the page without the token in its address."""
 
     def initialize(self, session: str) -> None:
         self._session = session

@@ -153,7 +153,7 @@ class Workers:
         self._turn: Iterator[Process] = iter(())
 
     def add(self, worker: Any) -> Process:
-        """Take a worker in."""
+        """Add a worker."""
         group_name, name = self.belongs(worker)
         group = self.groups.setdefault(group_name, Group(group_name))
         if name not in group.members:
@@ -164,7 +164,7 @@ class Workers:
         return process
 
     def remove(self, address: str) -> None:
-        """Let a worker go."""
+        """Remove a worker."""
         process = self.processes.pop(address, None)
         if process is None:
             return

@@ -107,7 +107,7 @@ class Loop:
             self._save(force=True)
 
     async def guarded_tick(self) -> None:
-        """Tick; whatever goes wrong, nothing more happens and the next one tries again."""
+        """Tick; after any error nothing is changed, and the next tick tries again."""
         begun = clocks.monotonic()
         try:
             await self.tick()
@@ -154,7 +154,7 @@ class Loop:
         return decisions
 
     def rules(self, now: datetime) -> Rules:
-        """Work the calendar and overrides into the rules."""
+        """Apply the calendar and overrides to the rules."""
         groups = []
         for each in self.settings.groups:
             bounds = _bounds(each, now)

@@ -201,7 +201,7 @@ class MemberTracker:
     # Drains
 
     def drain(self, drain: Drain) -> None:
-        """Have a member drained; one that is drained already goes on."""
+        """Begin to drain a member; a drain that has begun goes on."""
         life = self.of(drain.who)
         if life.state not in _DRAINING:
             self.take(drain.who, Event.DRAIN)

@@ -86,7 +86,7 @@ class Overrides:
         return said
 
     def expire(self, now: float) -> list[str]:
-        """Let go of pins whose time is over; say of which."""
+        """Remove pins whose time is over; return which."""
         for pin in self._is.pins.values():
             if pin.until is not None and pin.seconds is not None:
                 pin.until = min(pin.until, now + pin.seconds)
@@ -98,7 +98,7 @@ class Overrides:
         return [f"{name}: its pin is over" for name in pins]
 
     def applied(self, group: Group) -> Group:
-        """Work what people want into the rules of a group."""
+        """Apply pins and bounds to the rules of a group."""
         if group.name in self._is.bounds:
             wanted = self._is.bounds[group.name]
             least = group.min if wanted.min is None else wanted.min
@@ -150,7 +150,7 @@ def _taken(
     most: Mapping[str, int],
     now: float,
 ) -> str:
-    """Work one request in; say what it was."""
+    """Apply one request; describe it."""
     kind = request["kind"]
     if kind in ("pause", "resume"):
         to.paused = kind == "pause"

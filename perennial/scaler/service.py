@@ -56,7 +56,7 @@ def assembled(settings: Settings) -> Loop:
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Be a cluster's scaler."""
+    """Run a cluster's scaler."""
     with lock(settings.state, settings.cluster):
         loop = assembled(settings)
         desk = loop.source.desk if isinstance(loop.source, AdoptedSource) else None

@@ -28,7 +28,7 @@ _HISTORY = TypeAdapter(History)
 
 @contextmanager
 def lock(folder: Path, cluster: str) -> Iterator[None]:
-    """Be the only scaler of a cluster; the kernel releases the lock when the process ends."""
+    """Hold the lock of a cluster's scaler; the kernel releases it when the process ends."""
     make_private(folder)
     path = folder / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -95,7 +95,7 @@ Results = dict[str, Any]
 
 
 class Call(TypedDict):
-    """What a worker or its nanny is told to run; both pickled."""
+    """A function and its arguments for a worker or its nanny; both pickled."""
 
     op: str
     function: bytes
@@ -194,7 +194,7 @@ class DaskWorkers:
         return belongs(worker, self.groups)
 
     async def _everybody(self) -> ByAddress:
-        """All workers that the scheduler knows, by address: much, and dear."""
+        """All workers that the scheduler knows, by address: a large answer."""
         workers: ByAddress = (await self._ask("identity", n_workers=-1))["workers"]
         return workers
 
@@ -238,7 +238,7 @@ class DaskWorkers:
         return {"op": "run", "function": dumps(function), "kwargs": dumps(dict(arguments))}
 
     async def _pass_on(self, address: str, message: Call, nanny: bool) -> Results:
-        """Tell one worker or its nanny something; nothing where it does not answer."""
+        """Call one worker or its nanny; None where it does not answer."""
         async with self._turn:
             line = self._passed
             try:

@@ -43,7 +43,7 @@ def scheduler(spec: ClusterSpec, site: Site) -> Service:
     preloads = [*(f"perennial.preloads.{name}" for name in ours), *_tls_preloads(spec)]
     pages = _pages(spec, site) if site.pages else None
     preloads += _metrics_preloads(site)
-    if site.keeper:  # whether or not a group is scaled today: this restarts the scheduler
+    if site.keeper:  # scaled or not: a preload that is added restarts the scheduler
         preloads.append("perennial.preloads.fleets")
     argv = (
         *(*site.running("dask"), "scheduler"),

@@ -268,7 +268,7 @@ def _written(text: str) -> Path:
 
 
 def _person() -> bool:
-    """Whether somebody sits at a terminal that this process may ask."""
+    """Whether this process has a terminal at which a person can be asked."""
     try:
         with open("/dev/tty", "rb") as terminal:
             return os.isatty(0) and os.tcgetpgrp(terminal.fileno()) == os.getpgrp()

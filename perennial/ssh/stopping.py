@@ -1,4 +1,4 @@
-"""Work that is to stop: what a thread waits for over SSH is cut, and it begins nothing more."""
+"""Cancels work in threads: what a thread waits for over SSH is cut, and it begins nothing more."""
 
 from __future__ import annotations
 

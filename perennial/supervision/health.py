@@ -37,7 +37,7 @@ class Watchdog:
         self._deadline = 0.0
 
     def hung(self, pid: int, answered: bool, now: float) -> bool:
-        """Take in one look at the process and say whether it has hung."""
+        """Record one check of the process; return whether it has hung."""
         if pid != self._pid:
             self._pid = pid
             self._deadline = now + max(self.limit, START)

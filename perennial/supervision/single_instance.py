@@ -1,11 +1,11 @@
 """Run a program at most once: supervisord starts each service through this file.
 
 The file lock on ``LOCK`` is taken here and kept by the program itself, because the open file
-survives ``exec``. So it lives exactly as long as the program's main process, whoever dies
-first: the kernel lets go of it, and there is no stale pid file. When the lock is held
-already, supervisord was killed and its services live on without it; then this process stands
-in for the service: it waits for it, passes signals on, and leaves when it has left. Nobody's
-work is lost with supervisord, and there are never two schedulers.
+survives ``exec``. So the lock is held exactly as long as the program's main process runs: the
+kernel releases it, and there is no stale pid file. When the lock is held already, supervisord was
+killed and its services live on without it; then this process stands in for the service: it waits
+for it, passes signals on, and leaves when it has left. Nobody's work is lost with supervisord, and
+there are never two schedulers.
 
 Output goes straight to the service's log file and not through a pipe of supervisord's, so
 that an adopted service keeps its log as well.
@@ -42,7 +42,7 @@ DIRECTORY = "--directory"
 
 
 def main(*words: str) -> int:
-    """Become the program, or stand in for the one that already runs."""
+    """Exec the program, or stand in for the one that already runs."""
     options: list[tuple[str, str]] = []
     while words[0] in (FOLDER, DIRECTORY):
         options.append((words[0], words[1]))

@@ -35,7 +35,7 @@ class Steadiness:
         self._runs: defaultdict[str, set[float]] = defaultdict(set)
 
     def keeps_ending(self, process: Process, now: float) -> bool:
-        """Take in what a service does; whether it does not stay up."""
+        """Record the state of a service; return whether it keeps ending."""
         if process.state == "RUNNING":
             self._since.pop(process.name, None)
             # One that needs more than `startsecs` to end runs in between, and would for ever.

@@ -144,7 +144,7 @@ class Forwarder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
-                # Not in a tight circle when one after another wants it.
+                # No busy loop where several connections wait.
                 await asyncio.sleep(_FIRST_PAUSE)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -346,7 +346,7 @@ def _rewritten(connection: Connection, forwards: Sequence[Forward]) -> Connectio
 
 
 def run(cluster: str) -> int:
-    """Be the process that keeps a tunnel."""
+    """Run the process that keeps a tunnel."""
     files = _files(cluster)
     tunnel = _load(files)
     if tunnel is None:

@@ -125,7 +125,7 @@ def desired_state(
     home: Home | None = None,
     watch: tuple[str, float] = ("", 0.0),
 ) -> DesiredState:
-    """Say what shall stand on a machine: the system's own, or in the home folder of a user."""
+    """Return what shall stand on a machine: in the system's folders, or in a user's home folder."""
     parts = as_one_service(parts) if home else with_program(parts)
     marked = {part.name: fingerprint(part) for part in parts}
     parts = [_marked(part, marked[part.name]) for part in parts]
@@ -254,7 +254,7 @@ def _supervisord(
 
 
 def _is_kept(size: Size) -> bool:
-    """Whether a keeper starts the members: then it is said which ones."""
+    """Whether a keeper starts the members, which are then listed by number."""
     return not isinstance(size, int)
 
 
@@ -305,7 +305,7 @@ def _registers(member: Service) -> tuple[str, ...]:
 
 
 def request(desired: DesiredState, conf: str, pages: str) -> dict[str, object]:
-    """Say to `perennial.supervision.run_once` what it needs to know."""
+    """Write the request to `perennial.supervision.run_once`."""
     programs = [asdict(program) for program in desired.programs]
     for program in programs:
         del program["files"]

@@ -20,7 +20,7 @@ from perennial.platforms.hosts.survey import Seen, see, tried
 from perennial.spec import ClusterSpec
 from perennial.state import command
 
-#: Seconds that a clock may be wrong without a word.
+#: Seconds that a clock may be wrong without a finding.
 NOTABLE = 30.0
 
 

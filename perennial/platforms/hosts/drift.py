@@ -1,4 +1,4 @@
-"""What became of a machine's part of a cluster since it was deployed. Pure."""
+"""How a machine differs from what was deployed. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perennial.services import Service
 
 
 def drift(cluster: str, found: Look, outcome: Outcome) -> list[str]:
-    """Say what became of a machine's part of a cluster, one line for each thing. Pure."""
+    """List how a machine differs from what was deployed, one line each. Pure."""
     manifest = found["manifest"]
     if not manifest:
         return [f"nothing of {cluster} is there"]

@@ -45,7 +45,7 @@ def placed_on(
 
 
 def concerned(assigned: MachineServices, machine: str, word: str | None) -> bool:
-    """Say whether a machine that does not answer may have what a person has named."""
+    """Whether a machine that does not answer may have what a person has named."""
     if word in (None, machine):
         return True
     number = str(word).rpartition("-")[2]

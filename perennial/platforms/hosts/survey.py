@@ -1,4 +1,4 @@
-"""Ask a cluster's machines how they are, and try the ways between them."""
+"""Ask a cluster's machines for their state, and try the connections between them."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _listen(answers: Iterator[str], say: Callable[[str], None], ready: Callable[
                 "the process that changes the cluster has ended; run the same command again"
             )
         except KeyboardInterrupt:
-            if not pid:  # told already: whoever insists leaves it to finish by itself
+            if not pid:  # a second Ctrl-C: leave the process to finish by itself
                 raise
             say("ends once what it has stopped runs again")
             with suppress(ProcessLookupError):

@@ -39,7 +39,7 @@ def site(spec: ClusterSpec, paths: ClusterPaths, python: str = "") -> Site:
 
 
 def interpreter() -> str:
-    """Name this Python as every way to start it does: it stands in what runs.
+    """Return the path of this Python, the same however it was started: it stands in what runs.
 
     `perennial` and `pulumi` start the same interpreter under different names, and neither
     shall find that what the other one started is to be replaced.

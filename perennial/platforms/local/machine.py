@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory that its processes may really use."""
+"""The cores and the memory of this machine that its processes may use."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def needed(spec: ClusterSpec) -> int:
 
 
 def faults(spec: ClusterSpec, most: int | None, others: int) -> tuple[list[Fault], list[Fault]]:
-    """Compare a cluster with the limit: what cannot work, and what may be regretted. Pure."""
+    """Compare a cluster with the limit: errors and warnings. Pure."""
     need = needed(spec)
     if most is None or most >= max(LEAST, need + others):
         return [], []

@@ -1,4 +1,4 @@
-"""What runs on this machine, and how it is."""
+"""The services on this machine, and their state."""
 
 from __future__ import annotations
 

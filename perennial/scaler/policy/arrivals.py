@@ -1,4 +1,4 @@
-"""Work that keeps coming: how many slots it takes, for those who must be asked for ahead."""
+"""Work that keeps coming: how many slots it takes, so that members are asked for ahead of it."""
 
 from __future__ import annotations
 

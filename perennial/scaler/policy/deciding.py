@@ -124,7 +124,7 @@ def _weigh(tick: _Tick) -> tuple[dict[str, Decision], dict[str, GroupHistory]]:
 def _packed(
     tick: _Tick, views: Sequence[GroupView], lefts: dict[str, int], blocked: Mapping[str, bool]
 ) -> tuple[dict[str, Room], dict[str, int]]:
-    """Put work on to groups; what the budget refuses one group goes on to the next.
+    """Pack work on to groups; what the budget refuses one group goes on to the next.
 
     Returns the groups, and the size that each would have that was refused.
     """
@@ -192,7 +192,7 @@ def _grow(view: GroupView, growth: sizing.Growth) -> Decision:
 
 
 def _shrink(tick: _Tick, view: GroupView, growth: sizing.Growth, need: int) -> Decision:
-    """Let members leave that were not needed for long enough."""
+    """Choose members to leave that were not needed for long enough."""
     forced = view.group.pin is not None or view.current > view.group.max
     least = sizing.least(view)
     patience = leaving.IdleTolerance.of(view)

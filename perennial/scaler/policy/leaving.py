@@ -1,4 +1,4 @@
-"""Who leaves: when long enough not needed, in small steps, and only if the others take the data."""
+"""Which members leave: not needed for long enough, in small steps, if the others take the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on to groups: the most constrained first, what is there and on its way before what is new.
+"""Packs work on to groups: the most constrained first, existing members before new ones.
 
 Work is a fluid here: a number of tasks that take some seconds together, done by slots. A task
 needs a slot of a thread and of each resource that it names, so that a member has several

@@ -31,14 +31,14 @@ def home(cluster: str) -> Path:
 
 @contextmanager
 def at_work(cluster: str) -> Iterator[Account]:
-    """Give the user that installs, made where it is missing; nothing of it runs afterwards."""
+    """Yield the user that installs, made where missing; its processes are ended afterwards."""
     with _login_user(cluster) if os.geteuid() else _own_user(cluster) as who:
         yield who
 
 
 @contextmanager
 def _login_user(cluster: str) -> Iterator[Account]:
-    """Give the login user, where no other one can be made."""
+    """Yield the login user, where no other one can be made."""
     folder = home(cluster)
     for each in (manifest.PYTHONS, manifest.PYTHONS / cluster, folder):
         make_private(each)
@@ -53,7 +53,7 @@ def _login_user(cluster: str) -> Iterator[Account]:
 
 @contextmanager
 def _own_user(cluster: str) -> Iterator[Account]:
-    """Give a system user of the cluster's that does nothing else."""
+    """Yield a system user of the cluster's that does nothing else."""
     name, folder = manifest.installer(cluster), home(cluster)
     accounts.make(name, str(folder))
     who = unprivileged.account(name)._replace(home=str(folder))

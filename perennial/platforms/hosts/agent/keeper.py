@@ -159,7 +159,7 @@ class RelaySocket:
                 self._close()
 
     def _accept(self) -> None:
-        """Let in whoever has come, in the place of who was there, if it is the right user."""
+        """Accept a new connection in the place of the last one, if it is the right user's."""
         with suppress(OSError):
             peer, _ = self._listener.accept()
             size = struct.calcsize("3i")
@@ -278,7 +278,7 @@ def run(own: Keeper, relay: RelaySocket) -> None:
 
 
 def status(report: KeeperReport) -> str:
-    """Say in a line what a machine has, for ``systemctl status``."""
+    """Return the members of a machine in one line, for ``systemctl status``."""
     groups, trouble = report["groups"], report["trouble"]
     parts = [f"{len(each['wanted'])} of {each['most']} {name}" for name, each in groups.items()]
     return "; ".join([*parts, *([trouble] if trouble else [])])

@@ -1,4 +1,4 @@
-"""What a keeper does: keep the members running that a machine shall have. No network.
+"""Reconciles the members that run on a machine with those that shall run. No network.
 
 The numbers that it shall run stand in one file, which is written before anything is done about
 them. Everything else follows from comparing that file with what runs, again and again: a keeper
@@ -131,7 +131,7 @@ class Keeper:
         }
 
     def _known(self, states: States) -> dict[str, set[int]]:
-        """Say what shall run, as far as it can be read."""
+        """Return what shall run, as far as it can be read."""
         try:
             return self._remembered(states)
         except (PerennialError, OSError):

@@ -1,4 +1,4 @@
-"""What became of files: digest, mode and owner."""
+"""The state of files: digest, mode and owner."""
 
 from __future__ import annotations
 
