@@ -18,9 +18,6 @@ from perennial.fleet import Fleet
 from perennial.observation import Member, Observation
 from tests.homes import wait_until
 
-#: What a change may raise.
-ALLOWED = (NoCapacity, Busy, FleetMissing)
-
 
 class Platform:
     """What a test asks of a platform, beside its fleet."""
