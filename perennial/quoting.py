@@ -99,11 +99,11 @@ def supervisord_environment(variables: Iterable[tuple[str, str]], place: str) ->
     return ",".join(written)
 
 
-def supervisord_value(value: str, place: str) -> str:
+def supervisord_value(value: str, place: str, expansions: int = 1) -> str:
     """Write a setting that supervisord takes as it stands: a path."""
     _check_supervisord(value, place)
     _check_line(value, place)
-    return value.replace("%", "%%")
+    return value.replace("%", "%" * 2**expansions)
 
 
 def check_filled(text: str, place: str) -> None:
