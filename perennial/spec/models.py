@@ -218,7 +218,7 @@ class Jupyter(Model):
     """A kernel that has done nothing for so long is shut down; `0 s` never."""
 
     certificate: LocalPath | None = Field(default=None, examples=["jupyter.pem"])
-    """File of the certificate with which JupyterLab speaks HTTPS, from the folder of the cluster
+    """File of the certificate with which JupyterLab serves HTTPS, from the folder of the cluster
     file; one of the cluster's own authority when it is not given. Not on the platform local,
     where JupyterLab is on loopback."""
 
@@ -234,7 +234,7 @@ class Jupyter(Model):
 
 
 class Security(Model):
-    """Who may speak to the cluster."""
+    """Who may connect to the cluster."""
 
     tls: bool = Field(default=True, title="TLS")
     """Mutual TLS with the cluster's own certificate authority. Without it anybody who reaches
@@ -274,12 +274,12 @@ class ClusterSpec(Model):
     `perennial scale` alone changes their size."""
 
     protocol: Literal["tcp", "ucx"] = "tcp"
-    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs
-    the package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
-    context, unless `dask` says otherwise."""
+    """Protocol between Dask's processes. `ucx` is for InfiniBand and NVLink: it needs the package
+    distributed-ucxx, has no TLS, and makes the scheduler and Jupyter create a CUDA context,
+    unless `dask` says otherwise."""
 
     security: Security = Field(default_factory=Security)
-    """Who may speak to the cluster."""
+    """Who may connect to the cluster."""
 
     dask: DaskConfig = Field(
         default_factory=dict, examples=[{"distributed.scheduler.work-stealing": True}]

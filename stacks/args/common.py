@@ -152,7 +152,7 @@ class JupyterArgs:
     idle: pulumi.Input[str | float] | None = None
     """A kernel that has done nothing for so long is shut down; `0 s` never. Default: `0 s`."""
     certificate: pulumi.Input[str] | None = None
-    """File of the certificate with which JupyterLab speaks HTTPS, from the folder of the cluster
+    """File of the certificate with which JupyterLab serves HTTPS, from the folder of the cluster
     file; one of the cluster's own authority when it is not given. Not on the platform local,
     where JupyterLab is on loopback."""
     key: pulumi.Input[str] | None = None
@@ -178,7 +178,7 @@ class ScalerArgs:
 
 @dataclass(kw_only=True)
 class SecurityArgs:
-    """Who may speak to the cluster."""
+    """Who may connect to the cluster."""
 
     tls: bool | None = None
     """Mutual TLS with the cluster's own certificate authority. Without it anybody who reaches
@@ -212,8 +212,8 @@ class ClusterArgs:
     """The service that sizes the groups which have a `scale`; `null` or `false` for none: then
     `perennial scale` alone changes their size."""
     protocol: Literal["tcp", "ucx"] | None = None
-    """How Dask's processes speak to each other. `ucx` is for InfiniBand and NVLink: it needs the
-    package distributed-ucxx, knows no TLS, and has the scheduler and Jupyter make a CUDA
+    """Protocol between Dask's processes. `ucx` is for InfiniBand and NVLink: it needs the
+    package distributed-ucxx, has no TLS, and makes the scheduler and Jupyter create a CUDA
     context, unless `dask` says otherwise. Default: `tcp`."""
     security: SecurityArgs | Mapping[str, Any] | None = None
     dask: Mapping[str, pulumi.Input[Any]] | None = None
