@@ -362,7 +362,7 @@ def listed(noun: str, keys: Collection[Any]) -> str:
 
 
 def _note(title: str, lost: str) -> None:
-    """Leave a line for whoever has stopped the process, see `supervision.hold.abandoned_mark`."""
+    """Write what is abandoned, for `perennial.supervision.single_instance.abandoned_mark`."""
     mark = os.environ.get("PERENNIAL_READY")
     if not mark or not lost:
         return

@@ -56,7 +56,7 @@ def from_json(entry: Mapping[str, Any]) -> Program:
 
 
 def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerprint: str) -> Program:
-    """Describe the program of a service that is run at most once, see `hold`."""
+    """Describe the program of a service that is run at most once, see `single_instance`."""
     lock, log = paths.run / f"{service.name}.lock", paths.logs / f"{service.name}.log"
     # Jupyter's folders are its user's, who may share them.
     own = service.access.writes if service.role != "jupyter" else ()
@@ -68,7 +68,7 @@ def held(service: Service, paths: ClusterPaths, holder: Sequence[str], fingerpri
         service.command,
         argv=(*holder, *folders, str(lock), str(log), *service.command.argv),
         environment=(*service.command.environment, ("PERENNIAL_FINGERPRINT", fingerprint)),
-        # `hold` makes its own at each start; supervisord runs nothing in a folder that is gone.
+        # `single_instance` changes to its own; supervisord starts nothing in a folder that is gone.
         directory="/",
     )
     return Program(

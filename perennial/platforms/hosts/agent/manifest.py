@@ -82,7 +82,7 @@ def socket(cluster: str) -> Path:
 
 
 def keeper(cluster: str) -> Path:
-    """File in which a keeper remembers which members shall run, see `keeping`."""
+    """File in which a keeper remembers which members shall run, see `reconciling`."""
     return STATE / cluster / "keeper" / "wanted.json"
 
 
