@@ -187,7 +187,7 @@ class PlatformPart(Protocol):
         if why := self.cannot.get(verb):
             commands = {word: command(word, name) for word in ("up", "down")}
             raise PerennialError(why.format(name=name, platform=self.platform, **commands))
-        if getattr(type(self), verb).__module__ == __name__:  # it is only declared, below
+        if getattr(type(self), verb).__module__ == __name__:  # only declared here, not implemented
             raise PerennialError(f"the platform {self.platform} has no {verb.replace('_', ' ')}")
 
 

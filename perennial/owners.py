@@ -27,7 +27,7 @@ def untrusted_part(path: str) -> str | None:
         try:
             status = os.lstat(part)
         except OSError:
-            return None  # it leads nowhere: nothing is run
+            return None  # the link is broken: nothing is run
         if status.st_uid != 0:
             return f"{part} belongs to {_user(status.st_uid)}"
         if stat.S_ISLNK(status.st_mode):

@@ -121,5 +121,5 @@ def _place(programs: Path, root: Path) -> None:
     target = root / "bin"
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if target.exists():
-        shutil.rmtree(target)  # of an installation that was cut off, or that does not run
+        shutil.rmtree(target)  # left by an interrupted installation, or broken
     programs.rename(target)

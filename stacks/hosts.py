@@ -181,7 +181,7 @@ def stop_scheduler(spec: ClusterSpec, had: Collection[str], say: Callable[[str],
     """Stop the scheduler before all the rest: no member then drains for those that go as well."""
     for name, assigned in machine_services.services_by_machine(spec).items():
         if name in had and assigned.runs("scheduler"):
-            with suppress(PerennialError):  # what is in the way is said when it is removed
+            with suppress(PerennialError):  # removing it reports the error
                 say(f"stopping the scheduler on {name}")
                 deploy.stop_scheduler(assigned, say, Owner(stack=UP))
 

@@ -134,7 +134,7 @@ class KubernetesCluster(ClusterComponent):
             after: list[pulumi.Resource] = []
             if kind == "Deployment":
                 after = [*made, *before[PRELOADS], *before.get(part, ())]
-            if kind == "RoleBinding":  # nobody but an administrator binds a role that is to come
+            if kind == "RoleBinding":  # an administrator alone binds a role that is to come
                 after = before[part]
             own = self._options(given.spec, part, kind)
             opts = pulumi.ResourceOptions.merge(self.child(*after), own)

@@ -102,7 +102,7 @@ def _configured(config: pulumi.Config) -> ClusterSpec:
             faults = [replace(fault, path=_asked(fault.path)) for fault in error.faults]
             raise SpecError(faults, error.source) from None
     try:
-        value = json.loads(text)  # so Pulumi hands an object over
+        value = json.loads(text)  # Pulumi passes an object as JSON
     except ValueError:
         return loads(text, KEY)
     return _loaded(value, KEY)

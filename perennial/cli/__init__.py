@@ -32,7 +32,7 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the command; no name, file or number is empty."""
-        if args[:1] == ["init"]:  # which says of each value what it may be
+        if args[:1] == ["init"]:  # `init` says itself what each value may be
             return super().parse_args(ctx, args)
         for before, word in pairwise(["", *args]):
             name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)

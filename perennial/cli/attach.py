@@ -35,7 +35,7 @@ def attach(name: str, folder: Path, cluster: str | None, replace: bool) -> Conne
     _ask(stack, outputs, replace)
     with ExitStack() as context:
         say = context.enter_context(Progress(spec.name))
-        if paths.root.exists():  # one that is not known yet is refused without a trace
+        if paths.root.exists():  # a refused new cluster leaves no state behind
             context.enter_context(exclusive(paths.lock, say))
         return part.attach(spec, outputs.connection, stack)
 
@@ -51,7 +51,7 @@ def detach(name: str | None) -> bool:
         from perennial.cli.life import recorded_platform
 
         deployer(recorded_platform(name), "detach", name).detach(name)
-    else:  # cut off while it was remembered
+    else:  # interrupted while it was remembered
         cluster_state(name).stack.unlink()
     print(f"{name} is forgotten here; the stack {stack} still deploys it")
     return True

@@ -45,7 +45,7 @@ def init(
     text = _starter(name, machine, schema)
     try:
         spec = parse(text, str(file)).spec
-    except SpecError as error:  # nothing but the name comes from outside
+    except SpecError as error:  # only the name is the user's input
         raise SpecError(error.without_lines().faults, "--name") from None
     write(schema, _schema_text())
     write(file, text)

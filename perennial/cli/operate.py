@@ -264,7 +264,7 @@ def open_jupyter(
             " `perennial open dashboard`"
         )
     url, kept = found.url, found.token
-    if not sys.stdout.isatty():  # what is printed is kept, as in the log of a CI
+    if not sys.stdout.isatty():  # output may be kept, as in a CI's log
         print(url)
         typer.echo(f"its token is in {kept}", err=True)
         return

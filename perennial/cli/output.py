@@ -57,7 +57,7 @@ class _Guarded:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # click would write to the buffer
+        if name == "buffer":  # click would write unfiltered bytes
             raise AttributeError(name)
         return getattr(self.stream, name)
 
@@ -66,7 +66,7 @@ def _have_streams() -> None:
     """Put /dev/null where a standard stream is closed, so that no file of ours gets its number."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor
             os.set_inheritable(number, number <= 2)  # like any standard stream
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 

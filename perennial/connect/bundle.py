@@ -276,7 +276,7 @@ def known_as(name: str) -> Connection | None:
     try:
         return received(name) if received_file(name).exists() else None
     except PerennialError:
-        return None  # damaged: reading the bundle is what mends it
+        return None  # damaged: reading the bundle again repairs it
 
 
 def _pems(source: str, content: Connection, remedy: str) -> dict[str, bytes]:
@@ -304,7 +304,7 @@ def _changes(existing: Connection | None, new: Connection, pems: dict[str, bytes
 
     before, after = _trusted(existing), certificates.fingerprint(pems.get("ca", b""))
     if pems and _same_authority(existing, pems):
-        after = before  # its certificate was made again, for the same key
+        after = before  # a new certificate for the same key
     pairs = [
         ("address", existing.scheduler_address, new.scheduler_address),
         ("authority (SHA-256)", before, after or ("none" if before else "")),

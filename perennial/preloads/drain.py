@@ -96,7 +96,7 @@ async def _end_start(nanny: Any) -> None:
     """Kill a worker that is still starting: a nanny would wait until it has found a scheduler."""
     killed = None
     while _starting(nanny):
-        if nanny.pid not in (None, killed):  # it can be that the process is just being made
+        if nanny.pid not in (None, killed):  # the process may just be starting
             killed = nanny.pid
             logger.info(
                 "%s had not found its scheduler yet: its process (pid %d) is killed, and an error "
@@ -124,7 +124,7 @@ class Drain:
         self.alone = False  # without a scheduler
         self.needed = ""  # why it cannot be parked yet
         self.looked = -LOOK
-        self.parked = True  # by a scaler, perhaps
+        self.parked = True  # such as by a scaler
 
     async def run(self, seconds: float) -> None:
         """Drain until it is done, it has become pointless, or the deadline has passed."""

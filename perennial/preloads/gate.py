@@ -153,7 +153,7 @@ def made_token(folder: Path) -> str:
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(24))
-        os.replace(new, path)  # whole or not at all
+        os.replace(new, path)  # atomically
     return path.read_text(encoding="ascii").strip()
 
 
@@ -185,7 +185,7 @@ def install() -> None:
     plain = Scheduler.start_http_server
 
     def start_http_server(self: Any, *args: Any, **kwargs: Any) -> None:
-        plain(self, *args, **kwargs)  # nobody is answered before the event loop goes on
+        plain(self, *args, **kwargs)  # no request is answered before the event loop runs
         settings = dask.config.get("perennial.pages", None)
         if settings is None:
             return

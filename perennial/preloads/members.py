@@ -42,8 +42,8 @@ class SeenMember:
         self.name = name
         self.group = group
         self.processes: dict[str, Process] = {}
-        self.busy = 0  # how many of the processes have something to do
-        self.since = monotonic()  # since when none has
+        self.busy = 0  # processes that have tasks
+        self.since = monotonic()  # since when no process has tasks
 
     @property
     def status(self) -> str:

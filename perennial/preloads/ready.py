@@ -107,7 +107,7 @@ def _mark() -> None:
     try:
         with open(f"{path}.{os.getpid()}", "w", opener=partial(os.open, mode=0o600)) as file:
             file.write(str(os.getpid()))
-        os.replace(file.name, path)  # whole or not at all
+        os.replace(file.name, path)  # atomically
     except OSError as error:
         logger.warning("%s: %s", path, error)
 

@@ -155,7 +155,7 @@ class Actor:
         )
         await self.remove_drained()
         for group in {each for each, _ in self.tracker.marked} - self.groups.keys():
-            self._settle(group)  # the cluster file has it no more
+            self._settle(group)  # no longer in the cluster file
 
     async def remove_drained(self) -> None:
         """Have the platforms remove the members that are drained."""
@@ -318,7 +318,7 @@ class Actor:
     def _end(self, group: str, names: Collection[str], how: str) -> None:
         try:
             self.intents.end(group, names, how)
-        except OSError as error:  # found out again by the next scaler
+        except OSError as error:  # the next scaler finds out again
             logger.warning("Cannot write %s: %s", self.intents.path, error)
 
 

@@ -82,7 +82,7 @@ class PreloadSource:
         self.patience = patience
         self._demand = SchedulerConnection(address, tls, patience)
         self._news = SchedulerConnection(address, tls, patience)
-        self._heard = 0  # the news that are known
+        self._heard = 0  # number of the latest change that is known
         self._names: dict[str, dict[str, None]] = {}
         self._since = ("", -1)
 
@@ -123,9 +123,9 @@ class PreloadSource:
             told = await self._news.ask(
                 "perennial_news", patience, known=known, seconds=timing.CHANGE
             )
-        except OSError:  # a timeout is one
+        except OSError:  # TimeoutError is an OSError
             told = None
-        if not isinstance(told, int):  # it is away, or does not know the question
+        if not isinstance(told, int):  # no answer, or an unknown operation
             await self._news.close()
             await asyncio.sleep(self.patience)
             return False

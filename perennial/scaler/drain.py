@@ -130,7 +130,7 @@ class Drains:
             try:
                 await self.round()
                 self.trouble = ""
-            except Exception as error:  # whatever it is: nothing is removed, and it is tried again
+            except Exception as error:  # nothing is removed; tried again
                 usual = isinstance(error, OSError | KeyError)
                 logger.log(logging.DEBUG if usual else logging.ERROR, "a round failed: %r", error)
                 self.trouble = f"drains are held up: {error!r}"

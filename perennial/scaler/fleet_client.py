@@ -119,7 +119,7 @@ class FleetClient:
                 call.set_result(result)
             else:
                 call.set_exception(error)
-                call.exception()  # it may be too late for anybody to look
+                call.exception()  # retrieve it: nobody may look at it later
 
         def work() -> None:
             try:

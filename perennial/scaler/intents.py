@@ -89,7 +89,7 @@ class Intents:
                     raise OSError(f"{self.path}: no room for what is to be done")
                 os.fsync(handle)
             except OSError:
-                os.ftruncate(handle, before)  # half a line would swallow the next one
+                os.ftruncate(handle, before)  # half a line would corrupt the next one
                 raise
         finally:
             os.close(handle)

@@ -193,7 +193,7 @@ class Loop:
             said += self.overrides.expire(now)
             self._acknowledged = [str(request["id"]) for request in requests]
             self.health.trouble.pop("state", None)
-        except OSError as error:  # they come again
+        except OSError as error:  # the scheduler sends them again
             self._acknowledged = []
             self.health.trouble["state"] = f"cannot write the requests: {error}"
             return demand
@@ -316,8 +316,8 @@ class Loop:
             try:
                 if await self.source.wait_for_change():
                     self._woken.set()
-            except Exception:  # a tick comes all the same, only later
-                logger.exception("Listening for news has failed; tried again")
+            except Exception:  # the next tick comes anyway, only later
+                logger.exception("Waiting for changes has failed; tried again")
                 await asyncio.sleep(timing.CHANGE_AGAIN)
 
     async def _between(self, stop: asyncio.Event, begun: float) -> None:

@@ -130,7 +130,7 @@ class MemberTracker:
             if life is None:
                 life = lives[name] = Life(State.GONE)
             elif life.state is State.RUNNING and name in registered and seen == "running":
-                continue  # as nearly always
+                continue  # the usual case
             if said := self._happen((group, name), life, _seen(member, registered)):
                 surprises[name] = said
         here = {member.worker for member in observation.members}

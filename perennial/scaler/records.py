@@ -59,7 +59,7 @@ class Log:
         try:
             length = os.fstat(handle).st_size
             if length and os.pread(handle, 1, length - 1) != b"\n":
-                lines = "\n" + lines  # somebody was killed in the middle of a line
+                lines = "\n" + lines  # an earlier process was killed in the middle of a line
             os.write(handle, lines.encode())
         finally:
             os.close(handle)

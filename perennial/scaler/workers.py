@@ -252,7 +252,7 @@ class DaskWorkers:
                 )
                 return dict(found)
             except (TimeoutError, asyncio.CancelledError) as error:
-                if line is self._passed:  # a connection of it waits for the answer for ever
+                if line is self._passed:  # a connection still waits for the answer
                     self._passed = SchedulerConnection(line.address, line.tls, timing.DRAIN_ANSWER)
                 if isinstance(error, asyncio.CancelledError):
                     raise

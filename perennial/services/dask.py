@@ -101,7 +101,7 @@ def worker(spec: ClusterSpec, site: Site, name: str, group: WorkerGroup) -> Serv
         access=Access(
             secrets=(*tls_files(spec, site, "worker"), *metrics_files(site)),
             writes=_writes(site),
-            hidden=tuple(filter(None, [site.pages])),  # a task is no reader of the dashboard
+            hidden=tuple(filter(None, [site.pages])),  # tasks do not read the dashboard
         ),
         limits=Limits(memory=worker_memory(group)),
         # The drain ends by itself at its deadline; the rest is for the process to leave.

@@ -51,7 +51,7 @@ class Explainer:
         for one in errors:
             location: Location = one["loc"]
             if self.platform is None and location[0] in PLATFORMS:
-                continue  # whose options they are is not known yet
+                continue  # the platform that they belong to is not known
             if one["type"] == "refused":
                 refusals: tuple[Refusal, ...] = one["ctx"]["refusals"]
                 faults += [self._refused(location, refusal) for refusal in refusals]

@@ -93,7 +93,7 @@ def ended(handle: int, timeout: float = 0.0) -> bool:
 def _remove(made: Path) -> None:
     """End what holds a folder's connections, those to jump hosts among them, and remove it."""
     handles = []
-    for path in made.iterdir() if made.is_dir() else ():  # a cleaner may have been there
+    for path in made.iterdir() if made.is_dir() else ():  # /tmp may have been cleaned
         if path.is_socket():
             with suppress(OSError):
                 handles.append(holder(path, _CLOSE_TIMEOUT))

@@ -79,7 +79,7 @@ def _is_of(kind: str, blob: str) -> bool:
     from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
     try:
-        b64decode(blob, validate=True)  # where cryptography passes over what is no letter of it
+        b64decode(blob, validate=True)  # cryptography ignores letters that are no base64
         load_ssh_public_key(f"{kind} {blob}".encode())
     except ValueError:
         return False

@@ -103,7 +103,7 @@ def log_in(targets: Iterable[Hop]) -> None:
     Where a person is at a terminal they are asked here, for those processes have none. Who cannot
     be reached is left to them.
     """
-    folder()  # which they use as well
+    folder()  # made here, so that those processes use it as well
     if not _person():
         return
 

@@ -100,7 +100,7 @@ class Control:
         except TimeoutError:
             if status is None:
                 raise
-        except OSError:  # the end of this socket is the end of all that it had to say
+        except OSError:  # the socket has ended, and with it the answers
             pass
         return status
 

@@ -70,7 +70,7 @@ class Cluster:
             return None
         try:
             _, changed, _ = self.supervisor.reload()
-        except PerennialError:  # somebody has broken or removed a file, which is found by its text
+        except PerennialError:  # a file was edited or removed, which shows in its text
             changed = frozenset()
         return {
             process.name: Running(process.alive, process.name in changed, process.state)
@@ -286,7 +286,7 @@ class Cluster:
         known = self.supervisor.processes()
         for name in names:
             if name in known and name in fresh and not known[name].alive:
-                self.supervisor.remove(name)  # who was told to leave by a fleet, and has left
+                self.supervisor.remove(name)  # a member that a fleet has stopped
                 self.supervisor.add(name)
             elif name not in known:
                 self.supervisor.add(name)

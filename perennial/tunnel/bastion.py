@@ -81,7 +81,7 @@ class BastionLink:
         """Return why the bastion has opened no connection of late, and forget it."""
         log = self._session.master.log
         found = _REFUSAL.findall(log.read_text(errors="replace"))
-        os.truncate(log, 0)  # ssh goes on at its end, for weeks
+        os.truncate(log, 0)  # ssh appends to it, for weeks
         return found[-1] if found else ""
 
     async def close(self) -> None:

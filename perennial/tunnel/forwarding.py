@@ -200,7 +200,7 @@ class Forwarder:
             elif fault:
                 self._complain(forward, fault)
         except OSError:
-            pass  # one end is gone: so is the other
+            pass  # one end has closed: close the other
         finally:
             far_writer.close()
 

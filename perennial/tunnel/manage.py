@@ -215,7 +215,7 @@ def _load(files: _Files) -> Tunnel | None:
         if value is None:
             return None
         forwards = tuple(Forward(**each) for each in value["forwards"])
-        if "bastion" in value:  # of a version that knew no other way
+        if "bastion" in value:  # written by a version that had bastions alone
             return Tunnel(through_bastion(str(value["bastion"])), forwards)
         way = Route(**value["way"])
         _class(way.carrier)

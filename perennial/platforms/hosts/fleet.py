@@ -224,7 +224,7 @@ class HostsFleet:
                 f"{self.group}: the scheduler at {self._scheduler} has not answered within"
                 f" {ANSWER:g} s{why}"
             ) from None
-        except ValueError as error:  # it has refused
+        except ValueError as error:  # the scheduler has refused
             raise Busy(f"{self.group}: {error}") from None
 
 
@@ -259,7 +259,7 @@ def planned(
         now[machine].discard(number)
     size = sum(map(len, now.values()))
     names = list(now)
-    while size - len(stuck) > to:  # nobody is given up in the place of who cannot leave yet
+    while size - len(stuck) > to:  # a member that cannot leave yet is not replaced by another
         idle = {name: _unstarted(machines[name], now[name]) for name in reversed(names)}
         name = max((n for n in idle if idle[n]), key=lambda n: len(now[n]), default=None)
         if name is None:

@@ -78,7 +78,7 @@ def _say(text: str) -> None:
 
 
 def _answer(**said: Any) -> None:
-    with suppress(BrokenPipeError):  # the command has gone
+    with suppress(BrokenPipeError):  # the command has ended
         print(json.dumps(said), flush=True)
 
 

@@ -63,7 +63,7 @@ def _up(deployment: Deployment) -> str:
 def services(deployment: Deployment) -> Finding:
     """Check whether everything runs that should."""
     rows = status.rows(deployment, interval=0.0)
-    wanted = deployment.programs  # and not who leaves, because the scaler has said so
+    wanted = deployment.programs  # without members that the scaler removes
     bad = [f"{r.service} is {r.state}" for r in rows if r.state not in GOOD and r.service in wanted]
     loops = [row.note for row in rows if row.note and row.service in wanted]
     if loops:

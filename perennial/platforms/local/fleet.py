@@ -214,7 +214,7 @@ class LocalFleet:
     def _idle(self, spec: ClusterSpec, names: Collection[str]) -> int:
         """Count the further members that the memory holds as long as none has anything to do."""
         if self.group not in spec.workers:
-            return 1  # a change finds out by itself
+            return 1  # the resize itself finds out
         free = this_machine().most - sizes.of_names(spec, names).processes
         return max(0, free) // spec.workers[self.group].processes
 

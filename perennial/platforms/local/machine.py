@@ -13,7 +13,7 @@ from perennial.cgroups import memory_limit
 
 def this_machine() -> MachineResources:
     """Look at the machine that this runs on."""
-    from dask.system import CPU_COUNT  # knows control groups and affinities
+    from dask.system import CPU_COUNT  # respects control groups and affinities
 
     own = Path("/proc/self/cgroup")
     path = own.read_text() if own.exists() else ""

@@ -65,7 +65,7 @@ class LocalRuntime(contracts.Runtime):
         """Read from the scheduler's page which members hold actors."""
         deployment, found = self._find(), dict[str, int]()
         registers = {at: one.name for one in deployment.programs.values() for at in one.registers}
-        units = deployment.cluster.units()  # also of those that are no longer asked for
+        units = deployment.cluster.units()  # also of members that were removed from the file
         for worker, count in deployment.cluster.dashboard.actors().items():
             fits = (each for each in units if re.fullmatch(rf"{re.escape(each)}(-\d+)?", worker))
             name = registers.get(worker) or next(fits, worker)
@@ -79,7 +79,7 @@ class LocalRuntime(contracts.Runtime):
 
         folder = self._paths.logs
         if service is not None and (folder / f"{service}.log").is_file():
-            paths = [folder / f"{service}.log"]  # also supervisord, and who has left
+            paths = [folder / f"{service}.log"]  # also supervisord, and members that have left
         elif service is not None:
             paths = [folder / f"{member}.log" for member in members(self._find(), service)]
         else:

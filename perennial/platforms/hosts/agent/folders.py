@@ -106,7 +106,7 @@ def holds_something(path: Path) -> bool:
                 if files and ".ipynb_checkpoints" not in Path(where).parts:
                     return True
     except (OSError, PerennialError):
-        pass  # there is none, or something that was put in its place
+        pass  # missing, or replaced by something else
     return False
 
 

@@ -61,7 +61,7 @@ def _own_user(cluster: str) -> Iterator[Account]:
     folders.make(manifest.PYTHONS, 0o755, None, ours=False)
     folders.make(manifest.PYTHONS / cluster, 0o755, (who.uid, who.gid), ours=True)
     folders.make(folder, 0o700, (who.uid, who.gid), ours=True)
-    _empty(folder)  # whoever was cut off has left something
+    _empty(folder)  # an interrupted run may have left files
     if NETRC.is_file():
         write_atomic(folder / ".netrc", NETRC.read_bytes(), owner=(who.uid, who.gid))
     try:

@@ -124,7 +124,7 @@ class RelaySocket:
         entry = pwd.getpwnam(user)
         self._uid = entry.pw_uid
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        new = path.with_suffix(".new")  # what stands at the path itself is whole
+        new = path.with_suffix(".new")  # the path itself always leads to a complete socket
         new.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:

@@ -91,7 +91,7 @@ class Server:
         done = threading.Event()
 
         def give() -> None:
-            with suppress(OSError):  # the operator is gone, as the request itself will find out
+            with suppress(OSError):  # the operator has disconnected; the request fails as well
                 while not done.wait(HEARTBEAT):
                     self._answer(alive=True)
 
@@ -142,7 +142,7 @@ def _lock(cluster: str, say: Callable[[str], None]) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):
-                return lock  # and it is not one that `remove` has just taken away
+                return lock  # not a file that `remove` has just deleted
         except BlockingIOError:
             say("waiting for another deploy that is at work there")
         os.close(lock)

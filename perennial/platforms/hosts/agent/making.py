@@ -33,7 +33,7 @@ def make(
     root = Path(folder)
     whole, listed = installer.complete_mark(root), root.with_suffix(".txt")
     if not whole.exists() and root.exists():
-        shutil.rmtree(root)  # cut off while it was made
+        shutil.rmtree(root)  # an interrupted installation
     for file in Path(wheelhouse).iterdir() if wheelhouse else ():
         if file.name not in wheels:
             file.unlink()
@@ -53,7 +53,7 @@ def make(
             _uv(cluster, who, uv, *install, *into, *source, *offline, "-r", str(listed))
         finally:
             listed.unlink(missing_ok=True)
-            (root / ".lock").unlink(missing_ok=True)  # uv's, to which everybody may write
+            (root / ".lock").unlink(missing_ok=True)  # uv's lock, writable by everybody
     write_json(whole, {"requirements": requirements})
 
 
@@ -68,7 +68,7 @@ def remove(folder: str, cluster: str) -> None:
     installer.drop_environment(Path(folder))
     root = manifest.STATE / cluster
     shutil.rmtree(root / "wheelhouse", ignore_errors=True)
-    Path(folder).with_suffix(".txt").unlink(missing_ok=True)  # where a power cut has left it
+    Path(folder).with_suffix(".txt").unlink(missing_ok=True)  # left by a power cut
     if not manifest.read(cluster).get("files") and root.is_dir():
         for file in (manifest.path(cluster), *store.unfinished([str(manifest.path(cluster))])):
             file.unlink(missing_ok=True)

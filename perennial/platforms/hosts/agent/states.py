@@ -51,7 +51,7 @@ def altered(folder: Path, known: Manifest) -> list[str]:
     found = []
     for prefix, source in known.get("kept_programs", {}).items():
         if digests([source]).get(source) != known["expected"][source][0]:
-            continue  # that one was edited
+            continue  # the program itself was edited
         with suppress(OSError):
             text = Path(source).read_text(encoding="utf-8")
             for path in sorted(folder.glob(f"{prefix}*.conf")):

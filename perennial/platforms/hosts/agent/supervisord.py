@@ -127,7 +127,7 @@ def take_down(cluster: str, known: Manifest, say: Callable[[str], None]) -> None
     if (manifest.supervised(cluster) / "supervisor.sock").exists() and supervisor.pid():
         say("stopping supervisord and what it runs")
         names = [name for name in supervisor.processes() if name != "scheduler"]
-        for name in sorted(names, key=lambda name: name != "keeper"):  # it starts nobody anew
+        for name in sorted(names, key=lambda name: name != "keeper"):  # the keeper first
             supervisor.signal_stop(name)
         supervisor.wait_stopped(names, timeout)
         systemd.stop(units, say)
