@@ -1,4 +1,4 @@
-"""Say on the scheduler's own pages who its workers are, and how many people use it.
+"""A page of the scheduler that lists its workers and counts its users.
 
 Given to it with ``--preload``.
 

@@ -45,7 +45,7 @@ class HttpSource:
         self.where = where
         self.groups = dict(groups)
         self.patience = patience
-        self._workers: tuple[float, Any] | None = None  # when they were last told, and what
+        self._workers: tuple[float, Any] | None = None  # time and content of the last page
 
     async def read(
         self,

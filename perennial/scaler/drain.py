@@ -58,7 +58,7 @@ class Drains:
         #: Set when a drain has become ready or is given up, or a member is back.
         self.news = asyncio.Event()
         self._moves: dict[frozenset[str], asyncio.Task[frozenset[str]]] = {}
-        #: Workers that are being told to park, or to begin tasks again.
+        #: Calls under way to park workers, or to have them begin tasks again.
         self._told: dict[Who, _Call] = {}
         self._waited = 0.0  # seconds of a round that cost the scheduler nothing
         self._begun = asyncio.Event()

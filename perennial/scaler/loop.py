@@ -71,7 +71,7 @@ class Loop:
         self.clock = memory.clock
         self.log = Log(settings.state)
         self.health = Health(self.clock())
-        #: What was told last, for the scheduler to keep, and for `/metrics`.
+        #: The latest report, for the scheduler to keep, and for `/metrics`.
         self.report: dict[str, Any] = {}
         self._acknowledged: list[str] = []
         self._saved = 0.0

@@ -46,7 +46,7 @@ SHARE = 0.05
 #: Yet no pause is longer, nor than `SLOW` while a member is brought back: a round that took long
 #: has mostly waited for a scheduler that was busy with something else.
 LONGEST = 5.0
-#: That a round waits for workers to answer; who is slower is heard in a later one.
+#: That a round waits for workers to answer; slower answers are taken up in a later one.
 BRIEF = 2.0
 #: For which a worker that has not answered is not asked again.
 SILENT = 10.0

@@ -1,4 +1,4 @@
-"""The scaler as a service, and the file that tells it what it sizes. Pure."""
+"""The scaler as a service, and its configuration file. Pure."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class Lifecycle:
     stop_timeout : float
         Seconds from SIGTERM to SIGKILL; above the drain deadline.
     notifies : bool
-        The process tells systemd when it is ready and that it is alive (``sd_notify``).
+        The process notifies systemd when it is ready and that it is alive (``sd_notify``).
     watchdog : float
         Seconds without a keep-alive (``WATCHDOG=1``) after which it is restarted; 0 for never.
     health : str or None

@@ -26,7 +26,7 @@ class Wait:
 
     #: Seconds from the first try to the last one.
     seconds: float
-    #: Who is told what is waited for.
+    #: Called with what is waited for.
     say: Callable[[str], None]
 
 

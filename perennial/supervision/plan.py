@@ -142,7 +142,7 @@ Known = TypeVar("Known", bound=Supervised)
 def staying(
     running: Mapping[str, Known], disk: Collection[str], desired: Collection[str]
 ) -> dict[str, Known]:
-    """Leave out who was told to leave by a fleet: its unit is gone, and it stops or has stopped."""
+    """Leave out members that a fleet removes: their unit is gone, and they stop or have stopped."""
     return {
         name: now
         for name, now in running.items()

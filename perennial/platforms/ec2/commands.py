@@ -39,7 +39,7 @@ def run(aws: Aws, instance: str, script: str, ends: float = ENDS) -> str:
         time.sleep(LOOK)
     raise PerennialError(
         f"{instance}: a command has not ended after {ends:.0f} s; `aws ssm"
-        f" get-command-invocation --command-id {sent} --instance-id {instance}` tells more"
+        f" get-command-invocation --command-id {sent} --instance-id {instance}` shows more"
     )
 
 

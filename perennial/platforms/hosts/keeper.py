@@ -67,7 +67,7 @@ def keeper(
 ) -> Service:
     """Describe root's part, see `agent.keeper` and `program`.
 
-    It obeys a relay that runs as ``user``; ``most`` members of each scaled group may run on the
+    A relay that runs as ``user`` may ask it; ``most`` members of each scaled group may run on the
     machine, and ``bounds`` is what one of each may use beside the memory of the services.
     """
     settings, (uses, services) = f"{site.config}/keeper.json", bounds

@@ -97,7 +97,7 @@ class MachineServices:
     names: tuple[str, ...]
     #: The scheduler's address, such as ``tls://machine-a:8786``.
     scheduler: str
-    #: Whether Dask speaks TLS.
+    #: Whether Dask uses TLS.
     tls: bool = True
     #: Members of a group that may be stopped at the same time.
     max_unavailable: int = 1

@@ -1,7 +1,7 @@
 """What a change would do to a machine, before it does it. Pure.
 
 Compared are the services as they were deployed and as they are asked for. What became of the
-machine in between is told as drift, one line each.
+machine in between is listed as drift, one line each.
 """
 
 from __future__ import annotations

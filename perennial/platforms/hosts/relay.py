@@ -44,12 +44,12 @@ LONGEST = 2**20
 
 _WRITES = "`perennial up` or `pulumi up` writes it anew"
 
-#: Takes what is asked, as JSON; returns what the scheduler is told: ``groups`` and ``trouble``.
+#: Takes what is asked, as JSON; returns the report for the scheduler: ``groups`` and ``trouble``.
 Respond = Callable[[bytes], KeeperReport]
 
 
 class Settings(BaseModel):
-    """What a relay is told: the JSON file that a deploy has written for it."""
+    """A relay's configuration: the JSON file that a deploy has written for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -25,7 +25,7 @@ def rows(deployment: Deployment, interval: float = 0.2) -> list[ServiceStatus]:
     """Look at every service."""
     cluster = deployment.cluster
     supervised = cluster.supervisor.processes() if cluster.supervisor.pid() else {}
-    # Not who was told to leave by a fleet and has left.
+    # Without members that a fleet has stopped.
     there = staying(supervised, cluster.units(), deployment.programs)
     names = list(dict.fromkeys([*deployment.programs, *there]))
     pids = {name: _pid(name, supervised, deployment) for name in names}

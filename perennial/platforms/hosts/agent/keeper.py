@@ -71,7 +71,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a keeper is told: the JSON file that a deploy has written for it."""
+    """A keeper's configuration: the JSON file that a deploy has written for it."""
 
     #: The cluster's name.
     cluster: str

@@ -237,7 +237,7 @@ def answer(
 
 
 def respond(own: Keeper, message: bytes) -> KeeperReport:
-    """Do what a message asks; return what the scheduler is told: ``groups`` and ``trouble``."""
+    """Do what a message asks; return the report for the scheduler: ``groups`` and ``trouble``."""
     try:
         asks = asked(message, own.most)
     except ValueError as error:
