@@ -493,7 +493,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     )
     done = perennial(*arguments, str(tmp_path / "file" / "below"))
     assert done.returncode == 1
-    assert done.stderr.endswith("cannot be written: Not a directory\n")
+    assert done.stderr.endswith("not a directory; fix that and run the command again\n")
 
 
 @pytest.mark.parametrize(

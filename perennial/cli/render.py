@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from perennial.cli.files import write
 from perennial.cli.platform import deployer
 from perennial.errors import PerennialError
 from perennial.registry import PLATFORMS
@@ -80,14 +81,8 @@ def _refuse_others(root: Path, files: Collection[str]) -> None:
 
 def _write(root: Path, name: str, text: str) -> None:
     """Write a file that everybody may read: the services may run as another user."""
-    from perennial.files import write_atomic
-
-    path = root / name
-    try:
-        for folder in (root, *(root / part for part in reversed(Path(name).parents))):
-            if not folder.is_dir():
-                folder.mkdir(parents=True)
-                os.chmod(folder, 0o755)  # noqa: S103 - holds no secret
-        write_atomic(path, text, mode=0o644)
-    except OSError as error:
-        raise PerennialError(f"{path}: cannot be written: {error.strerror}") from error
+    for folder in (root, *(root / part for part in reversed(Path(name).parents))):
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            os.chmod(folder, 0o755)  # noqa: S103 - holds no secret
+    write(root / name, text)

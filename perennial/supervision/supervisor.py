@@ -173,7 +173,10 @@ class Supervisor:
             alive = [p.name for p in self.processes().values() if p.name in names and p.alive]
             if not alive:
                 return
-        raise PerennialError(f"{', '.join(alive)}: still stopping after {timeout:g} s; see the log")
+        raise PerennialError(
+            f"{', '.join(alive)}: still stopping after {timeout:g} s;"
+            f" see `perennial logs {alive[0]}`"
+        )
 
     def shutdown(self, timeout: float) -> None:
         """Stop supervisord and wait until it has gone."""
@@ -182,7 +185,10 @@ class Supervisor:
             return
         self._call("shutdown")
         if not wait_gone(pid, timeout):
-            raise PerennialError(f"supervisord (pid {pid}) still runs after {timeout:g} s")
+            raise PerennialError(
+                f"supervisord (pid {pid}) still runs after {timeout:g} s; end it, then run the same"
+                " command again"
+            )
 
 
 def running(socket_path: Path, conf: Path) -> int:

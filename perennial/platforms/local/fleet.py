@@ -38,6 +38,7 @@ from perennial.supervision.supervisor import Process, Supervisor
 _TURN = 10.0
 _turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
+_ABSENT = "{}: not on this machine; `perennial up -f FILE` makes it"
 #: States in which a program has a process.
 _UP = ("STARTING", "RUNNING", "STOPPING")
 
@@ -112,7 +113,7 @@ class LocalFleet:
         supervisor = Supervisor(self.paths.socket)
         cluster = self.paths.root.name
         if not self.paths.spec.exists():
-            raise FleetMissing(f"{cluster}: not on this machine; `perennial up -f FILE` makes it")
+            raise FleetMissing(_ABSENT.format(cluster))
         if not self.paths.socket.exists() or not supervisor.pid():
             up = command("up", cluster)
             raise FleetMissing(f"{cluster}: supervisord does not run; {up} starts it")
@@ -158,7 +159,7 @@ class LocalFleet:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self.paths.root.exists():
-            raise FleetMissing(f"{self.paths.root.name}: not on this machine")
+            raise FleetMissing(_ABSENT.format(self.paths.root.name))
         with ExitStack() as stack:
             # The groups of one scaler wait for each other; nobody waits for another process.
             if not (turn := _turns[self.paths.root]).acquire(timeout=_TURN):

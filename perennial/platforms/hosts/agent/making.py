@@ -87,7 +87,8 @@ def _uv(cluster: str, who: Account, *argv: str) -> None:
     try:
         code, printed = unprivileged.run(argv, who, MAKING, environment)
     except subprocess.TimeoutExpired:
-        raise PerennialError(f"uv {argv[1]}: not done after {MAKING:g} s") from None
+        late = f"uv {argv[1]}: not done after {MAKING:g} s; run the same command again"
+        raise PerennialError(late) from None
     if code:
         said = " ".join(printed.split())
         words = "".join(filter(str.isprintable, said[-600:])) or f"exit code {code}"
