@@ -192,7 +192,7 @@ class HostsFleet:
         if unheard and answer["uptime"] < GATHERING:
             raise FleetError(
                 f"{self.group}: the keeper of {', '.join(unheard)} has not asked the scheduler"
-                f" since that started, {answer['uptime']:.0f} s ago"
+                f" since that started, {answer['uptime']:.0f} s ago; see whether it runs"
             )
         for name in self.machines:
             if name in reports:

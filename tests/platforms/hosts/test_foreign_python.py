@@ -104,7 +104,7 @@ def test_this_interpreter_says_what_it_has() -> None:
 def test_what_no_interpreter_says(folder: Path, text: str, said: str) -> None:
     with pytest.raises(PerennialError) as caught:
         environments.look(python := script(folder, text))
-    assert str(caught.value) == f"{python}: no working Python: {said}"
+    assert str(caught.value) == f"{python}: no working Python: {said}; give the path of another one"
 
 
 def test_no_escape_sequence_comes_to_the_operators_terminal(folder: Path) -> None:

@@ -55,15 +55,13 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
             " give the path of an interpreter that every user may run"
         ) from None
     except subprocess.TimeoutExpired:
-        raise PerennialError(
-            f"{python}: no working Python: no answer after {TIMEOUT:g} s"
-        ) from None
+        raise _broken(python, f"no answer after {TIMEOUT:g} s") from None
     except OSError as error:
-        raise PerennialError(f"{python}: no working Python: {error.strerror}") from None
+        raise _broken(python, str(error.strerror)) from None
     found = _inventory(said)
     if found is None:
         words = "".join(filter(str.isprintable, " ".join(said.split())))[-200:]
-        raise PerennialError(f"{python}: no working Python: {words or 'no output'}")
+        raise _broken(python, words or "no output")
     everything = json.dumps(found["packages"], sort_keys=True).encode()
     return {
         "python": python,
@@ -72,6 +70,10 @@ def look(python: str, needs: Sequence[str] = ()) -> Environment | None:
         "missing": found["missing"],
         "digest": hashlib.sha256(everything).hexdigest()[:16],
     }
+
+
+def _broken(python: str, why: str) -> PerennialError:
+    return PerennialError(f"{python}: no working Python: {why}; give the path of another one")
 
 
 def _inventory(said: str) -> Inventory | None:

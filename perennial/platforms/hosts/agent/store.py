@@ -88,7 +88,10 @@ def upload(stream: IO[bytes], path: str, size: int, mode: int) -> int:
             while left:
                 part = stream.read(min(left, 1 << 16))
                 if not part:
-                    raise PerennialError(f"{path}: the connection ended in the middle of the file")
+                    raise PerennialError(
+                        f"{path}: the connection ended in the middle of the file; run the same"
+                        " command again"
+                    )
                 left -= len(part)
                 file.write(part)
             file.flush()
