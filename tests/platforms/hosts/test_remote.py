@@ -202,9 +202,7 @@ def test_a_cut_connection_is_one_line(place: Place) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_sends_heartbeats_may_take_long(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_sends_heartbeats_may_take_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "SILENCE", 1.5)
     often = "import sys; sys.modules['perennial.platforms.hosts.agent.main'].HEARTBEAT = 0.1"
     slow = "import time; time.sleep(4)"
