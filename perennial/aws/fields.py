@@ -23,7 +23,6 @@ SubnetId = Annotated[str, _identity("subnet", "subnet")]
 SecurityGroupId = Annotated[str, _identity("security group", "sg")]
 FileSystemId = Annotated[str, _identity("file system of EFS", "fs")]
 AccessPointId = Annotated[str, _identity("access point of EFS", "fsap")]
-ImageId = Annotated[str, _identity("machine image", "ami")]
 VolumeId = Annotated[str, _identity("volume of EBS", "vol")]
 
 Region = Annotated[

@@ -162,7 +162,7 @@ class GroupPodArgs(PodArgs):
 
 @dataclass(kw_only=True)
 class IngressArgs:
-    """An Ingress for JupyterLab, whose own port speaks HTTPS."""
+    """An Ingress for JupyterLab, whose own port is HTTPS."""
 
     host: pulumi.Input[str]
     """Host name."""
@@ -171,7 +171,7 @@ class IngressArgs:
     tls_secret: pulumi.Input[str] | None = None
     """Secret with the certificate of the host name."""
     annotations: Mapping[str, pulumi.Input[str]] | None = None
-    """Annotations; most controllers must be told by one that the backend speaks HTTPS."""
+    """Annotations; most controllers need one that says that the backend is HTTPS."""
 
 
 @dataclass(kw_only=True)

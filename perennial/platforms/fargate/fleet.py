@@ -91,7 +91,7 @@ class FargateFleet:
             return size
         if service.deployments > 1:
             raise Busy(
-                f"{self.group}: a new version of the service {self.service} is rolled out just now;"
+                f"{self.group}: a new version of the service {self.service} is being rolled out;"
                 " it is sized when that has ended"
             )
         if size > service.desired:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from perennial.errors import Busy, FleetError, FleetMissing, NoCapacity
-from perennial.fleet import refusals
+from perennial.fleet import chosen, refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.kubernetes import quotas
 from perennial.platforms.kubernetes.changes import Changes
@@ -100,11 +100,11 @@ class KubernetesFleet:
         """Say what to watch: the Deployment, and the pods that it selects."""
         api = self._connected()
         found = self._deployment()
-        chosen = labelled(found.spec.selector.match_labels)
+        selector = labelled(found.spec.selector.match_labels)
         name = f"metadata.name={self.deployment}"
         return (
             partial(api.apps.list_namespaced_deployment, self.namespace, field_selector=name),
-            partial(api.core.list_namespaced_pod, self.namespace, label_selector=chosen),
+            partial(api.core.list_namespaced_pod, self.namespace, label_selector=selector),
         )
 
     def _resize(self, to: int, leaving: Sequence[Member]) -> int:
@@ -121,7 +121,7 @@ class KubernetesFleet:
             return size
         if found.spec.paused or _is_rolling(found):
             raise Busy(
-                f"{self.group}: its Deployment {self.deployment} is rolled out just now; it is"
+                f"{self.group}: its Deployment {self.deployment} is being rolled out; it is"
                 " sized when that has ended"
             )
         if size > before:
@@ -203,7 +203,7 @@ class KubernetesFleet:
             except ConflictError:
                 continue  # also where its status alone has changed
             return
-        raise Busy(f"{self.group}: somebody else sizes its Deployment {self.deployment} just now")
+        raise Busy(f"{self.group}: somebody else sizes its Deployment {self.deployment}")
 
     def _delete(self, pod: Any) -> None:
         """Delete a pod, and none that has its name later."""
@@ -234,15 +234,6 @@ class KubernetesFleet:
             except ApiError as error:
                 raise FleetError(f"{self.group}: {error}") from None
         return self._api
-
-
-def chosen(members: Sequence[Member], to: int, named: set[str]) -> list[str]:
-    """Choose who goes: those that are named, and the newest of what has not started. Pure."""
-    there = [one for one in members if one.state != "leaving"]
-    going = [one.id for one in there if one.id in named]
-    staying = [one for one in there if one.id not in named]
-    unstarted = [one.id for one in staying if one.state == "starting"]
-    return going + unstarted[::-1][: max(0, len(staying) - to)]
 
 
 def _gone(members: dict[str, Member]) -> list[str]:

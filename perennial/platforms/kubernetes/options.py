@@ -133,7 +133,7 @@ class Service(Model):
 
 
 class Ingress(Model):
-    """An Ingress for JupyterLab, whose own port speaks HTTPS."""
+    """An Ingress for JupyterLab, whose own port is HTTPS."""
 
     host: ObjectName = Field(examples=["jupyter.example.org"])
     """Host name."""
@@ -148,7 +148,7 @@ class Ingress(Model):
         default_factory=dict,
         examples=[{"nginx.ingress.kubernetes.io/backend-protocol": "HTTPS"}],
     )
-    """Annotations; most controllers must be told by one that the backend speaks HTTPS."""
+    """Annotations; most controllers need one that says that the backend is HTTPS."""
 
 
 class SchedulerIngress(Model):

@@ -64,7 +64,7 @@ def pod_spec(spec: ClusterSpec, part: Part) -> Manifest:
     volumes, mounts = _volumes(spec, part)
     wanted = {
         "serviceAccountName": pod.service_account or part.name,
-        # Only the scaler speaks to Kubernetes.
+        # Only the scaler asks the API server.
         "automountServiceAccountToken": service.role == "scaler",
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": int(service.lifecycle.stop_timeout),
@@ -106,7 +106,7 @@ def _container(spec: ClusterSpec, part: Part, mounts: list[Manifest]) -> Manifes
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        **_probes(spec, filled),
+        **_probes(filled),
         "volumeMounts": [*mounts, *pod.volume_mounts],
     }
     return {key: value for key, value in container.items() if value not in (None, [], {})}
@@ -155,7 +155,7 @@ def _resources(spec: ClusterSpec, part: Part) -> Manifest:
     return {"requests": {"cpu": cpu, "memory": limits["memory"], **own.requests}, "limits": limits}
 
 
-def _probes(spec: ClusterSpec, service: Service) -> Manifest:
+def _probes(service: Service) -> Manifest:
     """Say how a service is looked at; nothing here can end a worker that is busy.
 
     A worker that hangs is ended by its nanny and by the scheduler, which know more of it.

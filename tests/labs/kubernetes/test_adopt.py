@@ -296,7 +296,7 @@ def test_a_rolling_change_is_waited_for(lab: Lab, tmp_path: Path) -> None:
         patch = ["--type=strategic", "--field-manager=helm", "-p", json.dumps({"spec": slow})]
         lab.kubectl("-n", where, "patch", "deployment/lab-dask-worker", *patch)
         futures = client.map(lambda n: (time.sleep(0.3), n)[1], range(100), pure=False)
-        wait_until(lambda: "is rolled out just now" in machine.health_of_the_scaler(), 60)
+        wait_until(lambda: "is being rolled out" in machine.health_of_the_scaler(), 60)
         assert sizes(where)["lab-dask-worker"] == 1
         machine.held = False
         wait_until(lambda: sizes(where)["lab-dask-worker"] > 1, 90)

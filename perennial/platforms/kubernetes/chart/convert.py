@@ -149,14 +149,14 @@ def _parts(draft: Draft, known: Mapping[str, Any], whole: Mapping[str, Any]) -> 
         for row in rows(section):
             _take(draft, row, row.key, known, whole, "")
     _group(draft, MAIN, "worker", known, whole)
-    _groups(draft, known, whole)
+    _groups(draft, whole)
     for row in rows("jupyter"):
         _take(draft, row, row.key, known, whole, "")
     if not draft.get("jupyter") and draft.get("kubernetes.jupyter") and "jupyter" in draft.data:
         del draft.data["kubernetes"]["jupyter"]
 
 
-def _groups(draft: Draft, known: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+def _groups(draft: Draft, whole: Mapping[str, Any]) -> None:
     """Take the further groups: each is laid over `worker`, whose values are not said again."""
     every = whole.get(_GROUPS) or []
     keys = {row.key.replace("worker.", "", 1) for row in rows("worker")}
