@@ -21,7 +21,7 @@ TIMEOUT = "4h"
 
 
 def stack() -> str:
-    """Return the stack that is deployed, with its project; two of an organization are alike."""
+    """Return the stack that is deployed as ``project/stack``, without its organization."""
     return f"{pulumi.get_project()}/{pulumi.get_stack()}"
 
 

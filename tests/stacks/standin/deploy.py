@@ -29,7 +29,9 @@ def reach(target, say):
 
 
 def make_environment(target, wish, say=None, claims=None, owner=NOBODY):
-    refuse_other_stack(target.name, wish["cluster"], _manifest(target.address), owner)
+    refuse_other_stack(
+        target.name, wish["cluster"], _manifest(target.address, wish["cluster"]), owner
+    )
     _write(target.address, "environment", wish["python"])
     facts = {"python": wish["python"], "version": "3.11.2", "packages": {}, "digest": "1"}
     return {**facts, "machine": target.address}
@@ -46,12 +48,14 @@ def remove_environment(target, wish):
 
 def apply_services(assigned, secrets, say, turn=None, owner=NOBODY):
     assert secrets.ca_key.startswith("-----BEGIN")
-    known = _manifest(assigned.target.address)
+    known = _manifest(assigned.target.address, assigned.cluster)
     refuse_other_stack(assigned.target.name, assigned.cluster, known, owner)
     say("starting")
     _write(assigned.target.address, "services", _text(assigned))
     _owner(assigned.target.address).parent.mkdir(exist_ok=True)
-    _owner(assigned.target.address).write_text(json.dumps({**known, **owner.remembered}))
+    _owner(assigned.target.address).write_text(
+        json.dumps({**known, "cluster": assigned.cluster, **owner.remembered})
+    )
     return {
         "init": "systemd",
         "address": assigned.target.address,
@@ -69,7 +73,9 @@ def look_services(assigned, outcome):
 
 
 def remove_services(assigned, say, owner=NOBODY):
-    known = _manifest(assigned.target.address)
+    known = _manifest(assigned.target.address, assigned.cluster)
+    if not known and _owner(assigned.target.address).exists():
+        return []  # it has another cluster by now
     is_own = not owner.resource or known.get("owner", owner.resource) == owner.resource
     if not is_own or owner.other_stack(known):
         return []
@@ -92,8 +98,10 @@ def _owner(address):
     return ROOT / "owners" / address
 
 
-def _manifest(address):
-    return json.loads(_owner(address).read_text()) if _owner(address).exists() else {}
+def _manifest(address, cluster):
+    """Read what a machine remembers of a cluster."""
+    known = json.loads(_owner(address).read_text()) if _owner(address).exists() else {}
+    return known if known.get("cluster", cluster) == cluster else {}
 
 
 def _machine(name):
