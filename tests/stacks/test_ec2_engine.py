@@ -168,8 +168,8 @@ UNTAGGED |= {"MetricFilters"}
 
 
 def test_an_unchanged_up_changes_nothing(operator: Operator) -> None:
-    assert "lab is up: 6" in (said := operator.run("up", "-f", "cluster.yaml", "--yes"))
-    assert "unchanged" in said
+    said = operator.run("up", "-f", "cluster.yaml", "--yes")
+    assert re.search(r"lab is up: \d+ unchanged", said), said
 
 
 def test_status_lists_instances(operator: Operator) -> None:
