@@ -31,6 +31,7 @@ from perennial.platforms.kubernetes.client import Api
 from perennial.platforms.kubernetes.fleet import COST, LEAVING
 from tests.homes import wait_until
 from tests.labs.kubernetes.lab import Lab, running
+from tests.labs.kubernetes.monitors import define
 from tests.labs.kubernetes.release import Machine, chart, kubeconfig
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # may wait for the lab
@@ -310,6 +311,7 @@ def test_what_values_are_converted_to_is_taken_by_the_api_server(
     lab.kubectl(
         "apply", "-f", "-", text="{apiVersion: v1, kind: Namespace, metadata: {name: dask}}"
     )
+    define(lab)
     (tmp_path / "out").mkdir()
     out = ["-n", "dask", "-o", str(tmp_path / "cluster.yaml")]
     perennial("import helm", str(case / "values.yaml"), "--release", case.name, *out)

@@ -18,6 +18,7 @@ from tests.homes import wait_until
 from tests.jupyterlab import run_cell
 from tests.labs.kubernetes import images
 from tests.labs.kubernetes.lab import IMAGE, Lab
+from tests.labs.kubernetes.monitors import define
 from tests.labs.kubernetes.node import with_node
 from tests.labs.kubernetes.test_outside import Laptop
 from tests.labs.kubernetes.test_story import apply, client, python, stand
@@ -68,30 +69,6 @@ VOLUME = {
 }
 
 
-#: The operator's own says more of what may stand in it; the API server takes ours by either.
-DEFINITION = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "podmonitors.monitoring.coreos.com"},
-    "spec": {
-        "group": "monitoring.coreos.com",
-        "names": {"kind": "PodMonitor", "plural": "podmonitors", "singular": "podmonitor"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
 #: What Prometheus does for a monitor: asks each address, and says what it was told.
 SCRAPE = """
 import http.client, json, ssl, sys
@@ -127,10 +104,8 @@ def lab(home: Path) -> Iterator[Lab]:
         own["image"] = images.load(lab, "dask-stock", *images.STOCK)
         own["jupyter"]["image"] = images.load(lab, "dask-jupyter", *images.JUPYTER)
         lab.inside("n1", "mkdir", "-p", "/var/lib/notebooks")
-        for each in (VOLUME, DEFINITION):
-            lab.kubectl("apply", "-f", "-", text=yaml.safe_dump(each))
-        named = DEFINITION["metadata"]["name"]  # type: ignore[index]
-        lab.kubectl("wait", "--for=condition=Established", f"crd/{named}")
+        lab.kubectl("apply", "-f", "-", text=yaml.safe_dump(VOLUME))
+        define(lab)
         lab.kubectl("create", "namespace", "monitoring")
         stand(lab, home, yaml.safe_dump(CLUSTER))
         lab.kubectl("-n", "dask", "rollout", "status", "deployment/lab-jupyter")
