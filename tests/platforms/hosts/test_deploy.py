@@ -16,6 +16,7 @@ from perennial.platforms.hosts.agent import states
 from perennial.platforms.hosts.desired_state import DesiredState, Init, Placed
 from perennial.platforms.hosts.drift import _kind, drift, kept_programs, outdated, reads, spoilt
 from perennial.platforms.hosts.machine_services import services_by_machine
+from perennial.platforms.hosts.ownership import NOBODY
 from perennial.platforms.hosts.programs import MARK
 from tests.platforms.hosts.clusters import arranged, spec_of, under, user_home
 
@@ -149,7 +150,7 @@ def test_units_of_a_deploy_that_was_cut_off_are_read(known: dict[str, Any], relo
     wanted = DesiredState("systemd", (file,), (), {}, {}, ("dask-lab-scheduler.service",))
     found = {"manifest": known, "files": {file.path: file.state}, "members": {}}
     agent: Any = Asked()
-    deploy._put(agent, (services_by_machine(spec_of())["machine-b"], ()), wanted, found, ())
+    deploy._put(agent, (services_by_machine(spec_of())["machine-b"], ()), wanted, found, (), NOBODY)
     assert agent.done == ["begin", *["systemd_reload"] * reloads]
 
 
