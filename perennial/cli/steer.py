@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -200,15 +201,17 @@ def _request(
 async def accepted(scheduler: Any, report: Report, check: Callable[[Report], None]) -> Report:
     """Return a report on which a check passes; the check's refusal if no newer one passes it.
 
-    Right after `up` the scaler may not know yet what was just deployed.
+    Right after `up` the scaler may not know yet what was just deployed, or has said nothing at all,
+    and with it nothing of limits.
     """
     from perennial.scaler import scaler_client
 
     for _ in range(LOOKS - 1):
-        try:
+        with suppress(PerennialError):
             check(report)
-        except PerennialError:
-            report = await scaler_client.wait(scheduler, report, lambda _: True, LOOK)
+            if report.latest:
+                return report
+        report = await scaler_client.wait(scheduler, report, lambda _: True, LOOK)
     check(report)
     return report
 

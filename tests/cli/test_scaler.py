@@ -144,6 +144,24 @@ def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
     check(steer.ask(connect.load(cluster), asked, 60))
 
 
+def test_a_size_is_held_against_the_limits_before_the_first_report(
+    cluster: paths.ClusterPaths, scaler: Scaler, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after `up` the scheduler knows of no limits, and a slip of the hand would be taken."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(machine / ".local" / "state"))
+    scaler.limits = {"cpu": {"max": 4}}
+    scaler.heard()
+
+    def check(found: Report) -> None:
+        scaler_client.check_size(found, "cpu", 100, "lab")
+
+    async def asked(scheduler: Any) -> Report:
+        return await steer.accepted(scheduler, Report({}, None), check)
+
+    with pytest.raises(PerennialError, match="cpu=100: allowed: up to 4"):
+        steer.ask(connect.load(cluster), asked, 60)
+
+
 def test_pause_and_resume(machine: Path, scaler: Scaler) -> None:
     said = "lab: autoscaling is paused; `perennial resume` ends that\n"
     assert perennial(machine, "pause") == (0, said, "")
