@@ -154,7 +154,8 @@ def test_a_shuffle_of_an_array_after_one_of_a_data_frame(
         of_four(standing, client)
         assert frame(client, str(rows)).result(timeout=LONG) == sum(range(500 * PARTS))
         future = shuffled(client, str(cells), 1)
-        wait_until(lambda: client.run_on_scheduler(taking_part) or future.done(), LONG)
+        while not client.run_on_scheduler(taking_part) and not future.done():
+            time.sleep(0.05)
         assert not future.done(), future  # it has failed, or nobody has seen it going on
         if how == "scale":
             standing.run("scale", "cpu=1")
