@@ -25,13 +25,9 @@ class Site:
 
     def __init__(self, root: Path, engine: Path) -> None:
         self.root = root
-        # What asks a machine by SSH and not through the stand-in has its answer at once: none.
-        commands = root / "commands"
-        commands.mkdir()
-        (commands / "ssh").symlink_to("/bin/false")
         self.environment = {
             **environment_of(root),
-            "PATH": f"{commands}:{engine}:{os.environ['PATH']}",
+            "PATH": f"{engine}:{os.environ['PATH']}",
             "PYTHONPATH": str(STANDIN),
             "STANDIN": str(root),
         }
