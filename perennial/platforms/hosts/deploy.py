@@ -197,8 +197,8 @@ def remove_services(assigned: MachineServices, say: Say, owner: Owner = NOBODY) 
 
 
 def _is_others(agent: Agent, assigned: MachineServices, owner: Owner) -> bool:
-    """Whether another stack has taken over what is there."""
-    return bool(owner.other_stack(agent.ask("manifest", cluster=assigned.cluster)))
+    """Whether another stack has taken over what is there; nobody asks where none would mind."""
+    return bool(owner.stack and owner.other_stack(agent.ask("manifest", cluster=assigned.cluster)))
 
 
 def _remove(agent: Agent, assigned: MachineServices, lost: Lost, **asked: Any) -> list[str]:
