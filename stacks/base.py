@@ -84,14 +84,18 @@ class ClusterComponent(pulumi.ComponentResource):
 
 
 def outputs_of(
-    spec: ClusterSpec, found: pulumi.Output[Any], authority: Authority, reached: pulumi.Input[str]
+    spec: ClusterSpec,
+    found: pulumi.Output[Any],
+    authority: Authority,
+    reached: pulumi.Input[str],
+    dashboard: pulumi.Input[str | None] = None,
 ) -> dict[str, Any]:
-    """Return the outputs of a cluster with an authority and the address of its scheduler."""
+    """Return the outputs of a cluster, whose clients reach its scheduler and dashboard there."""
     tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
     connection = {
         "cluster": spec.name,
         "scheduler_address": reached,
-        "dashboard_link": None,
+        "dashboard_link": dashboard,
         "jupyter_url": found["jupyter_url"],
         "token": authority.token if spec.jupyter is not None else None,
         "tls": tls if spec.security.tls else None,

@@ -28,7 +28,7 @@ from .args import (
     SchedulerArgs,
     WorkerGroupArgs,
 )
-from .base import ClusterComponent, stack
+from .base import ClusterComponent, outputs_of, stack
 from .host_planning import described, first
 from .inputs import Inputs, refused
 from .journal import entries
@@ -125,7 +125,7 @@ class HostsCluster(ClusterComponent):
                 self.child(environment, *begun),
             )
             begun = begun or [services]
-        return _outputs(outputs, authority)
+        return _outputs(spec, outputs, authority)
 
 
 def _public(values: MachineInputs) -> MachineInputs:
@@ -139,7 +139,9 @@ def _plain(values: Values) -> Values:
     return {key: each for key, each in values.items() if key not in _PRIVATE}
 
 
-def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[str, Any]:
+def _outputs(
+    spec: ClusterSpec, specs: Mapping[str, MachineInputs], authority: Authority
+) -> dict[str, Any]:
     scheduler = next(values for values in specs.values() if "scheduler" in values["runs"])
     jupyter = next((values for values in specs.values() if "jupyter" in values["runs"]), None)
     members = {name: values["members"] for name, values in specs.items()}
@@ -149,7 +151,7 @@ def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[s
             first = machine_spec.read(values[0])
             second = machine_spec.read(values[1]) if values[1] else None
         except SpecError as error:
-            raise refused(error, scheduler["cluster"]["name"]) from None
+            raise refused(error, spec.name) from None
         outside = machine_services.connection_parts(first, second)
         return {
             "scheduler_address": outside.scheduler,
@@ -159,18 +161,9 @@ def _outputs(specs: Mapping[str, MachineInputs], authority: Authority) -> dict[s
         }
 
     found = pulumi.Output.all(scheduler, jupyter).apply(addresses)
-    tls = {"ca": authority.ca, "cert": authority.client, "key": authority.client_key}
-    secure = scheduler["cluster"].get("security", {}).get("tls", True)
-    connection = {
-        "cluster": scheduler["cluster"]["name"],
-        "scheduler_address": found["scheduler_address"],
-        "dashboard_link": found["dashboard_url"],
-        "jupyter_url": found["jupyter_url"],
-        "token": authority.token if jupyter is not None else None,
-        "tls": tls if secure else None,
-    }
-    keys = ("scheduler_address", "dashboard_url", "jupyter_url", "fleets")
-    return {**{key: found[key] for key in keys}, "connection": pulumi.Output.all(**connection)}
+    return outputs_of(
+        spec, found, authority, found["scheduler_address"], dashboard=found["dashboard_url"]
+    )
 
 
 #: What the registry of stacks looks for.
