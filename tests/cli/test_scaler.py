@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,7 @@ def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
     scaler.limits = {"cpu": {"max": 4}}
     scaler.heard()
 
-    def check(found: Report) -> None:
-        scaler_client.check_size(found, "cpu", 6, "lab")
+    check = partial(scaler_client.check_size, group="cpu", size=6, cluster="lab")
 
     async def asked(scheduler: Any) -> Report:
         before = await scaler_client.report(scheduler)
@@ -152,8 +152,7 @@ def test_a_size_is_held_against_the_limits_before_the_first_report(
     scaler.limits = {"cpu": {"max": 4}}
     scaler.heard()
 
-    def check(found: Report) -> None:
-        scaler_client.check_size(found, "cpu", 100, "lab")
+    check = partial(scaler_client.check_size, group="cpu", size=100, cluster="lab")
 
     async def asked(scheduler: Any) -> Report:
         return await steer.accepted(scheduler, Report({}, None), check)

@@ -77,8 +77,8 @@ PLATFORMS: dict[str, tuple[Callable[..., Any], Callable[[], Recorder], Tree]] = 
 }
 
 
-def registered(platform: str, tree: Tree, preview: bool) -> dict[str, Any]:
-    """Run a program; return the inputs of each resource. What is not known is None."""
+def run(platform: str, tree: Tree, preview: bool = False) -> Recorder:
+    """Run a program; return what it has registered."""
     component, account, _ = PLATFORMS[platform]
     made = account()
     pulumi.runtime.set_mocks(made, preview=preview)
@@ -88,6 +88,12 @@ def registered(platform: str, tree: Tree, preview: bool) -> dict[str, Any]:
         component("lab", tree)
 
     program()
+    return made
+
+
+def registered(platform: str, tree: Tree, preview: bool) -> dict[str, Any]:
+    """Run a program; return the inputs of each resource. What is not known is None."""
+    made = run(platform, tree, preview)
     return {name: plain(inputs) for name, inputs in made.inputs.items()}
 
 

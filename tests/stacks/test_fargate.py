@@ -179,17 +179,3 @@ def test_without_nat_there_is_an_endpoint_for_what_tasks_reach(account: Account)
         for service in ("s3", "ecr.api", "ecr.dkr", "ecs", "logs", "secretsmanager", "ssmmessages")
     }
     assert not any(typ.endswith(":NatGateway") for typ, _ in account.made)
-
-
-def test_groups_with_more_processes_share_the_rules_of_the_others(account: Account) -> None:
-    groups = {"one": {"count": 1, "memory": "2 GiB"}, "two": {"count": 1, "memory": "2 GiB"}}
-    groups["two"]["processes"] = 2
-    run({**TREE, "workers": groups})
-    names = [name for _, name in account.made]
-    assert len(names) == len(set(names))
-    opened = {
-        (inputs["fromPort"], inputs["toPort"])
-        for name, inputs in account.inputs.items()
-        if "-from-" in name and name.endswith("-40000")
-    }
-    assert opened == {(40000.0, 40007.0)}
