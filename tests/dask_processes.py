@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.ports import ANY_PAGES
+
 #: Generous: the machine may be busy with other things.
 PATIENCE = 60
 
@@ -76,6 +78,7 @@ def scheduler(home: Path, tls: Path | None, *arguments: str) -> Iterator[str]:
     """A scheduler on a free port of loopback; gives its address."""
     file = home / "scheduler.json"
     where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
+    where += ANY_PAGES
     with dask(home, "scheduler", *where, *tls_flags(tls, "scheduler"), *arguments) as process:
         end = time.monotonic() + PATIENCE
         while not file.exists() or not file.read_text():
@@ -89,8 +92,7 @@ def scheduler(home: Path, tls: Path | None, *arguments: str) -> Iterator[str]:
 def cluster(home: Path, tls: Path | None) -> Iterator[str]:
     """A scheduler with a dashboard and a worker; gives the scheduler's address."""
     with ExitStack() as stack:
-        dashboard = ("--dashboard-address", "127.0.0.1:0")
-        address = stack.enter_context(scheduler(home, tls, *dashboard))
+        address = stack.enter_context(scheduler(home, tls))
         size = ("--nthreads", "1", "--memory-limit", "1GiB", "--no-dashboard", "--name", "cpu-0")
         stack.enter_context(dask(home, "worker", address, *size, *tls_flags(tls, "worker")))
         yield address

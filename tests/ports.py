@@ -13,6 +13,11 @@ import random
 import socket
 from pathlib import Path
 
+#: Arguments of a scheduler: without an address its pages are on 8787, and so it is without a
+#: dashboard, whose place some test of the usual ports then finds taken.
+ANY_PAGES = ("--dashboard-address", "127.0.0.1:0")
+NO_PAGES = ("--no-dashboard", *ANY_PAGES)
+
 SLICES = 8
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.jupyterlab import process
-from tests.ports import free_port
+from tests.ports import NO_PAGES, free_port
 
 pytestmark = pytest.mark.lab
 
@@ -44,7 +44,7 @@ def cluster(tmp_path: Path) -> Iterator[Path]:
     address = f"tcp://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m", "dask"]
     port = address.rpartition(":")[2]
-    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", port, *NO_PAGES]
     worker = ["worker", address, "--nthreads", "1", "--memory-limit", "1 GiB", "--no-dashboard"]
     room = ["--local-directory", str(tmp_path)]
     config = tmp_path / "dask.yaml"

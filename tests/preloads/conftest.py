@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from distributed import Client
 
-from tests.ports import free_port
+from tests.ports import NO_PAGES, free_port
 
 DRAIN = ("--preload-nanny", "perennial.preloads.drain")
 KEEP = ("--preload", "perennial.preloads.keep")
@@ -66,9 +66,7 @@ class Lab:
 
     def scheduler(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         where = ("--host", f"{self.protocol}://127.0.0.1", "--port", str(self.port))
-        process = self.start(
-            "scheduler", "scheduler", *where, "--no-dashboard", *arguments, **environment
-        )
+        process = self.start("scheduler", "scheduler", *where, *NO_PAGES, *arguments, **environment)
         until(self.answers, "the scheduler answers")
         return process
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.ports import free_port
+from tests.ports import NO_PAGES, free_port
 from tests.preloads.conftest import DRAIN, KEEP, Lab, until
 
 #: Twice as often is a sign of life asked for.
@@ -59,7 +59,7 @@ def test_the_scheduler_is_ready_alive_and_stopping(lab: Lab) -> None:
     with listening(str(lab.folder / "notify")) as manager:
         scheduler = lab.start(
             "scheduler",
-            *("scheduler", "--host", "127.0.0.1", "--port", str(lab.port), "--no-dashboard"),
+            *("scheduler", "--host", "127.0.0.1", "--port", str(lab.port), *NO_PAGES),
             *("--preload", "perennial.preloads.ready"),
             **manager.environment,
         )

@@ -28,7 +28,7 @@ from tests import dask_processes
 from tests.homes import wait_until
 from tests.platforms.contract import Contract, Platform, ids, there
 from tests.platforms.hosts import units_keeper
-from tests.ports import free_port
+from tests.ports import NO_PAGES, free_port
 
 MACHINES = ("machine-b", "machine-c")
 PRELOAD = ("--preload", "perennial.preloads.fleets")
@@ -83,7 +83,7 @@ class OnHosts(Platform):
     def begin(self, *arguments: str) -> None:
         """Start a scheduler, always at the same address."""
         flags = dask_processes.tls_flags(self.tls, "scheduler")
-        where = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        where = ("--host", "127.0.0.1", "--port", str(self.port), *NO_PAGES)
         self.serving = self.stack.enter_context(ExitStack())
         self.serving.enter_context(
             dask_processes.dask(self.root, "scheduler", *where, *flags, *arguments)
