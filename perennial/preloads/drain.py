@@ -37,6 +37,7 @@ from distributed.core import Status, clean_exception
 from distributed.protocol.pickle import dumps
 
 from perennial.preloads.parking import actors, needed, park, unpark
+from perennial.preloads.retiring import move
 
 logger = logging.getLogger("distributed.perennial.drain")
 
@@ -188,7 +189,8 @@ class Drain:
         """Whether it must begin tasks still, by an answer not older than that; it does then."""
         if self.needed or monotonic() - self.looked >= age:
             # Once it is known, the scheduler waits with its answer until it is not true any more.
-            before, self.needed = self.needed, await self._why(TASK_WAIT if self.needed else 0.0)
+            before, patience = self.needed, TASK_WAIT if self.needed else 0.0
+            self.needed = await self._in_scheduler(needed, patience=patience) or ""
             self.looked = monotonic()
             if self.needed and self.needed != before:
                 logger.info("Draining %s: waits for %s", self.title, self.needed)
@@ -197,20 +199,20 @@ class Drain:
             self.parked = False
         return bool(self.needed)
 
-    async def _why(self, patience: float) -> str:
-        """Have the scheduler say why it must begin tasks still."""
-        question = {"address": self.address, "patience": patience}
+    async def _in_scheduler(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Run a function in the scheduler; None where it cannot be run."""
+        question = {"address": self.address, **arguments}
         try:
             answer = await self.scheduler.run_function(
-                function=dumps(needed), kwargs=dumps(question)
+                function=dumps(function), kwargs=dumps(question)
             )
-        except ValueError as error:  # a scheduler that runs no functions
-            logger.debug("%s: %r", self.title, error)
-            return ""
-        if answer["status"] == "OK":
-            return str(answer["result"])
-        logger.debug("%s: %r", self.title, clean_exception(**answer)[1])  # an earlier release
-        return ""
+            if answer["status"] == "OK":
+                return answer["result"]
+            error = clean_exception(**answer)[1]  # such as of an earlier release
+        except ValueError as refusal:  # a scheduler that runs no functions
+            error = refusal
+        logger.debug("%s: %r", self.title, error)
+        return None
 
     async def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """Run a function in the worker."""
@@ -223,12 +225,15 @@ class Drain:
 
     async def _move(self) -> bool:
         """Have the scheduler move away what only this worker holds; say whether it could."""
-        retired = await self.scheduler.retire_workers(
-            workers=[self.address], close_workers=False, remove=False
-        )
-        if self.address not in retired and (held := await self._run(actors)):
+        moved = await self._in_scheduler(move)
+        if moved is None:
+            retired = await self.scheduler.retire_workers(
+                workers=[self.address], close_workers=False, remove=False
+            )
+            moved = self.address in retired
+        if not moved and (held := await self._run(actors)):
             await self._copy(held)
-        return self.address in retired
+        return bool(moved)
 
     async def _copy(self, actors_here: Collection[str]) -> None:
         """Copy data to a worker that stays: Dask moves nothing away from where an actor lives."""

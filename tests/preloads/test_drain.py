@@ -357,6 +357,36 @@ def test_all_workers_told_to_stop_leave_at_once() -> None:
         assert {future.status for future in futures} == {"pending"}
 
 
+def test_workers_that_are_told_to_stop_together_send_each_key_once(lab: Lab) -> None:
+    lab.scheduler()
+    stay = ["stay-0", "stay-1"]
+    for name in stay:
+        lab.worker(name)
+    leaving = {f"leave-{i}": lab.worker(f"leave-{i}") for i in range(4)}
+    client = lab.client(6)
+    data = {
+        f"{name}-{i}": client.submit(
+            os.urandom, 1_000_000, key=f"{name}-{i}", workers=[registered(client, name)]
+        )
+        for name in leaving
+        for i in range(25)
+    }
+    until(lambda: {future.status for future in data.values()} == {"finished"}, "all is made")
+    for process in leaving.values():
+        process.terminate()
+    for name, process in leaving.items():
+        assert process.wait(60) == 0
+        assert f"Drained {name} at" in lab.log(name)
+
+    def received(dask_worker: Any) -> list[str]:
+        return [str(key) for each in dask_worker.transfer_incoming_log for key in each["keys"]]
+
+    where = [registered(client, name) for name in stay]
+    found = client.run(received, workers=where)
+    assert sorted(key for keys in found.values() for key in keys) == sorted(data)
+    assert {future.status for future in data.values()} == {"finished"}
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(
     "drains", [8, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
