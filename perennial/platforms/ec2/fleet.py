@@ -2,13 +2,15 @@
 
 Who leaves is named: the group terminates that instance and lowers its size in one call. Every
 instance is protected from the group's own choice. Cut off anywhere, the next call ends what was
-begun: it reads what the group holds, and asks for what is missing.
+begun: it reads what the group holds, and asks for what is missing. An answer may be an old one:
+an instance that has been removed is not counted again, or one too many would go for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from perennial.aws.client import Aws
@@ -29,6 +31,8 @@ _STATES: dict[str, MemberState] = {
 _GONE = "Terminating:Proceed"
 #: What the API says of an instance that it does not know any more, or that is on its way already.
 _PASSED = ("not found", "is not part of", "terminat")
+#: Instances that were removed last, and may still be in an answer of before.
+_REMEMBERED = 1000
 
 
 class RefusedError(FleetError):
@@ -60,6 +64,7 @@ class Ec2Fleet:
         #: Whether the size is that of the cluster file, and nobody else's.
         self.fixed = fixed
         self._aws = aws
+        self._removed: deque[str] = deque(maxlen=_REMEMBERED)
 
     def observe(self) -> Observation:
         """Look; see `perennial.fleet.Fleet`."""
@@ -118,7 +123,7 @@ class Ec2Fleet:
                 f"{self.group}: AWS has no Auto Scaling group {self.name} in the region"
                 f" {self.region}; `perennial up` makes it"
             )
-        return held_of(self.group, found[0])
+        return held_of(self.group, found[0], self._removed)
 
     def _terminate(self, instance: str) -> bool:
         """Terminate an instance and lower the size by it; whether it goes, or is gone already."""
@@ -130,7 +135,9 @@ class Ec2Fleet:
                 ShouldDecrementDesiredCapacity=True,
             )
         except RefusedError as error:
-            return any(word in str(error).lower() for word in _PASSED)
+            if not any(word in str(error).lower() for word in _PASSED):
+                return False
+        self._removed.append(instance)
         return True
 
     def _set_size(self, size: int) -> None:
@@ -163,14 +170,20 @@ def _raised(error: AwsError) -> type[FleetError]:
     return kinds.get(error.cause, FleetError)
 
 
-def held_of(group: str, found: Mapping[str, Any]) -> Held:
-    """Read what the API says of an Auto Scaling group. Pure."""
+def held_of(group: str, found: Mapping[str, Any], removed: Container[str] = ()) -> Held:
+    """Read what the API says of an Auto Scaling group. Pure.
+
+    Where it has not heard yet that instances were removed, nor has it that the size was lowered.
+    """
     members = tuple(
         member_of(group, each)
         for each in sorted(found["Instances"], key=lambda each: str(each["InstanceId"]))
         if each["LifecycleState"].partition(":")[0] in _STATES and each["LifecycleState"] != _GONE
     )
-    return Held(int(found["DesiredCapacity"]), int(found["MaxSize"]), members)
+    unheard = {one.id for one in members if one.state != "leaving" and one.id in removed}
+    members = tuple(replace(one, state="leaving") if one.id in unheard else one for one in members)
+    desired = max(0, int(found["DesiredCapacity"]) - len(unheard))
+    return Held(desired, int(found["MaxSize"]), members)
 
 
 def member_of(group: str, instance: Mapping[str, Any]) -> Member:

@@ -89,10 +89,16 @@ class OnAutoScaling(Platform):
     @contextmanager
     def refused(self, action: str, code: str, message: str) -> Iterator[None]:
         """Answer one action with a refusal."""
+        error = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
+        with self.answered(action, error, 400):
+            yield
+
+    @contextmanager
+    def answered(self, action: str, found: dict[str, Any], status: int = 200) -> Iterator[None]:
+        """Answer one action, and do nothing."""
 
         def answer(**_given: Any) -> tuple[AWSResponse, dict[str, Any]]:
-            error = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
-            return AWSResponse("", 400, {}, None), error
+            return AWSResponse("", status, {}, None), found
 
         event = f"before-call.auto-scaling.{action}"
         self.client.meta.events.register(event, answer)
@@ -173,6 +179,18 @@ def test_what_was_cut_off_is_ended_by_the_next_call(platform: OnAutoScaling) -> 
         InstanceId=members[0].id, ShouldDecrementDesiredCapacity=True
     )
     assert platform.fleet.resize(1, members[:2]) == 1
+    assert there(platform.settled(1)) == {members[2].id}
+
+
+def test_an_answer_of_before_a_removal_counts_nobody_twice(platform: OnAutoScaling) -> None:
+    """Else one too many would be drained, and the group would fall below its least size."""
+    before = platform.client.describe_auto_scaling_groups(AutoScalingGroupNames=[NAME])
+    members = platform.fleet.observe().members
+    assert platform.fleet.resize(2, members[:1]) == 2
+    with platform.answered("DescribeAutoScalingGroups", before):
+        seen = platform.fleet.observe()
+        assert (there(seen), seen.desired, seen.settled) == (ids(members[1:]), 2, False)
+        assert platform.fleet.resize(1, members[:2]) == 1
     assert there(platform.settled(1)) == {members[2].id}
 
 
