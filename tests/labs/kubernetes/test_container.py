@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packaging.utils import parse_wheel_filename
 
 from perennial.platforms.kubernetes.files import files
 from perennial.spec import loads
@@ -25,8 +23,10 @@ from tests.labs.kubernetes.test_story import CLUSTER, python, stand
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 
 NAME = "lab.local/recipe:1"
-#: A Debian with Python, in the place of an image that a registry would have.
+#: A Debian with its Python, in the place of an image that a registry would have.
+PYTHON = "3.11.2"
 BASE = ("python3", "python3-venv", "ca-certificates")
+ON_BASE = ("--build-arg", "BASE=localhost/base:1", "--build-arg", "PIP_NO_INDEX=1")
 
 
 class Builder:
@@ -91,32 +91,27 @@ def context(builder: Builder) -> Path:
     pip = [sys.executable, "-m", "pip"]
     own = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT))
     subprocess.run([*pip, "wheel", *own], timeout=300, check=True)
-    freeze = [*pip, "freeze", "--exclude-editable"]
-    locked = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout
-    (folder / "constraints.txt").write_text(locked)
-    usual = ("--quiet", "--only-binary", ":all:", "--dest", str(wheels))
-    more = ("--find-links", str(wheels), "--constraint", str(folder / "constraints.txt"))
-    wanted = ("--requirement", str(folder / "requirements.in"))
-    subprocess.run([*pip, "download", *usual, *more, *wanted], timeout=900, check=True)
-    lines = []
-    for wheel in sorted(wheels.glob("*.whl")):
-        name, version, *_ = parse_wheel_filename(wheel.name)
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        lines.append(f"{name}=={version} --hash=sha256:{digest}\n")
-    (folder / "requirements.txt").write_text("".join(lines))
-    (folder / "jupyter.txt").write_text("")
+    # What the README says; with our own versions, and those that the base's Python can have.
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet"]
+    usual = ("--generate-hashes", "--python-version", PYTHON, "--find-links", "wheels")
+    for wanted in ("requirements", "jupyter"):
+        named = ("--constraints", str(ROOT / "constraints.txt"), f"{wanted}.in")
+        lock = [*uv, *usual, *named, "--output-file", f"{wanted}.txt"]
+        subprocess.run(lock, cwd=folder, timeout=300, check=True)
+        own = ("--quiet", "--no-deps", "--only-binary", ":all:", "--python-version", PYTHON)
+        where = ("--find-links", "wheels", "--dest", "wheels", "-r", f"{wanted}.txt")
+        subprocess.run([*pip, "download", *own, *where], cwd=folder, timeout=900, check=True)
     return folder
 
 
 @pytest.fixture(scope="module")
 def digests(builder: Builder, context: Path) -> list[str]:
     """Digests of two builds, neither of which takes a step from the other."""
-    base = ("--build-arg", "BASE=localhost/base:1", "--build-arg", "PIP_NO_INDEX=1")
     found = []
     for number in range(2):
         title = f"localhost/dask:{number}"
         usual = ("--no-cache", "--timestamp", "0", "--target", "dask", "-t", title)
-        builder("build", "-q", *usual, *base, str(context))
+        builder("build", "-q", *usual, *ON_BASE, str(context))
         found.append(
             builder("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", title)
         )
@@ -127,6 +122,19 @@ def test_two_builds_give_one_image(digests: list[str]) -> None:
     one, other = digests
     assert one.startswith("sha256:")
     assert one == other
+
+
+def test_the_image_of_jupyterlab_serves_it(builder: Builder, context: Path) -> None:
+    title = "localhost/jupyter:0"
+    usual = ("--timestamp", "0", "--target", "jupyter", "-t", title)
+    builder("build", "-q", *usual, *ON_BASE, str(context))
+    container = builder("from", title)
+    said = builder("run", container, "--", "sh", "-c", "id -u; jupyter lab --version; pip check")
+    builder("rm", container)
+    user, version, *rest = said.splitlines()
+    assert user == "10001"
+    assert int(version.split(".")[0]) >= 4
+    assert rest == ["No broken requirements found."]
 
 
 def test_a_cluster_runs_on_it(
