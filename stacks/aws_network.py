@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 from pulumi_aws import ec2, vpc
 
 from perennial.aws import names
 from perennial.aws.addresses import ZoneSubnets, subnets
+from perennial.spec import ClusterSpec
 
 from .aws import Account, gathered
 
@@ -19,6 +20,9 @@ from .aws import Account, gathered
 ALL = "-1"
 _ANYWHERE = "0.0.0.0/0"
 _CLIENTS = "options.network.clients"
+
+#: Gives the first and the last port of a group's processes.
+PortsOf = Callable[[ClusterSpec, str], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,30 @@ def _client(place: int, is_network: bool, every: Sequence[str]) -> Any:
     return every[place] if ("/" in every[place]) is is_network else None
 
 
-def longest(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return of the ranges of ports that begin with the same one the longest."""
-    return sorted(dict(sorted(ranges)).items())
+def members(
+    account: Account, ports_of: PortsOf, sources: Mapping[str, ec2.SecurityGroup]
+) -> list[Opening]:
+    """Say who reaches the ports of workers: each range once, and that of an Output by itself."""
+    known: list[tuple[int, int]] = []
+    ranges: list[tuple[str, pulumi.Input[int], pulumi.Input[int]]] = []
+    for group in account.spec.workers:
+        keys = (f"workers.{group}.{each}" for each in ("ports", "processes"))
+        found = account.value(partial(_ports, ports_of, group), *keys)
+        if isinstance(found, pulumi.Output):
+            ranges.append((group, found[0], found[1]))
+        else:
+            known.append(cast(tuple[int, int], found))
+    # Of those that begin with the same port the longest.
+    ranges += [(str(first), first, last) for first, last in sorted(dict(sorted(known)).items())]
+    return [
+        Opening(f"{title}-{name}", first, last, group=source.id)
+        for title, source in sources.items()
+        for name, first, last in ranges
+    ]
+
+
+def _ports(ports_of: PortsOf, group: str, spec: ClusterSpec) -> tuple[int, int]:
+    return ports_of(spec, group)
 
 
 def _subnet(

@@ -41,7 +41,7 @@ from .aws_network import (
     Opening,
     PlacedNetwork,
     clients,
-    longest,
+    members,
     network,
     open_to,
     security_group,
@@ -301,7 +301,7 @@ def _reached(role: str) -> Any:
 
 def _security_groups(account: Account, where: PlacedNetwork) -> dict[str, ec2.SecurityGroup]:
     """Register who reaches whom: nobody from outside but the clients that the file names."""
-    spec = parts.pinned(account.spec)
+    spec = account.spec
     scheduler = security_group(account, "scheduler", where)
     workers = security_group(account, "workers", where)
     port = account.at("scheduler.port")
@@ -311,17 +311,8 @@ def _security_groups(account: Account, where: PlacedNetwork) -> dict[str, ec2.Se
     if spec.options.notebooks is not None and spec.options.notebooks.file_system is None:
         own.append(Opening("notebooks", 2049, 2049, group=scheduler.id))
     open_to(account, "scheduler", scheduler, own)
-    ranges = longest(each.ports for each in spec.workers.values() if each.ports is not None)
-    open_to(
-        account,
-        "workers",
-        workers,
-        [
-            Opening(f"{title}-{first}", first, last, group=source.id)
-            for first, last in ranges
-            for title, source in (("scheduler", scheduler), ("workers", workers))
-        ],
-    )
+    reached = members(account, parts.ports_of, {"scheduler": scheduler, "workers": workers})
+    open_to(account, "workers", workers, reached)
     return {"scheduler": scheduler, "workers": workers}
 
 

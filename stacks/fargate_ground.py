@@ -18,7 +18,7 @@ from .aws_network import (
     Opening,
     PlacedNetwork,
     clients,
-    longest,
+    members,
     network,
     open_to,
     security_group,
@@ -114,16 +114,8 @@ def _openings(
     inside = [role for role in groups if role != "scheduler"]
     from_roles = [Opening(role, port, port, groups[role].id) for role in inside]
     yield "scheduler", [*from_roles, *clients(account, "scheduler")]
-    ranges = longest(parts.ports_of(spec, group) for group in spec.workers)
     asking = [role for role in ("scheduler", "worker", "jupyter") if role in groups]
-    yield (
-        "worker",
-        [
-            Opening(f"{role}-{first}", first, last, groups[role].id)
-            for role in asking
-            for first, last in ranges
-        ],
-    )
+    yield "worker", members(account, parts.ports_of, {role: groups[role] for role in asking})
     if spec.jupyter is not None:
         yield "jupyter", [*clients(account, "jupyter")]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pulumi
 import pytest
 
 from tests.stacks import test_ec2, test_fargate
@@ -32,3 +35,22 @@ def test_groups_with_more_processes_share_the_rules_of_the_others(platform: str)
         if "-from-" in name and name.endswith("-40000")
     }
     assert opened == {(40000.0, 40007.0)}
+
+
+@pytest.mark.parametrize("platform", TREES)
+def test_ports_that_an_output_says_are_those_that_are_open(platform: str) -> None:
+    groups: dict[str, Any] = {
+        "one": {"count": 1, "memory": "2 GiB"},
+        "two": {"count": 1, "memory": "2 GiB", "processes": pulumi.Output.from_input(3)},
+        "three": {"count": 1, "memory": "2 GiB", "ports": pulumi.Output.from_input([50000, 50003])},
+    }
+    made = run(platform, {**TREES[platform], "workers": groups})
+    opened = {
+        name.rpartition("-")[2]: (inputs["fromPort"], inputs["toPort"])
+        for name, inputs in made.inputs.items()
+        if "-from-scheduler-" in name
+    }
+    assert opened == {
+        **{"40000": (40000.0, 40003.0), "two": (40000.0, 40011.0)},
+        "three": (50000.0, 50003.0),
+    }

@@ -118,12 +118,16 @@ def site(spec: ClusterSpec) -> Site:
     )
 
 
+def ports_of(spec: ClusterSpec, group: str) -> tuple[int, int]:
+    """Return the first and the last port of a member's processes, which a security group names."""
+    own = spec.workers[group]
+    return own.ports or (PORTS, PORTS + PORTS_EACH * own.processes - 1)
+
+
 def pinned(spec: ClusterSpec) -> ClusterSpec:
-    """Give each group fixed ports, which its security group names."""
+    """Give each group fixed ports."""
     workers = {
-        name: group.model_copy(
-            update={"ports": group.ports or (PORTS, PORTS + PORTS_EACH * group.processes - 1)}
-        )
+        name: group.model_copy(update={"ports": ports_of(spec, name)})
         for name, group in spec.workers.items()
     }
     return spec.model_copy(update={"workers": workers})
