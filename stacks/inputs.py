@@ -185,6 +185,8 @@ def _without(tree: Tree, outputs: Mapping[Location, Any], platform: str) -> Tree
             inner = inner[step]
         if at[-1] == "address":
             inner["address"] = f"{inner.get('name') or f'unknown-{at[-2]}'}.invalid"
+        elif at == ("environment", "python"):
+            inner["python"] = "/unknown/python"  # a platform may want one, or requirements
         elif at[0] == platform and at[-1] in _WANTED:
             inner[at[-1]] = _WANTED[str(at[-1])]
         elif at[0] == platform and isinstance(at[-1], int) and at[-2] in _LISTED:

@@ -116,7 +116,7 @@ def leaves(value: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             yield from leaves(inner, (*at, place))
-    elif not is_structure(at) and at[0] != "environment":
+    elif not is_structure(at):
         yield at, value
 
 
