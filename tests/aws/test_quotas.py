@@ -1,4 +1,4 @@
-"""Quotas of vCPUs: what a cluster needs at its largest, and what is said where that is more."""
+"""Quotas: what a cluster needs at its largest, and what is said where that is more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from perennial.aws.client import Aws
-from perennial.aws.quotas import Need, Quota, check, exceeded, totals
+from perennial.aws.quotas import ADDRESSES, VPCS, Need, Quota, Room, check, exceeded, totals
+from perennial.aws.quotas import network as of_network
 from perennial.errors import PerennialError
 from perennial.platforms.ec2.quotas import needs as on_ec2
 from perennial.platforms.ec2.quotas import quotas
@@ -56,17 +57,31 @@ def test_tasks_count_by_their_processors() -> None:
     workers = {"cpu": {"base": 1, "on_demand": 0, "spot": 1}}
     found = totals([*on_fargate(spec(test_fargate.TREE, "fargate", workers=workers))])
     # One of cpu, two of gpu-x, the scheduler, JupyterLab and the scaler; two of cpu on Spot.
-    assert found == {ON_DEMAND: 2 + 2 * 1 + 1 + 1 + 0.25, SPOT: 2 * 2}
+    assert (found[ON_DEMAND], found[SPOT]) == (2 + 2 * 1 + 1 + 1 + 0.25, 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "counts"),
+    [
+        ({}, {VPCS: 1, ADDRESSES: 1}),
+        ({"nat": "per_zone", "zones": ["a", "b", "c"]}, {VPCS: 1, ADDRESSES: 3}),
+        ({"nat": "none", "endpoints": True}, {VPCS: 1, ADDRESSES: 0}),
+        ({"vpc": "vpc-0a1b2c3d", "subnets": ["subnet-0a1b2c3d"]}, {}),
+    ],
+)
+def test_a_network_that_is_made_counts(network: dict[str, Any], counts: dict[Quota, int]) -> None:
+    own = spec(test_ec2.TREE, "ec2", network=network).options.network
+    assert totals([*of_network(own)]) == counts
 
 
 def test_what_is_said_names_the_parts_and_the_quota() -> None:
     quota = Quota("ec2", "L-1216C47A", "Running On-Demand Standard instances")
     needs = [Need("cpu", quota, 48), Need("gpu", quota, 0), Need("batch", quota, 160)]
-    assert list(exceeded(needs, {quota: 64}, REGION)) == [
+    assert list(exceeded(needs, {quota: Room(64)}, REGION)) == [
         "cpu, batch: up to 208 vCPUs; allowed: 64 by the quota Running On-Demand Standard instances"
         " (L-1216C47A) in eu-central-1; raise it in Service Quotas, lower scale.max, or add --force"
     ]
-    assert list(exceeded(needs, {quota: 208}, REGION)) == []
+    assert list(exceeded(needs, {quota: Room(208)}, REGION)) == []
     assert list(exceeded(needs, {}, REGION)) == []
 
 
@@ -84,3 +99,24 @@ def test_a_quota_that_nobody_tells_is_not_compared(aws: Lab) -> None:
     unknown = Quota("ec2", "L-417A185B", "Running On-Demand P instances")
     check("lab", [Need("gpu", unknown, 1000)], [], Aws(REGION))
     assert [each.operation for each in aws.calls()] == ["GetServiceQuota"]
+
+
+def test_what_stays_in_an_account_counts_beside_a_cluster(aws: Lab) -> None:
+    ec2 = aws.client("ec2")
+    there = len(ec2.describe_vpcs()["Vpcs"])
+    made = [ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"] for _ in range(there, 5)]
+    wanted = [Need("network", VPCS, 1), Need("network", ADDRESSES, 1)]
+    try:
+        with pytest.raises(PerennialError) as refused:
+            check("lab", wanted, [], Aws(REGION))
+        # One that has a network keeps it.
+        check("lab", wanted, wanted, Aws(REGION))
+    finally:
+        for each in made:
+            ec2.delete_vpc(VpcId=each)
+    assert str(refused.value) == (
+        "lab: network: up to 1 VPC beside 5 that exist; allowed: 5 by the quota VPCs per Region"
+        " (L-F678F1CE) in eu-central-1; raise it in Service Quotas, name a network that exists:"
+        " network.vpc, or add --force"
+    )
+    check("lab", wanted, [], Aws(REGION))

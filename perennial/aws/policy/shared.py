@@ -25,11 +25,10 @@ def shared(place: Place, options: AwsOptions, trusted: Sequence[str]) -> Iterato
         yield from _notebooks(place, options)
 
 
-def quotas(place: Place, service: str) -> Statement:
-    """Let be asked how much of a service the account may run."""
-    return Statement(
-        ("servicequotas:GetServiceQuota",), (place.arn("servicequotas", f"{service}/*"),)
-    )
+def quotas(place: Place, *services: str) -> Statement:
+    """Let be asked how much of these services the account may have."""
+    every = tuple(place.arn("servicequotas", f"{each}/*") for each in services)
+    return Statement(("servicequotas:GetServiceQuota",), every)
 
 
 def linked(place: Place, *services: str) -> Statement:

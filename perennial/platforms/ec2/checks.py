@@ -38,8 +38,8 @@ def check_quotas(spec: ClusterSpec, earlier: ClusterSpec | None, aws: Aws) -> No
         InstanceTypes=types,
     )
     vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in listed}
-    wanted, had = [*needs(spec, vcpus)], [*needs(earlier, vcpus)] if earlier else []
-    quotas.check(spec.name, wanted, had, aws)
+    wanted, *had = ([*needs(each, vcpus), *quotas.network(each.options.network)] for each in specs)
+    quotas.check(spec.name, wanted, had[0] if had else [], aws)
 
 
 def _zones(spec: ClusterSpec, aws: Aws) -> list[str]:

@@ -16,7 +16,7 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
     place = Place(spec.name, spec.options.region, account)
     yield from shared(place, spec.options, ("ec2",))
     yield linked(place, "autoscaling", "spot")
-    yield quotas(place, "ec2")
+    yield quotas(place, "ec2", *(["vpc"] if spec.options.network.is_made else []))
     yield from _profiles(place)
     yield from _instances(place, spec)
     yield from _groups(place)

@@ -18,7 +18,7 @@ def deployer(spec: ClusterSpec, account: str = "*") -> Iterator[Statement]:
     yield from shared(place, spec.options, ("ecs-tasks",))
     services = ("ecs", *(("elasticloadbalancing",) if spec.options.load_balancer else ()))
     yield linked(place, *services)
-    yield quotas(place, "fargate")
+    yield quotas(place, "fargate", *(["ec2", "vpc"] if spec.options.network.is_made else []))
     yield from _services(place)
     yield from _sessions(place)
     yield from _names(place)

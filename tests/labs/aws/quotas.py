@@ -1,4 +1,4 @@
-"""What moto's Service Quotas lacks: how many vCPUs the account may run."""
+"""What moto's Service Quotas lacks: how much an account may have at first."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from unittest.mock import patch
 
 from moto.servicequotas.models import ServiceQuotasBackend
 
-#: vCPUs, by service and quota: on demand, and on spot.
+#: By service and quota: vCPUs on demand and on spot, VPCs, and addresses.
 QUOTAS = {
     **{("ec2", "L-1216C47A"): 256.0, ("ec2", "L-34B43A08"): 256.0},
     **{("fargate", "L-3032A538"): 128.0, ("fargate", "L-36FBB829"): 128.0},
+    **{("vpc", "L-F678F1CE"): 5.0, ("ec2", "L-0263D0A3"): 5.0},
 }
 _get = ServiceQuotasBackend.get_service_quota
 
