@@ -232,6 +232,7 @@ def worker_group(
         protect_from_scale_in=key in spec.scaled,
         suspended_processes=["AZRebalance"],
         capacity_rebalance=bool(instances.spot),
+        warm_pool=_warm_pool(instances),
         # There before the first instance is, which has to boot and to drain.
         initial_lifecycle_hooks=[
             autoscaling.GroupInitialLifecycleHookArgs(
@@ -268,6 +269,17 @@ def worker_group(
             *after, ignore_changes=["desiredCapacity"] if key in spec.scaled else []
         ),
         **launched,
+    )
+
+
+def _warm_pool(instances: GroupInstances) -> autoscaling.GroupWarmPoolArgs | None:
+    """Describe the stopped instances beside the members of a group."""
+    if instances.warm is None:
+        return None
+    return autoscaling.GroupWarmPoolArgs(
+        pool_state="Stopped",
+        min_size=instances.warm.min,
+        max_group_prepared_capacity=instances.warm.prepared,
     )
 
 

@@ -33,7 +33,7 @@ _STRUCTURE = re.compile(
     r"|[a-z0-9]+\.jupyter\.(ingress|storage)|[a-z0-9]+\.(region|profile|notebooks|alarms|logs\.keep)"
     r"|[a-z0-9]+\.(exec|load_balancer|policies|scheduler\.keep_volume)"
     r"|[a-z0-9]+\.workers\.[^.]+\.(base|healthy|instance_types(\[\d+\])?|on_demand|policies)"
-    r"|[a-z0-9]+\.workers\.[^.]+\.(spot(\..*)?|surge)"
+    r"|[a-z0-9]+\.workers\.[^.]+\.((spot|warm)(\..*)?|surge)"
 )
 
 #: Keys of a platform's own which have to be there, or by which something more is made: so much is

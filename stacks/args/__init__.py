@@ -26,6 +26,7 @@ from .ec2 import (
     GroupInstancesArgs,
     SchedulerInstanceArgs,
     SpotInstancesArgs,
+    WarmPoolArgs,
 )
 from .fargate import FargateClusterArgs, FargateGroupArgs, FargateOptionsArgs, FargateTaskArgs
 from .hosts import HostsClusterArgs, HostsOptionsArgs, MachineArgs
@@ -88,5 +89,6 @@ __all__ = [
     "ServiceArgs",
     "SpotInstancesArgs",
     "StorageArgs",
+    "WarmPoolArgs",
     "WorkerGroupArgs",
 ]

@@ -52,6 +52,17 @@ class SpotInstancesArgs:
 
 
 @dataclass(kw_only=True)
+class WarmPoolArgs:
+    """Stopped instances that have booted and installed everything."""
+
+    min: int | None = None
+    """Smallest number of stopped instances, whatever the number of members. Default: `1`."""
+    max_prepared: int | None = None
+    """How many instances are prepared in all: the pool has what the members leave of this
+    number, and `min` at least. It always has `min` when it is not given."""
+
+
+@dataclass(kw_only=True)
 class GroupInstancesArgs:
     """The instances of a worker group."""
 
@@ -71,6 +82,8 @@ class GroupInstancesArgs:
     less likely. One that fits threads and memory when it is not given."""
     spot: SpotInstancesArgs | Mapping[str, Any] | None = None
     """Spot instances; all members are on demand when it is not given."""
+    warm: WarmPoolArgs | Mapping[str, Any] | None = None
+    """A warm pool, from which members come in the time of a start; none when it is not given."""
     policies: Sequence[pulumi.Input[str]] | None = None
     """Policies of the group's role, for what its tasks read and write; they need `metadata:
     true`."""

@@ -166,6 +166,17 @@ def test_who_is_sized_by_the_scaler_is_protected(account: Account) -> None:
     assert cpu["launchTemplate"]["version"] == "7"
 
 
+def test_a_warm_pool_is_of_the_group_that_has_one(account: Account) -> None:
+    types = ["m7i.large", "m6i.large"]
+    cpu, gpu = {"warm": {"min": 2}}, {"warm": {"max_prepared": 6}, "instance_types": types}
+    run(with_(workers={"cpu": cpu, "gpu-x": gpu}))
+    pools = {name: account.inputs[f"lab-{name}-instances"]["warmPool"] for name in ("cpu", "gpu-x")}
+    assert pools["cpu"] == {"poolState": "Stopped", "minSize": 2, "maxGroupPreparedCapacity": 2}
+    assert pools["gpu-x"] == {"poolState": "Stopped", "minSize": 1, "maxGroupPreparedCapacity": 6}
+    assert "launchTemplate" not in account.inputs["lab-gpu-x-instances"]
+    assert "warmPool" not in account.inputs["lab-scheduler-instances"]
+
+
 def test_alarms_where_there_is_a_topic(account: Account) -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
     run(with_(alarms={"topic": topic}))

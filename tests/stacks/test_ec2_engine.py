@@ -172,6 +172,28 @@ def test_an_unchanged_up_changes_nothing(operator: Operator) -> None:
     assert re.search(r"lab is up: \d+ unchanged", said), said
 
 
+def test_a_warm_pool_comes_and_goes_and_restarts_nobody(operator: Operator) -> None:
+    def instances() -> set[str]:
+        return {
+            one["InstanceId"] for each in operator.groups().values() for one in each["Instances"]
+        }
+
+    before = instances()
+    operator.write(workers={**yaml.safe_load(FILE)["ec2"]["workers"], "cpu": {"warm": {"min": 2}}})
+    said = operator.run("plan", "-f", "cluster.yaml")
+    assert re.search(r"~ update  cpu +warmPool$", said, re.M), said
+    operator.run("up", "-f", "cluster.yaml", "--yes")
+    pool = operator.groups()["perennial-lab-cpu"]["WarmPoolConfiguration"]
+    assert (pool["PoolState"], pool["MinSize"], pool["MaxGroupPreparedCapacity"]) == (
+        *("Stopped", 2, 2),
+    )
+    operator.write()
+    assert re.search(r"~ update  cpu +warmPool$", operator.run("plan", "-f", "cluster.yaml"), re.M)
+    operator.run("up", "-f", "cluster.yaml", "--yes")
+    assert "WarmPoolConfiguration" not in operator.groups()["perennial-lab-cpu"]
+    assert instances() == before
+
+
 def test_status_lists_instances(operator: Operator) -> None:
     told = json.loads(operator.run("status", "-c", "lab", "--json"))
     names = [each["service"] for each in told["services"]]

@@ -9,7 +9,7 @@ from perennial.aws import prices
 from perennial.aws.prices import MONTHLY, Estimate
 from perennial.platforms.ec2 import parts
 from perennial.platforms.ec2.alarms import rules
-from perennial.platforms.ec2.options import Instance, Options
+from perennial.platforms.ec2.options import GroupInstances, Instance, Options
 from perennial.sizes import least
 from perennial.spec import ClusterSpec
 from perennial.spec.units import GIB
@@ -27,10 +27,17 @@ def estimate(spec: ClusterSpec) -> Estimate:
         price = prices.instance(type_)
         if price is None:
             unknown.append(type_)
-        disk = ceil(options.disk_of(own)[1] / GIB) * MONTHLY["disk gib"]
-        month = (price or 0.0) * prices.MONTH + disk
+        month = (price or 0.0) * prices.MONTH + _disk(options, own)
         least, most = least + few * month, most + many * month
+        if isinstance(own, GroupInstances) and own.warm is not None:  # stopped: disks alone
+            least += own.warm.size(few) * _disk(options, own)
+            most += own.warm.size(many) * _disk(options, own)
     return Estimate(least, most, tuple(dict.fromkeys(unknown)))
+
+
+def _disk(options: Options, own: Instance) -> float:
+    """Return what the root disk of an instance costs."""
+    return ceil(options.disk_of(own)[1] / GIB) * MONTHLY["disk gib"]
 
 
 def _instances(spec: ClusterSpec) -> Iterator[tuple[str, Instance, int, int]]:

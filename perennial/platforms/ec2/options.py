@@ -101,6 +101,29 @@ class SpotInstances(Model):
     """Percentage of the other members that is spot."""
 
 
+class WarmPool(Model):
+    """Stopped instances that have booted and installed everything.
+
+    A member that comes from them starts, and installs nothing. A stopped instance costs its disk.
+    """
+
+    min: int = Field(default=1, ge=1, le=100_000)
+    """Smallest number of stopped instances, whatever the number of members."""
+
+    max_prepared: int | None = Field(default=None, ge=1, le=100_000, examples=[6])
+    """How many instances are prepared in all: the pool has what the members leave of this number,
+    and `min` at least. It always has `min` when it is not given."""
+
+    @property
+    def prepared(self) -> int:
+        """How many instances are prepared in all; AWS takes `min` here for a pool of that size."""
+        return self.max_prepared or self.min
+
+    def size(self, members: int) -> int:
+        """Return how many stopped instances there are beside some members."""
+        return max(self.min, self.prepared - members)
+
+
 class GroupInstances(Instance):
     """The instances of a worker group."""
 
@@ -115,6 +138,9 @@ class GroupInstances(Instance):
 
     spot: SpotInstances | None = None
     """Spot instances; all members are on demand when it is not given."""
+
+    warm: WarmPool | None = None
+    """A warm pool, from which members come in the time of a start; none when it is not given."""
 
     policies: list[Arn] = Field(
         default_factory=list,
@@ -187,6 +213,7 @@ class Options(AwsOptions, Instance):
                     "write metadata: true below ec2, or remove them: tasks do not get these rights"
                 )
                 yield Refusal("none without metadata", fix, _at("workers", name, "policies"))
+            yield from _warm(name, own)
         for name, group in spec.workers.items():
             yield from self._sized(name, group)
 
@@ -207,6 +234,17 @@ class Options(AwsOptions, Instance):
                 yield Refusal(
                     allowed, "lower it, or name a larger type", ("workers", name, "memory")
                 )
+
+
+def _warm(name: str, own: GroupInstances) -> Iterator[Refusal]:
+    """Refuse a pool that AWS does not keep."""
+    if own.warm is not None and own.spot is not None:
+        fix = "remove warm or spot: AWS does not keep spot instances stopped"
+        yield Refusal("none for a group with spot", fix, _at("workers", name, "warm"))
+    if own.warm is not None and own.warm.prepared < own.warm.min:
+        fix = "raise it, or remove it for a pool of min"
+        at = _at("workers", name, "warm", "max_prepared")
+        yield Refusal(f"min, {own.warm.min}, or more", fix, at)
 
 
 def _environment(spec: ClusterSpec) -> Iterator[Refusal]:

@@ -71,7 +71,8 @@ def _groups(place: Place) -> Iterator[Statement]:
         *("CancelInstanceRefresh", "CreateAutoScalingGroup", "CreateOrUpdateTags"),
         *("DeleteAutoScalingGroup", "DeleteLifecycleHook", "DeleteTags"),
         *("DisableMetricsCollection", "EnableMetricsCollection"),
-        *("PutLifecycleHook", "ResumeProcesses", "SetDesiredCapacity"),
+        *("DeleteWarmPool", "PutLifecycleHook", "PutWarmPool", "ResumeProcesses"),
+        *("SetDesiredCapacity",),
         *("SetInstanceProtection", "StartInstanceRefresh", "SuspendProcesses"),
         *("TerminateInstanceInAutoScalingGroup", "UpdateAutoScalingGroup"),
     )

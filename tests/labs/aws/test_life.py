@@ -39,6 +39,8 @@ class Operator:
         self.spec["workers"]["fixed"] = {"count": 1, "threads": 1, "memory": "2 GiB"}
         topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
         self.spec[platform]["alarms"] = {"topic": topic}
+        if platform == "ec2":
+            self.spec[platform]["workers"]["cpu"] = {"warm": {"min": 2}}
         self.environment = {
             **lab.environment_of(folder / "states"),
             "HOME": str(folder),

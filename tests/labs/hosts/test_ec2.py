@@ -115,15 +115,14 @@ class Cloud:
         return [each for each in every if each["operation"] in operations]
 
 
-def surround(machine: Host, address: str) -> None:
+def surround(machine: Host, address: str, target: str = "InService") -> None:
     """Put metadata and AWS's services beside a machine."""
     machine.run("sh", "-ec", BEYOND)
     machine.python(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from tests.platforms.ec2 import metadata\n"
-        "metadata.describe(Path('/run/metadata'), sys.argv[2])",
-        str(CHECKOUT),
-        address,
+        "metadata.describe(Path('/run/metadata'), *sys.argv[2:])",
+        *(str(CHECKOUT), address, target),
     )
     machine.run(
         *("systemd-run", "--unit=cloud", f"--working-directory={CHECKOUT}", "--collect"),
@@ -334,15 +333,37 @@ def test_a_spot_notice_drains(cloud: Cloud) -> None:
     assert len(cloud.calls("CompleteLifecycleAction")) == 1
 
 
-def test_it_serves_again_after_a_reboot(cloud: Cloud) -> None:
-    """The keys were in memory, and the group's answer is an error then."""
+def boot_again(cloud: Cloud, target: str = "InService") -> None:
+    """Stop the worker's instance and start it, with another AWS around it."""
     cloud.worker.stop()
     cloud.worker.switch_on()
     # It has not booted while it waits for its metadata.
     wait_until(cloud.scheduler, lambda: cloud.worker.answers)
-    surround(cloud.worker, f"{SUBNETS['inside']}.12")
+    surround(cloud.worker, f"{SUBNETS['inside']}.12", target)
     cloud.worker.python(PREPARE, "unused", timeout=120)
+
+
+def test_it_serves_again_after_a_reboot(cloud: Cloud) -> None:
+    """The keys were in memory, and the group's answer is an error then."""
+    boot_again(cloud)
     wait_until(cloud.worker, lambda: state(cloud.worker, UNIT) == "active")
+    wait_until(cloud.worker, lambda: state(cloud.worker, "dask-lab-watch") == "active")
+
+
+def test_an_instance_of_a_warm_pool_serves_once_it_is_started(cloud: Cloud) -> None:
+    """Before, it is ready and has neither a worker nor keys."""
+    boot_again(cloud, "Warmed:Stopped")
+    wait_until(cloud.worker, lambda: cloud.calls("CompleteLifecycleAction"))
+    time.sleep(10)  # two looks
+    assert len(cloud.calls("CompleteLifecycleAction")) == 1
+    assert state(cloud.worker, "dask-lab-boot") == "activating"
+    assert {state(cloud.worker, unit) for unit in (UNIT, "dask-lab-watch")} == {"inactive"}
+    assert cloud.worker.run("test", "-e", "/run/dask-perennial/lab", check=False).returncode == 1
+    boot_again(cloud)
+    wait_until(cloud.worker, lambda: state(cloud.worker, "dask-lab-boot") == "active")
+    code = f'wait_for(["cpu-{INSTANCE}", "other"])'
+    cloud.scheduler.python(CONNECT + code, timeout=180)
+    assert len(cloud.calls("CompleteLifecycleAction")) == 1
     wait_until(cloud.worker, lambda: state(cloud.worker, "dask-lab-watch") == "active")
 
 

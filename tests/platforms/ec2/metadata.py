@@ -22,7 +22,7 @@ CREDENTIALS = (
 )
 
 
-def describe(folder: Path, address: str) -> None:
+def describe(folder: Path, address: str, state: str = "InService") -> None:
     """Write what every instance knows of itself."""
     data = {
         "instance-id": INSTANCE,
@@ -31,7 +31,7 @@ def describe(folder: Path, address: str) -> None:
         "services/domain": "amazonaws.com",
         "iam/security-credentials/.index": ROLE,
         f"iam/security-credentials/{ROLE}": CREDENTIALS,
-        "autoscaling/target-lifecycle-state": "InService",
+        "autoscaling/target-lifecycle-state": state,
     }
     for path, text in data.items():
         say(folder, path, text)

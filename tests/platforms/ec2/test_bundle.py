@@ -162,6 +162,15 @@ def test_user_data_that_ec2_would_not_take_is_refused() -> None:
             {"ec2": {"region": "eu-central-1", "image": "ubuntu"}},
             "ec2.image: found 'ubuntu'; allowed: an AMI such as",
         ),
+        (
+            {"ec2": of_cpu(warm={}, spot={})},
+            "workers.cpu.warm: .*allowed: none for a group with spot; remove warm or spot",
+        ),
+        (
+            {"ec2": of_cpu(warm={"min": 3, "max_prepared": 2})},
+            "cpu.warm.max_prepared: found 2; allowed: min, 3, or more; raise it",
+        ),
+        ({"ec2": of_cpu(warm={"min": 0})}, "cpu.warm.min: found 0; allowed: .*1"),
         ({"workers": {"cpu": {"memory": "4 TiB"}}}, "memory that an instance of r7i has"),
     ],
 )
@@ -255,6 +264,29 @@ def test_a_month_is_estimated_from_its_parts() -> None:
     assert estimate(with_ec2()).least - estimate(with_ec2(network=vpc)).least == pytest.approx(
         730 * 0.045
     )
+
+
+def test_a_warm_pool_costs_its_disks() -> None:
+    workers = {"cpu": {"threads": 4, "memory": "14 GiB", "scale": {"min": 1, "max": 9}}}
+    plain = estimate(spec_of(workers=workers))
+    disk = 50 * 0.08
+
+    def costs(**warm: int) -> tuple[float, float]:
+        own = estimate(spec_of(workers=workers, ec2=of_cpu(warm=warm, disk="50 GiB")))
+        one, other = plain.least + 20 * 0.08, plain.most + 9 * 20 * 0.08
+        return (own.least - one) / disk, (own.most - other) / disk
+
+    assert costs() == pytest.approx((1, 1))
+    assert costs(min=3) == pytest.approx((3, 3))
+    # As many as members leave of eight, and two at least.
+    assert costs(min=2, max_prepared=8) == pytest.approx((7, 2))
+
+
+def test_a_bundle_does_not_depend_on_the_warm_pool() -> None:
+    """Else its instances would be replaced for it."""
+    plain, warm = spec_of(), spec_of(ec2=of_cpu(warm={"min": 2}))
+    for one, other in zip(parts.machines(plain), parts.machines(warm), strict=True):
+        assert bundle.bundle(plain, one).data == bundle.bundle(warm, other).data
 
 
 def test_what_stays_is_said() -> None:

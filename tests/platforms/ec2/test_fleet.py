@@ -246,7 +246,20 @@ def test_what_a_person_has_taken_out_is_no_member(platform: OnAutoScaling) -> No
     assert instance in {state.instance.id for state in platform.states()}
 
 
-LIFE = ("Pending:Wait", "InService", "Terminating:Wait", "Terminating:Proceed", "Standby")
+@pytest.mark.parametrize("state", ["Pending:Wait", "Stopped", "Running", "Terminating:Wait"])
+def test_an_instance_of_the_warm_pool_is_no_member(platform: OnAutoScaling, state: str) -> None:
+    before = platform.fleet.observe()
+    waiting = platform.states()[0]
+    waiting.lifecycle_state = f"Warmed:{state}"
+    seen = platform.fleet.observe()
+    assert ids(seen.members) == ids(before.members) - {waiting.instance.id}
+    assert not seen.settled
+
+
+LIFE = (
+    *("Pending:Wait", "InService", "Terminating:Wait", "Terminating:Proceed", "Standby"),
+    *("Warmed:Pending:Wait", "Warmed:Stopped"),
+)
 INSTANCES = st.lists(st.sampled_from(LIFE), max_size=8)
 
 

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from perennial.platforms.ec2.instance.aws import Aws, CallError, Metadata, patiently
+from perennial.platforms.ec2.instance.watch import AUTOSCALING, LOOK, STATE
 
 HERE = pathlib.Path()
 UNITS = pathlib.Path("/etc/systemd/system")
@@ -26,7 +27,9 @@ UNITS = pathlib.Path("/etc/systemd/system")
 MAKING, APPEARS = 1800.0, 120.0
 #: Priority of the first rule that keeps a user from the metadata; before all routes.
 FENCE = 100
-AUTOSCALING, EC2 = "2011-01-01", "2016-11-15"
+EC2 = "2016-11-15"
+#: How a target state begins that is one of a warm pool, and attempts to say "in service".
+WARMED, TRIES = "Warmed:", 24
 
 
 def install(bundle: Mapping[str, Any]) -> None:
@@ -51,15 +54,18 @@ def boot(bundle: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     write(bundle["mark"], address, settings.get("files", {}))
     _run("systemd-sysusers")
     _run("systemctl", "daemon-reload")
-    keys(aws, bundle["secrets"])
     environment(bundle["environment"])
+    is_member, answer = "launched" in bundle, partial(complete, aws, bundle, instance)
+    if is_member:
+        wait_in_pool(metadata, answer)
+    keys(aws, bundle["secrets"])
     own(bundle.get("owned", {}))
     fence(bundle.get("fenced", []))
     start(bundle["units"], instance)
     if name := settings.get("name"):
         publish(aws, settings["zone"], name, address)
-    if hook := bundle.get("launched"):
-        complete(aws, bundle["group"], hook, instance)
+    if is_member:
+        confirm(answer)
 
 
 def write(mark: str, address: str, more: Mapping[str, str]) -> None:
@@ -75,6 +81,30 @@ def write(mark: str, address: str, more: Mapping[str, str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text.replace(mark, address))
         target.chmod(0o644)
+
+
+def wait_in_pool(metadata: Metadata, answer: Callable[[], bool]) -> None:
+    """Wait while the group keeps the instance in its warm pool, where the group stops it.
+
+    The next boot is another run of this. The metadata may say so for a moment longer then.
+    """
+    answered = False
+    while patiently(STATE, lambda: metadata.get(STATE) or "").startswith(WARMED):
+        if not answered and (answered := answer()):
+            print("ready for the warm pool; the group stops this instance", flush=True)
+        time.sleep(LOOK)
+
+
+def confirm(answer: Callable[[], bool]) -> None:
+    """Say to the group that the instance is in service.
+
+    One that starts from a warm pool may be here before its group waits for it. After a reboot no
+    group does.
+    """
+    for _ in range(TRIES):
+        if answer():
+            return
+        time.sleep(LOOK)
 
 
 def keys(aws: Aws, secrets: Mapping[str, str]) -> None:
@@ -195,19 +225,21 @@ def publish(aws: Aws, zone: str, name: str, address: str) -> None:
     patiently(name, lambda: aws.send("ChangeRecord", request, body.encode(), headers))
 
 
-def complete(aws: Aws, group: str, hook: str, instance: str) -> None:
-    """Say to the Auto Scaling group that this instance is in service."""
+def complete(aws: Aws, bundle: Mapping[str, Any], instance: str) -> bool:
+    """Let the group go on with this instance; whether it has waited for that."""
     told = {
-        "AutoScalingGroupName": group,
-        "LifecycleHookName": hook,
+        "AutoScalingGroupName": bundle["group"],
+        "LifecycleHookName": bundle["launched"],
         "InstanceId": instance,
         "LifecycleActionResult": "CONTINUE",
     }
     try:
         aws.query("autoscaling", AUTOSCALING, "CompleteLifecycleAction", told)
     except CallError as error:
-        if error.code != "ValidationError":  # in service already: this is a reboot
+        if error.code != "ValidationError":
             raise
+        return False
+    return True
 
 
 def _run(*argv: str) -> None:

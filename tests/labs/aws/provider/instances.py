@@ -88,6 +88,10 @@ def schema_inputs(token: str) -> set[str]:
     return {*schema(token).inputs}
 
 
+#: What the plugin reads of a warm pool.
+POOL = ("maxGroupPreparedCapacity", "minSize", "poolState")
+
+
 class Group(Kind):
     token = "aws:autoscaling/group:Group"
     named = ("name", 255)
@@ -138,8 +142,19 @@ class Group(Kind):
             client.put_lifecycle_hook(AutoScalingGroupName=name, **own)
         if hooks:
             client.update_auto_scaling_group(AutoScalingGroupName=name, **sizes)
+        self._pooled(client, name, {}, inputs)
         self._switched(client, name, {}, inputs)
         return name
+
+    def _pooled(self, client: Any, name: str, old: Values, new: Values) -> None:
+        """Put or remove the warm pool, as the plugin does in calls of their own."""
+        before, after = old.get("warmPool"), new.get("warmPool")
+        if after and after != before:
+            given = request(client, "put_warm_pool", after)
+            client.put_warm_pool(AutoScalingGroupName=name, **given)
+        if before and not after:
+            force = bool(old.get("forceDelete"))
+            client.delete_warm_pool(AutoScalingGroupName=name, ForceDelete=force)
 
     def _switched(self, client: Any, name: str, old: Values, new: Values) -> None:
         before, after = (set(one.get("suspendedProcesses") or ()) for one in (old, new))
@@ -173,11 +188,13 @@ class Group(Kind):
             for each in now.get("Tags") or []
         ]
         suspended = [each["ProcessName"] for each in now.get("SuspendedProcesses") or []]
+        pool = now.get("WarmPoolConfiguration")
         unread = ("serviceLinkedRoleArn", "predictedCapacity", "loadBalancers")
         return {
             **{key: value for key, value in values.items() if key not in unread},
             **{"vpcZoneIdentifiers": zones, "tags": tags, "suspendedProcesses": suspended},
             "protectFromScaleIn": bool(now.get("NewInstancesProtectedFromScaleIn")),
+            "warmPool": pool and {key: pool[key[0].upper() + key[1:]] for key in POOL},
         }
 
     def update(self, aws: Aws, id_: str, old: Values, new: Values) -> None:
@@ -187,6 +204,7 @@ class Group(Kind):
             only = {key: new.get(key) for key in keys}
             given = self._request(client, "update_auto_scaling_group", {**only, "name": id_})
             client.update_auto_scaling_group(**given)
+        self._pooled(client, id_, old, new)
         self._switched(client, id_, old, new)
         if old.get("tags") != new.get("tags"):
             kept = {each["key"] for each in new.get("tags") or []}
@@ -202,6 +220,7 @@ class Group(Kind):
 
     def delete(self, aws: Aws, id_: str, known: Values) -> None:
         client = aws.client("autoscaling")
+        self._pooled(client, id_, known, {})
         if not known.get("forceDelete"):
             client.update_auto_scaling_group(
                 **{"AutoScalingGroupName": id_, "MinSize": 0, "MaxSize": 0, "DesiredCapacity": 0}
