@@ -69,10 +69,9 @@ def _groups(place: Place) -> Iterator[Statement]:
     yield unscoped("autoscaling", *reads)
     actions = (
         *("CancelInstanceRefresh", "CreateAutoScalingGroup", "CreateOrUpdateTags"),
-        *("DeleteAutoScalingGroup", "DeleteLifecycleHook", "DeleteTags"),
+        *("DeleteAutoScalingGroup", "DeleteLifecycleHook", "DeleteTags", "DeleteWarmPool"),
         *("DisableMetricsCollection", "EnableMetricsCollection"),
-        *("DeleteWarmPool", "PutLifecycleHook", "PutWarmPool", "ResumeProcesses"),
-        *("SetDesiredCapacity",),
+        *("PutLifecycleHook", "PutWarmPool", "ResumeProcesses", "SetDesiredCapacity"),
         *("SetInstanceProtection", "StartInstanceRefresh", "SuspendProcesses"),
         *("TerminateInstanceInAutoScalingGroup", "UpdateAutoScalingGroup"),
     )

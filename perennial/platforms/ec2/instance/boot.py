@@ -236,7 +236,7 @@ def complete(aws: Aws, bundle: Mapping[str, Any], instance: str) -> bool:
     try:
         aws.query("autoscaling", AUTOSCALING, "CompleteLifecycleAction", told)
     except CallError as error:
-        if error.code != "ValidationError":
+        if error.code != "ValidationError":  # it does not wait yet, or no more
             raise
         return False
     return True
