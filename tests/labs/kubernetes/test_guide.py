@@ -113,7 +113,7 @@ def test_the_guide_is_followed_word_for_word(lab: Lab, tmp_path: Path) -> None:
 
     # The other way: its own namespace, and the same file.
     lab.kubectl("delete", "namespace", "dask", "--wait")
-    (tmp_path / "state").rename(tmp_path / "before")
+    Path(reader.environment["XDG_STATE_HOME"]).rename(tmp_path / "before")
     for command in commands("With kubectl alone"):
         reader.types(command)
     for part in ("scheduler", "cpu", "scaler"):

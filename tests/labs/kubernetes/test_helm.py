@@ -96,7 +96,7 @@ def test_the_commands_work_on_a_release_of_helms(lab: Lab, tmp_path: Path) -> No
     person = Person(tmp_path, {"name": "unused", "platform": "local", "workers": {"cpu": {}}})
     words = f"adopt helm {NAME} -n helm --scale worker=1:4 --image {IMAGE} --interval 2s --yes"
     said = person.run(*words.split())
-    assert "`perennial status -c dask` shows it work" in said
+    assert "`perennial status -c dask` shows it at work" in said
     lab.kubectl("-n", "helm", "rollout", "status", "deployment/dask-perennial", "--timeout=240s")
 
     assert "dask                 kubernetes up" in person.run("list")
