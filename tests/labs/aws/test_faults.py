@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import pytest
 from moto.autoscaling.models import autoscaling_backends
+from moto.ec2.models import ec2_backends
 from moto.server import ThreadedMotoServer
 
 from perennial.aws.client import Aws
@@ -91,6 +92,10 @@ def on_ec2(seed: int) -> Iterator[World]:
             )
     finally:
         client.delete_auto_scaling_group(AutoScalingGroupName=NAME, ForceDelete=True)
+        # Moto keeps whatever has ended, and looks through all of it at each call.
+        backend = ec2_backends[ACCOUNT][REGION]
+        for ended in (backend.reservations, backend.volumes, backend.enis):
+            ended.clear()
 
 
 @contextmanager
@@ -204,7 +209,7 @@ def test_nothing_wrong_is_done_under_faults(platform: str, moto: ecs.Controller)
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(6000)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("platform", ["ec2", "fargate"])
 def test_a_thousand_runs(platform: str, moto: ecs.Controller) -> None:
     for seed in range(25, 1025):
