@@ -36,6 +36,7 @@ class Retiring(RetireWorker):  # type: ignore[misc]
         self.recipients: dict[Any, Any] = {}  # by task
         self.missing: Counter[Any] = Counter()  # copies by recipient
         self.arrived: dict[Any, float] = {}  # when, at which recipient
+        self.fetching: set[Any] = set()  # who may be asked
 
     def run(self) -> SuggestionGenerator:
         """Suggest what Dask's policy does."""
@@ -54,23 +55,26 @@ class Retiring(RetireWorker):  # type: ignore[misc]
             chosen = yield Suggestion("replicate", task, self._candidates(task))
             if chosen is not None:
                 self.recipients[task] = chosen
-                self.arrived.setdefault(chosen, monotonic())
+                if not self.missing[chosen]:  # it has not been waited for until now
+                    self.arrived[chosen] = monotonic()
 
     def _look(self) -> None:
-        """Note at which recipients a copy has arrived since the last look."""
+        """Find out at which recipients copies still arrive."""
         recipients = self.recipients.items()
         missing = Counter(to for task, to in recipients if to not in (task.who_has or ()))
         for recipient, before in self.missing.items():
             if missing[recipient] < before:
                 self.arrived[recipient] = monotonic()
         self.missing = missing
-
-    def _candidates(self, task: Any) -> set[Any] | None:
-        """Give the worker that fetches a copy already, else those that do fetch; None for all."""
         late = monotonic() - STUCK
-        stuck = {each for each in +self.missing if self.arrived[each] < late}
-        fetching = self.manager.scheduler.running - stuck
-        return {self.recipients.get(task)} & fetching or fetching or None
+        stuck = {recipient for recipient in missing if self.arrived[recipient] < late}
+        running = self.manager.scheduler.running
+        self.fetching = running - stuck or running
+
+    def _candidates(self, task: Any) -> set[Any]:
+        """Give the worker that fetches a copy already; else all that may be asked."""
+        recipient = self.recipients.get(task)
+        return {recipient} if recipient in self.fetching else self.fetching
 
 
 async def move(address: str, dask_scheduler: Any) -> bool:
