@@ -77,8 +77,7 @@ def dask(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def scheduler(home: Path, tls: Path | None, *arguments: str) -> Iterator[str]:
     """A scheduler on a free port of loopback; gives its address."""
     file = home / "scheduler.json"
-    where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-    where += ANY_PAGES
+    where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), *ANY_PAGES)
     with dask(home, "scheduler", *where, *tls_flags(tls, "scheduler"), *arguments) as process:
         end = time.monotonic() + PATIENCE
         while not file.exists() or not file.read_text():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from perennial.aws.client import Aws
 from perennial.aws.failures import AwsError
 from perennial.aws.options import AwsNetwork
 from perennial.errors import PerennialError
+from perennial.spec import ClusterSpec
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,6 +55,20 @@ def network(options: AwsNetwork) -> Iterator[Need]:
         gateways = {"none": 0, "single": 1, "per_zone": len(options.zones)}[options.nat]
         yield Need("network", VPCS, 1)
         yield Need("network", ADDRESSES, gateways)
+
+
+def compare(
+    spec: ClusterSpec,
+    earlier: ClusterSpec | None,
+    needs: Callable[[ClusterSpec], Iterable[Need]],
+    aws: Aws,
+) -> None:
+    """Refuse a cluster that may grow beyond a quota with its network, unless it could before."""
+    wanted, had = (
+        [*needs(each), *network(each.options.network)] if each is not None else []
+        for each in (spec, earlier)
+    )
+    check(spec.name, wanted, had, aws)
 
 
 def check(cluster: str, needs: Sequence[Need], before: Sequence[Need], aws: Aws) -> None:

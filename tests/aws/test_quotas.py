@@ -57,7 +57,7 @@ def test_tasks_count_by_their_processors() -> None:
     workers = {"cpu": {"base": 1, "on_demand": 0, "spot": 1}}
     found = totals([*on_fargate(spec(test_fargate.TREE, "fargate", workers=workers))])
     # One of cpu, two of gpu-x, the scheduler, JupyterLab and the scaler; two of cpu on Spot.
-    assert (found[ON_DEMAND], found[SPOT]) == (2 + 2 * 1 + 1 + 1 + 0.25, 2 * 2)
+    assert found == {ON_DEMAND: 2 + 2 * 1 + 1 + 1 + 0.25, SPOT: 2 * 2}
 
 
 @pytest.mark.parametrize(

@@ -124,34 +124,36 @@ def test_a_slip_of_the_hand_is_refused_with_the_numbers(machine: Path, scaler: S
     assert pins == [("cpu", 28, None), ("gpu", 3, True)]
 
 
-def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
-    cluster: paths.ClusterPaths, scaler: Scaler, machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The machines' new bounds reach the scaler a moment after `up` has ended."""
+@pytest.fixture
+def limited(machine: Path, scaler: Scaler, monkeypatch: pytest.MonkeyPatch) -> Scaler:
+    """A scaler that allows four members of cpu, asked by this process."""
     monkeypatch.setenv("XDG_STATE_HOME", str(machine / ".local" / "state"))
     scaler.limits = {"cpu": {"max": 4}}
     scaler.heard()
+    return scaler
 
+
+def test_a_size_that_a_deploy_has_just_allowed_is_accepted(
+    cluster: paths.ClusterPaths, limited: Scaler
+) -> None:
+    """The machines' new bounds reach the scaler a moment after `up` has ended."""
     check = partial(scaler_client.check_size, group="cpu", size=6, cluster="lab")
 
     async def asked(scheduler: Any) -> Report:
         before = await scaler_client.report(scheduler)
         with pytest.raises(PerennialError, match="up to 4"):
             check(before)
-        scaler.limits = {"cpu": {"max": 6}}
+        limited.limits = {"cpu": {"max": 6}}
         return await steer.accepted(scheduler, before, check)
 
     check(steer.ask(connect.load(cluster), asked, 60))
 
 
+@pytest.mark.usefixtures("limited")
 def test_a_size_is_held_against_the_limits_before_the_first_report(
-    cluster: paths.ClusterPaths, scaler: Scaler, machine: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: paths.ClusterPaths,
 ) -> None:
     """Right after `up` the scheduler knows of no limits, and a slip of the hand would be taken."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(machine / ".local" / "state"))
-    scaler.limits = {"cpu": {"max": 4}}
-    scaler.heard()
-
     check = partial(scaler_client.check_size, group="cpu", size=100, cluster="lab")
 
     async def asked(scheduler: Any) -> Report:

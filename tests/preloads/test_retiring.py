@@ -50,6 +50,12 @@ def held(cluster: Cluster, workers: Collection[Worker]) -> int:
     return sum(len(states[worker.address].has_what) for worker in workers)
 
 
+def policies(cluster: Cluster) -> list[retiring.Retiring]:
+    """What a drain has put into the memory manager, and is still there."""
+    found = cluster.scheduler.extensions["amm"].policies
+    return [each for each in found if isinstance(each, retiring.Retiring)]
+
+
 async def moved(cluster: Cluster, leaving: Collection[Worker]) -> list[bool]:
     moves = [move(worker.address, cluster.scheduler) for worker in leaving]
     return await asyncio.wait_for(asyncio.gather(*moves), 60)
@@ -58,25 +64,20 @@ async def moved(cluster: Cluster, leaving: Collection[Worker]) -> list[bool]:
 @in_a_loop
 async def test_workers_that_leave_together_send_each_key_once() -> None:
     with dask.config.set(MANAGED):
-        await leave_together()
-
-
-async def leave_together() -> None:
-    async with started(preloaded=False) as cluster:
-        leaving, futures = await with_data(cluster, 4)
-        stay = await staying(cluster, "a", "b", "c")
-        assert await moved(cluster, leaving) == [True] * 4
-        assert held(cluster, leaving) == 0
-        found = received(stay)
-        assert len(found) == 4 * KEYS
-        assert set(found.values()) == {1}
-        # Each takes its share.
-        shares = [held(cluster, [worker]) for worker in stay]
-        assert max(shares) - min(shares) <= KEYS
-        assert {future.status for future in futures.values()} == {"finished"}
-        # Nothing of it stays behind in the scheduler.
-        policies = cluster.scheduler.extensions["amm"].policies
-        assert [each for each in policies if isinstance(each, retiring.Retiring)] == []
+        async with started(preloaded=False) as cluster:
+            leaving, futures = await with_data(cluster, 4)
+            stay = await staying(cluster, "a", "b", "c")
+            assert await moved(cluster, leaving) == [True] * 4
+            assert held(cluster, leaving) == 0
+            found = received(stay)
+            assert len(found) == 4 * KEYS
+            assert set(found.values()) == {1}
+            # Each takes its share.
+            shares = [held(cluster, [worker]) for worker in stay]
+            assert max(shares) - min(shares) <= KEYS
+            assert {future.status for future in futures.values()} == {"finished"}
+            # Nothing of it stays behind in the scheduler.
+            assert policies(cluster) == []
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -144,5 +145,4 @@ async def test_a_worker_that_goes_in_the_middle_is_not_waited_for() -> None:
         await leaves.close()
         await going
         assert {future.status for future in futures.values()} == {"cancelled"}
-        policies = cluster.scheduler.extensions["amm"].policies
-        assert [each for each in policies if isinstance(each, retiring.Retiring)] == []
+        assert policies(cluster) == []

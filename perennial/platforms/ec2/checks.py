@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from perennial.aws import quotas
@@ -38,8 +39,7 @@ def check_quotas(spec: ClusterSpec, earlier: ClusterSpec | None, aws: Aws) -> No
         InstanceTypes=types,
     )
     vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in listed}
-    wanted, *had = ([*needs(each, vcpus), *quotas.network(each.options.network)] for each in specs)
-    quotas.check(spec.name, wanted, had[0] if had else [], aws)
+    quotas.compare(spec, earlier, partial(needs, vcpus=vcpus), aws)
 
 
 def _zones(spec: ClusterSpec, aws: Aws) -> list[str]:

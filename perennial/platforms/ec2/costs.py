@@ -27,17 +27,12 @@ def estimate(spec: ClusterSpec) -> Estimate:
         price = prices.instance(type_)
         if price is None:
             unknown.append(type_)
-        month = (price or 0.0) * prices.MONTH + _disk(options, own)
+        disk = ceil(options.disk_of(own)[1] / GIB) * MONTHLY["disk gib"]
+        month = (price or 0.0) * prices.MONTH + disk
         least, most = least + few * month, most + many * month
         if isinstance(own, GroupInstances) and own.warm is not None:  # stopped: disks alone
-            least += own.warm.size(few) * _disk(options, own)
-            most += own.warm.size(many) * _disk(options, own)
+            least, most = least + own.warm.size(few) * disk, most + own.warm.size(many) * disk
     return Estimate(least, most, tuple(dict.fromkeys(unknown)))
-
-
-def _disk(options: Options, own: Instance) -> float:
-    """Return what the root disk of an instance costs."""
-    return ceil(options.disk_of(own)[1] / GIB) * MONTHLY["disk gib"]
 
 
 def _instances(spec: ClusterSpec) -> Iterator[tuple[str, Instance, int, int]]:

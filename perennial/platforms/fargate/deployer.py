@@ -45,7 +45,7 @@ class FargateDeployer(StackDeployer):
         if had is None:
             refuse_strangers(spec.name, aws)
         if not force:
-            quotas.check(spec.name, [*needs(spec)], [*needs(had)] if had else [], aws)
+            quotas.compare(spec, had, needs, aws)
 
     def plan(self, spec: ClusterSpec, file: str, say: Say) -> Plan:
         """Ask the engine what it would do; say what a month costs."""

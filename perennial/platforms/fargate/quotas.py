@@ -1,10 +1,10 @@
-"""What a cluster on Fargate is made of at its largest, by the quotas of it. Pure."""
+"""The vCPUs of a cluster on Fargate at its largest, by the quotas that they count against. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from perennial.aws.quotas import Need, Quota, network
+from perennial.aws.quotas import Need, Quota
 from perennial.platforms.fargate.parts import options_of, parts
 from perennial.platforms.fargate.sizes import UNITS
 from perennial.spec import ClusterSpec
@@ -15,7 +15,6 @@ SPOT = Quota("fargate", "L-36FBB829", "Fargate Spot vCPU resource count")
 
 def needs(spec: ClusterSpec) -> Iterator[Need]:
     """List what each part needs."""
-    yield from network(options_of(spec).network)
     for part in parts(spec):
         most, on_spot = 1, 0
         if part.service.group is not None:
