@@ -10,11 +10,24 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+
+from distributed import Client
 
 from tests.ports import ANY_PAGES
 
 #: Generous: the machine may be busy with other things.
 PATIENCE = 60
+
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """Give what the scheduler says of each worker, by address.
+
+    Not `client.scheduler_info`: every 2 s the client replaces the answer by one without workers,
+    also between the question and its end.
+    """
+    found: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)
+    return found["workers"]
 
 
 def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

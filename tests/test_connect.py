@@ -76,7 +76,8 @@ WHICH = (
     "from distributed import Client\n"
     "with Client() as client:\n"
     "    assert client.submit(sum, [1, 2]).result(30) == 3\n"
-    "    names = [str(w['name']) for w in client.scheduler_info()['workers'].values()]\n"
+    "    workers = client.sync(client.scheduler.identity, n_workers=-1)['workers']\n"
+    "    names = [str(w['name']) for w in workers.values()]\n"
     "    print(client.scheduler.address, 'cpu-0' in names)\n"
     "    print(client.dashboard_link)\n"
 )

@@ -117,6 +117,11 @@ class Lab:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def print_logs(self) -> None:
+        """Print how each log ends; pytest shows it where the test has failed."""
+        for log in sorted(self.folder.glob("*.log")):
+            print(f"--- {log.name}", *log.read_text().splitlines()[-40:], sep="\n")
+
 
 class Relay:
     """A port that passes everything on to another one, until it goes dark like a lost host."""
@@ -183,6 +188,7 @@ def made() -> Iterator[Lab]:
         yield lab
     finally:
         lab.close()
+        lab.print_logs()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Security
 
+from tests.dask_processes import workers_of
 from tests.preloads.conftest import KEEP, Lab, until
 
 LOOK = "0.3 s"
@@ -160,7 +161,7 @@ def test_certificates_are_renewed_under_running_processes(lab: Lab) -> None:
     lab.worker("first", *PRELOADS)
     client = lab.client(1, security=authority.security())
     data = client.scatter(b"x" * 1000)
-    ((worker, facts),) = client.scheduler_info()["workers"].items()
+    ((worker, facts),) = workers_of(client).items()
     ports = {"scheduler": [lab.address], "worker": [worker, facts["nanny"]]}
 
     def shown() -> dict[str, set[int]]:

@@ -19,6 +19,7 @@ import pytest
 from distributed import Client, Future, secede
 
 from perennial.preloads.drain import CONNECT, reach
+from tests.dask_processes import workers_of
 from tests.preloads.conftest import DRAIN, Lab, Relay, made, until
 
 
@@ -52,7 +53,7 @@ def end(lab: Lab, *keys: str) -> None:
 
 def registered(client: Client, name: str) -> str | None:
     """Address of the worker with a name; None when there is no such worker now."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     return next((at for at, worker in workers.items() if worker["name"] == name), None)
 
 

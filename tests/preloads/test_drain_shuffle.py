@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from distributed import Client, Future
 
+from tests.dask_processes import workers_of
 from tests.preloads.conftest import Lab, until
 
 pytestmark = pytest.mark.lab
@@ -91,7 +92,7 @@ def test_a_shuffle_that_begins_during_a_drain(lab: Lab) -> None:
     lab.scheduler("--preload", "perennial.preloads.demand")
     workers = {f"w{n}": lab.worker(f"w{n}") for n in range(3)}
     client = lab.client(3)
-    addresses = {w["name"]: at for at, w in client.scheduler_info(n_workers=-1)["workers"].items()}
+    addresses = {w["name"]: at for at, w in workers_of(client).items()}
     folder = lab.counted()
     slow = client.submit(counted, folder, "slow", 120, workers=["w0"], allow_other_workers=True)
     until(lambda: lab.runs()["slow"], "it runs")

@@ -11,7 +11,7 @@ from distributed import Client, Security
 from distributed.comm import connect
 
 from perennial import authority
-from tests.dask_processes import tls_flags
+from tests.dask_processes import tls_flags, workers_of
 from tests.preloads.conftest import DRAIN, KEEP, Lab, until
 
 PRELOAD = ("--preload", "perennial.preloads.certificates")
@@ -58,7 +58,7 @@ def test_a_client_is_no_worker(lab: Lab, tls: Path) -> None:
     with Client(lab.address, security=shows(tls, "client")) as client:
         client.wait_for_workers(1, timeout=60)
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
-        workers = client.scheduler_info()["workers"].values()
+        workers = workers_of(client).values()
         assert [worker["name"] for worker in workers] == ["right"]
         # A plain message is refused as well, of whatever it tells.
         for role in ("client", "scheduler"):
@@ -69,7 +69,7 @@ def test_a_client_is_no_worker(lab: Lab, tls: Path) -> None:
             assert allowed in answer["message"]
         answer = said_to(lab, tls, "client", op="register_nanny", address="tls://127.0.0.1:9")
         assert (answer["status"], answer["nanny-plugins"]) == ("error", {})
-        assert len(client.scheduler_info()["workers"]) == 1
+        assert len(workers_of(client)) == 1
 
 
 def test_without_the_preload_a_client_would_be_one(lab: Lab) -> None:

@@ -12,6 +12,7 @@ import dask.array as da
 from dask import config, delayed
 from distributed import Client, Future, secede
 
+from tests.dask_processes import workers_of
 from tests.preloads.conftest import times_run, until
 
 
@@ -48,8 +49,7 @@ work, seceded, block, active = functions()
 
 def names(client: Client) -> dict[str, str]:
     """Address of each running worker, by name."""
-    # Not `scheduler_info`: the client replaces its answer by one without workers now and then.
-    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    workers = workers_of(client)
     return {w["name"]: at for at, w in workers.items() if w["status"] == "running"}
 
 

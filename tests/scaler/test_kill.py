@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from distributed import Client, Future
 
+from tests.dask_processes import workers_of
 from tests.ports import free_port
 from tests.preloads.conftest import until
 from tests.scaler.burden import Burden, names, work
@@ -58,7 +59,7 @@ def scattered(client: Client) -> list[Future]:
 
 
 def statuses(client: Client) -> dict[str, str]:
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     return {worker["name"]: worker["status"] for worker in workers.values()}
 
 

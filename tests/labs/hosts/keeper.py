@@ -87,7 +87,7 @@ class Keeper:
 
     def names(self) -> dict[str, str]:
         """Name of each worker, by its address."""
-        everything = self.client.scheduler_info(n_workers=-1)["workers"]
+        everything = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
         return {address: str(each["name"]) for address, each in everything.items()}
 
     def fullest(self) -> str:

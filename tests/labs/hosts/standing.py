@@ -28,7 +28,8 @@ import sys, time
 from distributed import Client
 client = Client(timeout=60)
 def workers():
-    return sorted(each["name"] for each in client.scheduler_info(n_workers=-1)["workers"].values())
+    found = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return sorted(each["name"] for each in found.values())
 def await_workers(number, timeout):
     begin = time.monotonic()
     while len(workers()) != number:

@@ -82,7 +82,7 @@ security = Security(require_encryption=True, tls_ca_file=f"{tls}/ca.pem",
     tls_client_cert="/root/client.pem", tls_client_key="/root/client-key.pem")
 client = Client("tls://scheduler.lab.perennial:8786", security=security, timeout=60)
 def workers():
-    found = client.scheduler_info(n_workers=-1)["workers"].items()
+    found = client.sync(client.scheduler.identity, n_workers=-1)["workers"].items()
     return {str(worker["name"]): address for address, worker in found}
 def wait_for(names):
     until = time.monotonic() + 120

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lab
 
 ADDRESSES = (
     "from distributed import Client; import json; client = Client(timeout=60)\n"
-    "info = client.scheduler_info(n_workers=-1)\n"
+    "info = client.sync(client.scheduler.identity, n_workers=-1)\n"
     "print(json.dumps([client.scheduler.address, sorted(info['workers'])]))"
 )
 

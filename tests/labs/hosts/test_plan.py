@@ -196,7 +196,7 @@ def test_members_and_machines_come_and_go_alone(lab: Cluster) -> None:
     assert changed(before, lab.pids()) == {"cpu-machine-b-2", "cpu-machine-d-0"}
     wait_until(lambda: lab.workers() == 8)
     client = lab.start_client(
-        "found = client.scheduler_info(n_workers=-1)['workers'].items()\n"
+        "found = client.sync(client.scheduler.identity, n_workers=-1)['workers'].items()\n"
         "there = [a for a, w in found if w['name'] in ('cpu-machine-d-0', 'cpu-machine-b-2')]\n"
         "kept = [client.scatter(b'x' * 1000, workers=[address]) for address in there]\n"
         "print('ready'); input(); print([len(data) for data in client.gather(kept)])\n"

@@ -96,7 +96,7 @@ def test_members_come_with_work_and_leave_without(cluster: Cluster) -> None:
         "    return n, bytes(1000)\n"
         "found = client.map(work, range(60))\n"
         "assert [n for n, _ in client.gather(found)] == list(range(60))\n"
-        "workers = client.scheduler_info()['workers'].values()\n"
+        "workers = client.sync(client.scheduler.identity, n_workers=-1)['workers'].values()\n"
         "print(sorted({worker['name'].rpartition('-')[0] for worker in workers}))\n",
         timeout=180,
     )

@@ -38,7 +38,8 @@ client.wait_for_workers(2, timeout=60)
 def systemctl(*arguments):
     subprocess.run(["systemctl", *arguments], check=True)
 def workers():
-    return sorted(each["name"] for each in client.scheduler_info(n_workers=-1)["workers"].values())
+    found = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return sorted(each["name"] for each in found.values())
 """
 
 
@@ -189,7 +190,7 @@ def slow(path):
         file.write("run\\n")
     time.sleep(5)
     return len(open(path).readlines())
-found = client.scheduler_info(n_workers=-1)["workers"].items()
+found = client.sync(client.scheduler.identity, n_workers=-1)["workers"].items()
 address = next(address for address, worker in found if worker["name"] == "cpu-1")
 kept = client.scatter(b"x" * 1000, workers=[address])
 runs = "/var/lib/dask-perennial/lab/scratch/runs"

@@ -122,7 +122,7 @@ def test_members_come_with_work_and_leave_without(lab: Cluster) -> None:
         "    return n\n"
         "found = client.map(work, range(60))\n"
         "assert client.gather(found) == list(range(60))\n"
-        "print(len(client.scheduler_info()['workers']))\n",
+        "print(len(client.sync(client.scheduler.identity, n_workers=-1)['workers']))\n",
         timeout=180,
     )
     assert int(said) > 1

@@ -170,7 +170,7 @@ def test_a_scaler_that_is_killed_in_the_middle_of_a_drain(lab: Lab, work: Work) 
     )
     parked = (
         "'closing_gracefully' in {w['status']"
-        " for w in c.scheduler_info(n_workers=-1)['workers'].values()}"
+        " for w in c.sync(c.scheduler.identity, n_workers=-1)['workers'].values()}"
     )
     wait_until(lambda: work.ask(parked), 90)
     (scaler,) = pods("scaler")

@@ -52,7 +52,7 @@ from distributed import wait
 c = connected()
 
 def named(group):
-    workers = c.scheduler_info(n_workers=-1)["workers"].items()
+    workers = c.sync(c.scheduler.identity, n_workers=-1)["workers"].items()
     return {a: w["status"] for a, w in workers if f"-{group}-" in w["name"]}
 
 def made():

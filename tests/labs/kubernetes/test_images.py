@@ -127,7 +127,7 @@ def test_an_image_of_dask_alone_runs_a_cluster_that_drains(lab: Lab, laptop: Lap
     assert "No module named 'perennial'" in here
     code = (
         "with connected() as c:\n"
-        " at = [a for a, w in c.scheduler_info(n_workers=-1)['workers'].items()"
+        " at = [a for a, w in c.sync(c.scheduler.identity, n_workers=-1)['workers'].items()"
         " if '-cpu-' in w['name']]\n"
         " data = c.scatter({f'k{i}': i for i in range(40)}, workers=at)\n"
         " c.publish_dataset(data, name='kept')\n"

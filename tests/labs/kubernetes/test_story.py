@@ -137,7 +137,8 @@ def test_a_client_computes_by_tls_and_knows_each_pod_by_its_name(lab: Lab) -> No
     code = (
         "with connected() as c:\n"
         " print(sum(c.gather(c.map(lambda x: x * x, range(50)))))\n"
-        " print(*(w['name'] for w in c.scheduler_info(n_workers=-1)['workers'].values()))\n"
+        " workers = c.sync(c.scheduler.identity, n_workers=-1)['workers']\n"
+        " print(*(w['name'] for w in workers.values()))\n"
     )
     total, names = python(lab, "client", code).splitlines()
     assert total == "40425"
@@ -179,7 +180,8 @@ def test_a_member_that_leaves_takes_no_key_along(lab: Lab) -> None:
     code = (
         "import subprocess, sys, time\n"
         "c = connected()\n"
-        "names = {w['name']: a for a, w in c.scheduler_info(n_workers=-1)['workers'].items()}\n"
+        "workers = c.sync(c.scheduler.identity, n_workers=-1)['workers']\n"
+        "names = {w['name']: a for a, w in workers.items()}\n"
         "cpu = [a for n, a in names.items() if '-cpu-' in n]\n"
         "data = c.scatter({f'k{i}': i for i in range(60)}, workers=cpu)\n"
         "print(len(cpu), flush=True)\n"

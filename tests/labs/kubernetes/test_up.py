@@ -65,7 +65,7 @@ def test_a_clusters_life(lab: Lab, person: Person) -> None:
     lab.kubectl("-n", "dask", "wait", "--for=condition=Ready", "pod/client")
     code = (
         "with connected() as c:\n"
-        " assert len(c.scheduler_info(n_workers=-1)['workers']) == 4\n"
+        " assert len(c.sync(c.scheduler.identity, n_workers=-1)['workers']) == 4\n"
         " data = c.scatter({f'k{i}': i for i in range(40)})\n"
         " c.publish_dataset(data, name='kept')\n"
         " print(sum(c.gather(c.map(lambda x: x * x, range(50)))))\n"

@@ -31,7 +31,7 @@ def slow(n):
     return Slow(n)
 
 def workers():
-    return {w["name"]: a for a, w in c.scheduler_info(n_workers=-1)["workers"].items()}
+    return {w["name"]: a for a, w in c.sync(c.scheduler.identity, n_workers=-1)["workers"].items()}
 
 def arrival(known):
     "When there is a worker that was not there."

@@ -18,6 +18,7 @@ import pytest
 
 from perennial.placement import Placement, here
 from perennial.services import START_TIMEOUT
+from tests.dask_processes import workers_of
 from tests.homes import Home, wait_until
 from tests.ports import free_ports
 
@@ -109,7 +110,7 @@ def test_a_changed_group_is_replaced_and_nothing_else(standing: Home) -> None:
         )
         standing.up()
         assert client.gather(scattered) == list(range(40))
-        threads = {w["name"]: w["nthreads"] for w in client.scheduler_info()["workers"].values()}
+        threads = {w["name"]: w["nthreads"] for w in workers_of(client).values()}
         assert threads == {"cpu-0": 2, "cpu-1": 2, "big-0": 1}
     assert kept == {name: standing.pid(name) for name in kept}
     assert before["cpu-0"] != standing.pid("cpu-0")

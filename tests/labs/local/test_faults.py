@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from perennial.supervision.supervisor import speaks_http
+from tests.dask_processes import workers_of
 from tests.homes import PERENNIAL, Home, wait_until
 from tests.ports import free_ports
 
@@ -123,7 +124,7 @@ def test_supervisord_killed_and_the_file_changed(standing: Home) -> None:
     assert standing.pid("scheduler") == before
     assert standing.workers() == {"cpu-0", "cpu-1"}
     with standing.client() as client:
-        limits = {w["memory_limit"] for w in client.scheduler_info()["workers"].values()}
+        limits = {w["memory_limit"] for w in workers_of(client).values()}
     assert limits == {900 * 2**20}
     standing.spec["workers"]["cpu"]["memory"] = "1 GiB"
     standing.write()
@@ -222,7 +223,7 @@ def test_up_killed_anywhere_and_run_again(home: Home, first: int, changes: int) 
     home.up()
     assert home.workers() == {"cpu-0", "cpu-1"}
     with home.client() as client:
-        threads_now = {w["nthreads"] for w in client.scheduler_info()["workers"].values()}
+        threads_now = {w["nthreads"] for w in workers_of(client).values()}
     assert threads_now == {1 + changes}
     schedulers = [p for p in home.processes() if p.pid == home.pid("scheduler")]
     assert len(schedulers) == 1

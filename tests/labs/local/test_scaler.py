@@ -18,6 +18,7 @@ from perennial.errors import Busy, FleetMissing
 from perennial.fleet import Fleet, opened, read
 from perennial.lock import exclusive
 from perennial.observation import Observation
+from tests.dask_processes import workers_of
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 from tests.scaler.burden import Burden, names
@@ -167,7 +168,7 @@ def test_a_changed_group_replaces_exactly_its_members_drained(standing: Home) ->
         scattered = client.scatter(list(range(20)))
         standing.up()
         assert client.gather(scattered) == list(range(20))
-        threads = {w["name"]: w["nthreads"] for w in client.scheduler_info()["workers"].values()}
+        threads = {w["name"]: w["nthreads"] for w in workers_of(client).values()}
     assert threads == {"cpu-1": 2, "cpu-2": 2, "fix-0": 1}
     assert pids(standing)["fix-0"] == before["fix-0"]
     assert told(standing)["groups"][0]["slots"] == 2
@@ -234,7 +235,7 @@ def test_without_scale_the_members_stay_and_the_scaler_goes(standing: Home) -> N
     assert standing.pid("scaler") == 0
     assert not (standing.state / "conf.d" / "scaler.conf").exists()
     with standing.client() as client:
-        status = {w["name"]: w["status"] for w in client.scheduler_info()["workers"].values()}
+        status = {w["name"]: w["status"] for w in workers_of(client).values()}
     assert set(status.values()) == {"running"}
     # The size is `scale`'s now; whoever is there stays.
     standing.run("scale", "cpu=3")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from distributed import Client, Future
 
+from tests.dask_processes import workers_of
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 from tests.preloads.conftest import times_run
@@ -55,7 +56,7 @@ recorded = functions()
 
 def members(client: Client) -> dict[str, tuple[str, str]]:
     """Address and state of each member that has registered, by its name."""
-    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    workers = workers_of(client)
     return {worker["name"]: (at, worker["status"]) for at, worker in workers.items()}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from distributed import Client
 
+from tests.dask_processes import workers_of
 from tests.homes import Home, make_home, wait_until
 from tests.ports import free_ports
 
@@ -101,7 +102,7 @@ def clients(client: Client) -> int:
 
 
 def members(client: Client, group: str = "") -> list[str]:
-    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
+    workers = workers_of(client).values()
     return sorted(w["name"] for w in workers if w["name"].startswith(group))
 
 
@@ -139,7 +140,7 @@ def test_the_group_works_again_after_a_restart_during_a_drain(standing: Home) ->
         standing.run("scale", "cpu=1")
 
         def words() -> list[str]:
-            workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
+            workers = workers_of(client).values()
             return sorted(worker["status"] for worker in workers)
 
         wait_until(lambda: words().count("closing_gracefully") == 2, LONG)

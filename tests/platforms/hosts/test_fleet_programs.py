@@ -18,8 +18,10 @@ from perennial.render import supervisord_conf
 from perennial.supervision import supervisor
 from tests.homes import wait_until
 
+#: Says that it handles SIGTERM; one that is told to stop leaves as soon as it may.
 MEMBER = """\
-[ -e ROOT/slow ] && trap 'sleep 8; exit 0' TERM && : > ROOT/set
+trap 'while [ ! -e ROOT/may-leave ]; do sleep 0.1; done; exit 0' TERM
+: > ROOT/$SUPERVISOR_PROCESS_NAME.ready
 while :; do sleep 0.1; done
 """
 PROGRAM = f"""[program:cpu-machine-c-{MARK}]
@@ -34,7 +36,7 @@ stopwaitsecs=20
 class Machine:
     def __init__(self, root: Path) -> None:
         self.paths = paths = ClusterPaths(root / "supervisord")
-        self.slow = root / "slow"
+        self.root = root
         for folder in (paths.root, paths.units, paths.logs, paths.run):
             make_private(folder)
         self.texts = root / "kept"
@@ -82,12 +84,13 @@ def test_members_come_and_go_and_no_other_program_is_touched(machine: Machine) -
     programs.start("cpu", [0, 3])
     wait_until(lambda: programs.states() == {"cpu": {0: "running", 3: "running"}})
     assert machine.units() == {"cpu-machine-c-0", "cpu-machine-c-3"}
-    machine.slow.touch()
     programs.start("cpu", [1])
-    wait_until(lambda: machine.slow.with_name("set").exists())
+    for index in (1, 3):
+        wait_until((machine.root / f"cpu-machine-c-{index}.ready").exists)
     programs.stop("cpu", [1, 3])
     assert machine.units() == {"cpu-machine-c-0"}
-    assert programs.states()["cpu"][1] == "leaving"
+    assert programs.states() == {"cpu": {0: "running", 1: "leaving", 3: "leaving"}}
+    (machine.root / "may-leave").touch()
     wait_until(lambda: programs.states() == {"cpu": {0: "running"}})
     # Whoever has left can come again.
     programs.start("cpu", [1])

@@ -149,8 +149,7 @@ class Watch:
 
 
 def known(client: Any) -> set[str]:
-    found = client.sync(client.scheduler.identity, n_workers=-1)
-    return {str(worker["name"]) for worker in found["workers"].values()}
+    return {str(worker["name"]) for worker in dask_processes.workers_of(client).values()}
 
 
 @pytest.mark.lab
