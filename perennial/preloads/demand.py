@@ -12,6 +12,8 @@ its own connections and so under its own TLS:
     client, a request.
 ``perennial_members``, ``perennial_left``
     What a drain asks, see `perennial.preloads.leaving`.
+``perennial_move``
+    Move away what workers hold that leave, see `perennial.preloads.retiring`.
 ``perennial_wish``
     Ask something of the scaler.
 ``perennial_report``
@@ -44,6 +46,7 @@ from perennial.preloads.members import Group, Workers
 from perennial.preloads.messages import Answer, Counted, Reports
 from perennial.preloads.notifier import Notifier
 from perennial.preloads.parking import DEMAND
+from perennial.preloads.retiring import move_all
 from perennial.preloads.scattering import Scatters
 
 logger = logging.getLogger("distributed.perennial.demand")
@@ -111,6 +114,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         scheduler.handlers["perennial_news"] = self.wait_for_change
         scheduler.handlers["perennial_members"] = self.members
         scheduler.handlers["perennial_left"] = self.left
+        scheduler.handlers["perennial_move"] = self.move
         scheduler.handlers["perennial_wish"] = self.take_request
         scheduler.handlers["perennial_report"] = self.report
         self.scatters.install()
@@ -245,6 +249,10 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             return None
         needed = needed_where_they_are(self.scheduler, self.counts, addresses)
         return left(self.workers, addresses, leaving, needed)
+
+    async def move(self, addresses: Collection[str]) -> list[str]:
+        """Move away what workers hold; give those for which that worked."""
+        return await move_all(addresses, self.scheduler)
 
     def report(self, since: float | None = None) -> Reports:
         """Give the scaler's latest report, its age, and the records newer than a time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -82,13 +82,10 @@ async def move(address: str, dask_scheduler: Any) -> bool:
     worker = dask_scheduler.workers.get(address)
     if worker is None:
         return True
-    stimulus = f"perennial-retiring-{monotonic()}"
-    dask_scheduler.handle_worker_status_change(Status.closing_gracefully, worker, stimulus)
-    policy = Retiring(address)
+    _begin_to_leave(dask_scheduler, worker)
     with _memory_manager(dask_scheduler) as manager:
-        manager.add_policy(policy)
+        policy = _policy(manager, address)
         try:
-            manager.run_once()
             while not policy.done():
                 # As often as Dask looks: it costs the more, the more there is.
                 await asyncio.sleep(max(0.01, min(0.5, len(worker.has_what) / 400)))
@@ -97,6 +94,32 @@ async def move(address: str, dask_scheduler: Any) -> bool:
         finally:
             manager.policies.discard(policy)
     return not policy.no_recipients
+
+
+async def move_all(addresses: Collection[str], dask_scheduler: Any) -> list[str]:
+    """In the scheduler: move away what some workers hold; give those for which that worked."""
+    for address in addresses:  # all before the first one moves: none takes over from another
+        if (worker := dask_scheduler.workers.get(address)) is not None:
+            _begin_to_leave(dask_scheduler, worker)
+    moved = await asyncio.gather(*(move(address, dask_scheduler) for address in addresses))
+    return [address for address, worked in zip(addresses, moved, strict=True) if worked]
+
+
+def _begin_to_leave(scheduler: Any, worker: Any) -> None:
+    """Have the scheduler give a worker no tasks and no copies any more."""
+    stimulus = f"perennial-retiring-{monotonic()}"
+    scheduler.handle_worker_status_change(Status.closing_gracefully, worker, stimulus)
+
+
+def _policy(manager: ActiveMemoryManagerExtension, address: str) -> Retiring:
+    """Give what moves a worker's keys: whoever has asked for that before may still wait."""
+    for policy in manager.policies:
+        if isinstance(policy, Retiring) and policy.address == address:
+            return policy
+    policy = Retiring(address)
+    manager.add_policy(policy)
+    manager.run_once()
+    return policy
 
 
 @contextmanager

@@ -142,14 +142,15 @@ class DaskWorkers:
 
     async def move(self, addresses: Collection[str]) -> frozenset[str]:
         """Have what only they hold moved away; give those for which that worked."""
-        retired = await self._ask(
-            "retire_workers",
-            timing.MOVE,
-            workers=list(addresses),
-            close_workers=False,
-            remove=False,
-        )
-        return frozenset(retired) & frozenset(addresses)
+        here = list(addresses)
+        moved = None
+        if monotonic() >= self._without:
+            moved = await self._ask("perennial_move", timing.MOVE, addresses=here)
+        if moved is None:  # it has no preload, or that of an earlier version
+            moved = await self._ask(
+                "retire_workers", timing.MOVE, workers=here, close_workers=False, remove=False
+            )
+        return frozenset(moved) & frozenset(here)
 
     async def left(self, addresses: Collection[str], leaving: Collection[str]) -> dict[str, Left]:
         """Find out what is left on workers, when some leave and all that are parked."""

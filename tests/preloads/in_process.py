@@ -32,6 +32,9 @@ QUIET = {
     "distributed.comm.timeouts.tcp": "1 hour",
 }
 
+#: Sizes alone say whose turn it is: all workers are one process here.
+MANAGED = {"distributed.scheduler.active-memory-manager.measure": "managed"}
+
 
 def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @wraps(test)

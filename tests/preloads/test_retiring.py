@@ -13,11 +13,9 @@ from distributed import Worker
 
 from perennial.preloads import retiring
 from perennial.preloads.retiring import move
-from tests.preloads.in_process import Cluster, in_a_loop, started
+from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, started
 
 KEYS = 30
-#: Sizes alone say whose turn it is: all workers are one process here.
-MANAGED = {"distributed.scheduler.active-memory-manager.measure": "managed"}
 OFTEN = {"distributed.scheduler.active-memory-manager.interval": "100ms"}
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from typing import Any
 
+import dask
 import pytest
 
 from perennial.scaler.workers import PARKED, RUNNING, DaskWorkers, Found, Left
-from tests.preloads.in_process import Cluster, in_a_loop, short, started
+from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, started
 
 GROUPS = {"cpu": 1, "pair": 2}
+
+#: Set when the task has run for long enough; worker and test are one process.
+ENOUGH = threading.Event()
+
+
+def run() -> bool:
+    return ENOUGH.wait(60)
 
 
 @in_a_loop
@@ -25,7 +35,7 @@ async def test_the_preload_tells_the_same_as_dask() -> None:
             await scatter({"first": 1}, workers=[first.address]),
             await scatter({"pair": 1}, workers=[pair[0].address, pair[1].address], broadcast=True),
         ]
-        busy = cluster.client.submit(short, 30, workers=[second.address], key="busy", pure=False)
+        busy = cluster.client.submit(run, workers=[second.address], key="busy", pure=False)
         await cluster.until(lambda: bool(cluster.scheduler.workers[second.address].processing))
         told = DaskWorkers(cluster.scheduler.address, GROUPS)
         plain = DaskWorkers(cluster.scheduler.address, GROUPS)
@@ -54,6 +64,7 @@ async def test_the_preload_tells_the_same_as_dask() -> None:
             assert both[first.address].unique == ("both", "first")
         await told.unpark([second.address])
         await cluster.client.cancel([busy])
+        ENOUGH.set()
         await told.close()
         await plain.close()
         del kept
@@ -105,3 +116,43 @@ async def test_of_very_many_keys_some_are_named(monkeypatch: pytest.MonkeyPatch)
 
     async with started() as cluster:
         await filled(cluster)
+
+
+@in_a_loop
+async def test_drains_that_begin_one_after_the_other_send_each_key_once() -> None:
+    with dask.config.set(MANAGED):
+        async with started() as cluster:
+            leave = [await cluster.member("cpu", f"cpu-{n}") for n in range(4)]
+            stay = [await cluster.member("cpu", f"cpu-{n}") for n in (8, 9)]
+            futures = {}
+            for worker in leave:
+                values = {f"{worker.name}-{n}": bytes([n]) * 10_000 for n in range(30)}
+                futures |= await cluster.client.scatter(values, workers=[worker.address])
+            workers = DaskWorkers(cluster.scheduler.address, GROUPS)
+            await workers.park([each.address for each in leave])  # none takes over from another
+            moves = []
+            for worker in leave:
+                moves.append(asyncio.create_task(workers.move([worker.address])))
+                await asyncio.sleep(0)
+            # Whoever asks again, as after an answer that was lost, waits for the same.
+            again = await workers.move([each.address for each in leave])
+            assert again == {each.address for each in leave}
+            assert [await each for each in moves] == [{each.address} for each in leave]
+            logs = [entry for worker in stay for entry in worker.transfer_incoming_log]
+            received = Counter(str(key) for entry in logs for key in entry["keys"])
+            assert received == Counter(list(futures))
+            assert not any(worker.data for worker in leave)
+            await workers.close()
+
+
+@in_a_loop
+async def test_a_scheduler_without_the_preload_moves_data_by_itself() -> None:
+    async with started(preloaded=False) as cluster:
+        leaves, stays = [await cluster.worker(name) for name in ("cpu-0", "cpu-1")]
+        kept = await cluster.client.scatter({"key": 1}, workers=[leaves.address])
+        workers = DaskWorkers(cluster.scheduler.address, GROUPS)
+        gone = "tcp://127.0.0.1:9"
+        assert await workers.move([leaves.address, gone]) == {leaves.address}
+        assert stays.address in (await cluster.client.who_has())["key"]
+        await workers.close()
+        del kept
