@@ -164,12 +164,14 @@ def _budget(spec: ClusterSpec, part: Part) -> Manifest | None:
     if part.service.role == "scaler":
         return None
     options: Options = spec.options
+    wanted: Manifest = {"selector": {"matchLabels": names.selector(spec.name, part.key)}}
     if part.service.group is not None:
-        most = options.group(part.service.group).evictable
+        wanted["maxUnavailable"] = options.group(part.service.group).evictable
+        # Members that never got ready would keep a node from being drained; one that hangs for a
+        # moment is drained as any other.
+        wanted["unhealthyPodEvictionPolicy"] = "AlwaysAllow"
     else:
-        most = int(getattr(options, part.key).evictable)
-    selector = {"matchLabels": names.selector(spec.name, part.key)}
-    wanted = {"maxUnavailable": most, "selector": selector}
+        wanted["maxUnavailable"] = int(getattr(options, part.key).evictable)
     return _object(spec, part, "policy/v1", "PodDisruptionBudget", spec=wanted)
 
 
