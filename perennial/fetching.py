@@ -11,7 +11,7 @@ from time import monotonic
 #: Bytes of the longest page that is read: of ten thousand workers it has some 10 MB.
 LONGEST = 2**26
 #: Seconds that a page may take as a whole.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes | None:
@@ -25,10 +25,10 @@ def answer(connection: http.client.HTTPConnection, path: str) -> tuple[int, byte
 
     Whoever may run code in a scheduler writes its pages.
     """
-    end, timer = monotonic() + PATIENCE, None
+    end, timer = monotonic() + TIMEOUT, None
     try:
         connection.connect()
-        timer = Timer(PATIENCE, _cut, [connection.sock])
+        timer = Timer(TIMEOUT, _cut, [connection.sock])
         timer.daemon = True
         timer.start()
         connection.request("GET", path)

@@ -23,13 +23,13 @@ TIMEOUT = 600.0
 
 
 @contextmanager
-def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT) -> Iterator[None]:
+def exclusive(path: Path, say: Callable[[str], None], timeout: float = TIMEOUT) -> Iterator[None]:
     """Hold a cluster's lock; the kernel releases it when this process ends, however it ends."""
     require_here(ClusterPaths(path.parent))
     make_private(path.parent)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         announced = False
         while True:
             try:
@@ -39,7 +39,7 @@ def exclusive(path: Path, say: Callable[[str], None], patience: float = TIMEOUT)
                 holder = os.pread(lock, 1000, 0).decode(errors="replace").strip()
                 if time.monotonic() > deadline:
                     raise PerennialError(
-                        f"{path.parent.name}: {holder} still holds the lock after {patience:g} s;"
+                        f"{path.parent.name}: {holder} still holds the lock after {timeout:g} s;"
                         " wait for it or end it, then run this again"
                     ) from None
                 if not announced and holder:

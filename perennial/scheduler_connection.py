@@ -52,20 +52,20 @@ class SchedulerConnection:
         self._open_timeout = open_timeout
         self._rpc: Any = None
 
-    async def ask(self, operation: str, patience: float, **arguments: Any) -> Any:
+    async def ask(self, operation: str, timeout: float, **arguments: Any) -> Any:
         """Ask the scheduler; again where a connection broke while nobody used it."""
         self.asking += 1
         try:
-            return await self._asked(operation, patience, arguments)
+            return await self._asked(operation, timeout, arguments)
         finally:
             self.asking -= 1
 
-    async def _asked(self, operation: str, patience: float, arguments: Mapping[str, Any]) -> Any:
+    async def _asked(self, operation: str, timeout: float, arguments: Mapping[str, Any]) -> Any:
         for attempt in range(3):
             is_new = self._rpc is None
             used = self._connected()
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout):
                     return await getattr(used, operation)(**arguments)
             except TimeoutError:
                 raise
@@ -101,9 +101,9 @@ class SharedConnection:
         name = f"connection-{address}"
         threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
 
-    def ask(self, operation: str, patience: float, **arguments: Any) -> Any:
+    def ask(self, operation: str, timeout: float, **arguments: Any) -> Any:
         """Ask, and wait for the answer; see `SchedulerConnection.ask`."""
-        asked = self._connection.ask(operation, patience, **arguments)
+        asked = self._connection.ask(operation, timeout, **arguments)
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
 

@@ -42,12 +42,12 @@ def test_the_second_gives_up_and_says_who_holds_it(tmp_path: Path) -> None:
     process = holding(tmp_path / "lock", 60.0)
     with (
         pytest.raises(PerennialError, match=f"process {process.pid} .*still holds the lock"),
-        exclusive(tmp_path / "lock", print, patience=0.3),
+        exclusive(tmp_path / "lock", print, timeout=0.3),
     ):
         pass
     process.kill()
     process.wait()
-    with exclusive(tmp_path / "lock", print, patience=5.0):
+    with exclusive(tmp_path / "lock", print, timeout=5.0):
         pass
 
 

@@ -109,7 +109,7 @@ def flood(connection: socket.socket) -> None:
 def test_a_page_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]
 ) -> None:
-    monkeypatch.setattr(fetching, "PATIENCE", 3.0)
+    monkeypatch.setattr(fetching, "TIMEOUT", 3.0)
     monkeypatch.setattr(fetching, "LONGEST", 2**20)
     with serving(tmp_path / "s", answer) as connection:
         assert get(connection, "/health") is None

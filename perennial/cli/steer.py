@@ -217,7 +217,7 @@ async def accepted(scheduler: Any, report: Report, check: Callable[[Report], Non
 
 
 def ask(
-    connection: Connection, question: Callable[[Any], Awaitable[Found]], patience: float
+    connection: Connection, question: Callable[[Any], Awaitable[Found]], timeout: float
 ) -> Found:
     """Ask what keeps the scaler's reports: the scheduler of a cluster, else its platform's part."""
     from perennial.paths import known_clusters
@@ -226,8 +226,8 @@ def ask(
     name = connection.cluster
     desk = runtime(platform_of(name), name).scaler() if name in known_clusters() else None
     if desk is not None:
-        return asyncio.run(scaler_client.within(patience + PASSED_ON, question(desk), name))
-    return scaler_client.ask(connection.scheduler_address, connection.tls, question, patience)
+        return asyncio.run(scaler_client.within(timeout + PASSED_ON, question(desk), name))
+    return scaler_client.ask(connection.scheduler_address, connection.tls, question, timeout)
 
 
 def warn(notes: Sequence[str]) -> None:

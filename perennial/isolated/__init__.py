@@ -77,7 +77,7 @@ def _read(line: bytes) -> Any:
 
 
 @asynccontextmanager
-async def scheduler(address: str, tls: Tls | None, patience: float) -> AsyncIterator[Scheduler]:
+async def scheduler(address: str, tls: Tls | None, timeout: float) -> AsyncIterator[Scheduler]:
     """Reach a scheduler through a child."""
     with undebuggable():
         process = await asyncio.create_subprocess_exec(
@@ -92,7 +92,7 @@ async def scheduler(address: str, tls: Tls | None, patience: float) -> AsyncIter
         try:
             asked = Scheduler(process)
             async with asyncio.timeout(STARTED):
-                await asked.connect(address=address, tls=tls and asdict(tls), patience=patience)
+                await asked.connect(address=address, tls=tls and asdict(tls), timeout=timeout)
             yield asked
         finally:
             with suppress(ProcessLookupError):

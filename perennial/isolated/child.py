@@ -44,17 +44,17 @@ async def main() -> None:
 class Asked:
     """A connection to a scheduler."""
 
-    def __init__(self, address: str, tls: Mapping[str, str] | None, patience: float) -> None:
+    def __init__(self, address: str, tls: Mapping[str, str] | None, timeout: float) -> None:
         from distributed.core import rpc
 
-        self.address, self.patience = address, patience
+        self.address, self.timeout = address, timeout
         self.security = security(Tls(**tls) if tls else None)
         arguments = self.security.get_connection_args("client")
-        self.rpc = rpc(address, connection_args=arguments, timeout=patience)
+        self.rpc = rpc(address, connection_args=arguments, timeout=timeout)
 
     async def answer(self, question: str, arguments: Mapping[str, Any]) -> Any:
         """Ask the scheduler, or its workers for their packages."""
-        async with asyncio.timeout(self.patience):
+        async with asyncio.timeout(self.timeout):
             if question == "packages":
                 return await self._packages()
             return await getattr(self.rpc, question)(**arguments)
@@ -68,7 +68,7 @@ class Asked:
         async with Client(
             self.address,
             security=self.security,
-            timeout=self.patience,
+            timeout=self.timeout,
             set_as_default=False,
             asynchronous=True,
         ) as client:

@@ -76,12 +76,12 @@ def details(
     """
     found: dict[str, list[list[Any]]] = {group.name: [] for group in groups}
     members = [member for group in groups for member in group.members.values()]
-    patience = KEYS
+    budget = KEYS
     for member in sorted(members, key=_rank):
-        row, keys = _member(member, now, patience)
+        row, keys = _member(member, now, budget)
         row.append(any(at in kept for at in member.processes))
         found[member.group.name].append(row)
-        patience -= keys
+        budget -= keys
     return found
 
 
@@ -89,7 +89,7 @@ def _rank(member: SeenMember) -> tuple[bool, float]:
     return member.busy > 0, member.since
 
 
-def _member(member: SeenMember, now: float, patience: int) -> tuple[list[Any], int]:
+def _member(member: SeenMember, now: float, budget: int) -> tuple[list[Any], int]:
     """Describe a member; say also how many keys it holds."""
     tasks = actors = nbytes = keys = memory = 0
     for process in member.processes.values():
@@ -100,7 +100,7 @@ def _member(member: SeenMember, now: float, patience: int) -> tuple[list[Any], i
         nbytes += worker.nbytes
         keys += len(worker.has_what)
         memory += process.memory
-    alone = unique(member) if 0 < keys <= patience else keys
+    alone = unique(member) if 0 < keys <= budget else keys
     idle = 0.0 if member.busy else now - member.since
     counts = (len(member.processes), tasks, actors)
     return [member.name, member.status, *counts, idle, nbytes, alone, memory], keys

@@ -40,11 +40,11 @@ class HttpSource:
     """Asks the dashboard of a scheduler."""
 
     def __init__(
-        self, where: str, groups: Mapping[str, int], patience: float = timing.DASHBOARD_ANSWER
+        self, where: str, groups: Mapping[str, int], timeout: float = timing.DASHBOARD_ANSWER
     ) -> None:
         self.where = where
         self.groups = dict(groups)
-        self.patience = patience
+        self.timeout = timeout
         self._workers: tuple[float, Any] | None = None  # time and content of the last page
 
     async def read(
@@ -95,7 +95,7 @@ class HttpSource:
     def _get(self, page: str) -> Any:
         url = f"http://{self.where}/json/{page}.json"
         try:
-            with _OPENER.open(url, timeout=self.patience) as answer:
+            with _OPENER.open(url, timeout=self.timeout) as answer:
                 return json.load(answer)
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, HTTPError):

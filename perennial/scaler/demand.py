@@ -75,13 +75,13 @@ class PreloadSource:
         address: str,
         groups: Mapping[str, int],
         tls: Tls | None = None,
-        patience: float = timing.SCHEDULER_ANSWER,
+        timeout: float = timing.SCHEDULER_ANSWER,
     ) -> None:
         self.address = address
         self.groups = dict(groups)
-        self.patience = patience
-        self._demand = SchedulerConnection(address, tls, patience)
-        self._news = SchedulerConnection(address, tls, patience)
+        self.timeout = timeout
+        self._demand = SchedulerConnection(address, tls, timeout)
+        self._news = SchedulerConnection(address, tls, timeout)
         self._heard = 0  # number of the latest change that is known
         self._names: dict[str, dict[str, None]] = {}
         self._since = ("", -1)
@@ -119,15 +119,15 @@ class PreloadSource:
         """
         known = self._heard
         try:
-            patience = timing.CHANGE + self.patience
+            timeout = timing.CHANGE + self.timeout
             told = await self._news.ask(
-                "perennial_news", patience, known=known, seconds=timing.CHANGE
+                "perennial_news", timeout, known=known, seconds=timing.CHANGE
             )
         except OSError:  # TimeoutError is an OSError
             told = None
         if not isinstance(told, int):  # no answer, or an unknown operation
             await self._news.close()
-            await asyncio.sleep(self.patience)
+            await asyncio.sleep(self.timeout)
             return False
         news = told not in (known, self._heard)  # a tick may have seen them meanwhile
         self._heard = told
@@ -141,11 +141,11 @@ class PreloadSource:
     async def _ask(self, operation: str = "perennial_demand", **question: Any) -> Any:
         """Ask the scheduler; say in one line where it does not answer."""
         try:
-            return await self._demand.ask(operation, self.patience, **question)
+            return await self._demand.ask(operation, self.timeout, **question)
         except TimeoutError:
             await self._demand.close()  # its late answer would be that of the next question
             raise SchedulerAway(
-                f"scheduler at {self.address}: no answer in {self.patience:g} s; "
+                f"scheduler at {self.address}: no answer in {self.timeout:g} s; "
                 "it is away or busy; asks again"
             ) from None
         except OSError as error:

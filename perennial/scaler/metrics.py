@@ -64,12 +64,12 @@ class ScalerState:
 
 def health(state: ScalerState, now: float) -> tuple[int, dict[str, object]]:
     """Say whether the scaler does its work."""
-    patience = timing.MISSED * state.interval + timing.GRACE
+    longest = timing.MISSED * state.interval + timing.GRACE
     reasons = []
     for what, last in (("tick", state.ended), ("complete tick", state.truth)):
         if last is None:
             reasons.append(f"no {what} has ended yet")
-        elif now - last > patience:
+        elif now - last > longest:
             reasons.append(f"the last {what} ended {now - last:.0f} s ago")
     trouble = [*state.trouble.values(), *state.fleets.values()]
     body = {

@@ -152,10 +152,10 @@ async def request(scheduler: Any, *requests: Mapping[str, Any]) -> list[str]:
 
 
 async def wait(
-    scheduler: Any, before: Report, done: Callable[[Report], bool], patience: float
+    scheduler: Any, before: Report, done: Callable[[Report], bool], timeout: float
 ) -> Report:
     """Wait until the scaler reports that something is so."""
-    end = monotonic() + patience
+    end = monotonic() + timeout
     while True:
         now = await report(scheduler)
         newer = now.latest.get("time") != before.latest.get("time")
@@ -211,7 +211,7 @@ def ask(
     address: str,
     tls: Tls | None,
     question: Callable[[Any], Awaitable[Found]],
-    patience: float = timing.SCHEDULER_ANSWER,
+    timeout: float = timing.SCHEDULER_ANSWER,
 ) -> Found:
     """Connect to a scheduler in a process apart, ask, and disconnect.
 
@@ -222,35 +222,35 @@ def ask(
         from perennial import isolated
 
         try:
-            async with isolated.scheduler(address, tls, patience) as one:
-                async with asyncio.timeout(patience):
+            async with isolated.scheduler(address, tls, timeout) as one:
+                async with asyncio.timeout(timeout):
                     return await question(one)
         except (OSError, TimeoutError, isolated.ChildError) as error:
-            raise away(address, patience, error) from None
+            raise away(address, timeout, error) from None
         except MALFORMED as error:
             raise PerennialError(f"{address}: the scheduler's answer {_form(error)}") from None
 
     return asyncio.run(asked())
 
 
-async def within(patience: float, question: Awaitable[Found], name: str) -> Found:
+async def within(timeout: float, question: Awaitable[Found], name: str) -> Found:
     """Await an answer of whoever keeps a scaler's reports in the place of its scheduler."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await question
     except TimeoutError:
         raise PerennialError(
-            f"{name}: the scaler has not answered within {patience:g} s; see `perennial logs"
+            f"{name}: the scaler has not answered within {timeout:g} s; see `perennial logs"
             " scaler` and `perennial doctor`"
         ) from None
 
 
-def away(address: str, patience: float, error: BaseException) -> PerennialError:
+def away(address: str, timeout: float, error: BaseException) -> PerennialError:
     """Say in one line that a scheduler does not answer."""
     lines = str(error).splitlines()
     why = f" ({lines[0][:200]})" if lines and not isinstance(error, TimeoutError) else ""
     return PerennialError(
-        f"{address}: the scheduler has not answered within {patience:g} s{why}; see"
+        f"{address}: the scheduler has not answered within {timeout:g} s{why}; see"
         " `perennial status` and `perennial doctor`"
     )
 

@@ -264,10 +264,10 @@ class DaskWorkers:
                     await line.close()
 
     async def _ask(
-        self, operation: str, patience: float = timing.DRAIN_ANSWER, **arguments: Any
+        self, operation: str, timeout: float = timing.DRAIN_ANSWER, **arguments: Any
     ) -> Any:
         """Ask the scheduler; raise OSError where it is not there or does not answer in time."""
-        return await self._scheduler.ask(operation, patience, **arguments)
+        return await self._scheduler.ask(operation, timeout, **arguments)
 
 
 def belongs(worker: Mapping[str, Any], groups: Mapping[str, int]) -> tuple[str, str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-#: How long who connects is kept waiting for a way; Dask's own patience is 30 s.
+#: How long who connects is kept waiting for a way; Dask's own timeout is 30 s.
 CONNECT_TIMEOUT = 20.0
 _CHUNK = 65_536
 #: Host and port.

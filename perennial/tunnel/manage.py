@@ -315,12 +315,12 @@ def _start(files: _Files, cluster: str) -> None:
 
 def _stop(files: _Files) -> None:
     """End the process, if it runs."""
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for number, timeout in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         pid, _ = single_instance.holder(files.lock)
         if not pid:
             return
         single_instance.signal_holder(files.lock, number)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while single_instance.holder(files.lock)[0] == pid and time.monotonic() < deadline:
             time.sleep(0.02)
 

@@ -239,7 +239,7 @@ def test_more_work_than_members_can_do_is_told_at_once(
 def test_where_there_are_no_news_nobody_asks_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def read() -> None:
         async with in_process(preloaded=False) as scheduler:
-            source = PreloadSource(scheduler.address, GROUPS, patience=0.5)
+            source = PreloadSource(scheduler.address, GROUPS, timeout=0.5)
             asked = 0
             handlers = scheduler.handlers
 
@@ -326,7 +326,7 @@ def test_over_tls(tmp_path: Path) -> None:
         source = opened(address, GROUPS, tls)
         assert (await source.read())[0].groups == {}
         await source.close()
-        stranger = PreloadSource(address.replace("tls", "tcp"), GROUPS, patience=3)
+        stranger = PreloadSource(address.replace("tls", "tcp"), GROUPS, timeout=3)
         with pytest.raises(SchedulerAway):
             await stranger.read()
         await stranger.close()
@@ -345,7 +345,7 @@ def test_a_scheduler_that_hangs_is_away_and_comes_back(lab: Lab) -> None:
     process = lab.scheduler(*PRELOAD)
 
     async def read() -> None:
-        source = PreloadSource(lab.address, GROUPS, patience=1)
+        source = PreloadSource(lab.address, GROUPS, timeout=1)
         before, _ = await until_answers(source)
         os.kill(process.pid, signal.SIGSTOP)
         begun = time.monotonic()

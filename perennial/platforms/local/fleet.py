@@ -166,7 +166,7 @@ class LocalFleet:
                 raise Busy(f"{self.group}: another group of this cluster is being sized")
             stack.callback(turn.release)
             try:
-                stack.enter_context(exclusive(self.paths.lock, lambda _text: None, patience=0.0))
+                stack.enter_context(exclusive(self.paths.lock, lambda _text: None, timeout=0.0))
             except (PerennialError, OSError) as error:
                 raise Busy(f"{self.group}: {error}") from error
             yield

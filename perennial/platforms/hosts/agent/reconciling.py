@@ -195,11 +195,11 @@ def on_their_way(
     begun: Mapping[tuple[str, int], float], states: States, now: float
 ) -> dict[tuple[str, int], float]:
     """Keep of the members that were started, and when, those that are still starting. Pure."""
-    patience = {"starting": ON_ITS_WAY, None: UNSEEN}
+    allowed = {"starting": ON_ITS_WAY, None: UNSEEN}
     return {
         (group, number): since
         for (group, number), since in begun.items()
-        if now - since < patience.get(states.get(group, {}).get(number), 0.0)
+        if now - since < allowed.get(states.get(group, {}).get(number), 0.0)
     }
 
 

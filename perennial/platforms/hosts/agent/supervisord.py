@@ -99,16 +99,16 @@ def _start(cluster: str, unit: str, say: Callable[[str], None]) -> None:
 def bounce(cluster: str, name: str, worker: bool, say: Callable[[str], None]) -> None:
     """Restart one program, drained; a worker is back once its scheduler knows it."""
     say(f"restarting {name}")
-    patience = systemd.READY if worker else ANSWER
+    timeout = systemd.READY if worker else ANSWER
     supervisor = Supervisor(manifest.supervised(cluster) / "supervisor.sock")
     supervisor.signal_stop(name)
     supervisor.wait_stopped([name], math.inf)  # supervisord ends it after its own stop timeout
     supervisor.start(name)
     lock = manifest.supervised(cluster) / "run" / f"{name}.lock"
-    for _ in polls(patience):
+    for _ in polls(timeout):
         if supervisor.processes()[name].state == "RUNNING" and (not worker or is_ready(lock)):
             return
-    raise PerennialError(f"{name} is not ready after {patience:g} s; see `perennial logs {name}`")
+    raise PerennialError(f"{name} is not ready after {timeout:g} s; see `perennial logs {name}`")
 
 
 def end(cluster: str, name: str) -> None:
