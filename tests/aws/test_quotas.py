@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perennial.aws.client import Aws
+from perennial.aws.options import AwsNetwork
 from perennial.aws.quotas import ADDRESSES, VPCS, Need, Quota, Room, check, exceeded, totals
 from perennial.aws.quotas import network as of_network
 from perennial.errors import PerennialError
@@ -70,8 +71,7 @@ def test_tasks_count_by_their_processors() -> None:
     ],
 )
 def test_a_network_that_is_made_counts(network: dict[str, Any], counts: dict[Quota, int]) -> None:
-    own = spec(test_ec2.TREE, "ec2", network=network).options.network
-    assert totals([*of_network(own)]) == counts
+    assert totals([*of_network(AwsNetwork(**network))]) == counts
 
 
 def test_what_is_said_names_the_parts_and_the_quota() -> None:

@@ -198,9 +198,8 @@ def test_alarms_where_there_is_a_topic(account: Account) -> None:
     assert account.inputs["lab-cpu-drain-overdue"]["evaluationPeriods"] == 8.0
 
 
-def test_without_nat_there_is_an_endpoint_for_what_instances_reach(account: Account) -> None:
-    run(with_(network={"nat": "none", "endpoints": True, "zones": ["b"]}))
+def test_there_is_an_endpoint_for_what_instances_reach(account: Account) -> None:
+    run(with_(network={"endpoints": True, "zones": ["b"]}))
     found = {inputs.get("serviceName") for inputs in account.inputs.values()} - {None}
     wanted = ("autoscaling", "ec2", "logs", "s3", "secretsmanager", "ssm", "ssmmessages", "sts")
     assert found == {f"com.amazonaws.eu-central-1.{service}" for service in wanted}
-    assert not any(typ.endswith(":NatGateway") for typ, _ in account.made)

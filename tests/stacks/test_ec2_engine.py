@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from perennial.platforms.ec2 import bundle
 from tests.homes import PERENNIAL, run
 from tests.labs.aws.lab import Lab
 
@@ -255,6 +256,17 @@ def test_restart_replaces_the_instances_of_a_group(operator: Operator) -> None:
     operator.run("restart", "cpu", "-c", "lab")
     after = {each["InstanceId"] for each in operator.groups()["perennial-lab-cpu"]["Instances"]}
     assert not before & after
+
+
+def test_restart_of_a_service_reads_its_keys_again(operator: Operator) -> None:
+    said = operator.run("restart", "scaler", "-c", "lab")
+    (scheduler,) = operator.groups()["perennial-lab-scheduler"]["Instances"]
+    assert f"restarting dask-lab-scaler.service on {scheduler['InstanceId']}" in said
+    (command,) = operator.lab.client("ssm").list_commands()["Commands"]
+    assert command["InstanceIds"] == [scheduler["InstanceId"]]
+    (script,) = command["Parameters"]["commands"]
+    restart = "systemctl restart --no-block dask-lab-scaler.service"
+    assert script == f"{bundle.fetch_keys('lab')} && {restart}"
 
 
 def test_doctor_finds_what_is_missing(operator: Operator) -> None:

@@ -18,7 +18,7 @@ from perennial.errors import PerennialError
 from perennial.jupyter import notebook_directory, state_directory
 from perennial.own_wheel import own_wheel
 from perennial.platforms.ec2 import parts
-from perennial.platforms.ec2.parts import OPT, SCHEDULER, Machine
+from perennial.platforms.ec2.parts import SCHEDULER, Machine
 from perennial.spec import ClusterSpec
 from perennial.templating import rendered
 
@@ -72,7 +72,7 @@ def files(spec: ClusterSpec, machine: Machine) -> dict[str, str]:
     """Render units and configuration, by path on the instance."""
     here = [service.at(ADDRESS) for service in machine.services]
     found = render.systemd(here, spec.name, {machine.key: 0} if machine.is_group else {})
-    folder, units = f"{OPT}/{spec.name}/bundle", render.UNITS
+    folder, units = parts.directory(spec.name), render.UNITS
     found[f"{units}/{unit(spec, 'boot')}"] = rendered(
         "systemd",
         "instance-boot.service.j2",
@@ -171,7 +171,7 @@ def user_data(
     It holds no secret: whoever may describe instances can read it.
     """
     where = (bucket, bundle_key(machine, digest), digest)
-    folder = f"{OPT}/{spec.name}/bundle"
+    folder = parts.directory(spec.name)
     call = f"fetch({where!r}, {folder!r}, json.loads({json.dumps(settings, sort_keys=True)!r}))"
     text = f"#!{PYTHON}\n{_program('aws')}\n\n{call}\n"
     size = len(text.encode())
@@ -199,6 +199,11 @@ def settings(spec: ClusterSpec, machine: Machine, made: Mapping[str, str]) -> di
         place = notebook_directory(spec.jupyter, parts.site(spec))
         found["mounts"] = {place: f"{made['export']}:/"}
     return found
+
+
+def fetch_keys(cluster: str) -> str:
+    """Write the command by which an instance reads its keys from Secrets Manager again."""
+    return f"cd {parts.directory(cluster)} && {' '.join(_argv('boot'))} keys"
 
 
 def _argv(name: str) -> tuple[str, ...]:

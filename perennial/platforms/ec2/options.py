@@ -199,6 +199,12 @@ class Options(AwsOptions, Instance):
         """Refuse what an instance cannot have."""
         yield from super().refusals(spec)
         yield from _environment(spec)
+        if self.network.is_made and self.network.nat == "none":
+            fix = (
+                "write nat: single: the scheduler's instance publishes its name through Route 53,"
+                " for which a VPC has no endpoint"
+            )
+            yield Refusal("single or per_zone on the platform ec2", fix, _at("network", "nat"))
         if self.notebooks is not None and self.notebooks.access_point is not None:
             fix = "remove it: instances mount the root folder of the file system"
             yield Refusal(

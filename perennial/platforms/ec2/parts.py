@@ -50,6 +50,11 @@ def keys(cluster: str) -> str:
     return f"/run/dask-perennial/{cluster}"
 
 
+def directory(cluster: str) -> str:
+    """Folder of the bundle, in which an instance's own programs run."""
+    return f"{OPT}/{cluster}/bundle"
+
+
 def state(cluster: str) -> str:
     """Folder of what outlives the scheduler's instance."""
     return f"{STATE}/dask-perennial/{cluster}"
@@ -71,7 +76,7 @@ def requirements_of(spec: ClusterSpec) -> str:
     if lines is None:
         return ""
     wheel = own_wheel()
-    text = requirements(spec, f"{OPT}/{spec.name}/bundle/{wheel.name}")
+    text = requirements(spec, f"{directory(spec.name)}/{wheel.name}")
     if not hashed(lines):
         # pip wants hashes of all or of none; that of the bundle covers our own wheel.
         text = text.replace(f" --hash=sha256:{wheel.digest}", "")

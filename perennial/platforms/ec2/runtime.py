@@ -26,6 +26,7 @@ from perennial.errors import PerennialError
 from perennial.pages import Counts, counts_of, socket_of
 from perennial.paths import cluster_state
 from perennial.platforms.ec2 import commands, groups, parts
+from perennial.platforms.ec2.bundle import fetch_keys
 from perennial.platforms.ec2.fleet import Ec2Fleet
 from perennial.platforms.ec2.groups import Standing
 from perennial.platforms.ec2.parts import SCHEDULER
@@ -128,8 +129,9 @@ class Ec2Runtime(contracts.Runtime):
             return sum(each.key == service for each in groups.instances(self.aws, self.spec))
         instance, unit = self._unit(service)
         say(f"restarting {unit} on {instance}")
-        command = f"systemctl restart --no-block {shlex.quote(unit)}"
-        commands.run(self.aws, instance, command)
+        restart = f"systemctl restart --no-block {shlex.quote(unit)}"
+        # An earlier `up` may have renewed them, and the service reads them when it starts.
+        commands.run(self.aws, instance, f"{fetch_keys(self.name)} && {restart}")
         return 1
 
     def scale(

@@ -57,6 +57,15 @@ zone = client("route53").create_hosted_zone(
     VPC={{"VPCRegion": "eu-central-1", "VPCId": "vpc-12345678"}})
 print(zone["HostedZone"]["Id"].rpartition("/")[2])
 """
+#: Changes a file of a secret of this machine's AWS.
+REPLACE = f"""
+import boto3, json, sys
+secrets = boto3.client("secretsmanager", region_name="eu-central-1", endpoint_url="{CLOUD}",
+                       aws_access_key_id="AKIATEST000000000000", aws_secret_access_key="none")
+name, file, text = sys.argv[1:]
+files = json.loads(secrets.get_secret_value(SecretId=name)["SecretString"])
+secrets.put_secret_value(SecretId=name, SecretString=json.dumps(files | {{file: text}}))
+"""
 #: Asks this machine's AWS something.
 ASK = f"""
 import boto3, json, sys
@@ -240,6 +249,19 @@ def test_the_keys_are_in_memory_and_for_root_alone(cloud: Cloud) -> None:
         check=False,
     )
     assert disk.stdout == ""
+
+
+def test_renewed_keys_are_read_again(cloud: Cloud) -> None:
+    place = "/run/dask-perennial/lab/worker.pem"
+    before = cloud.worker.run("cat", place).stdout
+    cloud.worker.python(REPLACE, "perennial/lab/worker", "worker.pem", "of another year")
+    fetch = f"export AWS_ENDPOINT_URL={CLOUD}; {bundle.fetch_keys('lab')}"
+    cloud.worker.run("sh", "-ec", fetch)
+    assert cloud.worker.run("cat", place).stdout == "of another year"
+    cloud.worker.python(REPLACE, "perennial/lab/worker", "worker.pem", before)
+    cloud.worker.run("sh", "-ec", fetch)
+    assert cloud.worker.run("stat", "-c", "%U %a", place).stdout == "root 600\n"
+    assert cloud.worker.run("cat", place).stdout == before
 
 
 def test_the_scheduler_has_put_itself_under_its_name(cloud: Cloud) -> None:

@@ -170,6 +170,10 @@ def test_user_data_that_ec2_would_not_take_is_refused() -> None:
             {"ec2": of_cpu(warm={"min": 3, "max_prepared": 2})},
             "cpu.warm.max_prepared: found 2; allowed: min, 3, or more; raise it",
         ),
+        (
+            {"ec2": {"region": "eu-central-1", "network": {"nat": "none", "endpoints": True}}},
+            "ec2.network.nat: found 'none'; allowed: single or per_zone .*; write nat: single: ",
+        ),
         ({"ec2": of_cpu(warm={"min": 0})}, "cpu.warm.min: found 0; allowed: .*1"),
         ({"workers": {"cpu": {"memory": "4 TiB"}}}, "memory that an instance of r7i has"),
     ],

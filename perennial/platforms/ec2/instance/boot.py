@@ -247,10 +247,12 @@ def _run(*argv: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Install the unit that boots, or boot."""
+    """Install the unit that boots, fetch the keys anew, or boot."""
     bundle = json.loads((HERE / "bundle.json").read_text())
     if arguments == ["install"]:
         return install(bundle)
+    if arguments == ["keys"]:
+        return keys(Aws(Metadata()), bundle["secrets"])
     return boot(bundle, json.loads((HERE / "settings.json").read_text()))
 
 
