@@ -102,7 +102,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         #: Why the counts cannot be trusted; empty when they can.
         self.fault = ""
         self.scatters = Scatters(scheduler, self.notifier.notify, self._scaled)
-        self._logged = False
+        self._logged = self._logged_move = False
         self._asked = -SILENCE
         self._recounted = -RETRY
         self._started = monotonic()
@@ -250,9 +250,15 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
         needed = needed_where_they_are(self.scheduler, self.counts, addresses)
         return left(self.workers, addresses, leaving, needed)
 
-    async def move(self, addresses: Collection[str]) -> list[str]:
-        """Move away what workers hold; give those for which that worked."""
-        return await move_all(addresses, self.scheduler)
+    async def move(self, addresses: Collection[str]) -> list[str] | None:
+        """Move away what workers hold; give those for which that worked. None: it cannot."""
+        try:
+            return await move_all(addresses, self.scheduler)
+        except Exception as error:
+            if not self._logged_move:
+                logger.exception("cannot move data as usual: %r", error)
+            self._logged_move = True
+            return None
 
     def report(self, since: float | None = None) -> Reports:
         """Give the scaler's latest report, its age, and the records newer than a time."""

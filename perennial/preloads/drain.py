@@ -209,7 +209,8 @@ class Drain:
             if answer["status"] == "OK":
                 return answer["result"]
             error = clean_exception(**answer)[1]  # such as of an earlier release
-        except ValueError as refusal:  # a scheduler that runs no functions
+        # A scheduler that runs no functions, or does not have this one.
+        except (ValueError, ImportError, AttributeError) as refusal:
             error = refusal
         logger.debug("%s: %r", self.title, error)
         return None

@@ -26,6 +26,8 @@ from distributed.core import Status
 STUCK = 5.0
 #: Seconds between two runs of a memory manager of our own, as of Dask's.
 INTERVAL = 2.0
+#: A worker that has one of these again does not leave any more.
+STAYS = (Status.running, Status.paused)
 
 
 class Retiring(RetireWorker):  # type: ignore[misc]
@@ -60,6 +62,8 @@ class Retiring(RetireWorker):  # type: ignore[misc]
 
     def _look(self) -> None:
         """Find out at which recipients copies still arrive."""
+        for task in [task for task in self.recipients if task.state != "memory"]:
+            del self.recipients[task]  # released meanwhile: nothing arrives
         recipients = self.recipients.items()
         missing = Counter(to for task, to in recipients if to not in (task.who_has or ()))
         for recipient, before in self.missing.items():
@@ -79,47 +83,63 @@ class Retiring(RetireWorker):  # type: ignore[misc]
 
 async def move(address: str, dask_scheduler: Any) -> bool:
     """In the scheduler: move all that a worker holds to others; say whether that worked."""
-    worker = dask_scheduler.workers.get(address)
-    if worker is None:
-        return True
-    _begin_to_leave(dask_scheduler, worker)
-    with _memory_manager(dask_scheduler) as manager:
-        policy = _policy(manager, address)
-        try:
-            while not policy.done():
-                # As often as Dask looks: it costs the more, the more there is.
-                await asyncio.sleep(max(0.01, min(0.5, len(worker.has_what) / 400)))
-            if policy in manager.policies:
-                manager.run_once()  # the copies here are dropped
-        finally:
-            manager.policies.discard(policy)
-    return not policy.no_recipients
+    return bool(await move_all([address], dask_scheduler))
 
 
 async def move_all(addresses: Collection[str], dask_scheduler: Any) -> list[str]:
-    """In the scheduler: move away what some workers hold; give those for which that worked."""
-    for address in addresses:  # all before the first one moves: none takes over from another
-        if (worker := dask_scheduler.workers.get(address)) is not None:
-            _begin_to_leave(dask_scheduler, worker)
-    moved = await asyncio.gather(*(move(address, dask_scheduler) for address in addresses))
-    return [address for address, worked in zip(addresses, moved, strict=True) if worked]
+    """In the scheduler: move all that some workers hold to others; give those of whom it did."""
+    workers = {at: dask_scheduler.workers[at] for at in addresses if at in dask_scheduler.workers}
+    for worker in workers.values():  # all before the first one moves: none takes over from another
+        _begin_to_leave(dask_scheduler, worker)
+    with _memory_manager(dask_scheduler) as manager:
+        known = {each.address: each for each in manager.policies if isinstance(each, Retiring)}
+        # Somebody may have asked for the same before, and still wait.
+        policies = {at: known.get(at) or Retiring(at) for at in workers}
+        _run(manager, [each for at, each in policies.items() if at not in known])
+        waits = (_moved(manager, workers[at], each) for at, each in policies.items())
+        moved = dict(zip(policies, await asyncio.gather(*waits), strict=True))
+    # Nobody holds anything at an address that the scheduler does not know.
+    return [at for at in addresses if moved.get(at, True)]
+
+
+async def _moved(manager: ActiveMemoryManagerExtension, worker: Any, policy: Retiring) -> bool:
+    """Wait until a worker's data is elsewhere; False when it cannot be, or the worker stays."""
+    try:
+        while manager.scheduler.workers.get(policy.address) is worker:
+            if worker.status in STAYS:
+                return False
+            if policy.done():
+                if policy in manager.policies:
+                    _run(manager, [policy])  # the copies here are dropped
+                return not policy.no_recipients
+            # As often as Dask looks: it costs the more, the more there is.
+            await asyncio.sleep(max(0.01, min(0.5, len(worker.has_what) / 400)))
+        return True
+    finally:
+        manager.policies.discard(policy)
+
+
+def _run(manager: ActiveMemoryManagerExtension, policies: Collection[Retiring]) -> None:
+    """Run some policies now, and no others.
+
+    All of them would look at every worker's keys as often as one more begins to leave.
+    """
+    others = manager.policies - set(policies)
+    manager.policies = set()
+    for policy in policies:
+        manager.add_policy(policy)
+    try:
+        manager.run_once()
+    finally:
+        manager.policies |= others
 
 
 def _begin_to_leave(scheduler: Any, worker: Any) -> None:
-    """Have the scheduler give a worker no tasks and no copies any more."""
+    """Have a worker begin no more tasks, and be given no copies, as Dask does it."""
     stimulus = f"perennial-retiring-{monotonic()}"
     scheduler.handle_worker_status_change(Status.closing_gracefully, worker, stimulus)
-
-
-def _policy(manager: ActiveMemoryManagerExtension, address: str) -> Retiring:
-    """Give what moves a worker's keys: whoever has asked for that before may still wait."""
-    for policy in manager.policies:
-        if isinstance(policy, Retiring) and policy.address == address:
-            return policy
-    policy = Retiring(address)
-    manager.add_policy(policy)
-    manager.run_once()
-    return policy
+    told = {"op": "worker-status-change", "status": worker.status.name, "stimulus_id": stimulus}
+    scheduler.stream_comms[worker.address].send(told)
 
 
 @contextmanager

@@ -252,8 +252,11 @@ class Drains:
 
     def _moved(self, addresses: frozenset[str], task: asyncio.Task[frozenset[str]]) -> None:
         """Take note of what became of a move."""
-        if task.cancelled() or task.exception() is not None:
-            return  # it is tried again
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            logger.info("data has not moved, which is tried again: %r", error)
+            return
         moved = task.result()
         for drain in self.drains.values():
             if drain.addresses <= addresses:

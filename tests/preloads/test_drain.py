@@ -391,6 +391,24 @@ def test_workers_that_are_told_to_stop_together_send_each_key_once(lab: Lab) -> 
     assert {future.status for future in data.values()} == {"finished"}
 
 
+def test_a_scheduler_of_an_earlier_version_moves_data_by_itself(lab: Lab) -> None:
+    preload = lab.folder / "earlier.py"
+    modules = ["perennial.preloads.retiring", "perennial.preloads.parking"]
+    preload.write_text(f"import sys\nsys.modules.update(dict.fromkeys({modules}))\n")
+    lab.scheduler("--preload", str(preload))
+    leaving = lab.worker("leaves")
+    client = lab.client(1)
+    future = client.submit(os.urandom, 1_000_000)
+    until(lambda: future.status == "finished", "it is made")
+    before = future.result()
+    lab.worker("stays")
+    client.wait_for_workers(2, timeout=60)
+    leaving.terminate()
+    assert leaving.wait(60) == 0
+    assert "Drained leaves at" in lab.log("leaves")
+    assert future.result(timeout=30) == before
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(
     "drains", [8, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]

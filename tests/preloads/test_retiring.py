@@ -10,8 +10,10 @@ from typing import Any
 import dask
 import pytest
 from distributed import Worker
+from distributed.core import Status
 
 from perennial.preloads import retiring
+from perennial.preloads.parking import unpark
 from perennial.preloads.retiring import move
 from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, started
 
@@ -107,6 +109,65 @@ def test_another_worker_is_asked_where_one_does_not_fetch(
                 assert len(received([stays])) == len(futures)
 
     run()
+
+
+@in_a_loop
+async def test_a_worker_that_stays_after_all_keeps_its_data() -> None:
+    async with started(preloaded=False) as cluster:
+        (leaves,), futures = await with_data(cluster, 1)
+        (deaf,) = await staying(cluster, "deaf")
+        deaf.stream_handlers["acquire-replicas"] = lambda **_: None
+        state = cluster.scheduler.workers[leaves.address]
+        going = [asyncio.create_task(moved(cluster, [leaves])) for _ in range(2)]
+        # The worker hears that it leaves, too: it could not say otherwise that it stays.
+        await cluster.until(lambda: leaves.status == Status.closing_gracefully)
+        assert len(policies(cluster)) == 1
+        assert unpark(leaves) == "running"
+        await cluster.until(lambda: state.status == Status.running)
+        assert [await each for each in going] == [[False], [False]]
+        assert policies(cluster) == []
+        assert held(cluster, [leaves]) == len(futures)
+
+
+@in_a_loop
+async def test_data_that_is_released_on_its_way_is_not_waited_for() -> None:
+    with dask.config.set(OFTEN):
+        async with started(preloaded=False) as cluster:
+            (leaves,), futures = await with_data(cluster, 1)
+            (deaf,) = await staying(cluster, "deaf")
+            deaf.stream_handlers["acquire-replicas"] = lambda **_: None
+            going = asyncio.create_task(moved(cluster, [leaves]))
+            await cluster.until(lambda: policies(cluster) and policies(cluster)[0].recipients)
+            (policy,) = policies(cluster)
+            await cluster.client.cancel(list(futures.values()))
+            assert await going == [True]
+            policy._look()
+            assert policy.recipients == {}
+
+
+@in_a_loop
+async def test_of_many_that_leave_together_each_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them, as often as one begins or ends, would keep the scheduler from all else."""
+    runs: list[str] = []
+    run = retiring.Retiring.run
+
+    def counted(self: retiring.Retiring) -> Any:
+        runs.append(self.address)
+        return run(self)
+
+    monkeypatch.setattr(retiring.Retiring, "run", counted)
+    never = {"distributed.scheduler.active-memory-manager.interval": "1 hour"}
+    with dask.config.set(never):
+        async with started(preloaded=False) as cluster:
+            leaving, futures = await with_data(cluster, 8)
+            stay = await staying(cluster, "a", "b")
+            addresses = [worker.address for worker in leaving]
+            assert await retiring.move_all(addresses, cluster.scheduler) == addresses
+            assert sorted(runs[:8]) == sorted(addresses)
+            assert max(Counter(runs).values()) <= 2  # when it begins and when it ends
+            assert received(stay) == Counter(list(futures))
 
 
 @in_a_loop

@@ -10,6 +10,7 @@ from typing import Any
 import dask
 import pytest
 
+from perennial.preloads import demand
 from perennial.scaler.workers import PARKED, RUNNING, DaskWorkers, Found, Left
 from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, started
 
@@ -143,6 +144,26 @@ async def test_drains_that_begin_one_after_the_other_send_each_key_once() -> Non
             assert received == Counter(list(futures))
             assert not any(worker.data for worker in leave)
             await workers.close()
+
+
+@in_a_loop
+async def test_where_the_preload_cannot_move_data_dask_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def move_all(*_: Any) -> None:
+        raise TypeError("of another release of Dask")
+
+    monkeypatch.setattr(demand, "move_all", move_all)
+    async with started() as cluster:
+        leaves, stays = [await cluster.member("cpu", name) for name in ("cpu-0", "cpu-1")]
+        kept = await cluster.client.scatter({"key": 1}, workers=[leaves.address])
+        workers = DaskWorkers(cluster.scheduler.address, GROUPS)
+        for _ in range(2):
+            assert await workers.move([leaves.address]) == {leaves.address}
+        assert stays.address in (await cluster.client.who_has())["key"]
+        assert caplog.text.count("cannot move data as usual: TypeError('of another release") == 1
+        await workers.close()
+        del kept
 
 
 @in_a_loop

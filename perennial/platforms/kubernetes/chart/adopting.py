@@ -151,6 +151,11 @@ def size_options(api: Api, release: Release) -> tuple[str, list[str]]:
         else:
             index = places[group.name]
             words.append(f"additional_worker_groups[{index}].replicas={group.replicas}")
+    if any("[" in word for word in words):
+        notes.append(
+            "pass the release's own values to `helm upgrade` as a file, -f, beside these options:"
+            " with --reuse-values Helm drops all else in additional_worker_groups"
+        )
     # Without quotes: a shell does not read them in what a command puts into its line.
     return " ".join(f"--set {word}" for word in words), notes
 
