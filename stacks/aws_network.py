@@ -161,23 +161,34 @@ def _client(place: int, is_network: bool, every: Sequence[str]) -> Any:
 def members(
     account: Account, ports_of: PortsOf, sources: Mapping[str, ec2.SecurityGroup]
 ) -> list[Opening]:
-    """Say who reaches the ports of workers: each range once, and that of an Output by itself."""
-    known: list[tuple[int, int]] = []
-    ranges: list[tuple[str, pulumi.Input[int], pulumi.Input[int]]] = []
-    for group in account.spec.workers:
-        keys = (f"workers.{group}.{each}" for each in ("ports", "processes"))
-        found = account.value(partial(_ports, ports_of, group), *keys)
-        if isinstance(found, pulumi.Output):
-            ranges.append((group, found[0], found[1]))
-        else:
-            known.append(cast(tuple[int, int], found))
-    # Of those that begin with the same port the longest.
-    ranges += [(str(first), first, last) for first, last in sorted(dict(sorted(known)).items())]
+    """Say who reaches the ports of workers: each range once, or all as one where one is an Output.
+
+    AWS refuses a second rule of the same ports, and which these are says only the Output's value.
+    """
+    found = [
+        account.value(
+            partial(_ports, ports_of, group),
+            *(f"workers.{group}.{each}" for each in ("ports", "processes")),
+        )
+        for group in account.spec.workers
+    ]
+    ranges: list[tuple[str, pulumi.Input[int], pulumi.Input[int]]]
+    if any(isinstance(each, pulumi.Output) for each in found):
+        one = pulumi.Output.all(*found).apply(_around)
+        ranges = [("members", one[0], one[1])]
+    else:
+        # Of those that begin with the same port the longest.
+        known = dict(sorted(cast(list[tuple[int, int]], found)))
+        ranges = [(str(first), first, last) for first, last in sorted(known.items())]
     return [
         Opening(f"{title}-{name}", first, last, group=source.id)
         for title, source in sources.items()
         for name, first, last in ranges
     ]
+
+
+def _around(ranges: Sequence[Sequence[int]]) -> tuple[int, int]:
+    return min(first for first, _ in ranges), max(last for _, last in ranges)
 
 
 def _ports(ports_of: PortsOf, group: str, spec: ClusterSpec) -> tuple[int, int]:

@@ -50,7 +50,5 @@ def test_ports_that_an_output_says_are_those_that_are_open(platform: str) -> Non
         for name, inputs in made.inputs.items()
         if "-from-scheduler-" in name
     }
-    assert opened == {
-        **{"40000": (40000.0, 40003.0), "two": (40000.0, 40011.0)},
-        "three": (50000.0, 50003.0),
-    }
+    # One rule: AWS refuses a second one of the same ports, as two groups may turn out to have.
+    assert opened == {"members": (40000.0, 50003.0)}

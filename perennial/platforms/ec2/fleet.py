@@ -31,6 +31,8 @@ _STATES: dict[str, MemberState] = {
 _GONE = "Terminating:Proceed"
 #: What the API says of an instance that it does not know any more, or that is on its way already.
 _PASSED = ("not found", "is not part of", "terminat")
+#: What it says where the size cannot be lowered by one: the instance stays.
+_STAYS = "min size"
 #: Instances that were removed last, and may still be in an answer of before.
 _REMEMBERED = 1000
 
@@ -135,7 +137,8 @@ class Ec2Fleet:
                 ShouldDecrementDesiredCapacity=True,
             )
         except RefusedError as error:
-            if not any(word in str(error).lower() for word in _PASSED):
+            said = str(error).lower()
+            if _STAYS in said or not any(word in said for word in _PASSED):
                 return False
         self._removed.append(instance)
         return True

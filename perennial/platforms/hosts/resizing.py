@@ -12,13 +12,13 @@ from perennial.platforms.hosts import deploy
 from perennial.platforms.hosts.agent.answers import Manifest
 from perennial.platforms.hosts.machine_services import MachineServices
 from perennial.platforms.hosts.operator import Operator, Say, at
-from perennial.platforms.hosts.ownership import Owner, refuse_other_stack
+from perennial.platforms.hosts.ownership import NOBODY, Owner, refuse_other_stack
 from perennial.platforms.hosts.remote import Agent, borrowed
 from perennial.platforms.hosts.sizes import spread
 from perennial.platforms.hosts.standing_members import chosen, counted
 from perennial.sizes import check_sizes, of_each
 from perennial.spec import ClusterSpec
-from perennial.state import UP
+from perennial.state import UP, Stack
 
 #: Group → machine → members.
 Sizes = Mapping[str, Mapping[str, int]]
@@ -98,6 +98,9 @@ def scale(
             f"{', '.join(sized)}: the scaler chooses the size; ask it with `perennial scale`"
         )
     standing, before = _stand(operator, wanted)
+    owner = _owner(operator)
+    for machine, there in standing.items():
+        refuse_other_stack(machine, operator.name, there.manifest, owner)
     after = {group: spread(before[group], size) for group, size in wanted.items()}
     changed = {
         machine: {group: now[machine] for group, now in after.items() if machine in now}
@@ -134,6 +137,13 @@ def check_room(operator: Operator, before: ClusterSpec, force: bool = False) -> 
     for refused in operator.everywhere(check).values():
         if refused is not None:
             raise refused
+
+
+def _owner(operator: Operator) -> Owner:
+    """Say whose a cluster must be that is sized from here: its keys would go to the machines."""
+    if Stack.load(operator.paths) is not None:
+        return NOBODY  # the folder names the stack otherwise than the machines do
+    return Owner(stack=UP, meant="run `perennial up --force`")
 
 
 def _stand(

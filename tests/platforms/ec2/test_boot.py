@@ -170,6 +170,18 @@ def test_one_of_a_warm_pool_serves_at_the_boot_after_it_was_stopped(instance: In
         assert instance.keys == ["worker-key.pem"]
 
 
+def test_metadata_that_says_nothing_yet_starts_nothing(instance: Instance) -> None:
+    """Else one of a warm pool would join, and be stopped with tasks on it."""
+    (instance.metadata / "latest/meta-data" / STATE).unlink()
+    with instance.booting() as process:
+        time.sleep(0.5)  # ten looks
+        assert process.poll() is None
+        metadata.say(instance.metadata, STATE, "Warmed:Stopped")
+        instance.wait_for(COMPLETED)
+        assert instance.happened == [*PREPARED, COMPLETED]
+        assert instance.keys == []
+
+
 def test_metadata_that_changes_late_does_not_keep_an_instance_out(instance: Instance) -> None:
     metadata.say(instance.metadata, STATE, "Warmed:Stopped")
     with instance.booting() as process:

@@ -201,6 +201,23 @@ def test_an_instance_that_has_just_gone_is_a_success(platform: OnAutoScaling) ->
         assert platform.fleet.resize(2, members[:1]) == 2
 
 
+def test_an_instance_that_the_least_size_keeps_is_still_a_member(platform: OnAutoScaling) -> None:
+    """AWS speaks of terminating there, too; an instance that stays must not count as removed."""
+    members = platform.fleet.observe().members
+    said = (
+        "Currently, desiredSize equals minSize (0). Terminating instance without replacement will"
+        " violate group's min size constraint. Either set shouldDecrementDesiredCapacity flag to"
+        " false or lower group's min size."
+    )
+    with platform.refused("TerminateInstanceInAutoScalingGroup", "ValidationError", said):
+        platform.fleet.resize(2, members[:1])
+    seen = platform.fleet.observe()
+    assert {one.state for one in seen.members} == {"running"}
+    assert there(seen) == ids(members)
+    assert platform.fleet.resize(2, members[:1]) == 2
+    assert there(platform.settled(2)) == ids(members[1:])
+
+
 def test_an_instance_that_cannot_be_given_up_yet_counts(platform: OnAutoScaling) -> None:
     platform.hold_back()
     assert platform.fleet.resize(5) == 5

@@ -114,6 +114,18 @@ def test_up_refuses_before_anything_is_made(machine: Machine) -> None:
     resizing.check_room(operator, spec, force=True)
 
 
+def test_scale_changes_nothing_of_another_stack(machine: Machine) -> None:
+    """It would write the keys of here, of another authority, onto the machine."""
+    spec = spec_of()
+    operator = Operator(spec, cluster_state(spec.name))
+    sizes, said = {"cpu": 3}, "machine-a: Pulumi's stack infra/dev owns lab there; .*up --force`"
+    owned_by(DEV)
+    for force in (False, True):
+        with pytest.raises(FleetError, match=said):
+            resizing.scale(operator, sizes, print, force)
+    assert machine.changed == []
+
+
 def test_not_even_an_environment_is_made_on_the_machine_of_another(machine: Machine) -> None:
     owned_by(Owner("2", UP))
     assigned = services_by_machine(spec_of())["machine-a"]

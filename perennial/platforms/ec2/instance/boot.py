@@ -23,7 +23,7 @@ from perennial.platforms.ec2.instance.watch import AUTOSCALING, LOOK, STATE
 
 HERE = pathlib.Path()
 UNITS = pathlib.Path("/etc/systemd/system")
-#: Seconds for making an environment, and for a volume to appear.
+#: Seconds for making an environment, and for a volume or a state to appear.
 MAKING, APPEARS = 1800.0, 120.0
 #: Priority of the first rule that keeps a user from the metadata; before all routes.
 FENCE = 100
@@ -86,11 +86,15 @@ def write(mark: str, address: str, more: Mapping[str, str]) -> None:
 def wait_in_pool(metadata: Metadata, answer: Callable[[], bool]) -> None:
     """Wait while the group keeps the instance in its warm pool, where the group stops it.
 
-    The next boot is another run of this. The metadata may say so for a moment longer then.
+    The next boot is another run of this. The metadata may say so for a moment longer then, and at
+    the first boot nothing for a moment.
     """
-    answered = False
-    while patiently(STATE, lambda: metadata.get(STATE) or "").startswith(WARMED):
-        if not answered and (answered := answer()):
+    answered, silent = False, time.monotonic() + APPEARS
+    while True:
+        state = patiently(STATE, lambda: metadata.get(STATE) or "")
+        if not state.startswith(WARMED) and (state or time.monotonic() > silent):
+            return
+        if state and not answered and (answered := answer()):
             print("ready for the warm pool; the group stops this instance", flush=True)
         time.sleep(LOOK)
 
