@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from perennial.platforms.ec2.costs import estimate
 from perennial.spec import parse
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +198,12 @@ def yaml_examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "text"), yaml_examples(), ids=lambda value: value[:40])
 def test_every_cluster_file_that_a_page_shows_is_valid(page: str, text: str) -> None:
     parse(text, page, remembered=True)  # the files that it names are the reader's
+
+
+def test_the_estimate_of_the_guide_is_that_of_its_file() -> None:
+    (text,) = [text for page, text in yaml_examples() if page.endswith("guide/ec2.md")]
+    said = estimate(parse(text, "ec2.md", remembered=True).spec)
+    assert f"lab: {said}" in (DOCS / "guide" / "ec2.md").read_text()
 
 
 LOCAL = {"name": "lab", "platform": "local", "workers": {"cpu": {}}}

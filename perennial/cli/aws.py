@@ -36,7 +36,10 @@ def register(app: typer.Typer) -> None:
 
 def aws(
     _subject: Annotated[
-        Subject, typer.Argument(metavar="policy", help="The rights of whoever deploys a cluster.")
+        Subject,
+        typer.Argument(
+            metavar="policy", help="The policy of the user or role that deploys a cluster."
+        ),
     ],
     file: Annotated[Path, typer.Option("--file", "-f", help="The cluster file.")] = Path(
         "cluster.yaml"

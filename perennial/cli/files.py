@@ -57,7 +57,9 @@ def init(
 
 
 def check(
-    file: Annotated[Path | None, typer.Argument(help="The cluster file.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="The cluster file. Default: cluster.yaml.")
+    ] = None,
     option: Annotated[Path | None, typer.Option("--file", "-f", help="The cluster file.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
 ) -> None:

@@ -91,10 +91,10 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
     idle: Annotated[str, typer.Option(help="Idle time before a worker may be removed.")] = "5 min",
     drain: Annotated[str, typer.Option(help="Time limit of a drain.")] = "60 s",
     policies: Annotated[
-        bool, typer.Option("--policies", help="Add network policies for its pods.")
+        bool, typer.Option("--policies", help="Add network policies for the release's pods.")
     ] = False,
     budgets: Annotated[
-        bool, typer.Option("--budgets", help="Add disruption budgets for its pods.")
+        bool, typer.Option("--budgets", help="Add disruption budgets for the release's pods.")
     ] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and exit.")] = False,
     values: Annotated[
@@ -104,7 +104,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - each is an option of the command
         ),
     ] = False,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Remove the scaler; the release is as it was before.")
+        bool, typer.Option("--undo", help="Remove the scaler and restore the earlier sizes.")
     ] = False,
     keep_sizes: Annotated[
         bool, typer.Option("--keep-sizes", help="With --undo, leave the sizes as they are now.")

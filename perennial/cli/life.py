@@ -159,7 +159,7 @@ def forget(
     file: ItsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Remove a lost machine from the state of a cluster.
+    """Remove a lost machine from the state (platform hosts).
 
     The machine itself is not contacted.
     """

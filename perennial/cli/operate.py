@@ -189,7 +189,7 @@ def rotate(
     file: ItsFile = None,
     force: Force = False,
 ) -> None:
-    """Renew the certificates of a cluster without restarts."""
+    """Renew certificates without restarts (platform local)."""
     chosen = choose(name, file)
     if force and not ca:
         raise PerennialError("--force needs --ca; without --ca there is no prompt")
@@ -223,7 +223,7 @@ def revoke(
     name: Cluster = None,
     file: ItsFile = None,
 ) -> None:
-    """Revoke the client certificates of a person."""
+    """Revoke a person's client certificates (platform local)."""
     chosen = choose(name, file)
     running = _running(chosen, "revoke")
     with alone(chosen):
@@ -278,7 +278,7 @@ def open_jupyter(
 
 
 def enable(name: Cluster = None, file: ItsFile = None) -> None:
-    """Start the cluster at boot, by a systemd unit."""
+    """Start the cluster at boot, by systemd (platform local)."""
     chosen = choose(name, file)
     running = _running(chosen, "enable")
     with alone(chosen) as say:
@@ -287,7 +287,7 @@ def enable(name: Cluster = None, file: ItsFile = None) -> None:
 
 
 def disable(name: Cluster = None, file: ItsFile = None) -> None:
-    """Stop starting the cluster at boot."""
+    """Stop starting the cluster at boot (platform local)."""
     # By its name alone: a cluster that is down may still be enabled.
     chosen = named(name, file) or choose(None)
     unit = _running(chosen, "disable").disable()

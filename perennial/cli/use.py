@@ -92,7 +92,7 @@ def connect_command(  # noqa: PLR0913, PLR0917 - a parameter is an option
         bool,
         typer.Option(
             "--port-forward",
-            help="Connect by what the platform has for it, such as Kubernetes' API server.",
+            help="Connect through the platform: the Kubernetes API server, or SSM on AWS.",
         ),
     ] = False,
 ) -> None:
