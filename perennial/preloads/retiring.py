@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from distributed.active_memory_manager import (
     ActiveMemoryManagerExtension,
@@ -26,8 +27,14 @@ from distributed.core import Status
 STUCK = 5.0
 #: Seconds between two runs of a memory manager of our own, as of Dask's.
 INTERVAL = 2.0
+#: Times as long as a run took, until which no other one is begun for a worker that leaves.
+REST = 10.0
 #: A worker that has one of these again does not leave any more.
 STAYS = (Status.running, Status.paused)
+
+#: The run that is to come of a memory manager, and when it may begin.
+_runs: WeakKeyDictionary[ActiveMemoryManagerExtension, asyncio.Task[None]] = WeakKeyDictionary()
+_rests: WeakKeyDictionary[ActiveMemoryManagerExtension, float] = WeakKeyDictionary()
 
 
 class Retiring(RetireWorker):  # type: ignore[misc]
@@ -95,7 +102,10 @@ async def move_all(addresses: Collection[str], dask_scheduler: Any) -> list[str]
         known = {each.address: each for each in manager.policies if isinstance(each, Retiring)}
         # Somebody may have asked for the same before, and still wait.
         policies = {at: known.get(at) or Retiring(at) for at in workers}
-        _run(manager, [each for at, each in policies.items() if at not in known])
+        for at, policy in policies.items():
+            if at not in known:
+                manager.add_policy(policy)
+        await _run(manager)
         waits = (_moved(manager, workers[at], each) for at, each in policies.items())
         moved = dict(zip(policies, await asyncio.gather(*waits), strict=True))
     # Nobody holds anything at an address that the scheduler does not know.
@@ -110,7 +120,7 @@ async def _moved(manager: ActiveMemoryManagerExtension, worker: Any, policy: Ret
                 return False
             if policy.done():
                 if policy in manager.policies:
-                    _run(manager, [policy])  # the copies here are dropped
+                    await _run(manager)  # the copies here are dropped
                 return not policy.no_recipients
             # As often as Dask looks: it costs the more, the more there is.
             await asyncio.sleep(max(0.01, min(0.5, len(worker.has_what) / 400)))
@@ -119,19 +129,23 @@ async def _moved(manager: ActiveMemoryManagerExtension, worker: Any, policy: Ret
         manager.policies.discard(policy)
 
 
-def _run(manager: ActiveMemoryManagerExtension, policies: Collection[Retiring]) -> None:
-    """Run some policies now, and no others.
+async def _run(manager: ActiveMemoryManagerExtension) -> None:
+    """Have a memory manager run soon: once for all that ask, and for a small part of the time.
 
-    All of them would look at every worker's keys as often as one more begins to leave.
+    It looks at the keys of all that leave, so that recipients are given equal parts.
     """
-    others = manager.policies - set(policies)
-    manager.policies = set()
-    for policy in policies:
-        manager.add_policy(policy)
-    try:
-        manager.run_once()
-    finally:
-        manager.policies |= others
+    run = _runs.get(manager)
+    if run is None or run.done():
+        run = _runs[manager] = asyncio.create_task(_after_a_pause(manager))
+    await asyncio.shield(run)
+
+
+async def _after_a_pause(manager: ActiveMemoryManagerExtension) -> None:
+    await asyncio.sleep(max(0.0, _rests.get(manager, 0.0) - monotonic()))
+    begun = monotonic()
+    del _runs[manager]  # who asks from now on is too late for this one
+    manager.run_once()
+    _rests[manager] = monotonic() + REST * (monotonic() - begun)
 
 
 def _begin_to_leave(scheduler: Any, worker: Any) -> None:
