@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ VERSIONS = {
 }
 #: Kinds that an API server has where somebody has brought them.
 BROUGHT = {"PodMonitor": "monitoring.coreos.com/v1"}
+#: How the containers of our pods, and of the Helm chart's, begin.
+OWN = ("dask", "jupyter", "scaler")
 
 
 class ApiError(PerennialError):
@@ -78,11 +81,18 @@ class Api:
 
     def call(self, what: str, function: Callable[..., Result], *args: Any, **more: Any) -> Result:
         """Call the API; raise `ApiError` that says what could not be done."""
+        with self.reported(what):
+            return function(*args, _request_timeout=TIMEOUT, **more)
+        raise AssertionError  # the line before returns or raises
+
+    @contextmanager
+    def reported(self, what: str) -> Iterator[None]:
+        """Raise `ApiError` for what the API's client raises."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            return function(*args, _request_timeout=TIMEOUT, **more)
+            yield
         except ApiException as error:
             status = int(error.status or 0)
             hint = "; log in to the cluster again" if status == UNKNOWN else ""
@@ -168,8 +178,8 @@ class Api:
                 self.call(f"find {kind} on the API server", lambda find=find, **_: find())
             return client.resources
 
-    def run(self, pod: str, namespace: str, command: list[str]) -> str:
-        """Run a command in a pod; return what it prints."""
+    def run(self, pod: str, namespace: str, container: str, command: list[str]) -> str:
+        """Run a command in a container of a pod; return what it prints."""
         from kubernetes.stream import stream
 
         # As a string it would be the text of Python's own, not what was printed.
@@ -179,6 +189,7 @@ class Api:
                 self.core.connect_get_namespaced_pod_exec,
                 *where,
                 command=command,
+                container=container,
                 **{"stdin": False, "stdout": True, "stderr": False, "tty": False},
                 _preload_content=False,
                 **more,
@@ -200,6 +211,17 @@ def is_ready(pod: Any) -> bool:
     """Whether a pod is ready."""
     conditions = pod.status.conditions or ()
     return any(each.type == "Ready" and each.status == "True" for each in conditions)
+
+
+def is_live(pod: Any) -> bool:
+    """Whether a pod counts: one that was evicted stays in the list for long."""
+    return pod.status.phase not in ("Succeeded", "Failed")
+
+
+def own_container(pod: Any) -> str:
+    """Name the container of a pod that is its service, beside those that somebody injects."""
+    found = [container.name for container in pod.spec.containers]
+    return str(next((name for name in found if name.startswith(OWN)), found[0]))
 
 
 def labelled(labels: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from perennial.doctor import Finding, checks, guarded
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import secrets
 from perennial.platforms.kubernetes.access import lacking, needed, written
-from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready
+from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_live, is_ready
 from perennial.platforms.kubernetes.comparing import differences
 from perennial.platforms.kubernetes.manifests import manifests
 from perennial.platforms.kubernetes.port_forward import RIGHTS
@@ -51,7 +51,7 @@ class Running(Protocol):
     def parts(self) -> Iterator[tuple[str, Any, list[Any]]]:
         """Yield each part, its Deployment or None, and its pods."""
 
-    def last_words(self, pod: str, lines: int) -> str:
+    def last_words(self, pod: str, container: str, lines: int) -> str:
         """Return the last useful line of a pod's that ended."""
 
     def run(self, pod: str, arguments: list[str]) -> str:
@@ -103,7 +103,7 @@ def pods(running: Running) -> Iterator[Finding]:
             text = f"{key}: came back by themselves: {', '.join(often)}; see `perennial logs {key}`"
             yield Finding("pods", "warning", text)
     if good:
-        every = running.pods(None)
+        every = [pod for pod in running.pods(None) if is_live(pod)]
         ready = sum(map(is_ready, every))
         whole = ready == len(every)
         yield Finding("pods", "ok" if whole else "warning", f"{ready} of {len(every)} ready")

@@ -18,7 +18,15 @@ from perennial.fleet import chosen, refusals
 from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.kubernetes import quotas
 from perennial.platforms.kubernetes.changes import Changes
-from perennial.platforms.kubernetes.client import CONFLICT, GONE, Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.client import (
+    CONFLICT,
+    GONE,
+    Api,
+    ApiError,
+    is_live,
+    is_ready,
+    labelled,
+)
 from perennial.platforms.kubernetes.parts import KubernetesHandle
 
 Result = TypeVar("Result")
@@ -162,7 +170,7 @@ class KubernetesFleet:
             self.namespace,
             label_selector=labelled(found.spec.selector.match_labels),
         )
-        live = [pod for pod in listed.items if pod.status.phase not in ("Succeeded", "Failed")]
+        live = [pod for pod in listed.items if is_live(pod)]
         if self.adopted:
             sets = self._replica_sets(found)
             live = [pod for pod in live if owners(pod) & sets]

@@ -47,6 +47,11 @@ def selector(cluster: str, part: str) -> dict[str, str]:
     return {"app.kubernetes.io/instance": cluster, PART: part}
 
 
+def container_of(role: str) -> str:
+    """Name the container of a role; a pod may have others, that somebody injects."""
+    return "dask" if role in ("scheduler", "worker") else role
+
+
 def client_label(cluster: str) -> str:
     """Label of pods that may reach a cluster's scheduler; one for each cluster they use."""
     return CLIENT.format(cluster=cluster)

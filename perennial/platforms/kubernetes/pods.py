@@ -92,7 +92,7 @@ def pod_spec(spec: ClusterSpec, part: Part) -> Manifest:
 def _container(spec: ClusterSpec, part: Part, mounts: list[Manifest]) -> Manifest:
     filled, pod = in_pod(part.service), part.pod
     container: Manifest = {
-        "name": "dask" if filled.role in ("scheduler", "worker") else filled.role,
+        "name": names.container_of(filled.role),
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
         # `command` and no `args`: what the image would run is of no interest.

@@ -10,6 +10,8 @@ from typing import Any
 UNLIMITED = 10**9
 
 _FACTORS = {
+    "n": Decimal("0.000000001"),
+    "u": Decimal("0.000001"),
     "m": Decimal("0.001"),
     "": Decimal(1),
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
@@ -22,6 +24,8 @@ def room(quotas: Iterable[Any], pod: Any) -> tuple[int, str]:
     needed = dict(_needed(pod))
     fewest, narrowest = UNLIMITED, ""
     for quota in quotas:
+        if quota.spec.scopes or quota.spec.scope_selector:
+            continue  # it may not be for such a pod; where it is, the API server says so
         hard, used = quota.status.hard or {}, quota.status.used or {}
         for key, limit in hard.items():
             amount = needed.get(key, Decimal(0))

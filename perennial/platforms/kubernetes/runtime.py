@@ -26,7 +26,15 @@ from perennial.files import write_atomic
 from perennial.pages import ROSTER, TOKEN, counts_of, socket_of
 from perennial.paths import cluster_state
 from perennial.platforms.kubernetes import code, names, troubles
-from perennial.platforms.kubernetes.client import GONE, Api, ApiError, is_ready, labelled
+from perennial.platforms.kubernetes.client import (
+    GONE,
+    Api,
+    ApiError,
+    is_live,
+    is_ready,
+    labelled,
+    own_container,
+)
 from perennial.platforms.kubernetes.parts import (
     RUN,
     Part,
@@ -85,7 +93,7 @@ class KubernetesRuntime(contracts.Runtime):
         pods = self.pods(None)
         rows = [_row(pod) for pod in pods]
         sizes = dict.fromkeys(self.spec.workers, 0)
-        for pod in pods:
+        for pod in filter(is_live, pods):
             part = pod.metadata.labels[names.PART]
             if part in sizes and pod.metadata.deletion_timestamp is None:
                 sizes[part] += 1
@@ -114,17 +122,26 @@ class KubernetesRuntime(contracts.Runtime):
             )
         for pod in pods:
             name = pod.metadata.name
-            read = self.api.core.read_namespaced_pod_log
-            where = (name, self._namespace)
-            if follow:
-                from kubernetes import watch
+            try:
+                for line in self._log(pod, lines, follow):
+                    yield LogLine(name, line)
+            except ApiError as error:  # such as of one that has not started
+                if len(pods) == 1:
+                    raise
+                yield LogLine(name, f"({error})")
 
-                for line in watch.Watch().stream(read, *where, tail_lines=lines):
-                    yield LogLine(name, str(line))
-                continue
-            text = self.api.call(f"read the log of {name}", read, *where, tail_lines=lines)
-            for line in text.splitlines():
-                yield LogLine(name, line)
+    def _log(self, pod: Any, lines: int, follow: bool) -> Iterator[str]:
+        """Read the log of a pod's own container."""
+        from kubernetes import watch
+
+        what, read = f"read the log of {pod.metadata.name}", self.api.core.read_namespaced_pod_log
+        where = (pod.metadata.name, self._namespace)
+        asked = {"container": own_container(pod), "tail_lines": lines}
+        if follow:
+            with self.api.reported(what):
+                yield from map(str, watch.Watch().stream(read, *where, **asked))
+        else:
+            yield from str(self.api.call(what, read, *where, **asked)).splitlines()
 
     def restart(self, service: str, say: Say, _lost: Lost) -> int:
         """Have a Deployment replace its pods, one after another and drained; does not wait."""
@@ -134,7 +151,7 @@ class KubernetesRuntime(contracts.Runtime):
         say(f"restarting the Deployment {part.name}")
         patch = self.api.apps.patch_namespaced_deployment
         self.api.call(f"restart {part.name}", patch, part.name, self._namespace, body)
-        return len(self.pods(part.key))
+        return sum(map(is_live, self.pods(part.key)))
 
     def scale(
         self, wanted: Mapping[str, int], _force: bool, say: Say, _lost: Lost
@@ -181,7 +198,8 @@ class KubernetesRuntime(contracts.Runtime):
                 f" {self.name} --port-forward` does, once the scheduler is ready"
             )
         command = ["cat", f"{RUN}/pages/{TOKEN}"]
-        token = self.api.run(ready[0].metadata.name, self._namespace, command).strip()
+        pod, container = ready[0].metadata.name, names.container_of("scheduler")
+        token = self.api.run(pod, self._namespace, container, command).strip()
         file = state.secrets / "dashboard-token"
         write_atomic(file, token)
         return WebPage(f"http://{tunnel.LOOPBACK}:{port}/status", file, state.secrets)
@@ -220,15 +238,19 @@ class KubernetesRuntime(contracts.Runtime):
             yield part.key, found, self.pods(part.key)
 
     def run(self, pod: str, arguments: list[str]) -> str:
-        """Run Python in a pod; return what it prints."""
-        python = self.spec.environment.python or "python"
-        return self.api.run(pod, self._namespace, [python, "-P", *arguments])
+        """Run Python in a pod of the scheduler; return what it prints."""
+        python, container = (
+            self.spec.environment.python or "python",
+            names.container_of("scheduler"),
+        )
+        return self.api.run(pod, self._namespace, container, [python, "-P", *arguments])
 
-    def last_words(self, pod: str, lines: int) -> str:
-        """Return the last line of a pod's that ended; that of an error if there is one."""
+    def last_words(self, pod: str, container: str, lines: int) -> str:
+        """Return the last line of a container that ended; that of an error if there is one."""
         read, where = self.api.core.read_namespaced_pod_log, (pod, self._namespace)
+        asked = {"container": container, "previous": True, "tail_lines": lines}
         try:
-            text = self.api.call("read its log", read, *where, previous=True, tail_lines=lines)
+            text = self.api.call("read its log", read, *where, **asked)
         except ApiError:
             return ""
         said = [line.strip() for line in str(text).splitlines() if line.strip()]

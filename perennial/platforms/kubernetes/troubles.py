@@ -27,7 +27,7 @@ _ON_ITS_WAY = (None, "", "ContainerCreating", "PodInitializing")
 class Logs(Protocol):
     """Where the log of a pod is read, see `perennial.platforms.kubernetes.runtime`."""
 
-    def last_words(self, pod: str, lines: int) -> str:
+    def last_words(self, pod: str, container: str, lines: int) -> str:
         """Return the last useful line of a pod's that ended."""
 
 
@@ -127,6 +127,6 @@ def _crash(logs: Logs, name: str, container: Any) -> str:
     ended = container.last_state.terminated if container.last_state else None
     if ended is not None and ended.reason == "OOMKilled":
         return f"killed {container.restart_count} times for its memory; raise memory"
-    said = logs.last_words(name, LAST)
+    said = logs.last_words(name, container.name, LAST)
     code = f" with exit code {ended.exit_code}" if ended is not None else ""
     return f"ended {container.restart_count} times{code}: {said or 'no output'}"

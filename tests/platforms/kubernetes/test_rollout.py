@@ -27,7 +27,7 @@ from perennial.platforms.kubernetes.rollout import LASTS, OTHERS, Part, Waiting
 
 
 class Logs:
-    def last_words(self, pod: str, _lines: int) -> str:
+    def last_words(self, pod: str, _container: str, _lines: int) -> str:
         return f"{pod} said so"
 
 

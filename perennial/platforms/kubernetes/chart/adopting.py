@@ -13,7 +13,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.plan import Plan, Step
 from perennial.platforms.kubernetes.access import lacking
-from perennial.platforms.kubernetes.chart.release import MAIN, Release, find
+from perennial.platforms.kubernetes.chart.release import MAIN, NoReleaseError, Release, groups_of
 from perennial.platforms.kubernetes.chart.scaler_objects import (
     ADOPTS,
     BEFORE,
@@ -68,10 +68,8 @@ def adopt(api: Api, release: Release, wanted: Wanted, say: Say) -> None:
 def adopted(api: Api, name: str, namespace: str) -> Release:
     """Find a release that was adopted, also where Helm has removed it since."""
     try:
-        return find(api, name, namespace)
-    except ApiError:
-        raise
-    except PerennialError:
+        return groups_of(api, name, namespace)
+    except NoReleaseError:
         gone = Release(name, namespace, scheduler="", http="", labels={"release": name}, groups=())
         if not _ours(api, gone, ("ConfigMap",)):
             raise
@@ -177,11 +175,11 @@ def _needed(wanted: Wanted) -> dict[tuple[str, str], tuple[str, ...]]:
         ("rbac.authorization.k8s.io", "roles"): make,
         ("rbac.authorization.k8s.io", "rolebindings"): make,
         ("", "configmaps"): make,
-        ("apps", "deployments"): make,
+        ("apps", "deployments"): (*make, "list", "watch"),
         # Nobody may give away a right that they do not have.
         ("apps", "deployments/scale"): ("get", "patch"),
         ("apps", "replicasets"): ("list",),
-        ("", "pods"): ("list", "patch", "delete"),
+        ("", "pods"): ("list", "watch", "patch", "delete"),
         ("", "resourcequotas"): ("list",),
     }
     if wanted.budgets:

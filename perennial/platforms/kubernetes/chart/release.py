@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -59,8 +59,47 @@ class Release:
         )
 
 
+class NoReleaseError(PerennialError):
+    """There is no such release of the chart in the namespace."""
+
+
 def find(api: Api, name: str, namespace: str) -> Release:
     """Find a release by the labels of the chart; raise where it cannot be adopted."""
+    workers, schedulers = _deployments(api, name, namespace)
+    if not schedulers:
+        raise PerennialError(
+            f"{name}: the release has no scheduler of its own (scheduler.enabled is false); adopt"
+            " the release that has it"
+        )
+    for each in workers:
+        _refuse(name, each)
+    _refuse_scaled(api, name, namespace, {each.metadata.name for each in workers})
+    found = _as_found(name, namespace, workers)
+    service = _service(api, name, namespace, {**found.labels, "component": "scheduler"})
+    ports = {port.name.rpartition("-")[2]: port.port for port in service.spec.ports}
+    host = f"{service.metadata.name}.{namespace}.svc"
+    return replace(
+        found,
+        scheduler=f"tcp://{host}:{ports.get('scheduler', 8786)}",
+        http=f"{host}:{ports.get('webui', 80)}",
+        is_open=service.spec.type != "ClusterIP",
+    )
+
+
+def groups_of(api: Api, name: str, namespace: str) -> Release:
+    """Find a release without the addresses of its scheduler, whether it can be adopted or not."""
+    workers, _ = _deployments(api, name, namespace)
+    return _as_found(name, namespace, workers)
+
+
+def _as_found(name: str, namespace: str, workers: Sequence[Any]) -> Release:
+    labels = {"app": workers[0].metadata.labels["app"], "release": name}
+    groups = tuple(_groups(workers))
+    return Release(name, namespace, scheduler="", http="", labels=labels, groups=groups)
+
+
+def _deployments(api: Api, name: str, namespace: str) -> tuple[list[Any], list[Any]]:
+    """List the Deployments of a release: of workers and of schedulers."""
     listed = api.call(
         f"list the Deployments of {namespace}",
         api.apps.list_namespaced_deployment,
@@ -73,33 +112,11 @@ def find(api: Api, name: str, namespace: str) -> Release:
     if not workers:
         others = sorted({each.metadata.labels.get("release", "") for each in made})
         fix = f"found {', '.join(others)}" if others else "no release of the chart found"
-        raise PerennialError(
+        raise NoReleaseError(
             f"{name}: no release of the chart dask in the namespace {namespace}; {fix}; see"
             " `helm list --all-namespaces`"
         )
-    schedulers = [each for each in mine if each.metadata.labels["component"] == "scheduler"]
-    if not schedulers:
-        raise PerennialError(
-            f"{name}: the release has no scheduler of its own (scheduler.enabled is false); adopt"
-            " the release that has it"
-        )
-    for each in workers:
-        _refuse(name, each)
-    _refuse_scaled(api, name, namespace, {each.metadata.name for each in workers})
-    app = workers[0].metadata.labels["app"]
-    labels = {"app": app, "release": name}
-    service = _service(api, name, namespace, {**labels, "component": "scheduler"})
-    ports = {port.name.rpartition("-")[2]: port.port for port in service.spec.ports}
-    host = f"{service.metadata.name}.{namespace}.svc"
-    return Release(
-        name=name,
-        namespace=namespace,
-        scheduler=f"tcp://{host}:{ports.get('scheduler', 8786)}",
-        http=f"{host}:{ports.get('webui', 80)}",
-        labels=labels,
-        groups=tuple(_groups(workers)),
-        is_open=service.spec.type != "ClusterIP",
-    )
+    return workers, [each for each in mine if each not in workers]
 
 
 def _of_chart(deployment: Any) -> bool:

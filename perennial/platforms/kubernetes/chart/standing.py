@@ -219,7 +219,8 @@ class ReleaseRuntime(KubernetesRuntime):
 
     def asked(self, *words: str) -> str:
         """Run a module of ours in the scaler's pod."""
-        return self.api.run(self._scalers, self._namespace, ["python", "-P", "-m", *words])
+        command = ["python", "-P", "-m", *words]
+        return self.api.run(self._scalers, self._namespace, "scaler", command)
 
     @cached_property
     def _scalers(self) -> str:

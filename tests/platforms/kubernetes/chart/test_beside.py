@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from perennial.errors import PerennialError
-from perennial.platforms.kubernetes.chart.adopting import unpacked
+from perennial.platforms.kubernetes.chart.adopting import _needed, unpacked
 from perennial.platforms.kubernetes.chart.bounds import bounds, wanted
 from perennial.platforms.kubernetes.chart.release import Release, ReleaseGroup
 from perennial.platforms.kubernetes.chart.scaler_objects import (
     ADOPTS,
     Wanted,
     objects_of,
+    rights,
     scaler_settings,
 )
 from perennial.platforms.kubernetes.restricted import violations
@@ -85,6 +86,14 @@ def test_its_rights_end_at_the_groups_of_the_release() -> None:
     verbs = {verb for rule in rules for verb in rule["verbs"]}
     assert verbs == {"get", "list", "watch", "patch", "delete"}
     assert not {"secrets", "*"} & {name for rule in rules for name in rule["resources"]}
+
+
+def test_no_right_is_given_away_that_was_not_asked_for_before() -> None:
+    """The API server refuses to make a role with more rights than whoever makes it has."""
+    needed = _needed(Wanted("dask:1", {}))
+    for rule in rights(RELEASE):
+        (group,), (resource,) = rule["apiGroups"], rule["resources"]
+        assert {*rule["verbs"]} <= {*needed[group, resource]}, (group, resource)
 
 
 def test_policies_let_in_the_release_the_scaler_and_clients() -> None:
