@@ -15,6 +15,7 @@ from perennial.paths import cluster_state
 from perennial.stacked import StackDeployer, deployed
 
 if TYPE_CHECKING:
+    from perennial.plan import Plan
     from perennial.platforms.kubernetes.runtime import KubernetesRuntime
     from perennial.spec import ClusterSpec, Document
 
@@ -38,9 +39,11 @@ class KubernetesDeployer(StackDeployer):
         """Ask the API server whether the caller may do all of it; who has room, it says later."""
         from perennial.platforms.kubernetes.access import check, refuse_strangers
         from perennial.platforms.kubernetes.client import Api
+        from perennial.platforms.kubernetes.identity import refuse_another
 
         say("asking the API server for the namespace and your rights")
         api = Api()
+        refuse_another(spec.name, api, spec.options.namespace)
         check(spec, api)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec, api)
@@ -58,10 +61,14 @@ class KubernetesDeployer(StackDeployer):
 
     def hopeless(self, spec: ClusterSpec) -> Callable[[], Sequence[str]]:
         """Look at the pods, and have Kubernetes try again what has failed before."""
+        from perennial.platforms.kubernetes import identity
         from perennial.platforms.kubernetes.rollout import Rollout
 
-        rollout = Rollout(spec, self._running(spec.name))
+        running = self._running(spec.name)
+        rollout = Rollout(spec, running)
         with suppress(PerennialError):
+            # From now on something may stand there.
+            identity.remember(spec.name, running.api, spec.options.namespace)
             rollout.retry()
         return rollout.hopeless
 
@@ -85,12 +92,25 @@ class KubernetesDeployer(StackDeployer):
 
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say which volume stays."""
+        from perennial.platforms.kubernetes import identity
+        from perennial.platforms.kubernetes.client import Api
+
         spec = deployed(cluster_state(name))
+        identity.refuse_another(name, Api(), spec.options.namespace)
         removed = super().down(name, purge, say)
+        identity.path(name).unlink(missing_ok=True)
         if claim := _notebooks(spec):
             note = f"notebooks stay in the claim {claim}; `kubectl delete` removes it"
             return Removed([*removed.notes, note], removed.uncleaned)
         return removed
+
+    def refresh(self, name: str, say: Say) -> Plan:
+        """Look what became of the resources; on another API server none would be left."""
+        from perennial.platforms.kubernetes import identity
+        from perennial.platforms.kubernetes.client import Api
+
+        identity.refuse_another(name, Api(), deployed(cluster_state(name)).options.namespace)
+        return super().refresh(name, say)
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
         """Render manifests and a kustomization."""

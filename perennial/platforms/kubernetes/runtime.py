@@ -81,8 +81,12 @@ class KubernetesRuntime(contracts.Runtime):
 
     @cached_property
     def api(self) -> Api:
-        """The API server of the current context."""
-        return Api()
+        """The API server of the current context, which must be the cluster's own."""
+        from perennial.platforms.kubernetes.identity import refuse_another
+
+        api = Api()
+        refuse_another(self.name, api, self._namespace)
+        return api
 
     def overview(self) -> Overview:
         """Ask whether the scheduler's pod is ready."""

@@ -13,9 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from perennial.contracts import LogLine
-from perennial.platforms.kubernetes import names
+from perennial.errors import PerennialError
+from perennial.files import make_private
+from perennial.paths import cluster_state
+from perennial.platforms.kubernetes import identity, names
 from perennial.platforms.kubernetes.chart import adopting
 from perennial.platforms.kubernetes.client import Api, ApiError
+from perennial.platforms.kubernetes.deployer import KubernetesDeployer
 from perennial.platforms.kubernetes.doctor import pods as examined
 from perennial.platforms.kubernetes.runtime import KubernetesRuntime
 from perennial.spec import loads
@@ -129,6 +133,39 @@ def test_a_log_that_cannot_be_read_hides_no_other(
         with pytest.raises(ApiError, match="cannot read the log of cpu-b: container is waiting"):
             [*running.logs("cpu-b", 10, follow)]
     assert [*running.logs("cpu-a", 10, True)] == [LogLine("cpu-a", "of cpu-a")]
+
+
+def test_no_command_goes_to_another_api_server(
+    server: Server, running: KubernetesRuntime, tmp_path: Path
+) -> None:
+    """A `down` there would find nothing, and forget a cluster that goes on."""
+    server.answers[PODS] = {"items": []}
+    server.answers["/api/v1/namespaces/ns"] = {"metadata": {"name": "ns", "uid": "1"}}
+    paths = cluster_state("lab")
+    make_private(paths.root)
+    paths.spec.write_text(SPEC)
+    identity.remember("lab", Api(), "ns")
+    KubernetesRuntime("kubernetes", "lab").scale({}, False, print, print)
+    known = identity.path("lab")
+    # The same under another address, as from inside of Kubernetes.
+    known.write_text(known.read_text().replace("http://127.0.0.1", "https://10.0.0.1"))
+    assert running.api
+    # Another one, as of staging and production.
+    server.answers["/api/v1/namespaces/ns"]["metadata"]["uid"] = "2"
+    said = (
+        r"^lab: stands on https://10\.0\.0\.1:\d+, and the context c leads to http://127\.0\.0\.1:"
+        r"\d+; `kubectl config use-context c` leads back; if both are one, remove .*/lab/api-server"
+    )
+    deployer: Any = KubernetesDeployer
+    for command in (
+        lambda: KubernetesRuntime("kubernetes", "lab").restart("cpu", print, print),
+        lambda: deployer("kubernetes").down("lab", True, print),
+        lambda: deployer("kubernetes").refresh("lab", print),
+        lambda: deployer("kubernetes").check_room(loads(SPEC), True, print),
+    ):
+        with pytest.raises(PerennialError, match=said):
+            command()
+    assert paths.spec.exists()
 
 
 def test_what_an_adoption_refuses_does_not_keep_it_from_being_undone(server: Server) -> None:
