@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic, time
 from typing import Any
 
@@ -43,6 +43,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 #: What it may say beside that.
 MORE: dict[str, tuple[str, ...]] = {"pin": ("force",)}
+#: What ends what another kind has begun.
+ENDS = {"unpin": "pin", "unbound": "bounds", "resume": "pause"}
 
 
 class Channel:
@@ -53,6 +55,8 @@ class Channel:
         self.report: dict[str, Any] | None = None
         self.records: dict[str, deque[tuple[Any, ...]]] = {}
         self._reported_at = 0.0
+        #: Requests that were taken and are in force, by kind and group, and when they were taken.
+        self._in_force: dict[tuple[str, str], tuple[float, Request]] = {}
 
     def take_request(self, request: Any) -> str:
         """Take a request; give the name under which the scaler will acknowledge it."""
@@ -67,9 +71,34 @@ class Channel:
         return name
 
     def acknowledge(self, names: Iterable[str]) -> None:
-        """Forget the requests that the scaler has taken."""
+        """Offer the requests no more that the scaler has taken."""
         for name in names:
-            self.requests.pop(name, None)
+            if (request := self.requests.pop(name, None)) is not None:
+                self._keep(request)
+
+    def offered(self, is_new: bool) -> list[Request]:
+        """Give the requests that wait; to a scaler that has just started all that are in force.
+
+        Its folder may be new, as that of a pod is. What it remembers it knows by the id.
+        """
+        return [*(self._still() if is_new else ()), *self.requests.values()]
+
+    def _keep(self, request: Request) -> None:
+        kind = request["kind"]
+        key = (ENDS.get(kind, kind), request.get("group", ""))
+        self._in_force.pop(key, None)
+        if kind not in ENDS:
+            self._in_force[key] = (monotonic(), request)
+            if len(self._in_force) > REQUESTS:
+                del self._in_force[next(iter(self._in_force))]
+
+    def _still(self) -> Iterator[Request]:
+        for taken, request in self._in_force.values():
+            seconds = request.get("seconds")
+            if seconds is None:
+                yield request
+            elif (left := taken + seconds - monotonic()) > 0:
+                yield {**request, "seconds": left}
 
     def take_report(self, report: Mapping[str, Any]) -> None:
         """Keep the scaler's report, and the records in it."""

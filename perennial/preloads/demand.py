@@ -221,7 +221,7 @@ class DemandPlugin(SchedulerPlugin):  # type: ignore[misc]
             "uptime": uptime,
             "clients": user_clients(self.scheduler.clients),
             "scatters": self.scatters.waiting,
-            "wishes": list(self.channel.requests.values()),
+            "wishes": self.channel.offered(is_new=report is None),
             "news": news,
             **counted,
             "fault": self.fault,

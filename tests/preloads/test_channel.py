@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perennial.preloads import channel
+from perennial.scaler.overrides import Overrides
 
 GOOD = [
     {"kind": "pin", "group": "cpu", "size": 3, "seconds": 7200.0},
@@ -30,6 +32,61 @@ def test_wishes_wait_until_the_scaler_has_them(wish: dict[str, Any]) -> None:
     assert there == {"id": name, "time": there["time"], **wish}
     found.acknowledge(["another", name, name])
     assert found.requests == {}
+
+
+def test_a_scaler_with_a_new_folder_is_told_what_is_in_force(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(channel, "monotonic", lambda: now)
+    found, groups = channel.Channel(), frozenset(("cpu", "gpu"))
+    asked = [
+        {"kind": "pin", "group": "cpu", "size": 3, "seconds": None},
+        {"kind": "pin", "group": "cpu", "size": 4, "seconds": None},
+        {"kind": "pin", "group": "gpu", "size": 1, "seconds": 60.0},
+        {"kind": "bounds", "group": "gpu", "min": 1, "max": 4},
+        {"kind": "bounds", "group": "cpu", "min": 2, "max": 4},
+        {"kind": "unbound", "group": "cpu"},
+        {"kind": "pause"},
+    ]
+    for wish in asked:
+        found.take_request(wish)
+
+    def taken_by(folder: str) -> tuple[list[str], dict[str, object]]:
+        """What a scaler takes up with its first question, and what holds then."""
+        (tmp_path / folder).mkdir(exist_ok=True)
+        scaler = Overrides(tmp_path / folder)
+        offered = found.offered(is_new=True)
+        said = scaler.take(offered, groups, 0.0)
+        found.acknowledge([request["id"] for request in offered])
+        return said, scaler.summary(0.0)
+
+    said, first = taken_by("first")
+    assert len(said) == len(asked)
+    assert found.offered(is_new=False) == []
+    now += 20
+    assert taken_by("first") == ([], first)  # it remembers
+    said, holds = taken_by("second")
+    assert len(said) == 4
+    assert holds == {
+        "paused": True,
+        "pins": {"cpu": {"size": 4, "left": None}, "gpu": {"size": 1, "left": 40.0}},
+        "bounds": {"gpu": {"min": 1, "max": 4}},
+    }
+    for wish in ({"kind": "resume"}, {"kind": "unpin", "group": "cpu"}):
+        found.take_request(wish)
+    taken_by("second")
+    now += 60
+    assert taken_by("third")[1] == {"paused": False, "pins": {}, "bounds": holds["bounds"]}
+
+
+def test_what_is_in_force_is_kept_of_so_many_groups_alone() -> None:
+    found = channel.Channel()
+    for number in range(2 * channel.REQUESTS):
+        wish = {"kind": "pin", "group": f"g{number}", "size": 1, "seconds": None}
+        found.acknowledge([found.take_request(wish)])
+    kept = [request["group"] for request in found.offered(is_new=True)]
+    assert kept == [f"g{number}" for number in range(channel.REQUESTS, 2 * channel.REQUESTS)]
 
 
 BAD = {
