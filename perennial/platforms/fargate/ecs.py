@@ -10,8 +10,8 @@ from typing import Any
 from perennial.aws.client import Aws
 from perennial.aws.failures import AwsError, Cause
 
-#: Tasks that one call may name, and services.
-MOST_TASKS, MOST_SERVICES = 100, 10
+#: Tasks that one call may describe, tasks that it may protect, and services.
+MOST_TASKS, MOST_PROTECTED, MOST_SERVICES = 100, 10, 10
 #: Minutes for which a task stays protected: long enough for ECS to choose whom it stops, and short,
 #: because a new version replaces no task that is protected.
 PROTECTED = 10
@@ -118,7 +118,7 @@ class Ecs:
     def protect(self, tasks: Iterable[EcsTask], protected: bool) -> frozenset[str]:
         """Say whether ECS may stop tasks; return the ARNs of those for which that now holds."""
         done: set[str] = set()
-        for some in _batches([task.arn for task in tasks], MOST_TASKS):
+        for some in _batches([task.arn for task in tasks], MOST_PROTECTED):
             expires = {"expiresInMinutes": PROTECTED} if protected else {}
             answer = self._aws.call(
                 "protect tasks" if protected else "end the protection of tasks",

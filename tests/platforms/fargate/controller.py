@@ -20,6 +20,7 @@ from unittest.mock import patch
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import ActionResult
+from moto.ecs.exceptions import InvalidParameterException
 from moto.ecs.models import EC2ContainerServiceBackend, Service, Task
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.server import ThreadedMotoServer
@@ -27,6 +28,8 @@ from moto.server import ThreadedMotoServer
 REGION = "eu-central-1"
 #: Seconds between two looks.
 LOOK = 0.02
+#: Tasks that one `UpdateTaskProtection` may name.
+MOST_PROTECTED = 10
 
 
 class Controller:
@@ -110,6 +113,8 @@ class Controller:
 
     def protect(self, tasks: list[str], enabled: bool) -> dict[str, Any]:
         """Answer `UpdateTaskProtection`: it knows tasks that run and shall go on running."""
+        if len(tasks) > MOST_PROTECTED:
+            raise InvalidParameterException(f"Tasks can have at most {MOST_PROTECTED} items.")
         known = {
             task.task_arn: task for own in self.backend.tasks.values() for task in own.values()
         }

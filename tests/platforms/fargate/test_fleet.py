@@ -167,6 +167,14 @@ def test_hundreds_of_tasks_come_in_pages_and_batches(platform: Services) -> None
     assert contract.ids(platform.settled(120).members) == contract.ids(seen.members[110:])
 
 
+def test_more_stay_than_one_call_protects(platform: Services) -> None:
+    assert platform.fleet.resize(14) == 14
+    seen = platform.settled(14)
+    assert platform.fleet.resize(12, seen.members[:2]) == 12
+    protected = {arn.rpartition("/")[2] for arn in platform.controller.protected}
+    assert protected == contract.ids(seen.members[2:])
+
+
 def test_a_cluster_that_is_not_there(platform: Services) -> None:
     with pytest.raises(FleetMissing, match="no service cpu in the ECS cluster other"):
         FargateFleet("cpu", REGION, "other", "cpu").observe()
