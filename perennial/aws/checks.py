@@ -8,6 +8,7 @@ from typing import Any
 from perennial.aws import names
 from perennial.aws.client import Aws, unless
 from perennial.aws.failures import Cause
+from perennial.aws.kept import removal
 from perennial.aws.options import AwsOptions
 from perennial.errors import PerennialError
 
@@ -28,27 +29,45 @@ def refuse_strangers(cluster: str, aws: Aws) -> None:
     found = aws.pages(
         f"look for a cluster {cluster}", call, "ResourceTagMappingList", TagFilters=wanted
     )
+    kept = False
     for each in found:
         arn, tags = str(each["ResourceARN"]), {tag["Key"]: tag["Value"] for tag in each["Tags"]}
         if tags.get(names.PART) == "notebooks" or ":task-definition/" in arn:
             continue  # they stay when a cluster is taken down, or AWS keeps them for a while
-        if _is_gone(arn, aws):
-            continue
+        if tags.get(names.PART) == "logs":
+            kept = True
+        elif not _is_gone(arn, aws):
+            raise PerennialError(
+                f"{cluster}: {arn} is there, and `perennial up` here has not made it; take that"
+                " cluster down where it was made, or give this one another name"
+            )
+    if kept:  # alone, they are of a cluster that was taken down with logs.keep
         raise PerennialError(
-            f"{cluster}: {arn} is there, and `perennial up` here has not made it; take that cluster"
-            " down where it was made, or give this one another name"
+            f"{cluster}: the logs of an earlier cluster are there, as its file has logs.keep;"
+            f" remove them with `{removal(cluster, aws.region)}`, or give this one another name"
         )
 
 
 def _is_gone(arn: str, aws: Aws) -> bool:
-    """Whether AWS remembers for an hour what has ended: of ECS, or an instance."""
+    """Whether AWS remembers for an hour what has ended: of ECS, an instance, a NAT gateway."""
     if ":instance/" in arn:
         return _has_ended(arn.rpartition("/")[2], aws)
+    if ":natgateway/" in arn:
+        return _is_deleted(arn.rpartition("/")[2], aws)
     if ":ecs:" not in arn or ":cluster/" not in arn:
         return ":ecs:" in arn
     call = aws.client("ecs").describe_clusters
     answer = aws.call("look at a cluster of ECS", call, clusters=[arn])
     return not any(each["status"] == "ACTIVE" for each in answer["clusters"])
+
+
+def _is_deleted(gateway: str, aws: Aws) -> bool:
+    look = aws.client("ec2").describe_nat_gateways
+    found = unless(
+        Cause.MISSING, lambda: aws.call(f"look at {gateway}", look, NatGatewayIds=[gateway])
+    )
+    states = (each["State"] for each in (found or {}).get("NatGateways", ()))
+    return all(state in ("deleting", "deleted") for state in states)
 
 
 def _has_ended(instance: str, aws: Aws) -> bool:

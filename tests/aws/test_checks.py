@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from perennial.aws.checks import before, refuse_strangers
 from perennial.aws.client import Aws
 from perennial.aws.options import AwsOptions
 from perennial.errors import PerennialError
-from tests.labs.aws.lab import Lab
+from perennial.spec import load
+from tests.labs.aws.lab import ROOT, Lab
 
 REGION = "eu-central-1"
 
@@ -93,3 +95,54 @@ def test_an_instance_that_has_ended_is_nobodys(aws: Lab) -> None:
         refuse_strangers("lab", Aws(REGION))
     client.terminate_instances(InstanceIds=[instance])
     refuse_strangers("lab", Aws(REGION))
+
+
+def tagged(arn: str, part: str) -> dict[str, Any]:
+    told = {"perennial:cluster": "lab", "perennial:part": part}
+    return {"ResourceARN": arn, "Tags": [{"Key": key, "Value": told[key]} for key in told]}
+
+
+def list_resources(monkeypatch: pytest.MonkeyPatch, *found: dict[str, Any]) -> None:
+    """Have the tags' API list what moto's does not."""
+    monkeypatch.setattr(Aws, "pages", lambda *_, **__: iter(found))
+
+
+def test_a_nat_gateway_that_is_deleted_is_nobodys(
+    aws: Lab, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ec2 = aws.client("ec2")
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    made = ec2.create_nat_gateway(SubnetId=place["one-subnet"], AllocationId=address)
+    gateway = made["NatGateway"]["NatGatewayId"]
+    arn = f"arn:aws:ec2:{REGION}:123456789012:natgateway/"
+    unknown = tagged(f"{arn}nat-00000000", "network")
+    list_resources(monkeypatch, unknown, tagged(f"{arn}{gateway}", "network"))
+    with pytest.raises(PerennialError, match=f"{gateway} is there"):
+        refuse_strangers("lab", Aws(REGION))
+    ec2.delete_nat_gateway(NatGatewayId=gateway)
+    refuse_strangers("lab", Aws(REGION))
+
+
+def test_logs_that_were_kept_are_to_be_removed(aws: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = tagged(f"arn:aws:logs:{REGION}:123456789012:log-group:/perennial/lab", "logs")
+    list_resources(monkeypatch, logs)
+    command = f"aws logs delete-log-group --region {REGION} --log-group-name /perennial/lab"
+    with pytest.raises(PerennialError, match=command):
+        refuse_strangers("lab", Aws(REGION))
+    aws.client("ecs").create_cluster(clusterName="there")
+    cluster = tagged(f"arn:aws:ecs:{REGION}:123456789012:cluster/there", "cluster")
+    list_resources(monkeypatch, logs, cluster)
+    with pytest.raises(PerennialError, match="cluster/there is there"):
+        refuse_strangers("lab", Aws(REGION))
+
+
+@pytest.mark.parametrize("platform", ["ec2", "fargate"])
+def test_the_last_lines_of_down_say_how_logs_are_removed(platform: str) -> None:
+    found = load(ROOT / f"examples/{platform}.yaml")
+    kept = import_module(f"perennial.platforms.{platform}.deployer").kept
+    command = f"`aws logs delete-log-group --region {found.options.region} --log-group-name"
+    assert not any(command in line for line in kept(found))
+    logs = found.options.logs.model_copy(update={"keep": True})
+    own = found.model_copy(update={platform: found.options.model_copy(update={"logs": logs})})
+    [line] = [line for line in kept(own) if command in line]
+    assert f"/perennial/{found.name}` removes them" in line

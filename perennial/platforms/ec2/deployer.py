@@ -73,6 +73,8 @@ def _written(value: object) -> str:
 
 def kept(spec: ClusterSpec) -> list[str]:
     """Say what a cluster that is taken down leaves in the account, one line each."""
+    from perennial.aws.kept import logs
+
     options, found = spec.options, []
     own = options.scheduler
     if own.volume_id is not None:
@@ -86,6 +88,4 @@ def kept(spec: ClusterSpec) -> list[str]:
         )
     if options.notebooks is not None and options.notebooks.file_system is None:
         found.append("notebooks stay in the file system of EFS; the console of AWS removes it")
-    if options.logs.keep:
-        found.append(f"logs stay in CloudWatch for {options.logs.retention} days")
-    return found
+    return [*found, *logs(spec.name, options)]

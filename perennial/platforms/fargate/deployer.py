@@ -68,20 +68,27 @@ class FargateDeployer(StackDeployer):
         """Take a cluster down; say what stays."""
         spec = deployed(cluster_state(name))
         removed = super().down(name, purge, say)
-        kept = []
-        notebooks = spec.options.notebooks
-        if notebooks is not None and notebooks.file_system is None and spec.jupyter is not None:
-            kept.append(
-                f"notebooks stay in a file system of EFS in {spec.options.region}, with the tag"
-                f" perennial:cluster {name}; `aws efs delete-file-system` removes it"
-            )
-        return Removed([*removed.notes, *kept], removed.uncleaned)
+        return Removed([*removed.notes, *kept(spec)], removed.uncleaned)
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:
         """Render task definitions and services as ECS takes them."""
         from perennial.platforms.fargate.files import files
 
         return Rendered(files(spec), f"{root / 'README.txt'} says what to do with them")
+
+
+def kept(spec: ClusterSpec) -> list[str]:
+    """Say what a cluster that is taken down leaves in the account, one line each."""
+    from perennial.aws.kept import logs
+
+    options, found = spec.options, []
+    notebooks = options.notebooks
+    if notebooks is not None and notebooks.file_system is None and spec.jupyter is not None:
+        found.append(
+            f"notebooks stay in a file system of EFS in {options.region}, with the tag"
+            f" perennial:cluster {spec.name}; `aws efs delete-file-system` removes it"
+        )
+    return [*found, *logs(spec.name, options)]
 
 
 def _ecs(spec: ClusterSpec) -> Ecs:
