@@ -46,10 +46,12 @@ def _services(place: Place) -> Iterator[Statement]:
 
 
 def _sessions(place: Place) -> Iterator[Statement]:
-    """List what `perennial connect --port-forward` and `perennial open` do."""
+    """List what `perennial connect --port-forward`, `perennial open` and `perennial status` do."""
     document = f"arn:{place.partition}:ssm:{place.region}::document/AWS-StartPortForwardingSession*"
-    task = place.arn("ecs", f"task/{ecs_cluster(place.cluster)}/*")
+    cluster = ecs_cluster(place.cluster)
+    task = place.arn("ecs", f"task/{cluster}/*")
     yield Statement(("ssm:StartSession",), (task, document))
+    yield Statement(("ecs:ExecuteCommand",), (place.arn("ecs", f"cluster/{cluster}"), task))
     own = place.arn("ssm", "session/${aws:userid}-*")
     yield Statement(("ssm:TerminateSession",), (own,))
 

@@ -9,6 +9,7 @@ import pytest
 
 from perennial.aws.policy.packing import LIMIT, divided, merged, size
 from perennial.aws.rights import Statement
+from perennial.platforms.fargate.parts import ecs_cluster
 from perennial.spec import ClusterSpec, load
 from tests.labs.aws.lab import ROOT
 from tests.labs.aws.rights import Need, allows, kinds_of, reference
@@ -56,6 +57,16 @@ def test_each_policy_is_of_a_size_that_iam_takes(spec: ClusterSpec) -> None:
     texts = list(divided(rights(spec)))
     assert 1 < len(texts) <= 10  # of a role
     assert max(map(size, texts)) <= LIMIT
+
+
+def test_who_deploys_on_fargate_may_run_commands_in_its_tasks() -> None:
+    """ECS asks for the right on the cluster and on the task."""
+    own = load(Path(ROOT / "examples/fargate.yaml"))
+    cluster, place = ecs_cluster(own.name), f"arn:aws:ecs:{own.options.region}:123456789012:"
+    assert {kind for kind in kinds_of("ecs:ExecuteCommand") or () if kind} == {"cluster", "task"}
+    for resource in (f"cluster/{cluster}", f"task/{cluster}/0a1b"):
+        assert allows(rights(own), Need("ecs:ExecuteCommand", place + resource))
+    assert not allows(rights(own), Need("ecs:ExecuteCommand", f"{place}task/other/0a1b"))
 
 
 def test_a_policy_is_wide_enough_and_no_wider() -> None:
