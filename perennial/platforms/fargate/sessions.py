@@ -37,6 +37,8 @@ DOCUMENT = "AWS-StartPortForwardingSession"
 LOOK = 0.2
 #: How lines begin that are SSM's own.
 _OF_THE_SESSION = ("The Session Manager plugin", "Starting session", "Exiting session")
+#: How the line begins by which the plugin says that it has failed; its exit code is 0.
+_REFUSED = "Cannot perform start session"
 #: What has to be installed here.
 PROGRAMS = ("aws", "session-manager-plugin")
 
@@ -226,21 +228,32 @@ def run(told: Mapping[str, str], cluster: str, task: EcsTask, container: str, wo
         *("--cluster", cluster, "--task", task.arn, "--container", container),
         *("--interactive", "--command", words),
     )
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=3 * CONNECT_TIMEOUT,
-        check=False,
-    )
+    done = _done(command)
     # Around it stands what SSM says of the session.
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith(_OF_THE_SESSION)]
-    if done.returncode or not said:
-        why = " ".join(done.stderr.split()) or "it printed nothing"
+    refused = [line for line in said if line.startswith(_REFUSED)]
+    if done.returncode or refused or not said:
+        why = " ".join([*refused, *done.stderr.split()]) or "it printed nothing"
         raise PerennialError(f"cannot run a command in {container}-{task.id}: {why}")
     return said[-1]
+
+
+def _done(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command; its standard input stays open, as the plugin ends a session at its end."""
+    reading, writing = os.pipe()
+    try:
+        return subprocess.run(
+            command,
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            timeout=3 * CONNECT_TIMEOUT,
+            check=False,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def require_programs() -> None:

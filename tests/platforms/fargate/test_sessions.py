@@ -27,13 +27,17 @@ TOLD = {
 }
 #: Carries a port as `aws ssm start-session` does, and ends with its standard error.
 AWS = f"""#!{sys.executable}
-import asyncio, json, sys
+import asyncio, json, select, sys
 
 async def main():
     words = sys.argv[1:]
     if "execute-command" in words:
         print("The Session Manager plugin was installed successfully.")
         print("Starting session with SessionId: ecs-execute-command-1\\n")
+        reads = select.select([sys.stdin], [], [], 0.5)[0]  # as the plugin does all the while
+        if reads and not sys.stdin.read(1) or "refused" in " ".join(words):
+            print("Cannot perform start session: EOF")
+            return
         print("ran " + words[words.index("--command") + 1])
         print("\\n\\nExiting session with sessionId: ecs-execute-command-1.")
         return
@@ -137,6 +141,13 @@ def test_each_way_to_fail_is_a_line(tasks: Callable[..., None]) -> None:
 def test_a_command_in_a_container_gives_what_it_prints() -> None:
     said = sessions.run(TOLD, "perennial-lab-ecs", running("0a1b"), "scheduler", "python -V")
     assert said == "ran python -V"
+
+
+@pytest.mark.usefixtures("programs")
+def test_what_the_plugin_says_of_its_failure_is_no_answer() -> None:
+    said = "cannot run a command in scheduler-refused: Cannot perform start session: EOF"
+    with pytest.raises(PerennialError, match=said):
+        sessions.run(TOLD, "perennial-lab-ecs", running("refused"), "scheduler", "python -V")
 
 
 def test_without_the_plugin(
