@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from perennial.aws import programs
 from perennial.aws.client import Aws
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
@@ -117,15 +118,8 @@ class PortForwardLink:
             session = await asyncio.to_thread(_session, aws, asked)
             words = (json.dumps(session), aws.region, "StartSession", self._told["profile"])
             where = aws.client("ssm").meta.endpoint_url
-            self._plugins.append(
-                await asyncio.create_subprocess_exec(
-                    _plugin(),
-                    *(*words, json.dumps(asked), where),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                )
-            )
+            command = (_plugin(), *words, json.dumps(asked), where)
+            self._plugins.append(await programs.begin(command))
         async with asyncio.timeout(CONNECT_TIMEOUT):
             for port in self._ports.values():
                 await self._listening(port)
@@ -167,10 +161,7 @@ class PortForwardLink:
 
     async def close(self) -> None:
         """End the sessions."""
-        for each in self._plugins:
-            with contextlib.suppress(ProcessLookupError):
-                each.terminate()
-        await asyncio.gather(*(each.wait() for each in self._plugins))
+        await programs.end(self._plugins)
 
 
 async def _proved(told: Mapping[str, str], places: Sequence[Endpoint]) -> list[str]:

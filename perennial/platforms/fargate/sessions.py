@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 import socket
-import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from perennial.aws import programs
 from perennial.aws.client import Aws
 from perennial.errors import PerennialError
 from perennial.paths import cluster_state
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 DOCUMENT = "AWS-StartPortForwardingSession"
 #: Seconds between two attempts to reach what a session carries.
 LOOK = 0.2
+#: Seconds in which a command in a container ends.
+COMMAND_TIMEOUT = 3 * CONNECT_TIMEOUT
 #: How lines begin that are SSM's own.
 _OF_THE_SESSION = ("The Session Manager plugin", "Starting session", "Exiting session")
 #: How the line begins by which the plugin says that it has failed; its exit code is 0.
@@ -143,14 +146,10 @@ class SessionsLink:
         task = await asyncio.to_thread(self._task, part)
         local = _free_port()
         command = start_session(self._told, self._ecs.cluster, task, forward.port, local)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self._processes.append(process)
-        await self._carried(process, local, part)
+        with tempfile.TemporaryFile() as heard:
+            process = await programs.begin(command, stderr=heard)
+            self._processes.append(process)
+            await self._carried(process, local, part, heard)
         self._ports[forward.host, forward.port] = local
 
     async def ended(self) -> None:
@@ -173,13 +172,7 @@ class SessionsLink:
 
     async def close(self) -> None:
         """End the sessions."""
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        for process in self._processes:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await process.wait()
+        await programs.end(self._processes)
 
     def _task(self, part: str) -> EcsTask:
         running = [task for task in self._ecs.tasks(part) if task.is_running and task.runtime]
@@ -187,7 +180,7 @@ class SessionsLink:
             raise PerennialError(f"no task of {part} is ready; see `perennial status`")
         return running[-1]
 
-    async def _carried(self, process: Process, local: int, part: str) -> None:
+    async def _carried(self, process: Process, local: int, part: str, heard: IO[bytes]) -> None:
         """Wait until the session's port accepts connections."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -199,10 +192,7 @@ class SessionsLink:
                         continue
                     writer.close()
                     return
-        said = ""
-        if process.returncode is not None and process.stderr is not None:
-            said = " ".join((await process.stderr.read()).decode(errors="replace").split())
-        self._refusal = said or "no answer"
+        self._refusal = " ".join(_text(heard).split()) or "no answer"
         raise PerennialError(f"SSM does not reach {part}: {self._refusal}")
 
 
@@ -228,32 +218,43 @@ def run(told: Mapping[str, str], cluster: str, task: EcsTask, container: str, wo
         *("--cluster", cluster, "--task", task.arn, "--container", container),
         *("--interactive", "--command", words),
     )
-    done = _done(command)
+    try:
+        code, out, err = asyncio.run(_done(command))
+    except TimeoutError:
+        raise PerennialError(
+            f"cannot run a command in {container}-{task.id}: no answer after {COMMAND_TIMEOUT:g} s"
+        ) from None
     # Around it stands what SSM says of the session.
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith(_OF_THE_SESSION)]
     refused = [line for line in said if line.startswith(_REFUSED)]
-    if done.returncode or refused or not said:
-        why = " ".join([*refused, *done.stderr.split()]) or "it printed nothing"
+    if code or refused or not said:
+        why = " ".join([*refused, *err.split()]) or "it printed nothing"
         raise PerennialError(f"cannot run a command in {container}-{task.id}: {why}")
     return said[-1]
 
 
-def _done(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+async def _done(command: Sequence[str]) -> tuple[int | None, str, str]:
     """Run a command; its standard input stays open, as the plugin ends a session at its end."""
     reading, writing = os.pipe()
     try:
-        return subprocess.run(
-            command,
-            stdin=reading,
-            capture_output=True,
-            text=True,
-            timeout=3 * CONNECT_TIMEOUT,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = await programs.begin(command, stdin=reading, stdout=out, stderr=err)
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT):
+                    await process.wait()
+            finally:
+                await programs.end([process])
+            return process.returncode, _text(out), _text(err)
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def _text(file: IO[bytes]) -> str:
+    """Read what programs have written into a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def require_programs() -> None:

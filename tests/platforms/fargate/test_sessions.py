@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from perennial.aws.programs import GRACE
 from perennial.errors import PerennialError
 from perennial.platforms.fargate import sessions
 from perennial.platforms.fargate.ecs import EcsTask
@@ -25,12 +27,20 @@ TOLD = {
     "profile": "",
     "dashboard": "8787",
 }
-#: Carries a port as `aws ssm start-session` does, and ends with its standard error.
+#: It leaves all to the plugin, and hands no signal on to it.
 AWS = f"""#!{sys.executable}
+import subprocess, sys
+
+sys.exit(subprocess.call(["session-manager-plugin", *sys.argv[1:]]))
+"""
+#: Carries a port as `aws ssm start-session` does, and ends with its standard error.
+PLUGIN = f"""#!{sys.executable}
 import asyncio, json, select, sys
 
 async def main():
     words = sys.argv[1:]
+    if "silent" in " ".join(words):
+        await asyncio.sleep(60)
     if "execute-command" in words:
         print("The Session Manager plugin was installed successfully.")
         print("Starting session with SessionId: ecs-execute-command-1\\n")
@@ -62,7 +72,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for name, text in (("aws", AWS), ("session-manager-plugin", "#!/bin/sh\n")):
+    for name, text in (("aws", AWS), ("session-manager-plugin", PLUGIN)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -148,6 +158,29 @@ def test_what_the_plugin_says_of_its_failure_is_no_answer() -> None:
     said = "cannot run a command in scheduler-refused: Cannot perform start session: EOF"
     with pytest.raises(PerennialError, match=said):
         sessions.run(TOLD, "perennial-lab-ecs", running("refused"), "scheduler", "python -V")
+
+
+@pytest.mark.usefixtures("programs")
+def test_no_plugin_outlives_its_session(tasks: Callable[..., None]) -> None:
+    tasks(scheduler=[running("a")])
+    forward = Forward(0, "scheduler.lab.perennial", 1)
+
+    async def story() -> None:
+        link = await Sessions(TOLD).connect([forward])
+        began = time.monotonic()
+        await link.close()
+        assert time.monotonic() - began < GRACE
+        with pytest.raises(ConnectionRefusedError):
+            await link.open(forward)
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "COMMAND_TIMEOUT", 1.0)
+    with pytest.raises(PerennialError, match="scheduler-silent: no answer after 1 s"):
+        sessions.run(TOLD, "perennial-lab-ecs", running("silent"), "scheduler", "python -V")
 
 
 def test_without_the_plugin(
