@@ -20,8 +20,9 @@ from perennial.observation import Member, MemberState, Observation
 from perennial.platforms.fargate.ecs import Ecs, EcsService, EcsTask
 from perennial.platforms.fargate.parts import FargateHandle
 
-#: Words of ECS's events: it finds no room, or it has found some since.
-_NO_ROOM = ("was unable to place", "is unable to consistently start")
+#: Words of ECS's events: it finds no room, its tasks do not start, or some have started since.
+_NO_ROOM = "was unable to place"
+_NO_START = "is unable to consistently start"
 _ROOM = ("has started", "has reached a steady state")
 #: What they say where AWS itself has none, as of Spot, and what helps.
 _UNAVAILABLE = "Capacity is unavailable"
@@ -134,11 +135,17 @@ class FargateFleet:
             )
 
     def _check_room(self, service: EcsService) -> None:
-        """Raise where ECS has found no room, and none since."""
+        """Raise where ECS has found no room or started nothing, and has since neither."""
         for event in service.events:
             if any(word in event for word in _ROOM):
                 return
-            if any(word in event for word in _NO_ROOM):
+            if _NO_START in event:  # tasks that crash, or whose image cannot be pulled
+                raise NoCapacity(
+                    f"{self.group}: tasks of {self.service} do not start, so it gets no more than"
+                    f" {service.running} members; `perennial doctor` and `perennial logs"
+                    f" {self.group}` say why"
+                )
+            if _NO_ROOM in event:
                 said = event.partition("Reason: ")[2].partition(". For more")[0] or event
                 fix = _SHORTAGE if _UNAVAILABLE in event else "raise the quota, or lower scale.max"
                 raise NoCapacity(

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from perennial.aws.client import Aws
-from perennial.errors import Busy, FleetMissing
+from perennial.errors import Busy, FleetMissing, NoCapacity
 from perennial.platforms.fargate.ecs import Ecs
 from perennial.platforms.fargate.fleet import FargateFleet
 from tests.homes import wait_until
@@ -173,6 +173,20 @@ def test_more_stay_than_one_call_protects(platform: Services) -> None:
     assert platform.fleet.resize(12, seen.members[:2]) == 12
     protected = {arn.rpartition("/")[2] for arn in platform.controller.protected}
     assert protected == contract.ids(seen.members[2:])
+
+
+def test_tasks_that_do_not_start_are_no_lack_of_room(platform: Services) -> None:
+    platform.controller.say(
+        "cpu",
+        "(service cpu) is unable to consistently start tasks successfully. For more information,"
+        " see the Troubleshooting section.",
+    )
+    said = r"cpu: tasks of cpu do not start.*`perennial doctor`"
+    with pytest.raises(NoCapacity, match=said) as no:
+        platform.fleet.resize(4)
+    assert "quota" not in str(no.value)
+    assert "room" not in str(no.value)
+    assert platform.service.desired_count == 3
 
 
 def test_a_cluster_that_is_not_there(platform: Services) -> None:
