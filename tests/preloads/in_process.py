@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any
@@ -43,6 +43,12 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
             asyncio.run(asyncio.wait_for(test(*args, **kwargs), 4 * PATIENCE))
 
     return run
+
+
+def received(workers: Collection[Worker]) -> Counter[str]:
+    """How often each key has come to any of the workers."""
+    logs = [entry for worker in workers for entry in worker.transfer_incoming_log]
+    return Counter(str(key) for entry in logs for key in entry["keys"])
 
 
 class Cluster:

@@ -15,16 +15,10 @@ from distributed.core import Status
 from perennial.preloads import retiring
 from perennial.preloads.parking import unpark
 from perennial.preloads.retiring import move
-from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, started
+from tests.preloads.in_process import MANAGED, Cluster, in_a_loop, received, started
 
 KEYS = 30
 OFTEN = {"distributed.scheduler.active-memory-manager.interval": "100ms"}
-
-
-def received(workers: Collection[Worker]) -> Counter[str]:
-    """How often each key has come to any of the workers."""
-    logs = [entry for worker in workers for entry in worker.transfer_incoming_log]
-    return Counter(str(key) for entry in logs for key in entry["keys"])
 
 
 async def with_data(cluster: Cluster, count: int) -> tuple[list[Worker], dict[str, Any]]:
@@ -43,6 +37,12 @@ async def staying(cluster: Cluster, *names: str) -> list[Worker]:
     states = [cluster.scheduler.workers[worker.address] for worker in workers]
     await cluster.until(lambda: cluster.scheduler.running.issuperset(states))
     return workers
+
+
+async def deaf(cluster: Cluster) -> None:
+    """Start a worker that is asked for copies and fetches none."""
+    (worker,) = await staying(cluster, "deaf")
+    worker.stream_handlers["acquire-replicas"] = lambda **_: None
 
 
 def held(cluster: Cluster, workers: Collection[Worker]) -> int:
@@ -91,18 +91,18 @@ def test_another_worker_is_asked_where_one_does_not_fetch(
         with dask.config.set(OFTEN):
             async with started(preloaded=False) as cluster:
                 (leaves,), futures = await with_data(cluster, 1)
-                (deaf,) = await staying(cluster, "deaf")
+                (other,) = await staying(cluster, "other")
                 asked: list[Any] = []
 
                 def hear(**message: Any) -> None:
                     asked.append(message)
 
-                deaf.stream_handlers["acquire-replicas"] = hear
+                other.stream_handlers["acquire-replicas"] = hear
                 going = asyncio.create_task(moved(cluster, [leaves]))
                 await cluster.until(lambda: asked)
                 (stays,) = await staying(cluster, "stays")
                 if gone:
-                    await deaf.close()
+                    await other.close()
                 assert await going == [True]
                 assert held(cluster, [leaves]) == 0
                 assert set(received([stays]).values()) == {1}
@@ -115,8 +115,7 @@ def test_another_worker_is_asked_where_one_does_not_fetch(
 async def test_a_worker_that_stays_after_all_keeps_its_data() -> None:
     async with started(preloaded=False) as cluster:
         (leaves,), futures = await with_data(cluster, 1)
-        (deaf,) = await staying(cluster, "deaf")
-        deaf.stream_handlers["acquire-replicas"] = lambda **_: None
+        await deaf(cluster)
         state = cluster.scheduler.workers[leaves.address]
         going = [asyncio.create_task(moved(cluster, [leaves])) for _ in range(2)]
         # The worker hears that it leaves, too: it could not say otherwise that it stays.
@@ -134,8 +133,7 @@ async def test_data_that_is_released_on_its_way_is_not_waited_for() -> None:
     with dask.config.set(OFTEN):
         async with started(preloaded=False) as cluster:
             (leaves,), futures = await with_data(cluster, 1)
-            (deaf,) = await staying(cluster, "deaf")
-            deaf.stream_handlers["acquire-replicas"] = lambda **_: None
+            await deaf(cluster)
             going = asyncio.create_task(moved(cluster, [leaves]))
             await cluster.until(lambda: policies(cluster) and policies(cluster)[0].recipients)
             (policy,) = policies(cluster)
@@ -202,8 +200,7 @@ async def test_with_nobody_who_could_take_it_nothing_moves() -> None:
 async def test_a_worker_that_goes_in_the_middle_is_not_waited_for() -> None:
     async with started(preloaded=False) as cluster:
         (leaves,), futures = await with_data(cluster, 1)
-        (deaf,) = await staying(cluster, "deaf")
-        deaf.stream_handlers["acquire-replicas"] = lambda **_: None
+        await deaf(cluster)
         going = asyncio.create_task(moved(cluster, [leaves]))
         await asyncio.sleep(0.2)
         assert not going.done()

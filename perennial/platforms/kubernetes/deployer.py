@@ -38,12 +38,10 @@ class KubernetesDeployer(StackDeployer):
     def check_room(self, spec: ClusterSpec, force: bool, say: Say) -> None:
         """Ask the API server whether the caller may do all of it; who has room, it says later."""
         from perennial.platforms.kubernetes.access import check, refuse_strangers
-        from perennial.platforms.kubernetes.client import Api
-        from perennial.platforms.kubernetes.identity import refuse_another
+        from perennial.platforms.kubernetes.identity import own_server
 
         say("asking the API server for the namespace and your rights")
-        api = Api()
-        refuse_another(spec.name, api, spec.options.namespace)
+        api = own_server(spec.name, spec.options.namespace)
         check(spec, api)
         if not cluster_state(spec.name).spec.exists():
             refuse_strangers(spec, api)
@@ -93,10 +91,9 @@ class KubernetesDeployer(StackDeployer):
     def down(self, name: str, purge: bool, say: Say) -> Removed:
         """Take a cluster down; say which volume stays."""
         from perennial.platforms.kubernetes import identity
-        from perennial.platforms.kubernetes.client import Api
 
         spec = deployed(cluster_state(name))
-        identity.refuse_another(name, Api(), spec.options.namespace)
+        identity.own_server(name, spec.options.namespace)
         removed = super().down(name, purge, say)
         identity.path(name).unlink(missing_ok=True)
         if claim := _notebooks(spec):
@@ -106,10 +103,9 @@ class KubernetesDeployer(StackDeployer):
 
     def refresh(self, name: str, say: Say) -> Plan:
         """Look what became of the resources; on another API server none would be left."""
-        from perennial.platforms.kubernetes import identity
-        from perennial.platforms.kubernetes.client import Api
+        from perennial.platforms.kubernetes.identity import own_server
 
-        identity.refuse_another(name, Api(), deployed(cluster_state(name)).options.namespace)
+        own_server(name, deployed(cluster_state(name)).options.namespace)
         return super().refresh(name, say)
 
     def render(self, spec: ClusterSpec, form: str, root: Path) -> Rendered:

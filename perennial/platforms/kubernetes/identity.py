@@ -42,11 +42,11 @@ def remember(name: str, api: Api, namespace: str) -> None:
     write_json(path(name), asdict(identity(api, namespace)))
 
 
-def refuse_another(name: str, api: Api, namespace: str) -> None:
-    """Raise where a cluster stands on another API server than this one."""
-    found = read_json(path(name))
+def own_server(name: str, namespace: str) -> Api:
+    """Connect to the API server of the current context; raise where the cluster is on another."""
+    api, found = Api(), read_json(path(name))
     if found is None:
-        return
+        return api
     before, now = Identity(**found), identity(api, namespace)
     if not now.is_same(before):
         raise PerennialError(
@@ -54,6 +54,7 @@ def refuse_another(name: str, api: Api, namespace: str) -> None:
             f" leads to {now.server}; `kubectl config use-context {before.context}` leads back; if"
             f" both are one, remove {path(name)}"
         )
+    return api
 
 
 def path(name: str) -> Path:

@@ -82,11 +82,9 @@ class KubernetesRuntime(contracts.Runtime):
     @cached_property
     def api(self) -> Api:
         """The API server of the current context, which must be the cluster's own."""
-        from perennial.platforms.kubernetes.identity import refuse_another
+        from perennial.platforms.kubernetes.identity import own_server
 
-        api = Api()
-        refuse_another(self.name, api, self._namespace)
-        return api
+        return own_server(self.name, self._namespace)
 
     def overview(self) -> Overview:
         """Ask whether the scheduler's pod is ready."""
