@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from perennial.aws import names
@@ -63,23 +63,23 @@ def _is_gone(arn: str, aws: Aws) -> bool:
 
 def _is_deleted(gateway: str, aws: Aws) -> bool:
     look = aws.client("ec2").describe_nat_gateways
-    found = unless(
-        Cause.MISSING, lambda: aws.call(f"look at {gateway}", look, NatGatewayIds=[gateway])
-    )
-    states = (each["State"] for each in (found or {}).get("NatGateways", ()))
-    return all(state in ("deleting", "deleted") for state in states)
+    found = _described(aws, gateway, look, NatGatewayIds=[gateway]).get("NatGateways", ())
+    return all(each["State"] in ("deleting", "deleted") for each in found)
 
 
 def _has_ended(instance: str, aws: Aws) -> bool:
     look = aws.client("ec2").describe_instances
-    found = unless(
-        Cause.MISSING, lambda: aws.call(f"look at {instance}", look, InstanceIds=[instance])
-    )
+    found = _described(aws, instance, look, InstanceIds=[instance])
     return all(
         each["State"]["Name"] in ("shutting-down", "terminated")
-        for reservation in (found or {}).get("Reservations", ())
+        for reservation in found.get("Reservations", ())
         for each in reservation["Instances"]
     )
+
+
+def _described(aws: Aws, what: str, look: Callable[..., Any], **asked: Any) -> Mapping[str, Any]:
+    """Ask what something is; empty where AWS does not know it."""
+    return unless(Cause.MISSING, lambda: aws.call(f"look at {what}", look, **asked)) or {}
 
 
 def _network(options: AwsOptions, aws: Aws) -> Iterator[str]:
@@ -88,11 +88,8 @@ def _network(options: AwsOptions, aws: Aws) -> Iterator[str]:
         yield from _zones(options, aws)
         return
     ec2 = aws.client("ec2")
-    vpc = unless(
-        Cause.MISSING,
-        lambda: aws.call(f"look at {wanted.vpc}", ec2.describe_vpcs, VpcIds=[wanted.vpc]),
-    )
-    if not (vpc or {}).get("Vpcs"):
+    vpc = str(wanted.vpc)
+    if not _described(aws, vpc, ec2.describe_vpcs, VpcIds=[vpc]).get("Vpcs"):
         yield f"network.vpc: no VPC {wanted.vpc} in {options.region}; correct it, or the region"
         return
     for subnet in wanted.subnets:
@@ -102,15 +99,14 @@ def _network(options: AwsOptions, aws: Aws) -> Iterator[str]:
 
 
 def _subnet(aws: Aws, ec2: Any, subnet: str) -> str | None:
-    look = ec2.describe_subnets
-    found = unless(Cause.MISSING, lambda: aws.call(f"look at {subnet}", look, SubnetIds=[subnet]))
-    return str(found["Subnets"][0]["VpcId"]) if found and found["Subnets"] else None
+    found = _described(aws, subnet, ec2.describe_subnets, SubnetIds=[subnet]).get("Subnets")
+    return str(found[0]["VpcId"]) if found else None
 
 
 def _security_group(aws: Aws, ec2: Any, group: str) -> str | None:
     look = ec2.describe_security_groups
-    found = unless(Cause.MISSING, lambda: aws.call(f"look at {group}", look, GroupIds=[group]))
-    return str(found["SecurityGroups"][0]["VpcId"]) if found and found["SecurityGroups"] else None
+    found = _described(aws, group, look, GroupIds=[group]).get("SecurityGroups")
+    return str(found[0]["VpcId"]) if found else None
 
 
 def _within(vpc: str | None, what: str, found: str | None, region: str) -> Iterator[str]:
@@ -140,6 +136,5 @@ def _file_system(options: AwsOptions, aws: Aws) -> Iterator[str]:
     if wanted is None:
         return
     look = aws.client("efs").describe_file_systems
-    found = unless(Cause.MISSING, lambda: aws.call(f"look at {wanted}", look, FileSystemId=wanted))
-    if not (found or {}).get("FileSystems"):
+    if not _described(aws, wanted, look, FileSystemId=wanted).get("FileSystems"):
         yield f"notebooks.file_system: no {wanted} in {options.region}; correct it"
